@@ -1,0 +1,9 @@
+//! The words every crate shares: ids and units. No behaviour beyond what the word means.
+//!
+//! Owns nothing but names. Knows no clock, no socket, no document.
+
+mod id;
+mod unit;
+
+pub use id::{Incarnation, KeyId, LimitId, NodeId, Revision, Subject};
+pub use unit::{Millis, Nanos, Permits};

@@ -1,0 +1,59 @@
+//! The compiled policy: what a request sees. Immutable, names resolved, patterns built, spans typed.
+//!
+//! `config::compile` makes a [`Snapshot`]; `proxy` asks it questions. It never loads anything, knows no clock and no
+//! socket. Counters, health and connections live elsewhere, keyed by the stable ids found here, so that an edit
+//! never resets one.
+
+mod limit;
+mod listener;
+mod route;
+mod router;
+mod upstream;
+
+use std::sync::Arc;
+
+pub use limit::{Dimension, Limit, Mode, OnUnavailable};
+pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
+pub use route::{
+    Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
+    Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,
+};
+pub use router::{Matched, Router};
+use tidegate_model::Revision;
+pub use upstream::{
+    Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,
+};
+
+/// One published document, compiled. A request takes one and keeps it to its end.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub revision: Revision,
+    pub router: Router,
+    /// By position: `Route::limits`, `Consumer::limits` hold indices into this list.
+    pub limits: Vec<Arc<Limit>>,
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub consumers: Vec<Arc<Consumer>>,
+    pub certificates: Vec<Certificate>,
+    pub telemetry: Telemetry,
+    /// Addresses whose `X-Forwarded-*` and `Forwarded` headers are believed (the load balancers in front).
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+/// An application or a person. `name` is unique in its tenant; keys refer to it by (tenant, name).
+#[derive(Debug)]
+pub struct Consumer {
+    pub name: String,
+    pub tenant: String,
+    pub team: Option<String>,
+    pub plan: Option<String>,
+    /// Limits of its plan: indices into [`Snapshot::limits`].
+    pub limits: Vec<usize>,
+}
+
+impl Snapshot {
+    /// The consumer a key belongs to; `None` when the document no longer names it.
+    #[must_use]
+    pub fn consumer(&self, tenant: &str, name: &str) -> Option<&Arc<Consumer>> {
+        self.consumers.iter().find(|c| c.name == name && c.tenant == tenant)
+    }
+}

@@ -1,0 +1,43 @@
+//! What the document says about listeners: certificates and TLS policy by host, and what is logged.
+
+/// A certificate chain and its key, still as PEM; `tls` turns it into a rustls key.
+pub struct Certificate {
+    pub name: String,
+    /// Lower-case host names; `*.example.com` matches one label.
+    pub hosts: Vec<String>,
+    pub chain_pem: Vec<u8>,
+    pub key_pem: Vec<u8>,
+    pub policy: TlsPolicy,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("name", &self.name).field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsPolicy {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Modern,
+    /// TLS 1.3 alone.
+    Strict,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Telemetry {
+    pub access_log: Option<AccessLog>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `None`: standard output.
+    pub file: Option<std::path::PathBuf>,
+    /// Bytes after which the file is rotated; `None`: never.
+    pub rotate_bytes: Option<u64>,
+    /// How many rotated files are kept.
+    pub keep: u32,
+    /// Request and response headers that are logged by name, values redacted where they are secret.
+    pub headers: Vec<http::HeaderName>,
+}

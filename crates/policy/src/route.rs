@@ -1,0 +1,158 @@
+//! A route: which requests it takes and what happens to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::upstream::Upstream;
+
+/// Stable across documents: the route's name.
+pub type RouteId = Arc<str>;
+
+#[derive(Debug)]
+pub struct Route {
+    pub id: RouteId,
+    pub tenant: Arc<str>,
+    /// Any of these; empty means every host.
+    pub hosts: Vec<HostPattern>,
+    pub path: PathPattern,
+    /// Any of these; empty means every method. `GET` includes `HEAD`.
+    pub methods: Vec<Method>,
+    /// All of these.
+    pub headers: Vec<HeaderMatch>,
+    /// All of these.
+    pub query: Vec<QueryMatch>,
+    /// Higher first among routes that match equally well; default 0.
+    pub priority: i32,
+    pub action: Action,
+    /// Empty: anybody. Otherwise the caller must satisfy one.
+    pub auth: Vec<AuthScheme>,
+    /// Indices into `Snapshot::limits`, in document order.
+    pub limits: Vec<usize>,
+    pub cors: Option<Cors>,
+    pub request_headers: HeaderEdits,
+    pub response_headers: HeaderEdits,
+    pub timeouts: Timeouts,
+    /// Bytes of a request body; more is refused with 413.
+    pub max_body: u64,
+    /// May a client switch protocols (WebSocket)?
+    pub upgrade: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    /// `api.example.com`, lower case, without port.
+    Exact(String),
+    /// `*.example.com`: holds `.example.com`; matches one or more labels before it.
+    Suffix(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathPattern {
+    /// `/v1/users/{id}`: matchit syntax; `{name}` is one segment, `{*rest}` the rest.
+    Template(String),
+    /// `/v1/*` in documents: `/v1` itself and everything below `/v1/`. Holds `/v1`; `/` (held as "") matches everything.
+    Prefix(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct HeaderMatch {
+    pub name: HeaderName,
+    pub value: ValueMatch,
+}
+
+#[derive(Debug, Clone)]
+pub struct QueryMatch {
+    pub name: String,
+    pub value: ValueMatch,
+}
+
+#[derive(Debug, Clone)]
+pub enum ValueMatch {
+    Present,
+    Exact(String),
+    Prefix(String),
+    Regex(regex::Regex),
+}
+
+#[derive(Debug)]
+pub enum Action {
+    /// Weighted choice per request. Never empty, weights never all 0.
+    Forward {
+        to: Vec<Target>,
+        rewrite: Rewrite,
+    },
+    Redirect(Redirect),
+    /// A fixed response, or a maintenance page.
+    Respond {
+        status: StatusCode,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: bytes::Bytes,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub upstream: Arc<Upstream>,
+    pub weight: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    pub strip_prefix: Option<String>,
+    pub add_prefix: Option<String>,
+    /// A whole new path; `{name}` is replaced by the template's capture. Excludes the two above.
+    pub path: Option<String>,
+    /// `None`: the `Host` the client sent is passed on.
+    pub host: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    /// A whole new path (`{name}` as in [`Rewrite::path`]); `None` keeps the path. The query is kept.
+    pub path: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthScheme {
+    /// A Tidegate key in `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key` or `?key=`.
+    Key,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct HeaderEdits(pub Vec<HeaderEdit>);
+
+#[derive(Debug, Clone)]
+pub enum HeaderEdit {
+    /// Replaces all values.
+    Set(HeaderName, HeaderValue),
+    /// Adds a value.
+    Add(HeaderName, HeaderValue),
+    Remove(HeaderName),
+}
+
+#[derive(Debug, Clone)]
+pub struct Cors {
+    /// `*` alone means any origin (never together with credentials); otherwise exact origins, or `https://*.example.com`.
+    pub origins: Vec<String>,
+    pub methods: Vec<Method>,
+    /// Empty: what the preflight asks for is allowed.
+    pub headers: Vec<HeaderName>,
+    pub expose: Vec<HeaderName>,
+    pub credentials: bool,
+    pub max_age: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timeouts {
+    /// Overrides the upstream's `total`.
+    pub total: Option<Duration>,
+    /// Overrides the upstream's `first_byte`.
+    pub first_byte: Option<Duration>,
+}
