@@ -1,1 +1,121 @@
-//! tidegate-state
+//! What the cluster agrees on: documents, keys, members, tokens, sealed secrets.
+//!
+//! Owns the control group's commands and what each of them does. Knows no clock, no network, no disk, no document
+//! schema: a document is text here. `cluster` replicates [`Proposal`]s and calls [`State::apply`]; everybody reads.
+//!
+//! Same state, same proposal, same outcome: on every node, on every replay. `apply` is total: what people may get
+//! wrong is an [`Outcome`], never an error. Entries are positional on disk and on the wire: append variants and
+//! fields, never reorder or remove them.
+
+mod command;
+mod digest;
+mod documents;
+mod keys;
+mod members;
+mod outcome;
+mod recent;
+mod sealed;
+mod tokens;
+
+use serde::{Deserialize, Serialize};
+use tidegate_model::Millis;
+
+pub use command::{Command, CreateKey, Form, Join, Proposal, Publish};
+pub use documents::{Documents, Format, MAX_DOCUMENT, Published};
+pub use keys::{Key, Keys};
+pub use members::{Addresses, ClusterId, Members, Node};
+pub use outcome::{Change, Outcome};
+pub use recent::RequestId;
+pub use sealed::Sealed;
+pub use tokens::{AdminToken, JoinToken, Role, Tokens};
+
+/// The state of the control group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct State {
+    pub members: Members,
+    pub documents: Documents,
+    pub keys: Keys,
+    pub tokens: Tokens,
+    pub sealed: Sealed,
+    recent: recent::Recent,
+    /// The newest wall time any proposal carried: proposals with a clock running behind do not turn time back.
+    now: Millis,
+}
+
+impl State {
+    /// Applies one committed proposal. A request id that was seen before changes nothing and has the same outcome.
+    pub fn apply(&mut self, proposal: &Proposal) -> (Outcome, Vec<Change>) {
+        if let Some(outcome) = self.recent.outcome(proposal.request) {
+            return (outcome.clone(), Vec::new());
+        }
+        self.now = self.now.max(proposal.at);
+        let (outcome, changes) = self.decide(&proposal.command, self.now);
+        self.recent.remember(proposal.request, outcome.clone());
+        (outcome, changes)
+    }
+
+    /// The newest wall time of any applied proposal.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// Equal on all replicas that applied the same entries; different means a non-deterministic `apply`.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        digest::of(self)
+    }
+
+    fn decide(&mut self, command: &Command, at: Millis) -> (Outcome, Vec<Change>) {
+        match command {
+            Command::Form(form) => self.form(form, at),
+            Command::PublishDocument(publish) => self.documents.publish(publish, at),
+            Command::CreateKey(create) => self.keys.create(create, at),
+            Command::RevokeKey { id } => self.keys.revoke(*id, at),
+            Command::RotateKey { id, hash, prefix, grace_until } => {
+                self.keys.rotate(*id, *hash, prefix, *grace_until, at)
+            }
+            Command::Join(join) => self.join(join, at),
+            Command::UpdateNode { id, addresses, feature_level } => {
+                self.members.update(*id, addresses, *feature_level)
+            }
+            Command::RemoveNode { id } => self.members.remove(*id),
+            Command::CreateJoinToken { hash, expires_at, uses } => {
+                self.tokens.create_join(*hash, *expires_at, *uses, at)
+            }
+            Command::RevokeJoinToken { hash } => self.tokens.revoke_join(*hash),
+            Command::CreateAdminToken { hash, name, role, expires_at } => {
+                self.tokens.create_admin(*hash, name, *role, *expires_at, at)
+            }
+            Command::RevokeAdminToken { id } => self.tokens.revoke_admin(*id),
+            Command::PutSealed { name, bytes } => self.sealed.put(name, bytes),
+            Command::RemoveSealed { name } => self.sealed.remove(name),
+        }
+    }
+
+    fn form(&mut self, form: &command::Form, at: Millis) -> (Outcome, Vec<Change>) {
+        let Some(node) = self.members.form(form, at) else {
+            return (Outcome::Conflict { current: self.documents.current() }, Vec::new());
+        };
+        self.sealed.put(CA_KEY, &form.sealed_ca_key);
+        self.tokens.create_admin(form.admin_token, "bootstrap", Role::Admin, None, at);
+        (Outcome::Joined { node }, vec![Change::Members, Change::AdminTokens, Change::Sealed(CA_KEY.into())])
+    }
+
+    fn join(&mut self, join: &command::Join, at: Millis) -> (Outcome, Vec<Change>) {
+        if let Err(refusal) = self.tokens.check_join(join.token, at) {
+            return (refusal, Vec::new());
+        }
+        let Some(node) = self.members.join(join, at) else {
+            return (Outcome::Full, Vec::new());
+        };
+        self.tokens.use_join(join.token);
+        (Outcome::Joined { node }, vec![Change::Members, Change::JoinTokens])
+    }
+}
+
+/// The name under which the cluster CA's private key is sealed.
+pub const CA_KEY: &str = "cluster-ca-key";
+
+/// Longest name of anything: longer ones are refused, so that a list of names stays readable and bounded.
+pub const MAX_NAME: usize = 256;

@@ -1,0 +1,150 @@
+//! The commands of the control log. Positional: append variants and fields, never reorder.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tidegate_model::{KeyId, Millis, NodeId, Revision};
+
+use crate::documents::Format;
+use crate::members::{Addresses, ClusterId};
+use crate::recent::RequestId;
+use crate::tokens::Role;
+
+/// One entry of the control log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Drawn by whoever asks; asking again with the same id is harmless.
+    pub request: RequestId,
+    /// The proposer's wall clock, for people and expiries of tokens; never for limits.
+    pub at: Millis,
+    pub command: Command,
+}
+
+/// What can be asked of the cluster.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The first entry of a cluster: its identity and first node.
+    Form(Form),
+    PublishDocument(Publish),
+    CreateKey(CreateKey),
+    RevokeKey {
+        id: KeyId,
+    },
+    /// The old credential keeps working until `grace_until`.
+    RotateKey {
+        id: KeyId,
+        hash: [u8; 32],
+        prefix: String,
+        grace_until: Millis,
+    },
+    Join(Join),
+    /// A node came back with other addresses or another release.
+    UpdateNode {
+        id: NodeId,
+        addresses: Addresses,
+        feature_level: u32,
+    },
+    /// The node left for good. Its id is never given out again.
+    RemoveNode {
+        id: NodeId,
+    },
+    CreateJoinToken {
+        hash: [u8; 32],
+        expires_at: Option<Millis>,
+        uses: u32,
+    },
+    RevokeJoinToken {
+        hash: [u8; 32],
+    },
+    CreateAdminToken {
+        hash: [u8; 32],
+        name: String,
+        role: Role,
+        expires_at: Option<Millis>,
+    },
+    RevokeAdminToken {
+        id: u64,
+    },
+    /// A secret, already sealed with the cluster key.
+    PutSealed {
+        name: String,
+        bytes: Vec<u8>,
+    },
+    RemoveSealed {
+        name: String,
+    },
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form {
+    pub cluster: ClusterId,
+    pub name: String,
+    pub addresses: Addresses,
+    pub feature_level: u32,
+    /// DER of the cluster CA's certificate: public.
+    pub ca: Vec<u8>,
+    pub sealed_ca_key: Vec<u8>,
+    /// Fingerprint of the first node's public key.
+    pub public_key: [u8; 32],
+    /// Hash of the first admin token.
+    pub admin_token: [u8; 32],
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// Exactly as people wrote it.
+    pub document: Arc<str>,
+    pub format: Format,
+    /// Compare-and-set: refused unless this is the current revision. `None`: whatever is there.
+    pub replaces: Option<Revision>,
+    pub author: String,
+    pub note: String,
+    /// The revision of the limit policies in the quota log that this document was compiled with.
+    pub policies: Revision,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateKey {
+    pub tenant: String,
+    pub consumer: String,
+    pub name: String,
+    /// Only the hash is ever kept.
+    pub hash: [u8; 32],
+    /// The first characters, to show to people.
+    pub prefix: String,
+    pub expires_at: Option<Millis>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Hash of the join token that was presented.
+    pub token: [u8; 32],
+    pub name: String,
+    pub addresses: Addresses,
+    pub feature_level: u32,
+    /// Fingerprint of the joiner's public key.
+    pub public_key: [u8; 32],
+}
+
+/// The name only: a command may carry hashes of secrets and sixteen megabytes of text.
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form(_) => "Form",
+            Self::PublishDocument(_) => "PublishDocument",
+            Self::CreateKey(_) => "CreateKey",
+            Self::RevokeKey { .. } => "RevokeKey",
+            Self::RotateKey { .. } => "RotateKey",
+            Self::Join(_) => "Join",
+            Self::UpdateNode { .. } => "UpdateNode",
+            Self::RemoveNode { .. } => "RemoveNode",
+            Self::CreateJoinToken { .. } => "CreateJoinToken",
+            Self::RevokeJoinToken { .. } => "RevokeJoinToken",
+            Self::CreateAdminToken { .. } => "CreateAdminToken",
+            Self::RevokeAdminToken { .. } => "RevokeAdminToken",
+            Self::PutSealed { .. } => "PutSealed",
+            Self::RemoveSealed { .. } => "RemoveSealed",
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! What `apply` says: to whoever proposed, and to whoever watches.
+
+use serde::{Deserialize, Serialize};
+use tidegate_model::{KeyId, NodeId, Revision};
+
+/// The outcome of one proposal. Expected refusals are values. Positional: append only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Outcome {
+    Done,
+    Published {
+        revision: Revision,
+    },
+    KeyCreated {
+        id: KeyId,
+    },
+    Joined {
+        node: NodeId,
+    },
+    AdminTokenCreated {
+        id: u64,
+    },
+    /// Compare-and-set failed: somebody else was faster.
+    Conflict {
+        current: Revision,
+    },
+    NotFound,
+    /// The same credential exists already.
+    Duplicate,
+    /// Longer than allowed, in bytes.
+    TooLarge {
+        limit: u64,
+    },
+    /// The cluster holds as many of these as it may.
+    Full,
+    TokenUnknown,
+    TokenExpired,
+    TokenUsed,
+}
+
+/// What a proposal changed, for whoever keeps something derived from the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A snapshot replaced the state: anything may be different.
+    Everything,
+    Document(Revision),
+    KeyCreated(KeyId),
+    KeyRevoked(KeyId),
+    KeyRotated(KeyId),
+    Members,
+    JoinTokens,
+    AdminTokens,
+    Sealed(String),
+}
