@@ -4,6 +4,10 @@
 //! socket. Counters, health and connections live elsewhere, keyed by the stable ids found here, so that an edit
 //! never resets one.
 
+pub mod defaults;
+pub mod path;
+
+mod consumer;
 mod limit;
 mod listener;
 mod route;
@@ -12,6 +16,7 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub use consumer::{Consumer, Consumers};
 pub use limit::{Dimension, Limit, Mode, OnUnavailable};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
 pub use route::{
@@ -24,36 +29,27 @@ pub use upstream::{
     Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,
 };
 
-/// One published document, compiled. A request takes one and keeps it to its end.
-#[derive(Debug)]
+/// One published document, compiled. A request takes one and keeps it to its end. The default one is empty: it is what
+/// a node has before anything was published.
+#[derive(Debug, Default)]
 pub struct Snapshot {
     pub revision: Revision,
     pub router: Router,
     /// By position: `Route::limits`, `Consumer::limits` hold indices into this list.
     pub limits: Vec<Arc<Limit>>,
     pub upstreams: Vec<Arc<Upstream>>,
-    pub consumers: Vec<Arc<Consumer>>,
+    /// `consumers.into()` indexes a list.
+    pub consumers: Consumers,
     pub certificates: Vec<Certificate>,
     pub telemetry: Telemetry,
     /// Addresses whose `X-Forwarded-*` and `Forwarded` headers are believed (the load balancers in front).
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
-/// An application or a person. `name` is unique in its tenant; keys refer to it by (tenant, name).
-#[derive(Debug)]
-pub struct Consumer {
-    pub name: String,
-    pub tenant: String,
-    pub team: Option<String>,
-    pub plan: Option<String>,
-    /// Limits of its plan: indices into [`Snapshot::limits`].
-    pub limits: Vec<usize>,
-}
-
 impl Snapshot {
     /// The consumer a key belongs to; `None` when the document no longer names it.
     #[must_use]
     pub fn consumer(&self, tenant: &str, name: &str) -> Option<&Arc<Consumer>> {
-        self.consumers.iter().find(|c| c.name == name && c.tenant == tenant)
+        self.consumers.find(tenant, name)
     }
 }

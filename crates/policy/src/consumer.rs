@@ -1,0 +1,49 @@
+//! Who may call: the consumers of a document, found by tenant and name in constant time.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// An application or a person. `name` is unique in its tenant; keys refer to it by (tenant, name).
+#[derive(Debug)]
+pub struct Consumer {
+    pub name: String,
+    pub tenant: String,
+    pub team: Option<String>,
+    pub plan: Option<String>,
+    /// Limits of its plan: indices into [`crate::Snapshot::limits`].
+    pub limits: Vec<usize>,
+}
+
+/// A list of consumers with its index; reads like the list.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    list: Vec<Arc<Consumer>>,
+    /// Tenant, then name.
+    index: HashMap<String, HashMap<String, usize>>,
+}
+
+impl Consumers {
+    #[must_use]
+    pub fn find(&self, tenant: &str, name: &str) -> Option<&Arc<Consumer>> {
+        self.index.get(tenant)?.get(name).map(|&at| &self.list[at])
+    }
+}
+
+impl From<Vec<Arc<Consumer>>> for Consumers {
+    fn from(list: Vec<Arc<Consumer>>) -> Self {
+        let mut index: HashMap<String, HashMap<String, usize>> = HashMap::new();
+        for (at, consumer) in list.iter().enumerate() {
+            index.entry(consumer.tenant.clone()).or_default().entry(consumer.name.clone()).or_insert(at);
+        }
+        Self { list, index }
+    }
+}
+
+impl Deref for Consumers {
+    type Target = [Arc<Consumer>];
+
+    fn deref(&self) -> &[Arc<Consumer>] {
+        &self.list
+    }
+}

@@ -1,0 +1,97 @@
+//! What holds when nobody said otherwise: one table, sane for the open internet.
+//!
+//! `config` fills documents from it and prints it in `docs/config.md`; `proxy` and `upstream` take the bounds on
+//! clients from it. Bounds are per connection or per request unless the name says node.
+
+use std::time::Duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const DAY: u64 = 24 * 60 * 60;
+
+/// A request head (request line and all header fields) larger than this is refused with 431.
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// More header fields than this are refused with 431.
+pub const MAX_HEADERS: usize = 128;
+/// A longer request target is refused with 414.
+pub const MAX_URI_BYTES: usize = 8 * 1024;
+/// A larger request body is refused with 413; a route may say otherwise.
+pub const MAX_BODY: u64 = 10 * MIB;
+/// From the first byte of a connection (or the end of the previous request) that carries a head to the head's end.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection without a request is closed after this.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A TLS handshake that takes longer is given up.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Open client connections of one node; further ones wait in the kernel's queue.
+pub const MAX_NODE_CONNECTIONS: usize = 20_000;
+/// Concurrent HTTP/2 streams of one connection.
+pub const MAX_STREAMS: u32 = 128;
+/// Streams that a client may reset before they are answered; more closes the connection (rapid reset).
+pub const MAX_PENDING_RESETS: usize = 20;
+
+/// Opening a connection to an endpoint, TLS included; also how long a request waits for a free connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// From the end of the request head to the response head.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest silence between two parts of a body, either way.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Open connections to one endpoint, per node.
+pub const MAX_CONNECTIONS: usize = 1_024;
+/// Idle connections kept to one endpoint, per node.
+pub const MAX_IDLE: usize = 128;
+/// An idle connection to an endpoint is closed after this.
+pub const UPSTREAM_KEEP_ALIVE: Duration = Duration::from_secs(55);
+/// Tries after the first.
+pub const RETRIES: u32 = 1;
+/// Share of an upstream's recent requests that may be retries.
+pub const RETRY_BUDGET: f64 = 0.2;
+
+/// A window may not be longer than this.
+pub const MAX_WINDOW: Duration = Duration::from_secs(31 * DAY);
+/// The most a route may raise its own bound on a body to.
+pub const MAX_MAX_BODY: u64 = 64 * KIB * MIB;
+/// A document larger than this is refused.
+pub const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024;
+/// Rotated access logs that are kept.
+pub const KEEP_LOGS: u32 = 5;
+
+/// One line of the printed table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub what: &'static str,
+    pub value: String,
+    /// The document's field that changes it; empty: fixed.
+    pub field: &'static str,
+}
+
+/// The table, in the order it is printed.
+#[must_use]
+pub fn table() -> Vec<Row> {
+    let row = |what, value: String, field| Row { what, value, field };
+    let bytes = |n: u64| if n >= MIB { format!("{} MiB", n / MIB) } else { format!("{} KiB", n / KIB) };
+    let span = |d: Duration| format!("{} s", d.as_secs());
+    vec![
+        row("request head, bytes (431)", bytes(MAX_HEADER_BYTES as u64), ""),
+        row("request head, fields (431)", MAX_HEADERS.to_string(), ""),
+        row("request target, bytes (414)", bytes(MAX_URI_BYTES as u64), ""),
+        row("request body (413)", bytes(MAX_BODY), "routes[].max_body"),
+        row("time to send a request head", span(HEADER_TIMEOUT), ""),
+        row("idle client connection", span(KEEP_ALIVE), ""),
+        row("TLS handshake", span(HANDSHAKE_TIMEOUT), ""),
+        row("client connections of one node", MAX_NODE_CONNECTIONS.to_string(), ""),
+        row("HTTP/2 streams of one connection", MAX_STREAMS.to_string(), ""),
+        row("HTTP/2 streams reset early", MAX_PENDING_RESETS.to_string(), ""),
+        row("connect to an endpoint", span(CONNECT_TIMEOUT), "upstreams[].timeouts.connect"),
+        row("first byte of a response (504)", span(FIRST_BYTE_TIMEOUT), "upstreams[].timeouts.first_byte"),
+        row("whole exchange", "unbounded".into(), "upstreams[].timeouts.total"),
+        row("silence inside a body", span(IDLE_TIMEOUT), "upstreams[].timeouts.idle"),
+        row("connections to one endpoint", MAX_CONNECTIONS.to_string(), "upstreams[].max_connections"),
+        row("idle connections to one endpoint", MAX_IDLE.to_string(), "upstreams[].max_idle"),
+        row("idle connection to an endpoint", span(UPSTREAM_KEEP_ALIVE), "upstreams[].idle_timeout"),
+        row("retries after the first try", RETRIES.to_string(), "upstreams[].retries.max"),
+        row("retries of all requests", format!("{:.0}%", RETRY_BUDGET * 100.0), "upstreams[].retries.budget"),
+        row("rotated access logs kept", KEEP_LOGS.to_string(), "telemetry.access_log.keep"),
+        row("document", bytes(MAX_DOCUMENT_BYTES as u64), ""),
+    ]
+}

@@ -1,0 +1,216 @@
+//! Paths as a tree of segments. Each node may end templates, start a `{*rest}`, and be the root of prefixes.
+//!
+//! (matchit would do for one route per template, but it refuses two templates of one shape and knows only its best
+//! match; here the caller may turn a match down and gets the next best.)
+//!
+//! A walk visits a node at most once, and only nodes that match the path so far.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::path::{MAX_CAPTURES, Segment, Template};
+
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    root: Node,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// The empty segment (a trailing slash) is one of them.
+    literals: HashMap<Box<str>, Node, BuildHasherDefault<Fnv>>,
+    /// Most literal characters first.
+    captures: Vec<(Around, Node)>,
+    ends: Vec<Leaf>,
+    rests: Vec<Leaf>,
+    prefixes: Vec<Leaf>,
+}
+
+/// `before{}after`.
+#[derive(Debug, PartialEq, Eq)]
+struct Around {
+    before: Box<str>,
+    after: Box<str>,
+}
+
+/// A route that ends here, with the names it gave to its captures.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) route: usize,
+    names: Box<[Box<str>]>,
+}
+
+/// Where captures begin and end in the path, while walking.
+#[derive(Debug, Default)]
+pub(super) struct Captures {
+    spans: [(usize, usize); MAX_CAPTURES],
+    len: usize,
+}
+
+impl Tree {
+    /// Routes are inserted best first: a leaf list keeps that order.
+    pub(super) fn insert(&mut self, template: &Template, prefix: bool, route: usize) {
+        let names = template.names().map(Into::into).collect();
+        let mut node = &mut self.root;
+        for segment in &template.segments {
+            node = match segment {
+                Segment::Literal(text) => node.literals.entry(text.as_str().into()).or_default(),
+                Segment::Capture { before, after, .. } => node.capture(before, after),
+                Segment::Rest { .. } => return node.rests.push(Leaf { route, names }),
+            };
+        }
+        let leaves = if prefix { &mut node.prefixes } else { &mut node.ends };
+        leaves.push(Leaf { route, names });
+    }
+
+    /// The best leaf that `accept`s.
+    pub(super) fn find<'t>(
+        &'t self,
+        path: &str,
+        captures: &mut Captures,
+        accept: &mut dyn FnMut(&Leaf) -> bool,
+    ) -> Option<&'t Leaf> {
+        let mut walk = Walk { path, captures, accept };
+        if !path.starts_with('/') {
+            // `OPTIONS *` and CONNECT have no path; only routes for everything take them.
+            return walk.first(&self.root.prefixes);
+        }
+        walk.template(&self.root, 0).or_else(|| walk.prefix(&self.root, 0))
+    }
+}
+
+struct Walk<'w> {
+    path: &'w str,
+    captures: &'w mut Captures,
+    accept: &'w mut dyn FnMut(&Leaf) -> bool,
+}
+
+impl Walk<'_> {
+    /// Templates that match the whole of what is left at `at`, which is at a slash or at the end.
+    fn template<'t>(&mut self, node: &'t Node, at: usize) -> Option<&'t Leaf> {
+        if at == self.path.len() {
+            return self.first(&node.ends);
+        }
+        self.children(node, at, Self::template)
+    }
+
+    /// `{*rest}` and prefixes, the deepest first.
+    fn prefix<'t>(&mut self, node: &'t Node, at: usize) -> Option<&'t Leaf> {
+        if at < self.path.len() {
+            let below = self.children(node, at, Self::prefix);
+            if below.is_some() {
+                return below;
+            }
+            let (start, _) = self.cut(at);
+            if start < self.path.len() && !node.rests.is_empty() {
+                let rest = self.capturing((start, self.path.len()), |walk| walk.first(&node.rests));
+                if rest.is_some() {
+                    return rest;
+                }
+            }
+        }
+        self.first(&node.prefixes)
+    }
+
+    fn children<'t>(
+        &mut self,
+        node: &'t Node,
+        at: usize,
+        visit: fn(&mut Self, &'t Node, usize) -> Option<&'t Leaf>,
+    ) -> Option<&'t Leaf> {
+        let (start, end) = self.cut(at);
+        let segment = &self.path[start..end];
+        if let Some(found) = node.literals.get(segment).and_then(|child| visit(self, child, end)) {
+            return Some(found);
+        }
+        node.captures.iter().find_map(|(around, child)| {
+            let (from, to) = around.inner(segment)?;
+            self.capturing((start + from, start + to), |walk| visit(walk, child, end))
+        })
+    }
+
+    /// The segment after the slash (or slashes) at `at`; empty only at the end of the path.
+    fn cut(&self, at: usize) -> (usize, usize) {
+        let bytes = self.path.as_bytes();
+        let slashes = bytes[at..].iter().take_while(|&&b| b == b'/').count();
+        let start = at + slashes;
+        let length = bytes[start..].iter().position(|&b| b == b'/').unwrap_or(bytes.len() - start);
+        (start, start + length)
+    }
+
+    fn first<'t>(&mut self, leaves: &'t [Leaf]) -> Option<&'t Leaf> {
+        leaves.iter().find(|leaf| (self.accept)(leaf))
+    }
+
+    /// Keeps the capture when `then` finds something.
+    fn capturing<'t>(
+        &mut self,
+        span: (usize, usize),
+        then: impl FnOnce(&mut Self) -> Option<&'t Leaf>,
+    ) -> Option<&'t Leaf> {
+        let slot = self.captures.len;
+        *self.captures.spans.get_mut(slot)? = span;
+        self.captures.len += 1;
+        let found = then(self);
+        if found.is_none() {
+            self.captures.len = slot;
+        }
+        found
+    }
+}
+
+impl Captures {
+    pub(super) fn named(&self, leaf: &Leaf, path: &str) -> Vec<(String, String)> {
+        let spans = self.spans[..self.len].iter();
+        leaf.names.iter().zip(spans).map(|(name, &(from, to))| (name.to_string(), path[from..to].to_owned())).collect()
+    }
+}
+
+impl Node {
+    fn capture(&mut self, before: &str, after: &str) -> &mut Node {
+        let around = Around { before: before.into(), after: after.into() };
+        let at = match self.captures.iter().position(|(known, _)| *known == around) {
+            Some(at) => at,
+            None => {
+                let at = self.captures.partition_point(|(known, _)| known.literal() >= around.literal());
+                self.captures.insert(at, (around, Node::default()));
+                at
+            }
+        };
+        &mut self.captures[at].1
+    }
+}
+
+impl Around {
+    fn literal(&self) -> usize {
+        self.before.len() + self.after.len()
+    }
+
+    /// What `{}` stands for in `segment`, at least one character.
+    fn inner(&self, segment: &str) -> Option<(usize, usize)> {
+        let inner = segment.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
+        (!inner.is_empty()).then(|| (self.before.len(), self.before.len() + inner.len()))
+    }
+}
+
+/// FNV-1a: segments are short, and clients cannot insert, so a keyed hash would buy nothing.
+#[derive(Clone)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
