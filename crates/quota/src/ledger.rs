@@ -1,22 +1,193 @@
-//! The replicated count.
+//! The replicated count: what every voter of the quota group holds, and how one log entry changes it.
+//!
+//! Grants are decided *here*, in `apply`, by every replica alike: what is answered is by construction what was committed.
+//! Iterates ordered maps only. Time is the log clock Λ, the sum of the entries' `dt`: it never runs faster than real time,
+//! and survives restart, snapshot and compaction (docs/quota.md).
+
+mod count;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use tidegate_model::{LimitId, Nanos, NodeId, Permits, Revision};
 
-use crate::protocol::{Entry, Outcome};
+use self::count::Count;
+use crate::protocol::{Answer, Batch, Command, Entry, Key, Outcome, Policy, Reply, Verdict};
+
+/// Keys looked at for tidying per entry: enough to outrun their creation, few enough not to be felt.
+const SWEPT_PER_ENTRY: usize = 256;
+
+/// A withdrawn policy is kept this long for nodes that still serve the older document.
+const DRAIN: Nanos = Nanos::from_secs(60);
 
 /// The state of the quota group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {}
+pub struct Ledger {
+    /// Λ.
+    clock: Nanos,
+    revision: Revision,
+    policies: BTreeMap<LimitId, Known>,
+    counts: BTreeMap<Key, Count>,
+    /// When to look whether a count can go. Each count is in here once.
+    sweep: BTreeSet<(Nanos, Key)>,
+    removed: BTreeSet<NodeId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    policy: Policy,
+    /// Named by the newest document? `Some`: withdrawn at this log time, draining.
+    withdrawn: Option<Nanos>,
+}
+
+/// One counter, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    pub key: Key,
+    pub max: Permits,
+    /// Reported spent in the last window.
+    pub spent: Permits,
+    /// Held by nodes.
+    pub outstanding: Permits,
+}
 
 impl Ledger {
     /// Same state, same entry, same outcome: on every node, on every replay. Cannot fail, waits for nothing.
-    pub fn apply(&mut self, _entry: &Entry) -> Outcome {
-        Outcome::default()
+    pub fn apply(&mut self, entry: &Entry) -> Outcome {
+        self.clock = self.clock.saturating_add(entry.dt);
+        let mut outcome = Outcome::default();
+        match &entry.command {
+            Command::Tick => {}
+            Command::Batches(batches) => {
+                for batch in batches {
+                    let reply = self.batch(batch, &mut outcome);
+                    outcome.replies.push(reply);
+                }
+            }
+            Command::SetPolicies { revision, policies } => self.set_policies(*revision, policies),
+            Command::RemoveNode { node } => {
+                self.removed.insert(*node);
+            }
+        }
+        self.tidy();
+        outcome.revision = self.revision;
+        outcome
     }
 
     /// Is any permit charged? While so, an idle leader appends a tick now and then.
     #[must_use]
     pub fn is_charged(&self) -> bool {
-        false
+        !self.counts.is_empty()
+    }
+
+    /// Λ: log time since the ledger began.
+    #[must_use]
+    pub fn clock(&self) -> Nanos {
+        self.clock
+    }
+
+    /// The newest document whose limits are in force.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The limits in force, withdrawn ones left out.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.values().filter(|known| known.withdrawn.is_none()).map(|known| &known.policy)
+    }
+
+    /// Permits charged on a key: reported spent in its window, or held by a node that may still spend them.
+    #[must_use]
+    pub fn charged(&self, key: Key) -> Permits {
+        match (self.counts.get(&key), self.policies.get(&key.limit)) {
+            (Some(count), Some(known)) => {
+                let mut count = count.clone();
+                count.forget(self.clock, &known.policy);
+                count.charged()
+            }
+            _ => Permits::ZERO,
+        }
+    }
+
+    /// Every live counter, in key order.
+    pub fn views(&self) -> impl Iterator<Item = View> {
+        self.counts.iter().filter_map(|(key, count)| {
+            let policy = &self.policies.get(&key.limit)?.policy;
+            Some(View { key: *key, max: policy.max, spent: count.spent(), outstanding: count.outstanding() })
+        })
+    }
+
+    fn batch(&mut self, batch: &Batch, outcome: &mut Outcome) -> Reply {
+        let removed = self.removed.contains(&batch.node);
+        let mut items = Vec::with_capacity(batch.items.len());
+        for item in &batch.items {
+            let verdict = match self.policies.get(&item.key.limit) {
+                None => Some(Verdict::Unknown),
+                Some(_) if removed => Some(Verdict::Reset),
+                Some(known) => {
+                    let policy = &known.policy;
+                    let sweep = &mut self.sweep;
+                    let count = self.counts.entry(item.key).or_insert_with(|| {
+                        sweep.insert((self.clock, item.key));
+                        Count::default()
+                    });
+                    count.forget(self.clock, policy);
+                    count.item(batch, item, self.clock, policy, &mut outcome.recalls)
+                }
+            };
+            // No verdict: the batch is older than one already applied; its holder no longer listens.
+            if let Some(verdict) = verdict {
+                items.push(Answer { key: item.key, epoch: item.epoch, verdict });
+            }
+        }
+        Reply { node: batch.node, incarnation: batch.incarnation, seq: batch.seq, items }
+    }
+
+    fn set_policies(&mut self, revision: Revision, policies: &[Policy]) {
+        if revision < self.revision {
+            return; // A slower publisher: its document lost, or is older.
+        }
+        self.revision = revision;
+        for known in self.policies.values_mut() {
+            known.withdrawn.get_or_insert(self.clock);
+        }
+        for policy in policies {
+            // Lowering binds here for new grants, and within D for old ones. A changed window or kind has another id.
+            self.policies.insert(policy.limit, Known { policy: policy.clone(), withdrawn: None });
+        }
+    }
+
+    /// Forgets counts with nothing charged, and withdrawn policies without counts.
+    fn tidy(&mut self) {
+        for _ in 0..SWEPT_PER_ENTRY {
+            let Some(&(due, key)) = self.sweep.first() else { break };
+            if due > self.clock {
+                break;
+            }
+            self.sweep.pop_first();
+            let policy = self.policies.get(&key.limit).map(|known| &known.policy);
+            let (Some(count), Some(policy)) = (self.counts.get_mut(&key), policy) else {
+                self.counts.remove(&key);
+                continue;
+            };
+            count.forget(self.clock, policy);
+            match count.ends(policy) {
+                Some(ends) => {
+                    self.sweep.insert((ends, key));
+                }
+                None => {
+                    self.counts.remove(&key);
+                }
+            }
+        }
+        let clock = self.clock;
+        let counts = &self.counts;
+        self.policies.retain(|limit, known| {
+            let Some(since) = known.withdrawn else { return true };
+            let first = Key { limit: *limit, subject: tidegate_model::Subject(0) };
+            let last = Key { limit: *limit, subject: tidegate_model::Subject(u128::MAX) };
+            clock < since.saturating_add(DRAIN) || counts.range(first..=last).next().is_some()
+        });
     }
 }

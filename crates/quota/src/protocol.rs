@@ -37,6 +37,8 @@ pub struct Item {
     pub want: Permits,
     /// The largest cost that waits for this key; 0: nobody waits.
     pub waiting: Permits,
+    /// Should this node hold a partition reserve of the key? (Limits with `on_unavailable: share`.)
+    pub reserve: bool,
 }
 
 /// The outcome of one batch, as `apply` computed it.
@@ -67,13 +69,34 @@ pub enum Verdict {
         ttl: Nanos,
         /// When the next permit comes free, from now, if a waiting cost was not granted.
         retry: Nanos,
-        /// Hand back down to this many permits: another node starves.
-        keep: Permits,
+        /// This node's partition reserve: so many permits in any window, for [`RESERVE_TTL`] from the moment the
+        /// batch left. A process that has just learnt of it counts it as fully spent for one window.
+        reserve: Permits,
     },
     /// The ledger does not charge what this cell holds: zero it and begin a new epoch.
     Reset,
     /// No such limit in the log yet, or its policy was withdrawn.
     Unknown,
+}
+
+/// How long a partition reserve lives without renewal.
+pub const RESERVE_TTL: Nanos = Nanos::from_secs(3_600);
+
+/// D, the time a lease lives unless its policy says otherwise: at least twice a failover and a round trip.
+pub const LEASE_TTL: Nanos = Nanos::from_secs(4);
+
+/// The share by which a holder's clock (`CLOCK_BOOTTIME`, slewed by up to 8 %) may run slow: 1/10, counted twice.
+/// A holder's lease ends `ttl / (1 + 2ρ)` after its batch left.
+#[must_use]
+pub fn holder_time(ttl: Nanos) -> Nanos {
+    Nanos(ttl.0 / 12 * 10)
+}
+
+/// The share by which a leader's clock (`CLOCK_MONOTONIC_RAW`) may run fast: 1/1000.
+/// The log clock advances by `elapsed / (1 + ρ)`, so never faster than real time.
+#[must_use]
+pub fn log_time(elapsed: Nanos) -> Nanos {
+    Nanos(u64::try_from(u128::from(elapsed.0) * 1000 / 1001).unwrap_or(u64::MAX))
 }
 
 /// A limit as the quota log knows it.

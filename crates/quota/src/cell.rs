@@ -1,0 +1,233 @@
+//! The cell a node takes permits from: one atomic word and an expiry.
+//!
+//! ```text
+//!   63            44 43                                  0
+//!  +----------------+-------------------------------------+
+//!  |   generation   |   permits left                      |
+//!  +----------------+-------------------------------------+
+//! ```
+//!
+//! A report cuts a new generation and reads what is left in ONE atomic step. So a permit that was taken before the cut
+//! is in the report, a permit taken after it is not, and a permit whose generation has passed can no longer be put back
+//! (it was reported as spent). Two atomics instead of one lose permits (docs/quota.md).
+//!
+//! Many threads call [`Cell::take`] and [`Cell::put_back`]; one at a time calls the rest (the holder's lock sees to it).
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidegate_model::{Nanos, Permits};
+
+const LEFT_BITS: u32 = 44;
+const LEFT: u64 = (1 << LEFT_BITS) - 1;
+
+/// The most that one cell can hold.
+pub const MOST: Permits = Permits(LEFT);
+
+#[derive(Debug)]
+pub struct Cell {
+    word: AtomicU64,
+    /// On the holder's clock; at or after it nothing taken is valid.
+    expiry: AtomicU64,
+}
+
+/// What [`Cell::take`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Take {
+    Taken(Ticket),
+    /// Fewer permits than asked for; nothing was taken.
+    Short,
+    /// Taken too late, or a report was cut in between: burnt. It counts as spent and admits nobody.
+    Burnt(Burnt),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Burnt {
+    /// The lease had lapsed.
+    Lapsed,
+    /// A report was cut between the take and the reading of the clock: `at` might lie after the report.
+    Reported,
+}
+
+/// Permits in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    generation: u64,
+    pub cost: Permits,
+    /// The instant of admission: no later than the report that will tell of it, earlier than the lease's expiry.
+    pub at: Nanos,
+}
+
+impl Default for Cell {
+    fn default() -> Self {
+        Self { word: AtomicU64::new(0), expiry: AtomicU64::new(0) }
+    }
+}
+
+impl Cell {
+    /// Takes `cost` permits, all or none. `now` reads the holder's clock and is called after the take.
+    #[inline]
+    pub fn take(&self, cost: Permits, now: impl FnOnce() -> Nanos) -> Take {
+        // The expiry is loaded BEFORE the take. Loaded after it, a renewal in between would lend a lapsed permit the new
+        // lease's time.
+        let expiry = self.expiry.load(Ordering::Acquire);
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if word & LEFT < cost.0 {
+                return Take::Short;
+            }
+            match self.word.compare_exchange_weak(word, word - cost.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(seen) => word = seen,
+            }
+        }
+        let at = now();
+        if at.0 >= expiry {
+            return Take::Burnt(Burnt::Lapsed);
+        }
+        let generation = word >> LEFT_BITS;
+        if self.word.load(Ordering::Acquire) >> LEFT_BITS != generation {
+            return Take::Burnt(Burnt::Reported);
+        }
+        Take::Taken(Ticket { generation, cost, at })
+    }
+
+    /// Gives a ticket's permits back, if no report has told of them yet. `false`: they are burnt.
+    pub fn put_back(&self, ticket: Ticket) -> bool {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if word >> LEFT_BITS != ticket.generation {
+                return false;
+            }
+            // Cannot overflow: these permits were in the cell in this generation.
+            match self.word.compare_exchange_weak(word, word + ticket.cost.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Permits left, for headers and tests; it may have changed before it is read.
+    #[must_use]
+    pub fn left(&self) -> Permits {
+        Permits(self.word.load(Ordering::Relaxed) & LEFT)
+    }
+
+    #[must_use]
+    pub fn expiry(&self) -> Nanos {
+        Nanos(self.expiry.load(Ordering::Relaxed))
+    }
+
+    /// Begins a new generation and keeps at most `keep` permits. Returns (kept, handed back): exactly.
+    pub(crate) fn cut(&self, keep: Permits) -> (Permits, Permits) {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let left = word & LEFT;
+            let kept = left.min(keep.0);
+            let next = (word >> LEFT_BITS).wrapping_add(1) << LEFT_BITS | kept;
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return (Permits(kept), Permits(left - kept)),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Extends the lease. What has lapsed must have been cut to zero before: see `Holding::answer`.
+    pub(crate) fn renew(&self, expiry: Nanos) {
+        self.expiry.store(expiry.0, Ordering::Release);
+    }
+
+    /// Adds granted permits; returns how many found room (all of them, but for a cell that is full to its 44 bits).
+    pub(crate) fn add(&self, granted: Permits) -> Permits {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let added = granted.0.min(LEFT - (word & LEFT));
+            match self.word.compare_exchange_weak(word, word + added, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Permits(added),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn cell(left: u64, expiry: u64) -> Cell {
+        let cell = Cell::default();
+        cell.renew(Nanos(expiry));
+        cell.add(Permits(left));
+        cell
+    }
+
+    fn taken(take: Take) -> Ticket {
+        match take {
+            Take::Taken(ticket) => ticket,
+            other => panic!("expected a ticket, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn it_gives_what_it_has_and_not_one_more() {
+        let cell = cell(3, 100);
+        taken(cell.take(Permits(2), || Nanos(1)));
+        assert_eq!(cell.take(Permits(2), || Nanos(1)), Take::Short);
+        taken(cell.take(Permits(1), || Nanos(1)));
+        assert_eq!(cell.take(Permits(1), || Nanos(1)), Take::Short);
+    }
+
+    #[test]
+    fn a_permit_taken_at_the_expiry_is_burnt_and_stays_spent() {
+        let cell = cell(3, 100);
+        assert_eq!(cell.take(Permits(1), || Nanos(100)), Take::Burnt(Burnt::Lapsed));
+        assert_eq!(cell.cut(MOST), (Permits(2), Permits(0)));
+    }
+
+    #[test]
+    fn a_report_between_take_and_clock_burns_the_permit() {
+        let cell = cell(3, 100);
+        let take = cell.take(Permits(1), || {
+            cell.cut(MOST);
+            Nanos(1)
+        });
+        assert_eq!(take, Take::Burnt(Burnt::Reported));
+    }
+
+    #[test]
+    fn a_renewal_during_a_take_does_not_save_a_lapsed_permit() {
+        let cell = cell(3, 100);
+        let take = cell.take(Permits(1), || {
+            cell.renew(Nanos(1_000));
+            Nanos(100)
+        });
+        assert_eq!(take, Take::Burnt(Burnt::Lapsed));
+    }
+
+    #[test]
+    fn a_ticket_comes_back_until_it_was_reported() {
+        let cell = cell(3, 100);
+        let early = taken(cell.take(Permits(1), || Nanos(1)));
+        assert!(cell.put_back(early));
+        let late = taken(cell.take(Permits(1), || Nanos(1)));
+        assert_eq!(cell.cut(MOST), (Permits(2), Permits(0)));
+        assert!(!cell.put_back(late));
+        assert_eq!(cell.left(), Permits(2));
+    }
+
+    #[test]
+    fn what_is_handed_back_is_exactly_what_was_left() {
+        let cell = cell(10, 100);
+        taken(cell.take(Permits(4), || Nanos(1)));
+        assert_eq!(cell.cut(Permits(1)), (Permits(1), Permits(5)));
+    }
+
+    #[test]
+    fn a_grant_beyond_the_word_is_cut_not_wrapped() {
+        let cell = cell(LEFT - 1, 100);
+        assert_eq!(cell.add(Permits(5)), Permits(1));
+        assert_eq!(cell.left(), MOST);
+    }
+}

@@ -1,0 +1,248 @@
+//! One key's lease on one node: reports what was spent, refills the cell, knows what the leader last said.
+//!
+//! ```text
+//!   idle ──report(seq)──▶ asked ──answer(seq)──▶ idle        a reply is used once, and only for the newest batch
+//!     ▲                     │                                 that named the key; whatever else comes is dropped,
+//!     └───── failed(seq) ───┘                                 and its grant is handed back by the next report
+//! ```
+//! One task owns a holding (or a lock does). Requests touch the [`Cell`] alone.
+
+use tidegate_model::{Nanos, Permits};
+
+use crate::cell::{self, Cell};
+use crate::protocol::{Answer, Item, Key, Verdict, holder_time};
+use crate::reserve::Reserve;
+
+/// How fast the demand estimate follows.
+const MEMORY: Nanos = Nanos::from_millis(200);
+/// A lease holds this long a stretch of demand, if the window is four times as long: enough to bridge a failover.
+const HORIZON: Nanos = Nanos::from_millis(2_500);
+
+/// How often a held lease is told of although nothing was spent. Well below a lease's time to live.
+pub const REMINDER: Nanos = Nanos::from_millis(200);
+
+#[derive(Debug)]
+pub struct Holding {
+    key: Key,
+    /// Grows over the life of a process, over all keys: a key that comes back never meets its old records.
+    epoch: u64,
+    /// Entrusted in this epoch and not handed back: spent + left in the cell.
+    granted: Permits,
+    asked: Option<Asked>,
+    /// Reported spent, as of the last report.
+    reported: Permits,
+    /// The ledger acknowledged that this holds nothing.
+    settled: bool,
+    /// When the last report was cut.
+    told: Nanos,
+    demand: Demand,
+    pub reserve: Reserve,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    seq: u64,
+    sent: Nanos,
+    have: Permits,
+}
+
+/// What the owner of a holding knows of its surroundings when it reports.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings {
+    pub now: Nanos,
+    pub window: Nanos,
+    pub max: Permits,
+    /// Costs that waited or were refused since the last report, summed.
+    pub missed: Permits,
+    /// The largest cost waiting now.
+    pub waiting: Permits,
+    /// The sum of costs waiting now.
+    pub queued: Permits,
+    /// Hand back what is not needed at once: another node starves.
+    pub recalled: bool,
+    /// The limit says `on_unavailable: share`, and the key is in use.
+    pub reserve: bool,
+}
+
+/// What an answer means to those who wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Not the answer to the newest question: dropped.
+    Stale,
+    /// The cell was refilled with `granted`; `free` were left for others; a cost that still does not fit may ask again
+    /// after `retry`.
+    Lease { granted: Permits, free: Permits, retry: Nanos },
+    /// Begun anew: ask again.
+    Reset,
+    /// The leader does not know the limit (yet).
+    Unknown,
+}
+
+impl Holding {
+    #[must_use]
+    pub fn new(key: Key, epoch: u64) -> Self {
+        Self {
+            key,
+            epoch,
+            granted: Permits::ZERO,
+            asked: None,
+            reported: Permits::ZERO,
+            settled: true,
+            told: Nanos::ZERO,
+            demand: Demand::default(),
+            reserve: Reserve::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Is an answer outstanding?
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Nothing held, nothing spent that was not acknowledged, nothing reserved: the owner may forget it.
+    #[must_use]
+    pub fn is_settled(&self, cell: &Cell) -> bool {
+        self.settled && self.asked.is_none() && cell.left() == Permits::ZERO && self.reserve.size() == Permits::ZERO
+    }
+
+    /// Has anything changed that the ledger should hear of? What is held is told of now and then even so: that renews
+    /// the lease while it is used, and hands it back when it is not.
+    #[must_use]
+    pub fn is_due(&self, cell: &Cell, now: Nanos) -> bool {
+        let spent = self.granted.saturating_sub(cell.left());
+        spent != self.reported || !self.settled && now >= self.told.saturating_add(REMINDER)
+    }
+
+    /// Cuts a report for batch `seq`, which leaves after this returns.
+    pub fn report(&mut self, cell: &Cell, seq: u64, around: Surroundings) -> Item {
+        self.lapse(cell, around.now);
+        let spent_before = self.reported;
+        let target = self.demand.target(around);
+        // Handing back too eagerly costs a round trip later; holding idle permits costs another node now.
+        let keep = match target {
+            _ if around.recalled => self.demand.soon(around),
+            _ if cell.left().0 > target.0.saturating_mul(4) => Permits(target.0.saturating_mul(2)),
+            _ => cell::MOST,
+        };
+        let (have, handed_back) = cell.cut(keep);
+        self.granted = self.granted.saturating_sub(handed_back);
+        let spent = self.granted.saturating_sub(have);
+        self.demand.saw(Permits(spent.0.saturating_sub(spent_before.0)).saturating_add(around.missed), around.now);
+        self.reported = spent;
+        self.asked = Some(Asked { seq, sent: around.now, have });
+        self.told = around.now;
+        self.settled = false;
+        let wish = self.demand.target(around).saturating_add(around.queued).min(around.max);
+        if !around.reserve {
+            self.reserve.end();
+        }
+        Item {
+            key: self.key,
+            epoch: self.epoch,
+            spent,
+            have,
+            want: if around.recalled { around.queued } else { wish.saturating_sub(have) },
+            waiting: around.waiting,
+            reserve: around.reserve,
+        }
+    }
+
+    /// Uses the answer to batch `seq`, if it is the newest that named this key. `next_epoch` is drawn when needed.
+    pub fn answer(
+        &mut self,
+        cell: &Cell,
+        seq: u64,
+        answer: &Answer,
+        window: Nanos,
+        now: Nanos,
+        next_epoch: impl FnOnce() -> u64,
+    ) -> News {
+        let Some(asked) = self.asked.filter(|asked| asked.seq == seq && answer.epoch == self.epoch) else {
+            return News::Stale;
+        };
+        self.asked = None;
+        match answer.verdict {
+            Verdict::Lease { granted, free, ttl, retry, reserve } => {
+                // What lapsed while we asked is taken out before the new expiry could revive it.
+                self.lapse(cell, now);
+                let expiry = asked.sent.saturating_add(holder_time(ttl));
+                self.settled = granted == Permits::ZERO && asked.have == Permits::ZERO;
+                if now < expiry {
+                    cell.renew(expiry.max(cell.expiry()));
+                    let added = cell.add(granted);
+                    self.granted = self.granted.saturating_add(added);
+                }
+                if reserve != self.reserve.size() || reserve != Permits::ZERO {
+                    self.reserve.renew(reserve, window, asked.sent, now);
+                }
+                News::Lease { granted, free, retry }
+            }
+            Verdict::Reset => {
+                self.begin_anew(cell, next_epoch());
+                News::Reset
+            }
+            Verdict::Unknown => {
+                self.begin_anew(cell, next_epoch());
+                News::Unknown
+            }
+        }
+    }
+
+    /// No answer to batch `seq` will be used any more.
+    pub fn failed(&mut self, seq: u64) {
+        self.asked = self.asked.filter(|asked| asked.seq != seq);
+    }
+
+    /// At its expiry a lease holds nothing. What is taken out was never spent, so the next report hands it back.
+    fn lapse(&mut self, cell: &Cell, now: Nanos) {
+        if now >= cell.expiry() {
+            let (_, unspent) = cell.cut(Permits::ZERO);
+            self.granted = self.granted.saturating_sub(unspent);
+        }
+    }
+
+    fn begin_anew(&mut self, cell: &Cell, epoch: u64) {
+        cell.cut(Permits::ZERO);
+        self.epoch = epoch;
+        self.granted = Permits::ZERO;
+        self.reported = Permits::ZERO;
+        self.settled = true;
+    }
+}
+
+/// An exponentially weighted estimate of permits per second.
+#[derive(Debug, Default)]
+struct Demand {
+    per_second: f64,
+    seen: Option<Nanos>,
+}
+
+impl Demand {
+    fn saw(&mut self, permits: Permits, now: Nanos) {
+        let Some(before) = self.seen.replace(now) else { return };
+        let elapsed = now.saturating_sub(before).0 as f64;
+        if elapsed <= 0.0 {
+            return;
+        }
+        let rate = permits.0 as f64 * 1e9 / elapsed;
+        let weight = 1.0 - (-elapsed / MEMORY.0 as f64).exp();
+        self.per_second += (rate - self.per_second) * weight;
+    }
+
+    /// What to hold: a horizon's worth.
+    fn target(&self, around: Surroundings) -> Permits {
+        let horizon = HORIZON.0.min(around.window.0 / 4) as f64;
+        Permits((self.per_second * horizon / 1e9).ceil() as u64).min(around.max)
+    }
+
+    /// What is needed before the next tick.
+    fn soon(&self, around: Surroundings) -> Permits {
+        Permits((self.per_second * 0.02).ceil() as u64).min(around.max)
+    }
+}

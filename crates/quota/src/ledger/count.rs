@@ -1,0 +1,293 @@
+//! One key of the ledger: who holds how much of it, and what was spent of it.
+//!
+//! At log time Λ a permit is charged while
+//!   (a) it is outstanding and Λ < Λ(grant or renewal) + D + W, or
+//!   (b) it was reported spent and Λ < Λ(report) + W.
+//! A permit handed back is free at once. `g` is granted only if charged + g ≤ L.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
+
+use crate::protocol::{Batch, Item, Policy, RESERVE_TTL, Recall, Verdict};
+use crate::window::Window;
+
+/// What a node wanted counts for this long after its last batch.
+const ACTIVE: Nanos = Nanos::from_millis(250);
+/// Costs that wait for permits to gather, per key.
+const MOST_HELD: usize = 16;
+/// Partition reserves take at most a quarter of a limit, a node at most 1/32.
+/// (but one permit, where that is less than a quarter). It keeps its size until its node ends it or it lapses.
+const RESERVE_OF_NODE: u64 = 32;
+const RESERVE_OF_ALL: u64 = 4;
+/// Above this window a grant is capped to 1/16 of the limit, so that a crash cannot strand a customer's day.
+const LONG_WINDOW: Nanos = Nanos::from_secs(60);
+const LONG_SHARE: u64 = 16;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Count {
+    records: Vec<Record>,
+    reserves: Vec<Reserve>,
+    spent: Window,
+    /// Costs for which permits are gathered, oldest first.
+    held: VecDeque<Held>,
+    recalled: Nanos,
+}
+
+/// What one life of one process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    node: NodeId,
+    incarnation: Incarnation,
+    epoch: u64,
+    /// Of the newest batch applied.
+    seq: u64,
+    spent: Permits,
+    outstanding: Permits,
+    /// Spent between the last two batches: is what it holds idle?
+    pace: Permits,
+    /// Wanted and not granted.
+    want: Permits,
+    heard: Nanos,
+    /// Λ(grant or renewal) + D + W.
+    lapses: Nanos,
+}
+
+/// A partition reserve: charged whole, whatever is spent of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Reserve {
+    node: NodeId,
+    permits: Permits,
+    lapses: Nanos,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Held {
+    node: NodeId,
+    cost: Permits,
+    until: Nanos,
+}
+
+impl Count {
+    /// Drops what is no longer charged. Every read comes after it.
+    pub(super) fn forget(&mut self, clock: Nanos, policy: &Policy) {
+        self.records.retain(|record| clock < record.lapses);
+        self.reserves.retain(|reserve| clock < reserve.lapses);
+        self.held.retain(|held| clock < held.until);
+        self.spent.forget(clock, policy.window);
+    }
+
+    pub(super) fn spent(&self) -> Permits {
+        self.spent.total()
+    }
+
+    pub(super) fn outstanding(&self) -> Permits {
+        let records = self.records.iter().map(|record| record.outstanding);
+        let reserves = self.reserves.iter().map(|reserve| reserve.permits);
+        records.chain(reserves).fold(Permits::ZERO, Permits::saturating_add)
+    }
+
+    /// Saturates, never wraps: too much charged is safe.
+    pub(super) fn charged(&self) -> Permits {
+        self.spent().saturating_add(self.outstanding())
+    }
+
+    /// When the last charge ends; `None`: nothing is left to remember.
+    pub(super) fn ends(&self, policy: &Policy) -> Option<Nanos> {
+        let records = self.records.iter().map(|record| record.lapses);
+        let reserves = self.reserves.iter().map(|reserve| reserve.lapses);
+        let spent = (!self.spent.is_empty()).then(|| self.spent.ends(policy.window));
+        records.chain(reserves).chain(spent).max()
+    }
+
+    /// Books a report and decides a grant. `None`: older than what was already applied.
+    pub(super) fn item(
+        &mut self,
+        batch: &Batch,
+        item: &Item,
+        clock: Nanos,
+        policy: &Policy,
+        recalls: &mut Vec<Recall>,
+    ) -> Option<Verdict> {
+        let at = match self.find(batch, item.epoch) {
+            Found::Stale => return None,
+            Found::New if item.spent == Permits::ZERO && item.have == Permits::ZERO => self.open(batch, item),
+            // What this cell holds is not, or no longer, charged.
+            Found::New => return Some(Verdict::Reset),
+            Found::At(at) => at,
+        };
+        if !self.book(at, batch.seq, item, clock, policy) {
+            return Some(Verdict::Reset);
+        }
+        let reserve = self.reserve(batch.node, item.reserve, clock, policy);
+        self.records[at].want = item.want;
+        let granted = self.grant(batch.node, item, clock, policy);
+        let record = &mut self.records[at];
+        record.outstanding = record.outstanding.saturating_add(granted);
+        record.want = item.want.saturating_sub(granted);
+        let free = self.free(policy);
+        let starves = granted < item.waiting;
+        let mut retry = Nanos::ZERO;
+        if starves {
+            retry = self.starve(batch.node, item, clock, policy, recalls);
+        }
+        Some(Verdict::Lease { granted, free, ttl: policy.ttl, retry, reserve })
+    }
+
+    fn find(&self, batch: &Batch, epoch: u64) -> Found {
+        let mut found = Found::New;
+        for (at, record) in self.records.iter().enumerate() {
+            if record.node != batch.node || record.incarnation != batch.incarnation {
+                continue;
+            }
+            if record.seq >= batch.seq || record.epoch > epoch {
+                return Found::Stale;
+            }
+            if record.epoch == epoch {
+                found = Found::At(at);
+            }
+        }
+        found
+    }
+
+    fn open(&mut self, batch: &Batch, item: &Item) -> usize {
+        self.records.push(Record {
+            node: batch.node,
+            incarnation: batch.incarnation,
+            epoch: item.epoch,
+            seq: 0,
+            spent: Permits::ZERO,
+            outstanding: Permits::ZERO,
+            pace: Permits::ZERO,
+            want: Permits::ZERO,
+            heard: Nanos::ZERO,
+            lapses: Nanos::ZERO,
+        });
+        self.records.len() - 1
+    }
+
+    /// Moves what was spent from outstanding to the window; frees what was handed back; renews the rest.
+    /// `false`: the report claims more than this ledger charges.
+    fn book(&mut self, at: usize, seq: u64, item: &Item, clock: Nanos, policy: &Policy) -> bool {
+        let record = &mut self.records[at];
+        record.seq = seq;
+        record.heard = clock;
+        let Some(news) = item.spent.0.checked_sub(record.spent.0) else { return false };
+        let claimed = news.saturating_add(item.have.0);
+        let honest = claimed <= record.outstanding.0;
+        record.spent = item.spent;
+        record.pace = Permits(news);
+        record.outstanding = if honest {
+            item.have
+        } else {
+            record.outstanding.saturating_sub(Permits(news)) // Stays charged until it lapses.
+        };
+        if honest {
+            record.lapses = clock.saturating_add(policy.ttl).saturating_add(policy.window);
+        }
+        self.spent.charge(Permits(news), clock, policy.window);
+        honest
+    }
+
+    fn free(&self, policy: &Policy) -> Permits {
+        policy.max.saturating_sub(self.charged())
+    }
+
+    fn grant(&mut self, node: NodeId, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
+        // Permits that gather for an older large cost of another node are not free for this one.
+        let gathering = self.held.front().filter(|held| held.node != node).map(|held| held.cost);
+        let free = self.free(policy).saturating_sub(gathering.unwrap_or_default());
+        let mut most = self.share(item.want, free, clock);
+        if policy.window > LONG_WINDOW {
+            most = most.min((policy.max.0 / LONG_SHARE).saturating_sub(item.have.0));
+        }
+        let wanted = item.want.0.min(most.max(1));
+        let granted = if item.waiting.0 <= free.0 { wanted.max(item.waiting.0) } else { wanted };
+        // A cost that cannot be met now must not be nibbled away by its own node's small ones either.
+        let granted = Permits(if item.waiting.0 > free.0 && item.waiting.0 > 1 { 0 } else { granted.min(free.0) });
+        if granted >= item.waiting {
+            self.held.retain(|held| held.node != node);
+        }
+        granted
+    }
+
+    /// What one node may take of `free`: half while there is plenty, its part by demand when there is not.
+    fn share(&self, want: Permits, free: Permits, clock: Nanos) -> u64 {
+        let lately = self.records.iter().filter(|record| clock < record.heard.saturating_add(ACTIVE));
+        let wanted = lately.fold(0_u128, |sum, record| sum + u128::from(record.want.0)).max(1);
+        if wanted <= u128::from(free.0 / 2) {
+            return want.0;
+        }
+        u64::try_from(u128::from(free.0) * u128::from(want.0) / wanted).unwrap_or(u64::MAX)
+    }
+
+    /// A waiting cost was not met: gather for it, call idle permits back, and say when to ask again.
+    fn starve(
+        &mut self,
+        node: NodeId,
+        item: &Item,
+        clock: Nanos,
+        policy: &Policy,
+        recalls: &mut Vec<Recall>,
+    ) -> Nanos {
+        let missing = item.waiting.saturating_sub(self.free(policy));
+        let lapse = self.records.iter().map(|record| record.lapses.saturating_sub(clock)).min();
+        let mut retry = self.spent.frees(missing, clock, policy.window).or(lapse).unwrap_or(policy.window);
+        let pause = Nanos(policy.window.0 / 50).min(Nanos::from_millis(100));
+        if clock >= self.recalled.saturating_add(pause) {
+            let before = recalls.len();
+            let idle = self.records.iter().filter(|r| r.node != node && r.outstanding > r.pace);
+            recalls.extend(idle.map(|r| Recall { node: r.node, key: item.key }));
+            if recalls.len() > before {
+                self.recalled = clock;
+                retry = retry.min(Nanos::from_millis(5));
+            }
+        }
+        if item.waiting.0 > 1 && item.waiting <= policy.max {
+            let until = clock.saturating_add((retry + retry).max(Nanos::from_millis(500)).min(policy.window));
+            let held = Held { node, cost: item.waiting, until };
+            match self.held.iter().position(|held| held.node == node) {
+                Some(at) => self.held[at] = held,
+                None if self.held.len() < MOST_HELD => self.held.push_back(held),
+                None => {} // Its client will be told to come back.
+            }
+        }
+        retry.max(Nanos::from_millis(1))
+    }
+
+    /// Opens, renews or ends a node's partition reserve; returns what it is.
+    fn reserve(&mut self, node: NodeId, wanted: bool, clock: Nanos, policy: &Policy) -> Permits {
+        let charge = RESERVE_TTL.saturating_add(policy.window);
+        let at = self.reserves.iter().position(|reserve| reserve.node == node);
+        match (at, wanted) {
+            (Some(at), true) => {
+                self.reserves[at].lapses = clock.saturating_add(charge);
+                self.reserves[at].permits
+            }
+            (Some(at), false) => {
+                // It may have been spent up to now: charged for one more window.
+                let ended = self.reserves.swap_remove(at);
+                self.spent.charge(ended.permits, clock, policy.window);
+                Permits::ZERO
+            }
+            (None, false) => Permits::ZERO,
+            (None, true) => {
+                let reserved = self.reserves.iter().fold(Permits::ZERO, |sum, r| sum.saturating_add(r.permits));
+                let permits = Permits((policy.max.0 / RESERVE_OF_NODE).max(1)).min(self.free(policy));
+                if permits == Permits::ZERO || reserved.saturating_add(permits).0 > policy.max.0 / RESERVE_OF_ALL {
+                    return Permits::ZERO;
+                }
+                self.reserves.push(Reserve { node, permits, lapses: clock.saturating_add(charge) });
+                permits
+            }
+        }
+    }
+}
+
+enum Found {
+    At(usize),
+    New,
+    /// A newer batch, or a newer epoch, was applied before.
+    Stale,
+}

@@ -1,0 +1,216 @@
+//! What the ledger promises, as scripts: batches in, verdicts out.
+
+use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
+use tidegate_quota::Ledger;
+use tidegate_quota::protocol::{Batch, Command, Entry, Item, Key, LEASE_TTL, Outcome, Policy, Verdict};
+
+const KEY: Key = Key { limit: LimitId(1), subject: Subject(7) };
+const W: Nanos = Nanos::from_secs(1);
+
+fn ledger(max: u64) -> Ledger {
+    let mut ledger = Ledger::default();
+    publish(&mut ledger, 1, max);
+    ledger
+}
+
+fn publish(ledger: &mut Ledger, revision: u64, max: u64) {
+    let policies = vec![Policy { limit: KEY.limit, max: Permits(max), window: W, ttl: LEASE_TTL }];
+    apply(ledger, 0, Command::SetPolicies { revision: Revision(revision), policies });
+}
+
+fn apply(ledger: &mut Ledger, millis: u64, command: Command) -> Outcome {
+    ledger.apply(&Entry { dt: Nanos::from_millis(millis), command })
+}
+
+/// What a node says about KEY.
+#[derive(Clone, Copy, Default)]
+struct Say {
+    node: u64,
+    seq: u64,
+    epoch: u64,
+    spent: u64,
+    have: u64,
+    want: u64,
+    waiting: u64,
+    reserve: bool,
+}
+
+fn say(ledger: &mut Ledger, millis: u64, say: Say) -> Option<Verdict> {
+    let item = Item {
+        key: KEY,
+        epoch: say.epoch,
+        spent: Permits(say.spent),
+        have: Permits(say.have),
+        want: Permits(say.want),
+        waiting: Permits(say.waiting),
+        reserve: say.reserve,
+    };
+    let batch = Batch { node: NodeId(say.node), incarnation: Incarnation(9), seq: say.seq, items: vec![item] };
+    let outcome = apply(ledger, millis, Command::Batches(vec![batch]));
+    outcome.replies[0].items.first().map(|answer| answer.verdict)
+}
+
+fn granted(verdict: Option<Verdict>) -> u64 {
+    match verdict {
+        Some(Verdict::Lease { granted, .. }) => granted.0,
+        other => panic!("expected a lease, got {other:?}"),
+    }
+}
+
+#[test]
+fn it_never_charges_more_than_the_limit_whoever_asks() {
+    let mut ledger = ledger(100);
+    let mut sum = 0;
+    for node in 1..=50 {
+        sum += granted(say(&mut ledger, 0, Say { node, seq: 1, want: 40, waiting: 1, ..Say::default() }));
+    }
+    assert_eq!(sum, 100);
+    assert_eq!(ledger.charged(KEY), Permits(100));
+}
+
+#[test]
+fn a_permit_handed_back_is_free_at_once() {
+    let mut ledger = ledger(10);
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() })), 10);
+    say(&mut ledger, 0, Say { node: 1, seq: 2, spent: 4, have: 1, ..Say::default() });
+    assert_eq!(ledger.charged(KEY), Permits(5));
+}
+
+#[test]
+fn spend_is_charged_for_a_window_after_its_report() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    say(&mut ledger, 500, Say { node: 1, seq: 2, spent: 10, ..Say::default() });
+    apply(&mut ledger, 999, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+    apply(&mut ledger, 1, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(0));
+}
+
+#[test]
+fn what_a_silent_node_holds_stays_charged_for_its_lease_and_a_window() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    apply(&mut ledger, 4_999, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+    apply(&mut ledger, 1, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(0));
+    assert!(!ledger.is_charged());
+}
+
+#[test]
+fn a_report_of_a_lapsed_lease_renews_nothing() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    assert_eq!(say(&mut ledger, 5_000, Say { node: 1, seq: 2, have: 10, ..Say::default() }), Some(Verdict::Reset));
+    assert_eq!(ledger.charged(KEY), Permits(0));
+}
+
+#[test]
+fn repeated_and_late_batches_change_nothing() {
+    let mut ledger = ledger(10);
+    let first = Say { node: 1, seq: 1, want: 4, waiting: 4, ..Say::default() };
+    assert_eq!(granted(say(&mut ledger, 0, first)), 4);
+    say(&mut ledger, 0, Say { node: 1, seq: 2, spent: 1, have: 3, ..Say::default() });
+    assert_eq!(say(&mut ledger, 0, first), None);
+    assert_eq!(ledger.charged(KEY), Permits(4));
+}
+
+#[test]
+fn a_lost_reply_costs_nothing_since_the_next_report_hands_its_grant_back() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 8, waiting: 8, ..Say::default() });
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 1, seq: 2, want: 10, waiting: 10, ..Say::default() })), 10);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+}
+
+#[test]
+fn an_old_epoch_cannot_spend_from_a_new_one() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 4, waiting: 4, ..Say::default() });
+    say(&mut ledger, 0, Say { node: 1, seq: 2, epoch: 1, want: 4, waiting: 4, ..Say::default() });
+    assert_eq!(ledger.charged(KEY), Permits(8)); // The old one stays charged until it lapses.
+    assert_eq!(say(&mut ledger, 0, Say { node: 1, seq: 3, epoch: 0, have: 4, ..Say::default() }), None);
+}
+
+#[test]
+fn a_claim_beyond_what_was_granted_is_reset_and_still_charged() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 4, waiting: 4, ..Say::default() });
+    let lie = Say { node: 1, seq: 2, spent: 3, have: 9, ..Say::default() };
+    assert_eq!(say(&mut ledger, 0, lie), Some(Verdict::Reset));
+    assert_eq!(ledger.charged(KEY), Permits(4));
+    let absurd = Say { node: 1, seq: 3, spent: u64::MAX, have: u64::MAX, want: u64::MAX, ..Say::default() };
+    assert_eq!(say(&mut ledger, 0, absurd), Some(Verdict::Reset));
+    assert_eq!(ledger.charged(KEY), Permits(u64::MAX));
+}
+
+#[test]
+fn a_large_cost_is_not_nibbled_away_by_small_ones() {
+    let mut ledger = ledger(100);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 50, waiting: 50, ..Say::default() });
+    say(&mut ledger, 0, Say { node: 1, seq: 2, spent: 50, ..Say::default() });
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 2, seq: 1, want: 80, waiting: 80, ..Say::default() })), 0);
+    for seq in 3..20 {
+        let small = Say { node: 1, seq, spent: 50, want: 1, waiting: 1, ..Say::default() };
+        assert_eq!(granted(say(&mut ledger, 10, small)), 0);
+    }
+    let again = Say { node: 2, seq: 2, want: 80, waiting: 80, ..Say::default() };
+    assert_eq!(granted(say(&mut ledger, 840, again)), 80);
+}
+
+#[test]
+fn a_starving_node_calls_idle_permits_back() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    let item = Item {
+        key: KEY,
+        epoch: 1,
+        spent: Permits(0),
+        have: Permits(0),
+        want: Permits(1),
+        waiting: Permits(1),
+        reserve: false,
+    };
+    let batch = Batch { node: NodeId(2), incarnation: Incarnation(9), seq: 1, items: vec![item] };
+    let outcome = apply(&mut ledger, 100, Command::Batches(vec![batch]));
+    assert_eq!(outcome.recalls.iter().map(|recall| recall.node).collect::<Vec<_>>(), [NodeId(1)]);
+}
+
+#[test]
+fn lowering_binds_at_once_for_new_grants_and_an_older_document_is_refused() {
+    let mut ledger = ledger(100);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 60, waiting: 60, ..Say::default() });
+    publish(&mut ledger, 3, 50);
+    publish(&mut ledger, 2, 1_000);
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 2, seq: 1, want: 5, waiting: 1, ..Say::default() })), 0);
+}
+
+#[test]
+fn a_removed_node_gets_nothing_and_what_it_held_stays_charged() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 4, waiting: 4, ..Say::default() });
+    apply(&mut ledger, 0, Command::RemoveNode { node: NodeId(1) });
+    let more = Say { node: 1, seq: 2, have: 4, want: 4, waiting: 1, ..Say::default() };
+    assert_eq!(say(&mut ledger, 0, more), Some(Verdict::Reset));
+    assert_eq!(ledger.charged(KEY), Permits(4));
+}
+
+#[test]
+fn a_reserve_is_charged_whole_and_one_window_beyond_its_end() {
+    let mut ledger = ledger(320);
+    let ask = Say { node: 1, seq: 1, reserve: true, ..Say::default() };
+    assert!(matches!(say(&mut ledger, 0, ask), Some(Verdict::Lease { reserve: Permits(10), .. })));
+    assert_eq!(ledger.charged(KEY), Permits(10));
+    say(&mut ledger, 0, Say { node: 1, seq: 2, ..Say::default() });
+    assert_eq!(ledger.charged(KEY), Permits(10));
+    apply(&mut ledger, 1_000, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(0));
+}
+
+#[test]
+fn an_unknown_limit_is_named_as_such_and_keeps_no_state() {
+    let mut ledger = Ledger::default();
+    assert_eq!(say(&mut ledger, 0, Say { node: 1, seq: 1, ..Say::default() }), Some(Verdict::Unknown));
+    assert!(!ledger.is_charged());
+}
