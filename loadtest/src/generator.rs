@@ -1,0 +1,286 @@
+//! Open-loop load: requests are due at a constant rate, whether or not the earlier ones were answered, and a latency is
+//! counted from the instant a request was *due* (so a stall is seen by every request it delayed).
+//!
+//! A thread per kept-alive connection, blocking sockets, exact sleeps: nothing of ours hides in the figures.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::histogram::Histogram;
+use crate::http::{Broken, Connection};
+use crate::linux;
+
+/// Failures beyond this many are counted, not described.
+const FAILURES_KEPT: usize = 10_000;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) target: SocketAddr,
+    pub(crate) request: Vec<u8>,
+    pub(crate) connections: usize,
+    /// Requests per second.
+    pub(crate) rate: f64,
+    /// Names the target may give in its `x-node` header; each gets its own tally.
+    pub(crate) nodes: Vec<String>,
+}
+
+/// A running load; dropping it ends it.
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    plan: Plan,
+    schedule: Mutex<Schedule>,
+    stop: AtomicBool,
+    latencies: Histogram,
+    /// One per name of the plan, and one for answers without a name.
+    tallies: Vec<Tally>,
+    failures: Mutex<Vec<Failure>>,
+}
+
+struct Schedule {
+    due: Instant,
+    gap: Duration,
+}
+
+#[derive(Default)]
+struct Tally {
+    admitted: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// 2xx.
+    pub(crate) admitted: u64,
+    /// 429.
+    pub(crate) refused: u64,
+    /// Everything else, cut connections included.
+    pub(crate) failed: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) node: Option<String>,
+    pub(crate) what: String,
+}
+
+impl Counts {
+    pub(crate) fn total(self) -> u64 {
+        self.admitted + self.refused + self.failed
+    }
+}
+
+impl Load {
+    pub(crate) fn start(plan: Plan) -> Self {
+        let schedule = Schedule { due: Instant::now(), gap: gap(plan.rate) };
+        let shared = Arc::new(Shared {
+            schedule: Mutex::new(schedule),
+            stop: AtomicBool::new(false),
+            latencies: Histogram::default(),
+            tallies: (0..=plan.nodes.len()).map(|_| Tally::default()).collect(),
+            failures: Mutex::default(),
+            plan,
+        });
+        let threads = (0..shared.plan.connections)
+            .map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::Builder::new().stack_size(128 * 1024).spawn(move || shared.drive()).expect("a thread starts")
+            })
+            .collect();
+        Self { shared, threads }
+    }
+
+    pub(crate) fn set_rate(&self, rate: f64) {
+        lock(&self.shared.schedule).gap = gap(rate);
+    }
+
+    /// Of the `index`th name of the plan.
+    pub(crate) fn of_node(&self, index: usize) -> Counts {
+        self.shared.tallies[index].read()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.shared.tallies.iter().map(Tally::read).fold(Counts::default(), |sum, one| Counts {
+            admitted: sum.admitted + one.admitted,
+            refused: sum.refused + one.refused,
+            failed: sum.failed + one.failed,
+        })
+    }
+
+    pub(crate) fn latency(&self, share: f64) -> Duration {
+        self.shared.latencies.quantile(share)
+    }
+
+    pub(crate) fn failures(&self) -> Vec<Failure> {
+        lock(&self.shared.failures).clone()
+    }
+
+    /// Waits for the requests under way.
+    pub(crate) fn stop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn drive(&self) {
+        linux::sleep_exactly_in_this_thread();
+        let mut connection = None;
+        loop {
+            let due = self.next_due();
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.request(&mut connection, due);
+        }
+    }
+
+    fn next_due(&self) -> Instant {
+        let mut schedule = lock(&self.schedule);
+        let due = schedule.due;
+        let gap = schedule.gap;
+        schedule.due += gap;
+        due
+    }
+
+    fn request(&self, connection: &mut Option<Connection>, due: Instant) {
+        let began = Instant::now();
+        let answer = exchange(connection, &self.plan);
+        let ended = Instant::now();
+        let (node, status) = match answer {
+            Ok((node, status)) => (node, Ok(status)),
+            Err(broken) => (broken.node, Err(broken.why)),
+        };
+        let known = node.as_ref().and_then(|node| self.plan.nodes.iter().position(|name| name == node));
+        let tally = &self.tallies[known.unwrap_or(self.plan.nodes.len())];
+        let what = match status {
+            Ok(200..=299) => {
+                self.latencies.record(ended - due);
+                tally.admitted.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Ok(429) => {
+                self.latencies.record(ended - due);
+                tally.refused.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Ok(status) => format!("status {status}"),
+            Err(why) => why.to_string(),
+        };
+        tally.failed.fetch_add(1, Ordering::Relaxed);
+        let mut failures = lock(&self.failures);
+        if failures.len() < FAILURES_KEPT {
+            failures.push(Failure { began, ended, node, what });
+        }
+    }
+}
+
+impl Tally {
+    fn read(&self) -> Counts {
+        Counts {
+            admitted: self.admitted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn exchange(kept: &mut Option<Connection>, plan: &Plan) -> Result<(Option<String>, u16), Broken> {
+    let mut connection = match kept.take() {
+        Some(connection) => connection,
+        None => Connection::open(plan.target, PATIENCE)?,
+    };
+    let answer = connection.exchange(&plan.request)?;
+    *kept = connection.is_reusable().then_some(connection);
+    Ok((answer.node, answer.status))
+}
+
+fn gap(rate: f64) -> Duration {
+    Duration::from_secs_f64(1.0 / rate)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers every request with `wire`, on any number of connections.
+    fn server(wire: &'static str, delay: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accepts");
+                thread::spawn(move || {
+                    let mut request = [0; 1024];
+                    while matches!(stream.read(&mut request), Ok(n) if n > 0) {
+                        thread::sleep(delay);
+                        let _ = stream.write_all(wire.as_bytes());
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn run(wire: &'static str, delay: Duration, connections: usize, until: u64) -> Load {
+        let request = crate::http::get_request("h", "/", &[]);
+        let target = server(wire, delay);
+        let mut load = Load::start(Plan { target, request, connections, rate: 200.0, nodes: vec!["n1".into()] });
+        while load.counts().total() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+        load.stop();
+        load
+    }
+
+    #[test]
+    fn answers_are_counted_for_the_node_that_gave_them() {
+        let load = run("HTTP/1.1 200 OK\r\nx-node: n1\r\ncontent-length: 0\r\n\r\n", Duration::ZERO, 2, 20);
+        assert_eq!(load.of_node(0), load.counts());
+        assert_eq!(load.counts().failed, 0);
+    }
+
+    #[test]
+    fn a_refusal_is_no_failure_and_a_server_error_is() {
+        let refused = run("HTTP/1.1 429 No\r\ncontent-length: 0\r\n\r\n", Duration::ZERO, 1, 5).counts();
+        assert_eq!((refused.admitted, refused.failed), (0, 0));
+        let load = run("HTTP/1.1 502 No\r\nx-node: n1\r\ncontent-length: 0\r\n\r\n", Duration::ZERO, 1, 5);
+        assert_eq!(load.counts().failed, load.counts().total());
+        assert_eq!(load.failures()[0].what, "status 502");
+    }
+
+    #[test]
+    fn a_latency_counts_from_when_the_request_was_due() {
+        // 200 a second are due and one connection serves 50 a second: the twentieth waited about 300 ms.
+        let wire = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let load = run(wire, Duration::from_millis(20), 1, 20);
+        assert!(load.latency(1.0) > Duration::from_millis(200), "{:?}", load.latency(1.0));
+    }
+}

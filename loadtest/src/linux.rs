@@ -1,0 +1,97 @@
+//! The few system calls that std does not offer: end with the parent, sleep exactly, be told to stop.
+//! Knows nothing of load or nodes; `process`, `generator` and `demo` call it.
+#![expect(unsafe_code, reason = "prctl, sched_setaffinity, kill and signal have no safe form in std")]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// What to do with a child of ours when this process ends, however it ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WhenOrphaned {
+    Kill,
+    /// For programs with workers of their own, which only an orderly stop takes along.
+    Terminate,
+}
+
+/// The child leads a process group of its own, and does not outlive the thread that starts it (start it from `main`'s).
+pub(crate) fn tie_to_us(command: &mut Command, when_orphaned: WhenOrphaned, cpus: Option<&[usize]>) {
+    command.process_group(0);
+    let signal = match when_orphaned {
+        WhenOrphaned::Kill => libc::SIGKILL,
+        WhenOrphaned::Terminate => libc::SIGTERM,
+    };
+    let set = cpus.map(cpu_set);
+    // SAFETY: the closure runs between fork and exec; prctl and sched_setaffinity are system calls that allocate
+    // nothing and take no lock, and `set` is owned by the closure.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, signal) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if let Some(set) = &set
+                && libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) != 0
+            {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Pins the calling thread, and every thread it starts from now on.
+pub(crate) fn pin_this_thread(cpus: &[usize]) -> io::Result<()> {
+    let set = cpu_set(cpus);
+    // SAFETY: `set` is a live, initialised cpu_set_t of the size that is passed.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn cpu_set(cpus: &[usize]) -> libc::cpu_set_t {
+    // SAFETY: cpu_set_t is a plain bit array, for which all zeroes is the empty set; CPU_SET checks its bound.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        for cpu in cpus {
+            libc::CPU_SET(*cpu, &mut set);
+        }
+        set
+    }
+}
+
+/// The default slack of 50 µs would be a third of what is measured.
+pub(crate) fn sleep_exactly_in_this_thread() {
+    // SAFETY: PR_SET_TIMERSLACK reads one integer and touches the calling thread only.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64) };
+}
+
+/// `signal` to the one process.
+pub(crate) fn signal(pid: u32, signal: i32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: kill takes two integers.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+extern "C" fn note_stop(_signal: i32) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
+/// From now on Ctrl-C and SIGTERM are noted, for [`asked_to_stop`], instead of ending the process on the spot.
+pub(crate) fn note_signals() {
+    let handler = note_stop as extern "C" fn(i32);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+}
+
+pub(crate) fn asked_to_stop() -> bool {
+    STOP.load(Ordering::Relaxed)
+}

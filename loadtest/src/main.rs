@@ -1,0 +1,103 @@
+//! The harness of the load test and of the demo. `cargo xtask load` and `cargo xtask demo` build what is needed and
+//! call it; README.md beside it says how things are measured.
+
+mod backend;
+mod balancer;
+mod demo;
+mod empty_proxy;
+mod generator;
+mod histogram;
+mod http;
+mod linux;
+mod matrix;
+mod node;
+mod process;
+mod usage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Load generator, empty proxies and scenarios for Tidegate.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Three nodes and a balancer under load, while nodes join, die, return and leave.
+    Demo {
+        /// How long the load runs.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3600))]
+        seconds: u64,
+        /// Requests per second before the spike; the spike is twice that.
+        #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(20..=100_000))]
+        rate: u32,
+        /// The `tidegate` program; by default the one beside this program.
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
+    /// Measures nginx, HAProxy, empty hyper proxies and Tidegate; prints a table and writes it.
+    Matrix {
+        /// One short round of each.
+        #[arg(long)]
+        quick: bool,
+        /// Only the subjects whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+        /// Where the table and the JSON go.
+        #[arg(long, default_value = "loadtest/results")]
+        results: PathBuf,
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
+    /// A backend that answers at once.
+    Backend {
+        #[arg(long)]
+        http: SocketAddr,
+    },
+    /// A proxy that does nothing but pass requests on.
+    EmptyProxy {
+        #[arg(long)]
+        layout: empty_proxy::Layout,
+        #[arg(long)]
+        workers: usize,
+        #[arg(long)]
+        http: SocketAddr,
+        #[arg(long)]
+        upstream: SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("tidegate-loadtest: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo { seconds, rate, tidegate } => demo::run(&demo::Options {
+            seconds,
+            rate: f64::from(rate),
+            binary: node::Binary::at(tidegate)?,
+        }),
+        Command::Matrix { quick, only, results, tidegate } => {
+            matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
+        }
+        Command::Backend { http } => backend::serve(http),
+        Command::EmptyProxy { layout, workers, http, upstream } => {
+            empty_proxy::serve(layout, workers, http, upstream)
+        }
+    }
+}

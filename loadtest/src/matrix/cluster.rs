@@ -1,0 +1,136 @@
+//! What being a cluster costs: five nodes as one against five alone, an idle node, and publishing a document.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::Effort;
+use super::measure::{Backend, PerRequest, paced, wrk};
+use crate::balancer::{Balancer, Kind, Server};
+use crate::node::{Binary, Cluster, Extent};
+use crate::usage::Usage;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) saturated: PerRequest,
+    pub(crate) paced: PerRequest,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clusters {
+    pub(crate) clustered: Cost,
+    pub(crate) unclustered: Cost,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    pub(crate) resident_bytes: u64,
+    /// Of one core, 0–1.
+    pub(crate) core_share: f64,
+    pub(crate) syncs_per_second: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Applied {
+    pub(crate) routes: usize,
+    pub(crate) took: Duration,
+}
+
+/// The same document, load and balancer; only who knows whom differs.
+pub(crate) fn measure(binary: &Binary, folder: &Path, backend: &Backend, effort: Effort) -> Result<Clusters> {
+    eprintln!("five nodes as one cluster");
+    let one = vec![Cluster::start(binary, folder, 5, None)?];
+    let clustered = behind_a_balancer(&one, folder, backend, effort)?;
+    drop(one);
+    eprintln!("five nodes alone");
+    let alone = (0..5).map(|_| Cluster::start(binary, folder, 1, None)).collect::<Result<Vec<_>>>()?;
+    let unclustered = behind_a_balancer(&alone, folder, backend, effort)?;
+    Ok(Clusters { clustered, unclustered })
+}
+
+fn behind_a_balancer(clusters: &[Cluster], folder: &Path, backend: &Backend, effort: Effort) -> Result<Cost> {
+    // Bare: a key belongs to one cluster, and its limits are compared elsewhere.
+    for cluster in clusters {
+        cluster.publish(Extent::Bare, backend.address)?;
+    }
+    let nodes = clusters.iter().flat_map(|cluster| &cluster.nodes).enumerate();
+    let servers =
+        nodes.map(|(nth, node)| Server { name: format!("s{nth}"), http: node.http, health: Some(node.admin) }).collect();
+    let balancer = Balancer::start(Kind::Haproxy, folder, servers, 1, None)?;
+    let groups: Vec<u32> = clusters.iter().flat_map(Cluster::groups).collect();
+    wrk(balancer.address, &[], effort.warm_up)?;
+    let before = Usage::of(&groups);
+    let run = wrk(balancer.address, &[], effort.saturated)?;
+    let used = Usage::of(&groups) - before;
+    ensure!(run.failed == 0, "{} of {} answers are not 200", run.failed, run.requests);
+    let paced = paced(balancer.address, &[], &groups, effort)?.used;
+    Ok(Cost { saturated: PerRequest::of(used, run.requests), paced })
+}
+
+/// Three nodes that nobody calls, after they settled.
+pub(crate) fn idle(binary: &Binary, folder: &Path, effort: Effort) -> Result<Idle> {
+    eprintln!("three idle nodes");
+    let cluster = Cluster::start(binary, folder, 3, None)?;
+    thread::sleep(Duration::from_secs(5));
+    let groups = cluster.groups();
+    let (before, writes) = (Usage::of(&groups), disk_writes(&groups));
+    let began = Instant::now();
+    thread::sleep(effort.paced);
+    let seconds = began.elapsed().as_secs_f64();
+    let used = Usage::of(&groups) - before;
+    #[expect(clippy::cast_precision_loss)]
+    let (nodes, writes) = (groups.len() as f64, (disk_writes(&groups) - writes) as f64);
+    Ok(Idle {
+        resident_bytes: used.resident_bytes / groups.len() as u64,
+        core_share: (used.user + used.system).as_secs_f64() / seconds / nodes,
+        syncs_per_second: writes / seconds / nodes,
+    })
+}
+
+/// Write system calls of the processes: an upper bound of their fsyncs, since a log that syncs has written first.
+fn disk_writes(pids: &[u32]) -> u64 {
+    let calls = |pid: &u32| {
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+        io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse::<u64>().ok())
+    };
+    // redb writes whole pages: each sync flushes at least one.
+    pids.iter().filter_map(calls).sum::<u64>() / 4096
+}
+
+/// From `apply --wait` to its return, the CLI's own start included.
+pub(crate) fn apply(binary: &Binary, folder: &Path, _effort: Effort) -> Result<Vec<Applied>> {
+    eprintln!("publishing documents");
+    let cluster = Cluster::start(binary, folder, 3, None)?;
+    let mut applied = Vec::new();
+    for routes in [100, 10_000] {
+        let mut took = Vec::new();
+        for revision in 0..5 {
+            let document = wide_document(routes, revision);
+            let began = Instant::now();
+            cluster.apply(&document)?;
+            took.push(began.elapsed());
+        }
+        took.sort();
+        applied.push(Applied { routes, took: took[took.len() / 2] });
+    }
+    Ok(applied)
+}
+
+fn wide_document(routes: usize, revision: usize) -> Value {
+    let route = |nth: usize| {
+        json!({
+            "name": format!("route-{nth}"),
+            "match": {"path": format!("/r{nth}/{{id}}"), "headers": {"x-revision": revision.to_string()}},
+            "to": [{"upstream": "backend"}],
+        })
+    };
+    json!({
+        "version": 1,
+        "upstreams": [{"name": "backend", "endpoints": [{"url": "http://127.0.0.1:9"}]}],
+        "routes": (0..routes).map(route).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,233 @@
+//! Tidegate nodes as child processes, and the CLI calls that a scenario makes. Everything goes through the program's
+//! own command line, as an operator would.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::http;
+use crate::linux::WhenOrphaned;
+use crate::process::{Folder, Process, Start, free_addresses, output_of};
+
+/// Generous: a machine under full load may need seconds to start a process.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the `tidegate` program is.
+#[derive(Debug, Clone)]
+pub(crate) struct Binary(PathBuf);
+
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) peer: SocketAddr,
+    pub(crate) data: PathBuf,
+    /// `None` while it is down.
+    pub(crate) process: Option<Process>,
+}
+
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) token: String,
+    binary: Binary,
+    folder: Folder,
+    cpus: Option<Vec<usize>>,
+}
+
+/// How much of the gate a request passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// A route and an upstream.
+    Bare,
+    /// A key, three limits, an access log in a file, metrics, RateLimit headers.
+    Full,
+}
+
+impl Binary {
+    /// By default the one beside this program.
+    pub(crate) fn at(path: Option<PathBuf>) -> Result<Self> {
+        let path = match path {
+            Some(path) => path,
+            None => std::env::current_exe()?.with_file_name("tidegate"),
+        };
+        ensure!(path.is_file(), "{} is missing: build it, or name another with --tidegate", path.display());
+        Ok(Self(path))
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        Command::new(&self.0)
+    }
+}
+
+impl Node {
+    /// Ports only; nothing is started.
+    pub(crate) fn planned(name: &str, folder: &Path) -> Result<Self> {
+        let addresses = free_addresses(3)?;
+        let [http, admin, peer] = addresses[..] else { anyhow::bail!("three addresses were asked for") };
+        Ok(Self { name: name.to_owned(), http, admin, peer, data: folder.join(name), process: None })
+    }
+
+    /// `join`: an address of a member, and a join token. A node that was a member before needs neither.
+    pub(crate) fn start(
+        &mut self,
+        binary: &Binary,
+        logs: &Path,
+        join: Option<(SocketAddr, &str)>,
+        cpus: Option<&[usize]>,
+    ) -> Result<()> {
+        let mut command = binary.command();
+        // Nothing of the caller's environment decides how the scenario's nodes run.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
+            command.env_remove(name);
+        }
+        command.arg("serve").arg("--data").arg(&self.data).args(["--name", &self.name]);
+        command.args(["--http", &self.http.to_string(), "--admin", &self.admin.to_string()]);
+        command.args(["--peer", &self.peer.to_string(), "--decision-log"]);
+        command.args(["--https", &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string()]);
+        if let Some((member, token)) = join {
+            command.args(["--join", &member.to_string(), "--token", token]);
+        }
+        let start = Start { name: &self.name, logs, when_orphaned: WhenOrphaned::Kill, cpus };
+        self.process = Some(Process::start(command, start)?);
+        Ok(())
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        http::get(self.admin, "/readyz", Duration::from_millis(500)).is_ok_and(|answer| answer.status == 200)
+    }
+
+    /// From the call to the first positive answer.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<Duration> {
+        let (admin, patience) = (self.admin, Duration::from_millis(500));
+        let ready = || http::get(admin, "/readyz", patience).is_ok_and(|answer| answer.status == 200);
+        self.process.as_mut().context("the node was not started")?.wait_until(PATIENCE, ready)
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+}
+
+impl Cluster {
+    /// `count` nodes, all ready.
+    pub(crate) fn start(binary: &Binary, within: &Path, count: usize, cpus: Option<&[usize]>) -> Result<Self> {
+        let folder = Folder::within(within)?;
+        let nodes: Vec<_> =
+            (1..=count).map(|nth| Node::planned(&format!("n{nth}"), &folder.path)).collect::<Result<_>>()?;
+        let cpus = cpus.map(<[usize]>::to_vec);
+        let mut cluster = Self { nodes, token: String::new(), binary: binary.clone(), folder, cpus };
+        cluster.nodes[0].start(binary, &cluster.folder.path, None, cluster.cpus.as_deref())?;
+        cluster.nodes[0].wait_until_ready()?;
+        let token = fs::read_to_string(cluster.nodes[0].data.join("admin.token")).context("no admin.token")?;
+        token.trim().clone_into(&mut cluster.token);
+        for nth in 1..count {
+            cluster.join(nth)?;
+            cluster.nodes[nth].wait_until_ready()?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts the node at this position as a new member; it is not yet ready when this returns.
+    pub(crate) fn join(&mut self, nth: usize) -> Result<()> {
+        let join_token = self.join_token()?;
+        let member = self.running().context("no node is running")?.peer;
+        let (folder, cpus) = (&self.folder.path, self.cpus.as_deref());
+        self.nodes[nth].start(&self.binary, folder, Some((member, &join_token)), cpus)
+    }
+
+    /// Starts a node again that was a member before.
+    pub(crate) fn restart(&mut self, nth: usize) -> Result<()> {
+        self.nodes[nth].start(&self.binary, &self.folder.path, None, self.cpus.as_deref())
+    }
+
+    /// Plans one more node, without starting it.
+    pub(crate) fn plan(&mut self) -> Result<usize> {
+        let name = format!("n{}", self.nodes.len() + 1);
+        self.nodes.push(Node::planned(&name, &self.folder.path)?);
+        Ok(self.nodes.len() - 1)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder.path
+    }
+
+    /// Leaves data and logs behind for someone to read.
+    pub(crate) fn keep_folder(&mut self) {
+        self.folder.keep();
+    }
+
+    /// Process groups of the nodes that run.
+    pub(crate) fn groups(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(Node::pid).collect()
+    }
+
+    fn running(&self) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.process.is_some())
+    }
+
+    /// A CLI call to any node that runs.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Result<String> {
+        let admin = self.running().context("no node is running")?.admin;
+        let mut command = self.binary.command();
+        command.args(arguments).env("TIDEGATE_ADMIN", format!("http://{admin}")).env("TIDEGATE_TOKEN", &self.token);
+        output_of(&mut command)
+    }
+
+    pub(crate) fn cli_json(&self, arguments: &[&str]) -> Result<Value> {
+        let printed = self.cli(&[arguments, &["-o", "json"]].concat())?;
+        serde_json::from_str(&printed).with_context(|| format!("{arguments:?} printed no JSON: {printed}"))
+    }
+
+    fn join_token(&self) -> Result<String> {
+        let answer = self.cli_json(&["cluster", "token"])?;
+        let token = answer["token"].as_str().context("`cluster token -o json` printed no token")?;
+        Ok(token.to_owned())
+    }
+
+    /// Publishes a document and returns when every node serves it.
+    pub(crate) fn apply(&self, document: &Value) -> Result<()> {
+        let file = self.folder.path.join("document.json");
+        fs::write(&file, serde_json::to_vec_pretty(document)?)?;
+        self.cli(&["apply", &file.display().to_string(), "--wait"]).map(drop)
+    }
+
+    /// Publishes the load test's document; returns the headers that its requests need.
+    pub(crate) fn publish(&self, extent: Extent, backend: SocketAddr) -> Result<Vec<(String, String)>> {
+        self.apply(&document(extent, backend, &self.folder.path))?;
+        if extent == Extent::Bare {
+            return Ok(Vec::new());
+        }
+        let answer = self.cli_json(&["key", "create", "--consumer", "load"])?;
+        let key = answer["key"].as_str().or(answer["secret"].as_str()).context("`key create` printed no key")?;
+        Ok(vec![("authorization".to_owned(), format!("Bearer {key}"))])
+    }
+}
+
+/// The limits are real and counted, and too high to be met.
+fn document(extent: Extent, backend: SocketAddr, logs: &Path) -> Value {
+    let upstreams = json!([{"name": "backend", "endpoints": [{"url": format!("http://{backend}")}]}]);
+    let route = json!({"name": "all", "match": {"path": "/{*rest}"}, "to": [{"upstream": "backend"}]});
+    if extent == Extent::Bare {
+        return json!({"version": 1, "upstreams": upstreams, "routes": [route]});
+    }
+    let mut route = route;
+    route["auth"] = json!(["key"]);
+    route["limits"] = json!(["per-key", "per-route", "per-address"]);
+    json!({
+        "version": 1,
+        "consumers": [{"name": "load"}],
+        "limits": [
+            {"name": "per-key", "window": "1s", "max": 10_000_000, "per": ["key"]},
+            {"name": "per-route", "window": "10s", "max": 100_000_000, "per": ["route"]},
+            {"name": "per-address", "window": "1m", "max": 1_000_000_000, "per": ["ip"]},
+        ],
+        "upstreams": upstreams,
+        "routes": [route],
+        "telemetry": {"access_log": {"format": "json", "file": logs.join("access.log")}},
+    })
+}
