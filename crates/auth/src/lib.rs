@@ -1,1 +1,14 @@
-//! tidegate-auth
+//! Who is asking: keys as presented in a request, and the entries they stand for.
+//!
+//! Owns the shape of a key, its hash and where a request may carry it. Knows no document, no plan, no cluster: the
+//! binary fills [`Keys`] from the agreed state, `proxy` asks, `admin` mints. A secret is never stored, only its hash.
+
+mod keys;
+mod mint;
+mod presented;
+mod strip;
+
+pub use keys::{KeyEntry, Keys, Rejected};
+pub use mint::{Hash, Minted, Secret, hash, mint};
+pub use presented::{Conflict, MAX_KEY_BYTES, Place, Presented, presented};
+pub use strip::{strip_headers, strip_query};

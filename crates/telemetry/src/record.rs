@@ -1,0 +1,157 @@
+//! What is known about one request. The proxy's shell fills it; when it ends, however it ends, it becomes one line of
+//! the access log and its part of the metrics.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use tidegate_model::{KeyId, Nanos, Permits};
+use tidegate_policy::{Limit, RouteId, UpstreamId};
+
+use crate::Telemetry;
+
+/// Fields are set as they become known; what was never known is left out of the line.
+#[derive(Debug)]
+pub struct Record {
+    telemetry: Arc<Telemetry>,
+    /// Boot clock, when the head was read.
+    pub started: Nanos,
+    pub request_id: Option<HeaderValue>,
+    pub client: Option<IpAddr>,
+    pub version: Version,
+    /// `TLSv1.3`; `None` in clear.
+    pub tls: Option<&'static str>,
+    pub method: Method,
+    pub host: Option<HeaderValue>,
+    pub target: Option<PathAndQuery>,
+    pub user_agent: Option<HeaderValue>,
+    pub route: Option<RouteId>,
+    pub tenant: Option<Arc<str>>,
+    pub consumer: Option<Arc<str>>,
+    pub key: Option<KeyId>,
+    pub upstream: Option<UpstreamId>,
+    /// `10.0.0.5:8000`
+    pub endpoint: Option<Arc<str>>,
+    /// Tries, the first included; 0: no upstream was asked.
+    pub attempts: u32,
+    /// Until the connection stood; `None`: one was reused.
+    pub connect: Option<Duration>,
+    /// From the call of the upstream to its response head.
+    pub first_byte: Option<Duration>,
+    /// 0: no answer was sent.
+    pub status: u16,
+    /// Body bytes.
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// The code of the refusal or fault, from the proxy's closed list.
+    pub refusal: Option<&'static str>,
+    /// What the client is not told.
+    pub detail: Option<Box<str>>,
+    pub limits: Vec<Standing>,
+    /// Why the answer is not whole.
+    pub cut: Option<Cut>,
+    pub(crate) headers: Vec<(Side, HeaderName, HeaderValue)>,
+}
+
+/// What one limit said to this request.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub limit: Arc<Limit>,
+    pub verdict: Verdict,
+    /// A lower bound.
+    pub remaining: Option<Permits>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Admitted,
+    Refused,
+    /// The limit is in observe mode and would have refused.
+    WouldRefuse,
+    /// Served although nobody could say (`on_unavailable: allow`).
+    Unsafe,
+}
+
+/// Who broke an exchange off after its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    Client,
+    Upstream,
+    Timeout,
+    /// This node is stopping.
+    Shutdown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Request,
+    Response,
+}
+
+impl Record {
+    /// `started`: boot clock.
+    #[must_use]
+    pub fn begin(telemetry: &Arc<Telemetry>, started: Nanos) -> Self {
+        telemetry.begun();
+        Self {
+            telemetry: Arc::clone(telemetry),
+            started,
+            request_id: None,
+            client: None,
+            version: Version::HTTP_11,
+            tls: None,
+            method: Method::GET,
+            host: None,
+            target: None,
+            user_agent: None,
+            route: None,
+            tenant: None,
+            consumer: None,
+            key: None,
+            upstream: None,
+            endpoint: None,
+            attempts: 0,
+            connect: None,
+            first_byte: None,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            refusal: None,
+            detail: None,
+            limits: Vec::new(),
+            cut: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Keeps those request headers that the document wants logged.
+    pub fn request_headers(&mut self, headers: &HeaderMap) {
+        self.capture(Side::Request, headers);
+    }
+
+    /// Keeps those response headers that the document wants logged.
+    pub fn response_headers(&mut self, headers: &HeaderMap) {
+        self.capture(Side::Response, headers);
+    }
+
+    fn capture(&mut self, side: Side, headers: &HeaderMap) {
+        let Some(wanted) = self.telemetry.logged_headers() else { return };
+        for name in wanted.iter() {
+            if let Some(value) = headers.get(name) {
+                self.headers.push((side, name.clone(), value.clone()));
+            }
+        }
+    }
+
+    /// The request is over. Dropping a record does the same: a request whose future was cancelled is logged as well.
+    pub fn finish(self) {}
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let telemetry = Arc::clone(&self.telemetry);
+        telemetry.finished(self);
+    }
+}
