@@ -1,0 +1,93 @@
+//! What the admin API needs of the node it runs in: the one seam between handlers and the cluster.
+//!
+//! Two implementations: `backend::cluster` over `cluster::Cluster`, and `backend::memory` over a bare
+//! [`State`], in which one process is the whole cluster: for tests of the API, and of whatever talks to it.
+
+pub mod memory;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_model::{Millis, NodeId, Revision};
+use tidegate_policy::Snapshot;
+use tidegate_state::{Command, Outcome, Publish, State};
+
+use crate::wire::{ClusterStatus, JoinToken, NodeApplied, Problem};
+
+/// Compiles a document with what a node knows: files, secrets, environment.
+pub type Compile = dyn Fn(&str, Revision) -> Result<Compiled, Vec<Problem>> + Send + Sync;
+
+#[tonic::async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// What this node applied so far.
+    fn state(&self) -> Arc<State>;
+
+    /// Returns when this node's state holds everything that was committed before the call.
+    async fn catch_up(&self) -> Result<(), Failure>;
+
+    /// One command through the control log, from any node. An outcome that says no is an `Ok`.
+    async fn propose(&self, command: Command) -> Result<Applied, Failure>;
+
+    /// Compiles with what this node knows: files, secrets, environment. Pure work, maybe long: not for async threads.
+    fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>>;
+
+    /// Limit policies into the quota log first, then the document that names their revision (contract, "Publishing").
+    /// `publish.policies` is filled in here.
+    async fn publish(&self, publish: Publish, snapshot: &Snapshot) -> Result<Applied, Failure>;
+
+    /// Waits until every node applied the entry at `index` or its node lease lapsed; at most `timeout`.
+    async fn applied_everywhere(&self, index: u64, timeout: Duration) -> Vec<NodeApplied>;
+
+    fn status(&self) -> ClusterStatus;
+
+    /// Mints a join token; it holds what a new node needs to know the cluster by.
+    async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure>;
+
+    /// Takes a node out of both groups and out of the members.
+    async fn remove_node(&self, node: NodeId) -> Result<(), Failure>;
+
+    /// Hands the control leadership over; answers who leads then.
+    async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, Failure>;
+
+    /// The node's metrics in Prometheus text format.
+    fn metrics(&self) -> String;
+}
+
+/// A document that may be published.
+#[derive(Debug)]
+pub struct Compiled {
+    pub snapshot: Snapshot,
+    pub warnings: Vec<Problem>,
+}
+
+/// A committed entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    pub outcome: Outcome,
+    /// Its index in the control log.
+    pub index: u64,
+}
+
+/// Why the cluster did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// There is no such thing; the sentence names it.
+    NotFound(String),
+    /// The document changed in the meantime.
+    Conflict { current: u64 },
+    /// The cluster could, but will not.
+    Rejected { reason: String, hint: Option<String> },
+    /// No leader, no quorum, or no way to it.
+    Unavailable(String),
+    /// Not answered in time: it may still happen.
+    TimedOut,
+    /// Ours; goes to the log and not to the caller.
+    Fault(String),
+}
+
+/// RFC 3339, to the second.
+#[must_use]
+pub fn time(at: Millis) -> String {
+    let seconds = i64::try_from(at.0 / 1_000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| String::new(), |at| at.to_string())
+}

@@ -1,0 +1,163 @@
+//! A cluster of one process, over a bare [`State`]: no log, no peers, no disk. For tests of the admin API and of its
+//! clients; what it does to documents, keys and tokens is what every node does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidegate_model::{Millis, NodeId, Revision};
+use tidegate_policy::Snapshot;
+use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, RequestId, Role, State};
+
+use super::{Applied, Backend, Compile, Compiled, Failure};
+use crate::access::{hash, mint, wall_clock};
+use crate::wire::{ClusterStatus, Group, JoinToken, Node, NodeApplied, NodeRole, Problem, Readiness};
+
+pub struct Memory {
+    inner: Mutex<Inner>,
+    compile: Box<Compile>,
+}
+
+struct Inner {
+    state: Arc<State>,
+    index: u64,
+    readiness: Readiness,
+    reasons: Vec<String>,
+}
+
+const ME: NodeId = NodeId(1);
+
+impl Memory {
+    /// A formed cluster whose first admin token is `admin_token`.
+    #[must_use]
+    pub fn new(admin_token: &str, compile: Box<Compile>) -> Self {
+        let inner =
+            Inner { state: Arc::default(), index: 0, readiness: Readiness::Ready, reasons: Vec::new() };
+        let memory = Self { inner: Mutex::new(inner), compile };
+        memory.apply(Command::Form(Form {
+            cluster: ClusterId(7),
+            name: "memory".to_owned(),
+            addresses: Addresses { peer: "127.0.0.1:7081".to_owned(), ..Addresses::default() },
+            feature_level: 1,
+            ca: Vec::new(),
+            sealed_ca_key: Vec::new(),
+            public_key: [0; 32],
+            admin_token: hash(admin_token),
+        }));
+        memory
+    }
+
+    /// Another admin token, of this role.
+    pub fn add_token(&self, token: &str, role: Role) {
+        let name = format!("{role:?}").to_lowercase();
+        self.apply(Command::CreateAdminToken { hash: hash(token), name, role, expires_at: None });
+    }
+
+    pub fn be(&self, readiness: Readiness, reasons: &[&str]) {
+        let mut inner = self.lock();
+        inner.readiness = readiness;
+        inner.reasons = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+    }
+
+    pub fn apply(&self, command: Command) -> Applied {
+        let mut inner = self.lock();
+        inner.index += 1;
+        let index = inner.index;
+        let proposal = Proposal { request: RequestId(u128::from(index)), at: wall_clock(), command };
+        let (outcome, _) = Arc::make_mut(&mut inner.state).apply(&proposal);
+        Applied { outcome, index }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[tonic::async_trait]
+impl Backend for Memory {
+    fn state(&self) -> Arc<State> {
+        self.lock().state.clone()
+    }
+
+    async fn catch_up(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn propose(&self, command: Command) -> Result<Applied, Failure> {
+        Ok(self.apply(command))
+    }
+
+    fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
+        (self.compile)(text, revision)
+    }
+
+    async fn publish(&self, publish: Publish, snapshot: &Snapshot) -> Result<Applied, Failure> {
+        let publish = Publish { policies: snapshot.revision, ..publish };
+        Ok(self.apply(Command::PublishDocument(publish)))
+    }
+
+    async fn applied_everywhere(&self, _: u64, _: Duration) -> Vec<NodeApplied> {
+        let inner = self.lock();
+        let applied = |node: &tidegate_state::Node| NodeApplied {
+            node: node.id.0,
+            state: NodeApplied::APPLIED.to_owned(),
+            applied: Some(inner.index),
+        };
+        inner.state.members.nodes().map(applied).collect()
+    }
+
+    fn status(&self) -> ClusterStatus {
+        let inner = self.lock();
+        let group = Group { leader: Some(ME.0), term: 1, applied: inner.index, committed: inner.index };
+        let revision = inner.state.documents.current().0;
+        let node = |node: &tidegate_state::Node| Node {
+            id: node.id.0,
+            name: node.name.clone(),
+            peer: node.addresses.peer.clone(),
+            admin: node.addresses.admin.clone(),
+            role: NodeRole::Voter,
+            live: true,
+            revision: Some(revision),
+            applied: Some(inner.index),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        ClusterStatus {
+            cluster_id: inner.state.members.cluster().to_string(),
+            node_id: ME.0,
+            readiness: inner.readiness,
+            reasons: inner.reasons.clone(),
+            revision,
+            control: group,
+            quota: group,
+            nodes: inner.state.members.nodes().map(node).collect(),
+        }
+    }
+
+    async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure> {
+        let token = mint().map_err(|error| Failure::Fault(error.to_string()))?;
+        self.apply(Command::CreateJoinToken { hash: hash(&token), expires_at: Some(expires_at), uses });
+        let peers = self.state().members.nodes().map(|node| node.addresses.peer.clone()).collect();
+        Ok(JoinToken { token, expires_at: super::time(expires_at), uses, peers })
+    }
+
+    async fn remove_node(&self, node: NodeId) -> Result<(), Failure> {
+        if self.state().members.node(node).is_none() {
+            return Err(Failure::NotFound(format!("there is no node {node}")));
+        }
+        if node == ME {
+            return Err(Failure::Rejected { reason: "node 1 is the only voter".to_owned(), hint: None });
+        }
+        self.apply(Command::RemoveNode { id: node });
+        Ok(())
+    }
+
+    async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, Failure> {
+        match to {
+            None | Some(ME) => Ok(ME),
+            Some(other) => Err(Failure::Rejected { reason: format!("node {other} is no voter"), hint: None }),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        "# EOF\n".to_owned()
+    }
+}

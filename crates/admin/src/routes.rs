@@ -1,0 +1,196 @@
+//! Every path of the admin port, what it needs, and its description: one table, so that nothing is served that is not
+//! guarded and described.
+
+mod cluster;
+mod document;
+mod key;
+mod probe;
+mod publish;
+mod said;
+mod token;
+
+use std::time::Duration;
+
+use axum::handler::Handler;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Json, Router};
+use http::Method;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use crate::access::Access;
+use crate::shell::{Gate, gate, method_not_allowed, shell, unknown_path};
+use crate::wire::Role::{Admin, Operator, Reader};
+use crate::{AppState, grpc};
+
+/// For a request that waits for nothing but the cluster.
+const SHORT: Duration = Duration::from_secs(30);
+/// For a request that may be told to wait, at most [`publish::MAX_WAIT`].
+const LONG: Duration = Duration::from_secs(330);
+
+/// One operation.
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) access: Access,
+    time_limit: Duration,
+    handler: MethodRouter<AppState>,
+}
+
+/// The table.
+pub(crate) fn operations() -> Vec<Operation> {
+    use Access::{Local, Open, Role};
+    let (g, p, d) = (Method::GET, Method::POST, Method::DELETE);
+    vec![
+        op(g.clone(), "/healthz", Open, SHORT, probe::healthz),
+        op(g.clone(), "/readyz", Open, SHORT, probe::readyz),
+        op(g.clone(), "/metrics", Local(Reader), SHORT, probe::metrics),
+        op(g.clone(), "/openapi.json", Open, SHORT, description),
+        op(g.clone(), "/v1/document", Role(Reader), SHORT, document::current),
+        op(Method::PUT, "/v1/document", Role(Operator), LONG, publish::publish),
+        op(p.clone(), "/v1/document/check", Role(Reader), SHORT, document::check),
+        op(p.clone(), "/v1/document/diff", Role(Reader), SHORT, document::diff),
+        op(g.clone(), "/v1/history", Role(Reader), SHORT, document::history),
+        op(g.clone(), "/v1/history/{revision}", Role(Reader), SHORT, document::revision),
+        op(p.clone(), "/v1/rollback/{revision}", Role(Operator), LONG, publish::rollback),
+        op(g.clone(), "/v1/schema", Role(Reader), SHORT, document::schema),
+        op(g.clone(), "/v1/keys", Role(Reader), SHORT, key::list),
+        op(p.clone(), "/v1/keys", Role(Operator), SHORT, key::create),
+        op(d.clone(), "/v1/keys/{id}", Role(Operator), LONG, key::revoke),
+        op(p.clone(), "/v1/keys/{id}/rotate", Role(Operator), SHORT, key::rotate),
+        op(g.clone(), "/v1/cluster", Role(Reader), SHORT, cluster::status),
+        op(p.clone(), "/v1/cluster/token", Role(Admin), SHORT, cluster::token),
+        op(p.clone(), "/v1/cluster/transfer", Role(Admin), SHORT, cluster::transfer),
+        op(d.clone(), "/v1/cluster/nodes/{id}", Role(Admin), SHORT, cluster::remove),
+        op(g, "/v1/tokens", Role(Admin), SHORT, token::list),
+        op(p, "/v1/tokens", Role(Admin), SHORT, token::create),
+        op(d, "/v1/tokens/{id}", Role(Admin), SHORT, token::revoke),
+    ]
+}
+
+fn op<H, T>(method: Method, path: &'static str, access: Access, time_limit: Duration, handler: H) -> Operation
+where
+    H: Handler<T, AppState>,
+    T: 'static,
+{
+    let filter = MethodFilter::try_from(method.clone()).expect("the table holds standard methods only");
+    Operation { method, path, access, time_limit, handler: on(filter, handler) }
+}
+
+/// The whole admin port.
+#[must_use]
+pub fn router(state: AppState) -> Router {
+    let mut router = Router::new();
+    for operation in operations() {
+        let gate_of = Gate {
+            state: state.clone(),
+            access: operation.access,
+            time_limit: Some(operation.time_limit),
+        };
+        router = router.route(operation.path, operation.handler.layer(from_fn_with_state(gate_of, gate)));
+    }
+    grpc::add(router, &state)
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(shell))
+        .with_state(state)
+}
+
+/// This description
+#[utoipa::path(get, path = "/openapi.json", tag = "probe", security(()), responses((status = 200, body = Object)))]
+async fn description() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi())
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Tidegate admin API", description = "Every node answers; changes go through the cluster's log."),
+    paths(
+        probe::healthz,
+        probe::readyz,
+        probe::metrics,
+        description,
+        document::current,
+        publish::publish,
+        document::check,
+        document::diff,
+        document::history,
+        document::revision,
+        publish::rollback,
+        document::schema,
+        key::list,
+        key::create,
+        key::revoke,
+        key::rotate,
+        cluster::status,
+        cluster::token,
+        cluster::transfer,
+        cluster::remove,
+        token::list,
+        token::create,
+        token::revoke,
+    ),
+    components(schemas(crate::wire::ErrorReply)),
+    security(("token" = [])),
+    tags(
+        (name = "document", description = "The document and its revisions"),
+        (name = "key", description = "Credentials of consumers"),
+        (name = "cluster", description = "Members"),
+        (name = "token", description = "Admin tokens: reader < operator < admin"),
+        (name = "probe", description = "For load balancers and monitoring"),
+    )
+)]
+struct Description;
+
+/// The OpenAPI description of [`router`].
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut api = Description::openapi();
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An admin token")).build();
+    api.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(token));
+    api
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_described_and_every_description_is_served() {
+        let api = serde_json::to_value(openapi()).unwrap();
+        let mut described: Vec<(String, String)> = Vec::new();
+        for (path, item) in api["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["responses"].as_object().is_some_and(|r| !r.is_empty()), "{method} {path}");
+                described.push((method.to_uppercase(), path.clone()));
+            }
+        }
+        let mut served: Vec<_> = operations().iter().map(|o| (o.method.to_string(), o.path.to_owned())).collect();
+        described.sort();
+        served.sort();
+        assert_eq!(described, served);
+    }
+
+    #[test]
+    fn every_reference_in_the_description_leads_somewhere() {
+        let api = serde_json::to_value(openapi()).unwrap();
+        let mut open = vec![&api];
+        while let Some(value) = open.pop() {
+            if let Some(reference) = value.get("$ref").and_then(|r| r.as_str()) {
+                let pointer = reference.strip_prefix('#').expect("references are local");
+                assert!(api.pointer(pointer).is_some(), "{reference} leads nowhere");
+            }
+            open.extend(value.as_object().into_iter().flat_map(|o| o.values()));
+            open.extend(value.as_array().into_iter().flatten());
+        }
+    }
+
+    #[test]
+    fn only_probes_and_the_description_are_open() {
+        for operation in operations() {
+            let open = matches!(operation.access, Access::Open | Access::Local(_));
+            assert_eq!(open, !operation.path.starts_with("/v1/"), "{}", operation.path);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Members: who they are, how one joins, how one leaves, who leads.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use tidegate_model::{Millis, NodeId};
+
+use crate::AppState;
+use crate::access::wall_clock;
+use crate::input::{Id, Json as Input};
+use crate::refusal::Refusal;
+use crate::wire::{
+    ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TransferRequest, Transferred,
+};
+
+const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
+
+/// The cluster as this node sees it
+#[utoipa::path(get, path = "/v1/cluster", tag = "cluster", responses((status = 200, body = ClusterStatus),
+    (status = 401, body = ErrorReply)))]
+pub(super) async fn status(State(state): State<AppState>) -> Json<ClusterStatus> {
+    Json(state.backend.status())
+}
+
+/// A token with which new nodes join
+#[utoipa::path(post, path = "/v1/cluster/token", tag = "cluster", request_body = JoinTokenRequest,
+    responses((status = 200, body = JoinToken), (status = 503, body = ErrorReply)))]
+pub(super) async fn token(
+    State(state): State<AppState>,
+    Input(ask): Input<JoinTokenRequest>,
+) -> Result<Json<JoinToken>, Refusal> {
+    let ttl = ask.ttl_seconds.unwrap_or(DEFAULT_TTL.as_secs());
+    let uses = ask.uses.unwrap_or(1);
+    if !(60..=604_800).contains(&ttl) {
+        return Err(Refusal::BadRequest("ttl_seconds is 60 to 604800".to_owned()));
+    }
+    if !(1..=100).contains(&uses) {
+        return Err(Refusal::BadRequest("uses is 1 to 100".to_owned()));
+    }
+    let expires_at = wall_clock().saturating_add(Millis(ttl * 1_000));
+    Ok(Json(state.backend.join_token(expires_at, uses).await?))
+}
+
+/// Hand the leadership of the control group over
+#[utoipa::path(post, path = "/v1/cluster/transfer", tag = "cluster", request_body = TransferRequest,
+    responses((status = 200, body = Transferred), (status = 409, body = ErrorReply)))]
+pub(super) async fn transfer(
+    State(state): State<AppState>,
+    Input(ask): Input<TransferRequest>,
+) -> Result<Json<Transferred>, Refusal> {
+    let leader = state.backend.transfer(ask.to.map(NodeId)).await?;
+    Ok(Json(Transferred { leader: leader.0 }))
+}
+
+/// Take a node out of the cluster for good
+#[utoipa::path(delete, path = "/v1/cluster/nodes/{id}", tag = "cluster", params(("id" = u64, Path)),
+    responses((status = 200, body = Removed), (status = 404, body = ErrorReply), (status = 409, body = ErrorReply)))]
+pub(super) async fn remove(State(state): State<AppState>, Id(id): Id<u64>) -> Result<Json<Removed>, Refusal> {
+    state.backend.remove_node(NodeId(id)).await?;
+    Ok(Json(Removed { node: id }))
+}

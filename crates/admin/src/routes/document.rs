@@ -1,0 +1,115 @@
+//! The document as it is, as it was, and as it would be.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use tidegate_model::Revision;
+use tidegate_state::{Format, Published};
+
+use super::publish::etag;
+use super::said;
+use crate::AppState;
+use crate::input::{Id, Text};
+use crate::refusal::Refusal;
+use crate::wire::{CheckReply, DiffReply, DocumentReply, ErrorReply, HistoryReply, RevisionInfo};
+
+/// The current document
+///
+/// JSON around its text; with `Accept: application/yaml`, the text itself as it was published. The ETag is the revision.
+#[utoipa::path(get, path = "/v1/document", tag = "document",
+    responses((status = 200, body = DocumentReply), (status = 404, body = ErrorReply)))]
+pub(super) async fn current(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Refusal> {
+    state.backend.catch_up().await?;
+    let agreed = state.backend.state();
+    let Some(published) = agreed.documents.latest() else {
+        return Err(Refusal::NotFound("no document was published yet".to_owned()));
+    };
+    Ok(show(published, &headers))
+}
+
+/// An old revision
+#[utoipa::path(get, path = "/v1/history/{revision}", tag = "document", params(("revision" = u64, Path)),
+    responses((status = 200, body = DocumentReply), (status = 404, body = ErrorReply)))]
+pub(super) async fn revision(
+    State(state): State<AppState>,
+    Id(revision): Id<u64>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    state.backend.catch_up().await?;
+    let agreed = state.backend.state();
+    let published = agreed.documents.revision(Revision(revision)).ok_or_else(|| forgotten(revision))?;
+    Ok(show(published, &headers))
+}
+
+/// Published revisions, newest first
+#[utoipa::path(get, path = "/v1/history", tag = "document", responses((status = 200, body = HistoryReply)))]
+pub(super) async fn history(State(state): State<AppState>) -> Result<Json<HistoryReply>, Refusal> {
+    state.backend.catch_up().await?;
+    let agreed = state.backend.state();
+    Ok(Json(HistoryReply { revisions: agreed.documents.history().rev().map(info).collect() }))
+}
+
+/// Everything that is wrong with a document
+///
+/// Compiled as this node would; changes nothing.
+#[utoipa::path(post, path = "/v1/document/check", tag = "document",
+    request_body(content = String, content_type = "application/yaml"),
+    responses((status = 200, body = CheckReply), (status = 413, body = ErrorReply)))]
+pub(super) async fn check(State(state): State<AppState>, Text { text, _slot }: Text) -> Result<Json<CheckReply>, Refusal> {
+    let backend = state.backend.clone();
+    let reply = state.compiling(move || match backend.compile(&text, Revision(0)) {
+        Ok(compiled) => CheckReply { ok: true, problems: compiled.warnings },
+        Err(problems) => CheckReply { ok: false, problems },
+    });
+    Ok(Json(reply.await?))
+}
+
+/// What publishing a document would change, and what that does to counters
+#[utoipa::path(post, path = "/v1/document/diff", tag = "document",
+    request_body(content = String, content_type = "application/yaml"),
+    responses((status = 200, body = DiffReply), (status = 422, body = ErrorReply)))]
+pub(super) async fn diff(State(state): State<AppState>, Text { text, _slot }: Text) -> Result<Json<DiffReply>, Refusal> {
+    state.backend.catch_up().await?;
+    let agreed = state.backend.state();
+    let published = agreed.documents.latest();
+    let (from, old) = published.map_or((0, None), |old| (old.revision.0, Some(old.document.clone())));
+    let changes = state.compiling(move || crate::document::changes(old.as_deref(), &text)).await?;
+    Ok(Json(DiffReply { from, changes: changes.map_err(Refusal::InvalidDocument)? }))
+}
+
+/// The JSON Schema of documents
+#[utoipa::path(get, path = "/v1/schema", tag = "document", responses((status = 200, body = Object)))]
+pub(super) async fn schema() -> Response {
+    let json = HeaderValue::from_static("application/schema+json");
+    ([(header::CONTENT_TYPE, json)], crate::document::schema()).into_response()
+}
+
+pub(super) fn forgotten(revision: u64) -> Refusal {
+    Refusal::NotFound(format!("there is no revision {revision}, or it is no longer kept"))
+}
+
+fn show(published: &Published, headers: &HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let mut response = if accept.contains("yaml") || accept.contains("text/plain") {
+        let kind = match published.format {
+            Format::Yaml => "application/yaml",
+            Format::Json => "application/json",
+        };
+        ([(header::CONTENT_TYPE, kind)], published.document.to_string()).into_response()
+    } else {
+        Json(DocumentReply { info: info(published), text: published.document.to_string() }).into_response()
+    };
+    response.headers_mut().insert(header::ETAG, etag(published.revision.0));
+    response
+}
+
+fn info(published: &Published) -> RevisionInfo {
+    RevisionInfo {
+        revision: published.revision.0,
+        published_at: said::time(published.at),
+        by: published.author.clone(),
+        note: published.note.clone(),
+        bytes: published.document.len() as u64,
+    }
+}

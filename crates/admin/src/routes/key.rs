@@ -1,0 +1,185 @@
+//! Keys of consumers. The secret is minted here, shown once, and only its hash goes into the log.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use serde::Deserialize;
+use tidegate_model::{KeyId, Millis};
+use tidegate_state::{Command, CreateKey as Create, Outcome};
+
+use super::publish::{REVOKE_WAIT, everywhere, waiting};
+use super::said;
+use crate::AppState;
+use crate::access::wall_clock;
+use crate::backend::Failure;
+use crate::input::{Ask, Id, Json as Input};
+use crate::refusal::Refusal;
+use crate::wire::{CreateKey, ErrorReply, IssuedKey, Key, KeyState, Keys, RevokedKey, RotateKey};
+
+const DEFAULT_GRACE: u64 = 86_400;
+const MAX_GRACE: u64 = 2_592_000;
+const DEFAULT_PAGE: usize = 1_000;
+const MAX_PAGE: usize = 10_000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Page {
+    consumer: Option<String>,
+    tenant: Option<String>,
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Keys, without their secrets, by id
+#[utoipa::path(get, path = "/v1/keys", tag = "key",
+    params(("consumer" = Option<String>, Query, description = "Only of this consumer"),
+        ("tenant" = Option<String>, Query, description = "Only of this tenant"),
+        ("after" = Option<u64>, Query, description = "Only ids above this one: for the next page"),
+        ("limit" = Option<usize>, Query, description = "At most so many: 1 to 10,000, default 1,000")),
+    responses((status = 200, body = Keys), (status = 401, body = ErrorReply)))]
+pub(super) async fn list(State(state): State<AppState>, Ask(page): Ask<Page>) -> Result<Json<Keys>, Refusal> {
+    let limit = page.limit.unwrap_or(DEFAULT_PAGE);
+    if !(1..=MAX_PAGE).contains(&limit) {
+        return Err(Refusal::BadRequest(format!("limit is 1 to {MAX_PAGE}")));
+    }
+    state.backend.catch_up().await?;
+    let now = wall_clock();
+    let state = state.backend.state();
+    let wanted = |key: &&tidegate_state::Key| {
+        page.after.is_none_or(|after| key.id.0 > after)
+            && page.consumer.as_ref().is_none_or(|consumer| key.consumer == *consumer)
+            && page.tenant.as_ref().is_none_or(|tenant| key.tenant == *tenant)
+    };
+    let keys = state.keys.iter().filter(wanted).take(limit).map(|key| view(key, now)).collect();
+    Ok(Json(Keys { keys }))
+}
+
+/// A new key for a consumer
+///
+/// The answer holds the secret; nothing else ever will.
+#[utoipa::path(post, path = "/v1/keys", tag = "key", request_body = CreateKey,
+    responses((status = 201, body = IssuedKey), (status = 400, body = ErrorReply), (status = 409, body = ErrorReply)))]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    Input(ask): Input<CreateKey>,
+) -> Result<(StatusCode, Json<IssuedKey>), Refusal> {
+    let tenant = ask.tenant.unwrap_or_else(|| "default".to_owned());
+    let expires_at = said::end_of_life(ask.ttl_seconds, wall_clock())?;
+    must_be_in_the_document(&state, &tenant, &ask.consumer).await?;
+    let minted = mint()?;
+    let command = Command::CreateKey(Create {
+        tenant,
+        consumer: ask.consumer,
+        name: ask.name.unwrap_or_default(),
+        hash: minted.hash,
+        prefix: minted.prefix,
+        expires_at,
+    });
+    let applied = state.backend.propose(command).await?;
+    let Outcome::KeyCreated { id } = applied.outcome else { return Err(said::no(&applied.outcome, "key")) };
+    let issued = issued(&state, id, minted.secret.expose(), applied.index).await?;
+    Ok((StatusCode::CREATED, Json(issued)))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wait {
+    wait: Option<String>,
+}
+
+/// End a key for ever
+///
+/// Answers when every node refuses it or its node lease lapsed; at most after `wait`.
+#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "key",
+    params(("id" = u64, Path), ("wait" = Option<String>, Query, description = "`5s`; default 10s, at most 300s")),
+    responses((status = 200, body = RevokedKey), (status = 404, body = ErrorReply)))]
+pub(super) async fn revoke(
+    State(state): State<AppState>,
+    Id(id): Id<u64>,
+    Ask(ask): Ask<Wait>,
+) -> Result<Json<RevokedKey>, Refusal> {
+    let wait = waiting(ask.wait.as_deref())?.unwrap_or(REVOKE_WAIT);
+    let applied = state.backend.propose(Command::RevokeKey { id: KeyId(id) }).await?;
+    if applied.outcome != Outcome::Done {
+        return Err(said::no(&applied.outcome, &format!("key {id}")));
+    }
+    let (nodes, complete) = everywhere(&state, applied.index, wait).await;
+    Ok(Json(RevokedKey { id, nodes, complete }))
+}
+
+/// A new secret for a key; the old one works on for a while
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", tag = "key", request_body = RotateKey,
+    params(("id" = u64, Path)),
+    responses((status = 200, body = IssuedKey), (status = 404, body = ErrorReply)))]
+pub(super) async fn rotate(
+    State(state): State<AppState>,
+    Id(id): Id<u64>,
+    Input(ask): Input<RotateKey>,
+) -> Result<Json<IssuedKey>, Refusal> {
+    let grace = ask.grace_seconds.unwrap_or(DEFAULT_GRACE);
+    if grace > MAX_GRACE {
+        return Err(Refusal::BadRequest(format!("grace_seconds is 0 to {MAX_GRACE}")));
+    }
+    let minted = mint()?;
+    let command = Command::RotateKey {
+        id: KeyId(id),
+        hash: minted.hash,
+        prefix: minted.prefix,
+        grace_until: wall_clock().saturating_add(Millis(grace * 1_000)),
+    };
+    let applied = state.backend.propose(command).await?;
+    if applied.outcome != Outcome::Done {
+        return Err(said::no(&applied.outcome, &format!("key {id} that could be rotated")));
+    }
+    Ok(Json(issued(&state, KeyId(id), minted.secret.expose(), applied.index).await?))
+}
+
+/// A key that works on one node and not yet on the next would look broken: wait, then show it.
+async fn issued(state: &AppState, id: KeyId, secret: &str, index: u64) -> Result<IssuedKey, Refusal> {
+    let (_, complete) = everywhere(state, index, REVOKE_WAIT).await;
+    let agreed = state.backend.state();
+    let Some(key) = agreed.keys.by_id(id) else {
+        return Err(Failure::Fault(format!("key {id} was created and is not in the state")).into());
+    };
+    Ok(IssuedKey { key: view(key, wall_clock()), secret: secret.to_owned(), complete })
+}
+
+/// A key of a consumer nobody declared would be refused at every route: say so now.
+async fn must_be_in_the_document(state: &AppState, tenant: &str, consumer: &str) -> Result<(), Refusal> {
+    state.backend.catch_up().await?;
+    let agreed = state.backend.state();
+    let text = agreed.documents.latest().map(|published| published.document.clone());
+    let (tenant, consumer) = (tenant.to_owned(), consumer.to_owned());
+    let (known, name) = state
+        .compiling(move || (text.is_some_and(|text| crate::document::names(&text, &tenant, &consumer)), consumer))
+        .await?;
+    if known {
+        return Ok(());
+    }
+    Err(Refusal::Rejected {
+        reason: format!("the document has no consumer `{name}` in this tenant"),
+        hint: Some(format!("publish `consumers: [{{name: {name}}}]` first")),
+    })
+}
+
+fn mint() -> Result<tidegate_auth::Minted, Failure> {
+    tidegate_auth::mint().map_err(|error| Failure::Fault(error.to_string()))
+}
+
+fn view(key: &tidegate_state::Key, now: Millis) -> Key {
+    let state = match key {
+        key if key.revoked_at.is_some() => KeyState::Revoked,
+        key if key.expires_at.is_some_and(|end| end <= now) => KeyState::Expired,
+        _ => KeyState::Active,
+    };
+    Key {
+        id: key.id.0,
+        tenant: key.tenant.clone(),
+        consumer: key.consumer.clone(),
+        name: key.name.clone(),
+        prefix: key.prefix.clone(),
+        state,
+        created_at: said::time(key.created_at),
+        expires_at: key.expires_at.map(said::time),
+        revoked_at: key.revoked_at.map(said::time),
+        grace_until: key.previous.map(|(_, until)| until).filter(|until| now < *until).map(said::time),
+    }
+}

@@ -1,0 +1,60 @@
+//! For load balancers and monitoring: no token needed from where they ask.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+
+use crate::AppState;
+use crate::input::Ask;
+use crate::wire::ReadyReply;
+
+/// The process is alive and its admin port answers
+#[utoipa::path(get, path = "/healthz", tag = "probe", security(()), responses((status = 200, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Verbose {
+    verbose: Option<String>,
+}
+
+/// May a load balancer send requests here?
+///
+/// 200 while `ready` or `degraded`, 503 while `starting` or `draining`. Text: one word; with `?verbose`, the reasons,
+/// one a line. With `Accept: application/json`, JSON.
+#[utoipa::path(get, path = "/readyz", tag = "probe", security(()),
+    params(("verbose" = Option<String>, Query, description = "Say why, as text")),
+    responses((status = 200, body = ReadyReply), (status = 503, body = ReadyReply)))]
+pub(super) async fn readyz(
+    State(state): State<AppState>,
+    Ask(ask): Ask<Verbose>,
+    headers: HeaderMap,
+) -> Response {
+    let status = state.backend.status();
+    let code = if status.readiness.takes_traffic() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/json") {
+        return (code, Json(ReadyReply { status: status.readiness, reasons: status.reasons })).into_response();
+    }
+    let mut text = format!("{}\n", status.readiness.as_str());
+    if ask.verbose.is_some() {
+        for reason in &status.reasons {
+            text.push_str(reason);
+            text.push('\n');
+        }
+    }
+    (code, text).into_response()
+}
+
+/// Prometheus metrics of this node
+///
+/// Without a token from the same machine; from elsewhere with one of role reader.
+#[utoipa::path(get, path = "/metrics", tag = "probe", security((), ("token" = [])),
+    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
+pub(super) async fn metrics(State(state): State<AppState>) -> Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], state.backend.metrics()).into_response()
+}

@@ -1,0 +1,20 @@
+//! What the admin API says and hears, as types: the handlers fill them, the CLI reads them, OpenAPI describes them.
+//!
+//! Owns shapes, no behaviour. Fields are only ever added; a reader ignores what it does not know.
+
+mod cluster;
+mod document;
+mod key;
+mod refusal;
+mod token;
+
+pub use cluster::{
+    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeRole, Readiness, ReadyReply, Removed, TransferRequest,
+    Transferred,
+};
+pub use document::{
+    Change, CheckReply, DiffReply, DocumentReply, HistoryReply, NodeApplied, Problem, PublishReply, RevisionInfo, Severity,
+};
+pub use key::{CreateKey, IssuedKey, Key, KeyState, Keys, RevokedKey, RotateKey};
+pub use refusal::{ErrorBody, ErrorReply};
+pub use token::{AdminToken, AdminTokens, CreateToken, IssuedToken, RevokedToken, Role};
