@@ -1,9 +1,35 @@
 //! Where a rate limit is decided.
+//!
+//! [`Limiter::admit`] takes from all limits of a call or from none. The quick way is one take from each cell. Only when a
+//! cell is short does it look further: the partition reserve, the leader's last verdict, and at most one wait for news.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tidegate_model::{Permits, Subject};
-use tidegate_policy::Limit;
+use smallvec::SmallVec;
+use tidegate_clock as clock;
+use tidegate_model::{Incarnation, Nanos, NodeId, Permits, Subject};
+use tidegate_policy::{Limit, Mode, OnUnavailable};
+use tidegate_quota::SubjectHasher;
+use tidegate_quota::cell::Take;
+use tidegate_quota::evidence::Record;
+
+use crate::decisions::DecisionLog;
+use crate::permit::{Permit, Reserved, Source, Taken};
+use crate::slot::Slot;
+use crate::table::Table;
+use crate::tick::Bell;
+
+/// Requests that wait for news at the same time; more are refused at once.
+const MOST_WAITING: usize = 8_192;
+/// The longest wait for news of one key: beyond it no leader is there.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// However often the news was good for somebody else.
+const LONGEST: Nanos = Nanos::SECOND;
+/// A leader that says "ask again in a moment" is believed for so long.
+const SECOND_WIND: Nanos = Nanos::from_millis(60);
+const A_MOMENT: Nanos = Nanos::from_millis(20);
 
 /// One limit a call must pass.
 #[derive(Debug, Clone, Copy)]
@@ -13,16 +39,46 @@ pub struct Ask<'a> {
     pub cost: Permits,
 }
 
+/// What a limiter needs to know of its node.
+#[derive(Debug)]
+pub struct Settings {
+    pub node: NodeId,
+    /// Drawn anew at each start of the process.
+    pub incarnation: Incarnation,
+    /// The cluster's secret: subjects are hashed with it, alike on every node.
+    pub secret: [u8; 16],
+    /// Keys held at once; subjects beyond share overflow keys.
+    pub most_keys: usize,
+    pub decisions: Option<DecisionLog>,
+}
+
 /// The leases of this node.
 #[derive(Debug)]
-pub struct Limiter {}
+pub struct Limiter {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    hasher: SubjectHasher,
+    pub(crate) table: Table,
+    pub(crate) bell: Bell,
+    /// Since when no leader answers (boot clock); 0: the last exchange went well.
+    pub(crate) silent_since: AtomicU64,
+    waiting: AtomicUsize,
+    decisions: Option<DecisionLog>,
+    pub(crate) counters: Counters,
+}
 
-/// The right to proceed. Dropped before [`Permit::commit`], it gives itself back where that is safe.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped gives itself back"]
-pub struct Permit {
-    /// One per ask, in their order.
-    pub standings: Vec<Standing>,
+/// What happened so far, for metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub batches: AtomicU64,
+    pub exchange_failures: AtomicU64,
+    /// Requests that waited for the leader.
+    pub waited: AtomicU64,
+    /// Permits that were taken too late, or while a report was cut.
+    pub burnt: AtomicU64,
+    /// Requests admitted without a permit by `on_unavailable: allow`: not exact.
+    pub allowed_unsafely: AtomicU64,
+    pub reserve_used: AtomicU64,
 }
 
 /// Where a limit stands after a decision.
@@ -36,13 +92,15 @@ pub struct Standing {
     pub would_refuse: bool,
 }
 
+pub type Standings = SmallVec<[Standing; 4]>;
+
 /// All or none: nothing was taken.
 #[derive(Debug, Clone)]
 pub struct Refused {
     /// Position of the ask that refused.
     pub ask: usize,
     pub why: Why,
-    pub standings: Vec<Standing>,
+    pub standings: Standings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,28 +109,306 @@ pub enum Why {
     Exhausted { retry_after: Duration },
     /// The cost is above the limit's maximum: waiting will not help, so no hint.
     TooCostly,
-    /// 503: no leader answers and the limit says `on_unavailable: deny`.
+    /// 503: no leader answers, and the limit does not allow to go on without.
     Unavailable { retry_after: Duration },
 }
 
+/// A cell was short, and this is what is known about it.
+struct Miss {
+    ask: usize,
+    slot: Arc<Slot>,
+}
+
 impl Limiter {
-    /// Hashes what a limit counts. `values` are the scope's values in the order of `limit.per`; a part may be empty.
     #[must_use]
-    pub fn subject(&self, _limit: &Limit, _values: &[&[u8]]) -> Subject {
-        Subject(0)
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let Settings { node, incarnation, secret, most_keys, decisions } = settings;
+        Arc::new(Self {
+            node,
+            incarnation,
+            hasher: SubjectHasher::new(&secret),
+            table: Table::new(most_keys),
+            bell: Bell::default(),
+            silent_since: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            decisions,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Hashes what a limit counts. `values` are the scope's values in the order of `limit.per`; a part may be empty.
+    #[inline]
+    #[must_use]
+    pub fn subject(&self, limit: &Limit, values: &[&[u8]]) -> Subject {
+        self.hasher.subject(limit.id, values.iter().copied())
     }
 
     /// Takes from all limits or from none. At most one round trip to the leader, and only if a lease cannot answer.
     ///
     /// # Errors
     /// [`Refused`] names the first limit that said no.
-    pub async fn admit(&self, asks: &[Ask<'_>]) -> Result<Permit, Refused> {
-        let standing = Standing { remaining: Permits::ZERO, reset: Duration::ZERO, would_refuse: false };
-        Ok(Permit { standings: vec![standing; asks.len()] })
+    #[inline]
+    pub async fn admit(self: &Arc<Self>, asks: &[Ask<'_>]) -> Result<Permit, Refused> {
+        match self.try_take(asks, 0) {
+            Ok(taken) => {
+                let standings = taken.standings(asks);
+                Ok(Permit::new(Arc::clone(self), taken, standings))
+            }
+            Err(miss) => self.admit_slowly(asks, miss).await,
+        }
+    }
+
+    /// One take from each cell. `spared` marks (by bit) asks that are not taken: observed or allowed without a permit.
+    #[inline]
+    fn try_take(&self, asks: &[Ask<'_>], spared: u64) -> Result<Taken, Miss> {
+        let mut taken = Taken::default();
+        for (at, ask) in asks.iter().enumerate() {
+            if is_marked(spared, at) {
+                continue;
+            }
+            let slot = self.table.find(ask.limit, ask.subject, &self.hasher);
+            slot.learn(ask.limit);
+            match self.take(&slot, ask) {
+                Some(source) => taken.0.push((slot, source)),
+                None => {
+                    taken.give_back();
+                    return Err(Miss { ask: at, slot });
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    #[inline]
+    fn take(&self, slot: &Arc<Slot>, ask: &Ask<'_>) -> Option<Source> {
+        loop {
+            match slot.cell.take(ask.cost, clock::boot) {
+                Take::Taken(ticket) => {
+                    self.bell.list(slot);
+                    return Some(Source::Lease(ticket));
+                }
+                Take::Burnt(_) => {
+                    self.counters.burnt.fetch_add(1, Ordering::Relaxed);
+                    self.bell.list(slot);
+                }
+                Take::Short if ask.limit.on_unavailable == OnUnavailable::Share => {
+                    return self.take_reserved(slot, ask).map(Source::Reserve);
+                }
+                Take::Short => return None,
+            }
+        }
+    }
+
+    #[cold]
+    fn take_reserved(&self, slot: &Slot, ask: &Ask<'_>) -> Option<Reserved> {
+        let mut holding = slot.holding();
+        let at = clock::boot();
+        let got = holding.reserve.take(ask.cost, ask.limit.window, at);
+        drop(holding);
+        got.then(|| {
+            self.counters.reserve_used.fetch_add(1, Ordering::Relaxed);
+            Reserved { cost: ask.cost, at }
+        })
+    }
+
+    #[cold]
+    async fn admit_slowly(self: &Arc<Self>, asks: &[Ask<'_>], mut miss: Miss) -> Result<Permit, Refused> {
+        // Asks beyond the 64th share the last mark; a route cannot name so many (config refuses more).
+        let (mut spared, mut refused) = (0_u64, 0_u64);
+        let started = clock::boot();
+        loop {
+            let ask = &asks[miss.ask];
+            let verdict = if ask.cost > ask.limit.max {
+                Err(Why::TooCostly)
+            } else {
+                self.look_further(ask, &miss.slot, started).await
+            };
+            match verdict {
+                Ok(Next::TryAgain) => {}
+                Ok(Next::AllowUnsafely) => {
+                    self.counters.allowed_unsafely.fetch_add(1, Ordering::Relaxed);
+                    spared = mark(spared, miss.ask);
+                }
+                Err(_) if ask.limit.mode == Mode::Observe => {
+                    spared = mark(spared, miss.ask);
+                    refused = mark(refused, miss.ask);
+                }
+                Err(why) => {
+                    let standings = standings(self, asks, refused);
+                    return Err(Refused { ask: miss.ask, why, standings });
+                }
+            }
+            match self.try_take(asks, spared) {
+                Ok(taken) => return Ok(Permit::new(Arc::clone(self), taken, standings(self, asks, refused))),
+                Err(next) => miss = next,
+            }
+        }
+    }
+
+    /// A cell is short: is the answer known already, or is it worth waiting for news?
+    async fn look_further(&self, ask: &Ask<'_>, slot: &Arc<Slot>, started: Nanos) -> Result<Next, Why> {
+        let now = clock::boot();
+        if now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now) {
+            slot.miss(ask.cost);
+            self.bell.list(slot);
+            return Err(Why::Exhausted { retry_after: until(slot, now) });
+        }
+        let waited_too_long = now >= started.saturating_add(LONGEST);
+        if waited_too_long || self.silent_since.load(Ordering::Relaxed) != 0 {
+            slot.miss(ask.cost);
+            self.bell.list(slot);
+            return unavailable(ask.limit);
+        }
+        if slot.gone.load(Ordering::SeqCst) {
+            return Ok(Next::TryAgain); // Forgotten a moment ago: the next look-up makes it anew.
+        }
+        let Some(place) = Place::take(self) else {
+            slot.miss(ask.cost);
+            return Err(Why::Exhausted { retry_after: until(slot, now).max(Duration::from_millis(100)) });
+        };
+        let heard = self.wait_for_news(slot, ask.cost).await;
+        drop(place);
+        if heard {
+            return Ok(Next::TryAgain);
+        }
+        self.fall_silent(); // Whoever comes next need not find out for himself.
+        unavailable(ask.limit)
+    }
+
+    /// The leader said that permits come in a moment (it has called them back from another node), and this request has
+    /// not waited long.
+    fn may_ask_again(&self, slot: &Slot, started: Nanos, now: Nanos) -> bool {
+        let frees = Nanos(slot.frees_at.load(Ordering::Relaxed));
+        frees <= now.saturating_add(A_MOMENT) && now < started.saturating_add(SECOND_WIND)
+    }
+
+    async fn wait_for_news(&self, slot: &Arc<Slot>, cost: Permits) -> bool {
+        self.counters.waited.fetch_add(1, Ordering::Relaxed);
+        let news = slot.news.notified();
+        tokio::pin!(news);
+        news.as_mut().enable(); // Before the cost is queued: no answer to it can be missed.
+        let _queued = Queued::new(slot, cost);
+        self.bell.ring(slot);
+        tokio::time::timeout(PATIENCE, news).await.is_ok()
+    }
+
+    /// No leader answers: until one does, nobody waits for it.
+    pub(crate) fn fall_silent(&self) {
+        let _already = self.silent_since.compare_exchange(
+            0,
+            clock::boot().0.max(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The decision log, if it is kept.
+    pub(crate) fn decisions(&self) -> Option<&DecisionLog> {
+        self.decisions.as_ref()
+    }
+
+    /// Tells the decision log which maximum is in force from now on.
+    pub fn note_limits<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
+        let Some(log) = &self.decisions else { return };
+        for limit in limits {
+            log.write(Record::Policy { at: clock::boot(), limit: limit.id, max: limit.max, window: limit.window });
+        }
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Keys this node holds now.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How long no leader has answered; `None`: the last exchange went well.
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        let since = self.silent_since.load(Ordering::Relaxed);
+        (since != 0).then(|| clock::boot().saturating_sub(Nanos(since)).into())
     }
 }
 
-impl Permit {
-    /// The call is on its way: what was taken stays taken.
-    pub fn commit(self) {}
+enum Next {
+    TryAgain,
+    AllowUnsafely,
+}
+
+fn unavailable(limit: &Limit) -> Result<Next, Why> {
+    match limit.on_unavailable {
+        OnUnavailable::Allow => Ok(Next::AllowUnsafely),
+        // The reserve was tried before.
+        OnUnavailable::Deny | OnUnavailable::Share => Err(Why::Unavailable { retry_after: Duration::from_secs(1) }),
+    }
+}
+
+fn until(slot: &Slot, now: Nanos) -> Duration {
+    Nanos(slot.frees_at.load(Ordering::Relaxed)).saturating_sub(now).into()
+}
+
+/// Looks each limit up anew: for answers that are not a plain yes.
+fn standings(limiter: &Limiter, asks: &[Ask<'_>], refused: u64) -> Standings {
+    asks.iter()
+        .enumerate()
+        .map(|(at, ask)| {
+            let slot = limiter.table.find(ask.limit, ask.subject, &limiter.hasher);
+            let (remaining, now) = (slot.cell.left(), clock::boot());
+            let frees = Nanos(slot.frees_at.load(Ordering::Relaxed));
+            let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };
+            Standing { remaining, reset: reset.into(), would_refuse: is_marked(refused, at) }
+        })
+        .collect()
+}
+
+const fn is_marked(marks: u64, at: usize) -> bool {
+    marks & bit(at) != 0
+}
+
+const fn mark(marks: u64, at: usize) -> u64 {
+    marks | bit(at)
+}
+
+const fn bit(at: usize) -> u64 {
+    1 << (if at < 63 { at } else { 63 })
+}
+
+/// A place among those who wait, given up when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(limiter: &'a Limiter) -> Option<Self> {
+        let place = Self(&limiter.waiting);
+        let before = limiter.waiting.fetch_add(1, Ordering::Relaxed);
+        (before < MOST_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A cost in a slot's queue, taken out when dropped: also when its client hangs up.
+struct Queued<'a> {
+    slot: &'a Slot,
+    cost: Permits,
+}
+
+impl<'a> Queued<'a> {
+    fn new(slot: &'a Slot, cost: Permits) -> Self {
+        slot.queue(cost);
+        Self { slot, cost }
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.slot.unqueue(self.cost);
+    }
 }

@@ -1,12 +1,21 @@
-//! A node's leases: `admit` → [`Permit`] → settled when dropped or finished. Decides without the network while a lease
-//! lasts; talks to the quota group through [`Leases`], which `tidegate` fills from `cluster`.
+//! A node's leases: [`Limiter::admit`] → [`Permit`] → committed, or given back when dropped.
+//!
+//! Decides without the network while a lease lasts. Talks to the quota group through [`Leases`], which `tidegate` fills
+//! from `cluster`. Where is a rate limit decided? In `admit.rs`; what refills it is `tick.rs`.
 
 mod admit;
+mod decisions;
+mod permit;
+mod slot;
+mod table;
+mod tick;
 
 use std::future::Future;
 use std::pin::Pin;
 
-pub use admit::{Ask, Limiter, Permit, Refused, Standing, Why};
+pub use admit::{Ask, Limiter, Refused, Settings, Standing, Standings, Why};
+pub use decisions::DecisionLog;
+pub use permit::Permit;
 use tidegate_quota::protocol::{Batch, Key, Reply};
 
 /// The way to the quota group's leader.
@@ -21,3 +30,11 @@ pub trait Leases: Send + Sync + 'static {
 /// No leader answered: elected, cut off, or gone.
 #[derive(Debug, Clone)]
 pub struct Unreachable(pub String);
+
+impl std::fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the quota group's leader does not answer: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}

@@ -5,6 +5,7 @@
 //! the [`Cell`] that requests take permits from and the [`Holding`] that reports and refills it.
 
 pub mod cell;
+pub mod evidence;
 pub mod holding;
 pub mod ledger;
 pub mod protocol;

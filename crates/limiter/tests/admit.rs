@@ -1,0 +1,301 @@
+//! What a node's limiter promises, with a real ledger behind a wire that can be cut.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidegate_clock as clock;
+use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Settings, Unreachable, Why};
+use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
+use tidegate_policy::{Dimension, Limit, Mode, OnUnavailable};
+use tidegate_quota::Ledger;
+use tidegate_quota::evidence::{Evidence, RequestMark};
+use tidegate_quota::protocol::{Batch, Command, Entry, Key, LEASE_TTL, Policy, Reply, log_time};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// A ledger that answers at once, as a quota group of one would.
+struct Leader {
+    ledger: Mutex<(Ledger, Nanos)>,
+    cut: AtomicBool,
+    recalls: Mutex<Vec<(NodeId, mpsc::UnboundedSender<Key>)>>,
+}
+
+impl Leader {
+    fn new(limits: &[&Limit]) -> Arc<Self> {
+        let mut ledger = Ledger::default();
+        let policies = limits
+            .iter()
+            .map(|limit| Policy { limit: limit.id, max: limit.max, window: limit.window, ttl: LEASE_TTL })
+            .collect();
+        ledger.apply(&Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } });
+        let ledger = Mutex::new((ledger, clock::raw()));
+        Arc::new(Self { ledger, cut: AtomicBool::new(false), recalls: Mutex::default() })
+    }
+
+    fn apply(&self, batch: Batch) -> Reply {
+        let mut guard = self.ledger.lock().expect("no panic");
+        let now = clock::raw();
+        let dt = log_time(now.saturating_sub(guard.1));
+        guard.1 = now;
+        let outcome = guard.0.apply(&Entry { dt, command: Command::Batches(vec![batch]) });
+        drop(guard);
+        for recall in outcome.recalls {
+            for (node, to) in self.recalls.lock().expect("no panic").iter() {
+                if *node == recall.node {
+                    to.send(recall.key).expect("the node listens");
+                }
+            }
+        }
+        outcome.replies.into_iter().next().expect("one batch, one reply")
+    }
+}
+
+struct Wire {
+    leader: Arc<Leader>,
+    recalled: tokio::sync::Mutex<mpsc::UnboundedReceiver<Key>>,
+}
+
+impl Leases for Wire {
+    fn exchange(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if self.leader.cut.load(Ordering::Relaxed) {
+                return Err(Unreachable("cut".into()));
+            }
+            Ok(self.leader.apply(batch))
+        })
+    }
+
+    fn recalled(&self) -> Pin<Box<dyn Future<Output = Key> + Send + '_>> {
+        Box::pin(async move { self.recalled.lock().await.recv().await.expect("the leader lives as long") })
+    }
+}
+
+fn limit(max: u64, window_ms: u64) -> Limit {
+    Limit {
+        id: LimitId(max * 1_000_003 + window_ms),
+        revision: Revision(1),
+        name: "spec".into(),
+        max: Permits(max),
+        window: Nanos::from_millis(window_ms),
+        per: vec![Dimension::Consumer],
+        mode: Mode::Enforce,
+        on_unavailable: OnUnavailable::Deny,
+        count_hits: true,
+    }
+}
+
+fn node(id: u64, leader: &Arc<Leader>, decisions: Option<DecisionLog>) -> Arc<Limiter> {
+    let limiter = Limiter::new(Settings {
+        node: NodeId(id),
+        incarnation: Incarnation(u128::from(id)),
+        secret: [1; 16],
+        most_keys: 1_000,
+        decisions,
+    });
+    let (to, from) = mpsc::unbounded_channel();
+    leader.recalls.lock().expect("no panic").push((NodeId(id), to));
+    let wire = Arc::new(Wire { leader: Arc::clone(leader), recalled: tokio::sync::Mutex::new(from) });
+    tokio::spawn(Arc::clone(&limiter).run(wire));
+    limiter
+}
+
+async fn admit(limiter: &Arc<Limiter>, limits: &[&Limit], who: &str) -> Result<(), Why> {
+    let asks: Vec<_> = limits
+        .iter()
+        .map(|limit| Ask { limit, subject: limiter.subject(limit, &[who.as_bytes()]), cost: Permits(1) })
+        .collect();
+    match limiter.admit(&asks).await {
+        Ok(permit) => {
+            permit.commit(b"request");
+            Ok(())
+        }
+        Err(refused) => Err(refused.why),
+    }
+}
+
+async fn admitted(limiter: &Arc<Limiter>, limits: &[&Limit], who: &str, calls: usize) -> usize {
+    let mut yes = 0;
+    for _ in 0..calls {
+        yes += usize::from(admit(limiter, limits, who).await.is_ok());
+    }
+    yes
+}
+
+#[tokio::test]
+async fn a_cold_key_is_admitted_after_one_round_trip_and_the_limit_is_exact() {
+    let limit = limit(10, 60_000);
+    let leader = Leader::new(&[&limit]);
+    let one = node(1, &leader, None);
+    let started = Instant::now();
+    assert_eq!(admit(&one, &[&limit], "acme").await, Ok(()));
+    assert!(started.elapsed() < Duration::from_millis(15), "did not wait for a tick: {:?}", started.elapsed());
+    assert_eq!(admitted(&one, &[&limit], "acme", 30).await, 9);
+    assert_eq!(admitted(&one, &[&limit], "other", 30).await, 10);
+}
+
+#[tokio::test]
+async fn two_nodes_share_one_limit_to_the_last_permit() {
+    let limit = limit(100, 60_000);
+    let leader = Leader::new(&[&limit]);
+    let (one, two) = (node(1, &leader, None), node(2, &leader, None));
+    let mut sum = 0;
+    for _ in 0..100 {
+        sum += admitted(&one, &[&limit], "acme", 3).await;
+        sum += admitted(&two, &[&limit], "acme", 1).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // A recall may be under way when the last permits are asked for; a moment later they are found.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        sum += admitted(&one, &[&limit], "acme", 1).await + admitted(&two, &[&limit], "acme", 1).await;
+    }
+    assert_eq!(sum, 100);
+}
+
+#[tokio::test]
+async fn all_limits_are_taken_or_none() {
+    let (wide, narrow) = (limit(50, 60_000), limit(5, 60_000));
+    let leader = Leader::new(&[&wide, &narrow]);
+    let one = node(1, &leader, None);
+    assert_eq!(admitted(&one, &[&wide, &narrow], "acme", 20).await, 5);
+    // The fifteen that the narrow one refused cost the wide one nothing that a report did not catch.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let rest = admitted(&one, &[&wide], "acme", 60).await;
+    assert!((40..=45).contains(&rest), "{rest}");
+}
+
+#[tokio::test]
+async fn a_dropped_permit_gives_itself_back() {
+    let limit = limit(3, 60_000);
+    let leader = Leader::new(&[&limit]);
+    let one = node(1, &leader, None);
+    let subject = one.subject(&limit, &[b"acme"]);
+    let ask = Ask { limit: &limit, subject, cost: Permits(3) };
+    for _ in 0..5 {
+        // Within one generation; a report in between would burn it, so do not dawdle.
+        drop(one.admit(&[ask]).await.expect("three are there"));
+    }
+    one.admit(&[ask]).await.expect("still three").commit(b"r");
+}
+
+#[tokio::test]
+async fn a_cost_above_the_limit_is_never_admitted_and_gets_no_hint() {
+    let limit = limit(3, 1_000);
+    let leader = Leader::new(&[&limit]);
+    let one = node(1, &leader, None);
+    let ask = Ask { limit: &limit, subject: one.subject(&limit, &[b"acme"]), cost: Permits(4) };
+    assert_eq!(one.admit(&[ask]).await.expect_err("too costly").why, Why::TooCostly);
+}
+
+#[tokio::test]
+async fn an_observed_limit_refuses_nothing_and_says_what_it_would_have_refused() {
+    let mut limit = limit(2, 60_000);
+    limit.mode = Mode::Observe;
+    let leader = Leader::new(&[&limit]);
+    let one = node(1, &leader, None);
+    let ask = Ask { limit: &limit, subject: one.subject(&limit, &[b"acme"]), cost: Permits(1) };
+    let mut refusals = Vec::new();
+    for _ in 0..4 {
+        let permit = one.admit(&[ask]).await.expect("observed");
+        refusals.push(permit.standings[0].would_refuse);
+        permit.commit(b"r");
+    }
+    assert_eq!(refusals, [false, false, true, true]);
+}
+
+#[tokio::test]
+async fn without_a_leader_a_lease_goes_on_and_then_each_limit_does_what_it_says() {
+    let mut limits = [limit(640, 10_000), limit(640, 10_001), limit(640, 10_002)];
+    limits[1].on_unavailable = OnUnavailable::Allow;
+    limits[2].on_unavailable = OnUnavailable::Share;
+    let [deny, allow, share] = &limits;
+    let leader = Leader::new(&[deny, allow, share]);
+    let one = node(1, &leader, None);
+    for _ in 0..30 {
+        for limit in &limits {
+            assert_eq!(admit(&one, &[limit], "acme").await, Ok(()));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    leader.cut.store(true, Ordering::Relaxed);
+    assert_eq!(admit(&one, &[deny], "acme").await, Ok(()), "the lease is warm");
+    let after = admitted(&one, &[deny], "acme", 700).await;
+    assert!(after < 640, "{after}");
+    assert!(matches!(admit(&one, &[deny], "acme").await, Err(Why::Unavailable { .. })));
+    assert_eq!(admitted(&one, &[allow], "acme", 700).await, 700);
+    // The reserve of 640/32 = 20 was spent for the first window of this process; then it serves 20 per window.
+    let _lease = admitted(&one, &[share], "acme", 700).await;
+    assert!(matches!(admit(&one, &[share], "acme").await, Err(Why::Unavailable { .. })));
+    tokio::time::sleep(Duration::from_millis(11_200)).await;
+    assert_eq!(admitted(&one, &[share], "acme", 100).await, 20);
+    leader.cut.store(false, Ordering::Relaxed);
+    let healed = Instant::now();
+    while admit(&one, &[deny], "acme").await.is_err() {
+        assert!(healed.elapsed() < Duration::from_secs(3), "it comes back by itself");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_busy_nodes_never_break_a_window_and_use_nearly_all_of_it() {
+    let limit = limit(500, 1_000);
+    let leader = Leader::new(&[&limit]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut nodes = Vec::new();
+    for id in 1..=3 {
+        let log = DecisionLog::open(folder.path(), NodeId(id), Incarnation(u128::from(id))).expect("a log");
+        let limiter = node(id, &leader, Some(log));
+        limiter.note_limits([&limit]);
+        nodes.push(limiter);
+    }
+    let ends = Instant::now() + Duration::from_secs(5);
+    let tasks: Vec<_> = [1_200, 4_000, 9_000]
+        .into_iter()
+        .zip(nodes)
+        .map(|(pause_us, limiter)| {
+            let limit = limit.clone();
+            tokio::spawn(async move {
+                let mut at = Instant::now();
+                while at < ends {
+                    at += Duration::from_micros(pause_us);
+                    tokio::time::sleep_until(at).await;
+                    let _verdict = admit(&limiter, &[&limit], "acme").await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    let mut evidence = Evidence::default();
+    for file in std::fs::read_dir(folder.path()).expect("the folder") {
+        evidence.read(&std::fs::read(file.expect("a file").path()).expect("readable")).expect("a log");
+    }
+    assert!(evidence.knows(RequestMark::of(b"request")));
+    let finding = &evidence.judge()[0];
+    println!("{finding:?}");
+    assert!(finding.worst_ratio <= 1.0, "{finding:?}");
+    // Demand is 1,190/s against 500/s.
+    let share = finding.busiest.0.0 as f64 / (500.0 * finding.busiest.1.0 as f64 / 1e9);
+    assert!(share > 0.85, "only {share:.3} of the limit was admitted");
+}
+
+#[tokio::test]
+async fn keys_beyond_the_bound_share_overflow_keys_and_idle_ones_are_forgotten() {
+    let limit = limit(1, 100);
+    let leader = Leader::new(&[&limit]);
+    let one = node(1, &leader, None);
+    for who in 0..2_000 {
+        let _verdict = admit(&one, &[&limit], &who.to_string()).await;
+    }
+    assert!(one.keys() <= 1_064, "{}", one.keys());
+    let started = Instant::now();
+    while one.keys() > 0 {
+        assert!(started.elapsed() < Duration::from_secs(25), "{} keys are still there", one.keys());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,317 @@
+//! The decision log: one record per permit, and the judge who reads them.
+//!
+//! Exactness is judged from decisions, not from clients' clocks: every permit is stamped with the boot clock at the instant
+//! it was taken and written to a file that survives the process. Files of all nodes of one machine share one boot clock,
+//! so merging them and testing *every* window is exact.
+//!
+//! ```text
+//!  file    = header (64 bytes) record*           little endian, records of 64 bytes
+//!  header  = "TIDEDEC1" node:u64 incarnation:u128 zero*
+//!  record  = check:u64 stamp:u64 limit:u64 subject:u128 cost:u56 kind:u8 request:u128
+//!  permit  (kind 1)   policy (kind 2: subject = max | window << 64)
+//! ```
+//! `check` is written last; a record without a right one was cut off by a crash, and says so in the verdict.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::Hasher as _;
+
+use siphasher::sip::SipHasher13;
+use siphasher::sip128::Hasher128 as _;
+use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Subject};
+
+use crate::protocol::{Key, LEASE_TTL};
+
+pub const MAGIC: [u8; 8] = *b"TIDEDEC1";
+pub const RECORD_BYTES: usize = 64;
+const KIND_SHIFT: u32 = 56;
+const COST: u64 = (1 << KIND_SHIFT) - 1;
+
+/// One line of a decision log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    Permit { at: Nanos, key: Key, cost: Permits, request: RequestMark },
+    /// The node learnt of this limit, or of its new maximum, at `at`.
+    Policy { at: Nanos, limit: LimitId, max: Permits, window: Nanos },
+}
+
+/// 128 bits that stand for a request id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestMark(pub u128);
+
+impl RequestMark {
+    #[must_use]
+    pub fn of(request_id: &[u8]) -> Self {
+        let mut hasher = siphasher::sip128::SipHasher13::new();
+        hasher.write(request_id);
+        Self(hasher.finish128().as_u128())
+    }
+}
+
+#[must_use]
+pub fn header(node: NodeId, incarnation: Incarnation) -> [u8; RECORD_BYTES] {
+    let mut bytes = [0; RECORD_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..16].copy_from_slice(&node.0.to_le_bytes());
+    bytes[16..32].copy_from_slice(&incarnation.0.to_le_bytes());
+    bytes
+}
+
+impl Record {
+    #[must_use]
+    pub fn encode(self) -> [u8; RECORD_BYTES] {
+        let (at, limit, subject, cost, kind, request) = match self {
+            Self::Permit { at, key, cost, request } => (at, key.limit, key.subject.0, cost.0.min(COST), 1, request.0),
+            Self::Policy { at, limit, max, window } => {
+                (at, limit, u128::from(max.0) | u128::from(window.0) << 64, 0, 2_u64, 0)
+            }
+        };
+        let mut bytes = [0; RECORD_BYTES];
+        bytes[8..16].copy_from_slice(&at.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&limit.0.to_le_bytes());
+        bytes[24..40].copy_from_slice(&subject.to_le_bytes());
+        bytes[40..48].copy_from_slice(&(cost | kind << KIND_SHIFT).to_le_bytes());
+        bytes[48..64].copy_from_slice(&request.to_le_bytes());
+        let check = check(&bytes);
+        bytes[..8].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    /// `None`: not a whole record.
+    #[must_use]
+    pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
+        let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let u128_at = |at: usize| u128::from_le_bytes(bytes[at..at + 16].try_into().expect("sixteen bytes"));
+        if u64_at(0) != check(bytes) {
+            return None;
+        }
+        let (at, limit, subject, cost) = (Nanos(u64_at(8)), LimitId(u64_at(16)), u128_at(24), u64_at(40));
+        match cost >> KIND_SHIFT {
+            1 => Some(Self::Permit {
+                at,
+                key: Key { limit, subject: Subject(subject) },
+                cost: Permits(cost & COST),
+                request: RequestMark(u128_at(48)),
+            }),
+            2 => Some(Self::Policy {
+                at,
+                limit,
+                max: Permits(u64::try_from(subject & u128::from(u64::MAX)).expect("masked")),
+                window: Nanos(u64::try_from(subject >> 64).expect("shifted")),
+            }),
+            _ => None,
+        }
+    }
+}
+
+fn check(bytes: &[u8; RECORD_BYTES]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(&bytes[8..]);
+    hasher.finish() | 1 // never the zero of an unwritten record
+}
+
+/// All records of all nodes' files, merged.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    permits: BTreeMap<Key, Vec<(Nanos, Permits)>>,
+    policies: BTreeMap<LimitId, Vec<(Nanos, Permits, Nanos)>>,
+    requests: HashSet<RequestMark>,
+    torn: u64,
+}
+
+/// A file that is no decision log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotALog(pub &'static str);
+
+/// What the judge found of one limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    pub limit: LimitId,
+    pub max: Permits,
+    pub window: Nanos,
+    pub permits: u64,
+    /// Costs of all permits of the busiest key, and the time from its first to its last.
+    pub busiest: (Permits, Nanos),
+    /// The fullest window of any key.
+    pub worst: Permits,
+    /// `worst` over the maximum in force, the largest over all windows: above 1.0 the promise is broken.
+    pub worst_ratio: f64,
+}
+
+impl Evidence {
+    /// Reads one file.
+    ///
+    /// # Errors
+    /// [`NotALog`] if it does not begin as one.
+    pub fn read(&mut self, file: &[u8]) -> Result<(), NotALog> {
+        if file.len() < RECORD_BYTES {
+            return Err(NotALog("shorter than a header of 64 bytes"));
+        }
+        if file[..8] != MAGIC {
+            return Err(NotALog("does not begin with TIDEDEC1"));
+        }
+        let (records, rest) = file[RECORD_BYTES..].as_chunks::<RECORD_BYTES>();
+        self.torn += u64::from(rest.iter().any(|byte| *byte != 0));
+        for bytes in records {
+            match Record::decode(bytes) {
+                Some(record) => self.add(record),
+                None => self.torn += u64::from(bytes.iter().any(|byte| *byte != 0)),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn add(&mut self, record: Record) {
+        match record {
+            Record::Permit { at, key, cost, request } => {
+                self.permits.entry(key).or_default().push((at, cost));
+                self.requests.insert(request);
+            }
+            Record::Policy { at, limit, max, window } => {
+                self.policies.entry(limit).or_default().push((at, max, window));
+            }
+        }
+    }
+
+    /// Records that were cut off by a crash.
+    #[must_use]
+    pub fn torn(&self) -> u64 {
+        self.torn
+    }
+
+    #[must_use]
+    pub fn permits(&self) -> usize {
+        self.permits.values().map(Vec::len).sum()
+    }
+
+    /// Was a permit logged for this request?
+    #[must_use]
+    pub fn knows(&self, request: RequestMark) -> bool {
+        self.requests.contains(&request)
+    }
+
+    /// Tests every window of every key.
+    #[must_use]
+    pub fn judge(mut self) -> Vec<Finding> {
+        let mut findings: BTreeMap<LimitId, Finding> = BTreeMap::new();
+        for policy in self.policies.values_mut() {
+            policy.sort_unstable();
+        }
+        for (key, mut permits) in self.permits {
+            permits.sort_unstable();
+            let history = self.policies.get(&key.limit).map_or(&[][..], Vec::as_slice);
+            let (max, window) = history.last().map_or((Permits::ZERO, Nanos::ZERO), |(_, max, window)| (*max, *window));
+            let (worst, worst_ratio) = worst_window(&permits, history, window);
+            let total = permits.iter().fold(Permits::ZERO, |sum, (_, cost)| sum.saturating_add(*cost));
+            let span = permits.last().expect("keys have permits").0.saturating_sub(permits[0].0);
+            let finding = findings.entry(key.limit).or_insert_with(|| Finding {
+                limit: key.limit,
+                max,
+                window,
+                permits: 0,
+                busiest: (Permits::ZERO, Nanos::ZERO),
+                worst: Permits::ZERO,
+                worst_ratio: 0.0,
+            });
+            finding.permits += permits.len() as u64;
+            finding.worst = finding.worst.max(worst);
+            finding.worst_ratio = finding.worst_ratio.max(worst_ratio);
+            if total > finding.busiest.0 {
+                finding.busiest = (total, span);
+            }
+        }
+        findings.into_values().collect()
+    }
+}
+
+/// The fullest (x, x + window], and the largest ratio of any such window to the maximum that was in force.
+fn worst_window(permits: &[(Nanos, Permits)], history: &[(Nanos, Permits, Nanos)], window: Nanos) -> (Permits, f64) {
+    let (mut inside, mut sum) = (VecDeque::new(), Permits::ZERO);
+    let (mut worst, mut worst_ratio) = (Permits::ZERO, 0.0_f64);
+    for (at, cost) in permits {
+        inside.push_back((*at, *cost));
+        sum = sum + *cost;
+        while let Some((first, left)) = inside.front().copied() {
+            if first.saturating_add(window) > *at {
+                break;
+            }
+            inside.pop_front();
+            sum = sum - left;
+        }
+        worst = worst.max(sum);
+        let max = in_force(history, at.saturating_sub(window), *at);
+        worst_ratio = worst_ratio.max(if max == Permits::ZERO { f64::INFINITY } else { sum.0 as f64 / max.0 as f64 });
+    }
+    (worst, worst_ratio)
+}
+
+/// The largest maximum between `from` and `to`. A lowered one binds within D; a node that starts learns an old one late.
+fn in_force(history: &[(Nanos, Permits, Nanos)], from: Nanos, to: Nanos) -> Permits {
+    let mut max = Permits::ZERO;
+    for (at, (since, value, _)) in history.iter().enumerate() {
+        let replaced = history[at + 1..].iter().find(|(_, later, _)| later != value);
+        let ends = replaced.map_or(Nanos::MAX, |(until, ..)| until.saturating_add(LEASE_TTL));
+        if *since <= to.saturating_add(LEASE_TTL) && ends >= from {
+            max = max.max(*value);
+        }
+    }
+    max
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key { limit: LimitId(3), subject: Subject(1) };
+
+    fn evidence(max: u64, stamps: &[u64]) -> Evidence {
+        let mut evidence = Evidence::default();
+        evidence.add(Record::Policy { at: Nanos(0), limit: KEY.limit, max: Permits(max), window: Nanos(100) });
+        for stamp in stamps {
+            let request = RequestMark::of(&stamp.to_le_bytes());
+            evidence.add(Record::Permit { at: Nanos(*stamp), key: KEY, cost: Permits(1), request });
+        }
+        evidence
+    }
+
+    #[test]
+    fn a_window_is_open_at_its_start_and_closed_at_its_end() {
+        assert_eq!(evidence(2, &[0, 1, 100]).judge()[0].worst, Permits(2));
+        assert_eq!(evidence(2, &[1, 50, 100]).judge()[0].worst, Permits(3));
+    }
+
+    #[test]
+    fn one_permit_too_many_is_found_wherever_it_hides() {
+        let mut stamps: Vec<u64> = (0..1_000).map(|i| i * 50).collect();
+        assert!(evidence(2, &stamps).judge()[0].worst_ratio <= 1.0);
+        stamps.push(31_425);
+        let finding = &evidence(2, &stamps).judge()[0];
+        assert_eq!((finding.worst, finding.worst_ratio), (Permits(3), 1.5));
+    }
+
+    #[test]
+    fn files_are_read_whole_and_what_a_crash_tore_is_counted() {
+        let permit = Record::Permit { at: Nanos(5), key: KEY, cost: Permits(2), request: RequestMark::of(b"r1") };
+        let mut file = header(NodeId(1), Incarnation(2)).to_vec();
+        file.extend(permit.encode());
+        let mut torn = permit.encode();
+        torn[30] ^= 1;
+        file.extend(torn);
+        file.extend([0; 640]); // never written
+        let mut evidence = Evidence::default();
+        evidence.read(&file).expect("a log");
+        assert_eq!((evidence.permits(), evidence.torn()), (1, 1));
+        assert!(evidence.knows(RequestMark::of(b"r1")) && !evidence.knows(RequestMark::of(b"r2")));
+        assert!(evidence.read(b"short").is_err());
+        assert!(evidence.read(&[7; 128]).is_err());
+    }
+
+    #[test]
+    fn records_survive_the_file() {
+        for record in [
+            Record::Permit { at: Nanos(9), key: KEY, cost: Permits(4), request: RequestMark(77) },
+            Record::Policy { at: Nanos(9), limit: LimitId(8), max: Permits(u64::MAX), window: Nanos::from_secs(86_400) },
+        ] {
+            assert_eq!(Record::decode(&record.encode()), Some(record));
+        }
+    }
+}
