@@ -1,1 +1,35 @@
-//! tidegate-proxy
+//! The data plane: bytes in, policy applied, bytes out. `request.rs` is the life of a request; start reading there.
+//!
+//! Owns listeners, connections and what happens between a request head and the last byte of its answer. Refuses to
+//! know raw documents, the cluster and where limits come from: everything it may touch is in [`Gate`].
+
+mod bounds;
+mod connection;
+mod cors;
+mod drain;
+mod forward;
+mod gate;
+mod head;
+mod headers;
+mod identify;
+mod inbound;
+mod limits;
+mod origin;
+mod ratelimit;
+mod refusal;
+mod relay;
+mod reply;
+mod request;
+mod request_id;
+mod respond;
+mod rewrite;
+mod route;
+mod server;
+mod tunnel;
+mod wire;
+
+pub use bounds::Bounds;
+pub use drain::{Drain, Draining, Phase};
+pub use gate::{Count, Gate};
+pub use refusal::{Blame, Line, Refusal, page as error_page};
+pub use server::{Listener, bind, serve};

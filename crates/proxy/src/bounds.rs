@@ -1,0 +1,65 @@
+//! The bounds on everything a client can send or hold open. One table, sane for the open internet.
+
+use std::time::Duration;
+
+use tidegate_policy::defaults;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of a request head (HTTP/1.1) or header list (h2).
+    pub head_bytes: usize,
+    pub headers: usize,
+    pub uri_bytes: usize,
+    /// A whole request head, from its first byte; also from accept to the first request on HTTP/1.1.
+    pub head_timeout: Duration,
+    /// TLS handshake, and the bytes that tell HTTP/1.1 from h2.
+    pub handshake_timeout: Duration,
+    /// Between requests.
+    pub idle_timeout: Duration,
+    /// Longest silence inside a request body.
+    pub body_timeout: Duration,
+    /// Longest time a client may refuse to take bytes.
+    pub send_timeout: Duration,
+    /// Longest silence of a switched protocol, both ways.
+    pub tunnel_timeout: Duration,
+    /// Open connections of one listener.
+    pub connections: usize,
+    /// Requests of one node between first byte in and last byte out.
+    pub in_flight: usize,
+    pub h2_streams: u32,
+    pub h2_resets: usize,
+    pub h2_ping: Duration,
+    pub h2_ping_timeout: Duration,
+    /// How much of an h2 answer is held for a slow client.
+    pub h2_send_buffer: usize,
+    pub h2_stream_window: u32,
+    pub h2_connection_window: u32,
+    /// Read buffer of one HTTP/1.1 connection.
+    pub read_buffer: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            head_bytes: defaults::MAX_HEADER_BYTES,
+            headers: defaults::MAX_HEADERS,
+            uri_bytes: defaults::MAX_URI_BYTES,
+            head_timeout: defaults::HEADER_TIMEOUT,
+            handshake_timeout: defaults::HANDSHAKE_TIMEOUT,
+            idle_timeout: defaults::KEEP_ALIVE,
+            body_timeout: defaults::IDLE_TIMEOUT,
+            send_timeout: defaults::IDLE_TIMEOUT,
+            tunnel_timeout: Duration::from_secs(600),
+            connections: defaults::MAX_NODE_CONNECTIONS,
+            in_flight: 10_000,
+            h2_streams: defaults::MAX_STREAMS,
+            h2_resets: defaults::MAX_PENDING_RESETS,
+            h2_ping: Duration::from_secs(30),
+            h2_ping_timeout: Duration::from_secs(20),
+            h2_send_buffer: 256 << 10,
+            h2_stream_window: 256 << 10,
+            h2_connection_window: 1 << 20,
+            read_buffer: 64 << 10,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One client connection: telling HTTP/1.1 from h2, serving it, and ending it when the client is too slow or the node
+//! drains.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use crate::bounds::Bounds;
+use crate::drain::{Draining, Phase};
+use crate::refusal::Refusal;
+use crate::request;
+use crate::request_id::RequestId;
+use crate::wire::Wire;
+
+mod client;
+
+use client::Late;
+pub(crate) use client::{Client, Exchange, Held};
+
+/// How connections of a listener are spoken to: built once.
+#[derive(Clone)]
+pub(crate) struct Speech {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Speech {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .half_close(false)
+            .keep_alive(true)
+            .pipeline_flush(true)
+            .max_headers(bounds.headers)
+            .max_header_size(bounds.head_bytes)
+            .max_buf_size(bounds.head_bytes.max(bounds.read_buffer))
+            .header_read_timeout(None); // A timer per request; `Watch` needs one per connection.
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(bounds.h2_streams)
+            .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(bounds.h2_resets)
+            .max_local_error_reset_streams(bounds.h2_resets * 8)
+            .initial_stream_window_size(bounds.h2_stream_window)
+            .initial_connection_window_size(bounds.h2_connection_window)
+            .max_send_buf_size(bounds.h2_send_buffer)
+            .keep_alive_interval(bounds.h2_ping)
+            .keep_alive_timeout(bounds.h2_ping_timeout);
+        Self { http1, http2 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+/// Serves until the client leaves, is told to, or is cut. `version`: what ALPN said, if anything.
+pub(crate) async fn serve<S>(
+    mut socket: S,
+    version: Option<Version>,
+    client: Arc<Client>,
+    speech: &Speech,
+    draining: &mut Draining,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (version, first) = match version {
+        Some(version) => (version, Bytes::new()),
+        None => match timeout(client.gate.bounds.head_timeout, listen(&mut socket, draining)).await {
+            Ok(Some(told)) => told,
+            Ok(None) | Err(_) => return,
+        },
+    };
+    client.speaks(version);
+    let wire = TokioIo::new(Wire::new(socket, first, client.clone(), version == Version::Http1));
+    match version {
+        Version::Http1 => {
+            let answer = client.clone();
+            let service = service_fn(move |request| {
+                let client = answer.clone();
+                async move { Ok::<_, Infallible>(request::serve(client, request).await) }
+            });
+            let mut connection = speech.http1.serve_connection(wire, service).with_upgrades();
+            let late = drive(Pin::new(&mut connection), &client, draining).await;
+            if late == Some(Late::Head) {
+                // Nothing is in flight: the head never ended, so the socket is ours to answer on.
+                if let Some(parts) = connection.into_parts() {
+                    tell_late(parts.io.into_inner()).await;
+                }
+            }
+        }
+        Version::Http2 => {
+            let answer = client.clone();
+            let service = service_fn(move |request| {
+                let client = answer.clone();
+                async move { Ok::<_, Infallible>(request::serve(client, request).await) }
+            });
+            drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
+        }
+    }
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Reads until it is clear which protocol is spoken (RFC 9113 § 3.4). `None`: the client left, or the node drains.
+async fn listen<S: AsyncRead + Unpin>(socket: &mut S, draining: &mut Draining) -> Option<(Version, Bytes)> {
+    let mut first = BytesMut::with_capacity(4 << 10);
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = socket.read_buf(&mut first) => read.ok()?,
+            () = draining.until(Phase::Draining) => return None,
+        };
+        if read == 0 {
+            return None;
+        }
+        let known = first.len().min(PREFACE.len());
+        if first[..known] != PREFACE[..known] {
+            return Some((Version::Http1, first.freeze()));
+        }
+        if known == PREFACE.len() {
+            return Some((Version::Http2, first.freeze()));
+        }
+    }
+}
+
+trait Driven: Future<Output = hyper::Result<()>> {
+    fn finish_and_close(self: Pin<&mut Self>);
+}
+
+impl<I, B, S> Driven for http1::UpgradeableConnection<I, S>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish_and_close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, B, S, E> Driven for http2::Connection<I, S, E>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn finish_and_close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Runs a connection to its end. `Some`: the client was too slow and is to be dropped.
+///
+/// One timer per connection. It is moved only to an earlier end, or when it fires: a busy connection touches it about
+/// once in `idle_timeout`, not once per request.
+async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining: &mut Draining) -> Option<Late> {
+    let idle = client.gate.bounds.idle_timeout;
+    let mut timer = pin!(sleep_until(client.deadline().map_or_else(|| Instant::now() + idle, |(end, _)| end)));
+    let mut phases = pin!(draining.changes());
+    let mut closing = false;
+    std::future::poll_fn(move |cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            if let Err(why) = ended {
+                debug!(client = %client.address, %why, "connection ended");
+            }
+            return Poll::Ready(None);
+        }
+        while let Poll::Ready(phase) = phases.as_mut().poll_next(cx) {
+            if phase == Phase::Cut {
+                return Poll::Ready(None);
+            }
+            if phase == Phase::Draining && !closing {
+                closing = true;
+                connection.as_mut().finish_and_close();
+                cx.waker().wake_by_ref();
+            }
+        }
+        if let Some((end, _)) = client.deadline().filter(|(end, _)| *end < timer.deadline()) {
+            timer.as_mut().reset(end);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            match client.deadline() {
+                None => timer.as_mut().reset(now + idle),
+                Some((end, _)) if end > now => timer.as_mut().reset(end),
+                // An idle h2 client is told before it is left.
+                Some((_, Late::Idle)) if client.is_h2() && !closing => {
+                    closing = true;
+                    connection.as_mut().finish_and_close();
+                    cx.waker().wake_by_ref();
+                    timer.as_mut().reset(now + GOODBYE);
+                    return Poll::Pending;
+                }
+                Some((_, late)) => return Poll::Ready(Some(late)),
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// How long an idle h2 client has to answer GOAWAY.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What nginx does as well: 408, then close. Best effort, never waited for long.
+async fn tell_late<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S) {
+    let body = Refusal::HeaderTimeout.line().body(RequestId::new().as_str());
+    let answer = format!(
+        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let tell = async {
+        socket.write_all(answer.as_bytes()).await?;
+        socket.shutdown().await
+    };
+    drop(timeout(Duration::from_secs(1), tell).await);
+}

@@ -1,0 +1,185 @@
+//! What is known of a client, and what its connection is doing: shared by the socket, the requests and the watch.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+use super::Version;
+use crate::drain::Draining;
+use crate::gate::{Counted, Gate};
+
+/// All orderings are relaxed: the numbers are read by the connection's own task or decide nothing but a timeout.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) gate: Arc<Gate>,
+    /// The peer of the socket, IPv4 in its own form; maybe a load balancer.
+    pub(crate) address: IpAddr,
+    /// The same, as it goes into `X-Forwarded-For`.
+    pub(crate) address_text: HeaderValue,
+    /// The listener's port, for `X-Forwarded-Port`.
+    pub(crate) port_text: HeaderValue,
+    /// `TLSv1.3`; `None` in clear.
+    pub(crate) tls: Option<&'static str>,
+    pub(crate) draining: Draining,
+    born: Instant,
+    h2: AtomicBool,
+    requests: AtomicU32,
+    in_flight: AtomicU32,
+    /// Milliseconds since `born`; 0 = never.
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    blocked_since: AtomicU64,
+    /// The number of the HTTP/1.1 head that comes next, of the last one heard, and whether that had a length.
+    due: AtomicU32,
+    heard: AtomicU32,
+    sized: AtomicBool,
+    body_open: AtomicBool,
+    _held: Held,
+}
+
+/// What a connection holds while anything of it lives: its places in the counts, and its listener's patience.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) _listener: Counted,
+    pub(crate) _node: Counted,
+    pub(crate) _alive: tokio::sync::mpsc::Sender<()>,
+}
+
+/// In what a client is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    Idle,
+    Head,
+    Taking,
+}
+
+/// A request between its first byte in and its last byte out.
+#[derive(Debug)]
+pub(crate) struct Exchange(Arc<Client>);
+
+impl Client {
+    pub(crate) fn new(
+        gate: Arc<Gate>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        tls: Option<&'static str>,
+        draining: Draining,
+        held: Held,
+    ) -> Self {
+        let address = peer.ip().to_canonical();
+        Self {
+            gate,
+            address,
+            address_text: HeaderValue::try_from(address.to_string()).expect("an address is a header value"),
+            port_text: HeaderValue::from(local.port()),
+            tls,
+            draining,
+            born: Instant::now(),
+            h2: AtomicBool::new(false),
+            requests: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            idle_since: AtomicU64::new(0),
+            head_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            due: AtomicU32::new(1),
+            heard: AtomicU32::new(0),
+            sized: AtomicBool::new(false),
+            body_open: AtomicBool::new(false),
+            _held: held,
+        }
+    }
+
+    pub(super) fn speaks(&self, version: Version) {
+        self.h2.store(version == Version::Http2, Relaxed);
+    }
+
+    pub(crate) fn is_h2(&self) -> bool {
+        self.h2.load(Relaxed)
+    }
+
+    /// A request head was read. Also says whether that head carried a `Content-Length` that hyper may have dropped.
+    pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> (Exchange, bool) {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+        self.head_since.store(0, Relaxed);
+        let sized = self.heard.load(Relaxed) == self.due.load(Relaxed) && self.sized.load(Relaxed);
+        self.body_open.store(true, Relaxed);
+        if !has_body {
+            self.body_ended();
+        }
+        (Exchange(self.clone()), sized)
+    }
+
+    /// The next bytes begin a head. May be said twice.
+    pub(crate) fn body_ended(&self) {
+        if self.body_open.swap(false, Relaxed) {
+            self.due.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn head_due(&self) -> u32 {
+        self.due.load(Relaxed)
+    }
+
+    /// A head began and did not end with what was read.
+    pub(crate) fn head_began(&self) {
+        if self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    pub(crate) fn head_heard(&self, head: u32, sized: bool) {
+        self.head_since.store(0, Relaxed);
+        self.sized.store(sized, Relaxed);
+        self.heard.store(head, Relaxed);
+    }
+
+    /// `taken`: the socket took bytes; otherwise it is full.
+    pub(crate) fn wrote(&self, taken: bool) {
+        let blocked = self.blocked_since.load(Relaxed) != 0;
+        match (taken, blocked) {
+            (true, true) => self.blocked_since.store(0, Relaxed),
+            (false, false) => self.blocked_since.store(self.now(), Relaxed),
+            _ => {}
+        }
+    }
+
+    /// When this connection is too slow, and in what, if nothing changes until then. `None`: it is our turn.
+    pub(super) fn deadline(&self) -> Option<(Instant, Late)> {
+        let bounds = &self.gate.bounds;
+        let blocked = self.blocked_since.load(Relaxed);
+        if blocked != 0 {
+            return Some((self.at(blocked, bounds.send_timeout), Late::Taking));
+        }
+        if self.in_flight.load(Relaxed) != 0 {
+            return None;
+        }
+        let head = self.head_since.load(Relaxed);
+        if head != 0 {
+            return Some((self.at(head, bounds.head_timeout), Late::Head));
+        }
+        let first = self.requests.load(Relaxed) == 0 && !self.is_h2();
+        let patience = if first { bounds.head_timeout } else { bounds.idle_timeout };
+        Some((self.at(self.idle_since.load(Relaxed), patience), Late::Idle))
+    }
+
+    fn at(&self, since: u64, patience: Duration) -> Instant {
+        self.born + Duration::from_millis(since) + patience
+    }
+
+    /// Never 0, which means never.
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.idle_since.store(self.0.now(), Relaxed);
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

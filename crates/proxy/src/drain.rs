@@ -1,0 +1,105 @@
+//! How a node stops serving: first no new work, then, at the deadline, no work at all.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// Listeners are closed; HTTP/1.1 says `Connection: close`, h2 says GOAWAY, what runs is finished.
+    Draining,
+    /// What still runs is cut.
+    Cut,
+}
+
+/// The one who decides.
+#[derive(Debug)]
+pub struct Drain(watch::Sender<Phase>);
+
+/// Everyone who listens: each listener and each connection holds one.
+#[derive(Debug, Clone)]
+pub struct Draining(watch::Receiver<Phase>);
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drain {
+    #[must_use]
+    pub fn new() -> Self {
+        Self(watch::Sender::new(Phase::Serving))
+    }
+
+    #[must_use]
+    pub fn listen(&self) -> Draining {
+        Draining(self.0.subscribe())
+    }
+
+    /// No new connections, no new requests on old ones. Returns at once.
+    pub fn begin(&self) {
+        self.0.send_if_modified(|phase| (*phase == Phase::Serving).then(|| *phase = Phase::Draining).is_some());
+    }
+
+    /// Drains; cuts what is left after `within`. `true`: nothing had to be cut.
+    pub async fn finish(&self, within: Duration) -> bool {
+        self.begin();
+        let whole = tokio::time::timeout(within, self.0.closed()).await.is_ok();
+        self.0.send_replace(Phase::Cut);
+        // A cut task ends when it is next polled; nothing holds it up.
+        drop(tokio::time::timeout(Duration::from_secs(1), self.0.closed()).await);
+        whole
+    }
+}
+
+impl Draining {
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Waits for this phase or a later one. A dropped [`Drain`] counts as a cut.
+    pub async fn until(&mut self, phase: Phase) {
+        drop(self.0.wait_for(|now| *now >= phase).await);
+    }
+
+    /// Phases from now on; one that has already begun is told first.
+    pub(crate) fn changes(&self) -> Changes {
+        let mut receiver = self.0.clone();
+        let now = *receiver.borrow_and_update();
+        Changes { first: (now != Phase::Serving).then_some(now), next: Box::pin(next(receiver)) }
+    }
+}
+
+type Next = (Phase, watch::Receiver<Phase>);
+
+async fn next(mut receiver: watch::Receiver<Phase>) -> Next {
+    match receiver.changed().await {
+        Ok(()) => {
+            let phase = *receiver.borrow_and_update();
+            (phase, receiver)
+        }
+        Err(_) => (Phase::Cut, receiver),
+    }
+}
+
+/// Phases as they come.
+pub(crate) struct Changes {
+    first: Option<Phase>,
+    next: Pin<Box<dyn Future<Output = Next> + Send>>,
+}
+
+impl Changes {
+    pub(crate) fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Phase> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(first);
+        }
+        let (phase, receiver) = std::task::ready!(self.next.as_mut().poll(cx));
+        self.next = Box::pin(next(receiver));
+        Poll::Ready(phase)
+    }
+}

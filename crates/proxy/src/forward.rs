@@ -1,0 +1,172 @@
+//! Which upstream is called, with what, and whose fault it is when that fails.
+
+use std::cell::Cell;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Version};
+use hyper::upgrade::OnUpgrade;
+use tidegate_policy::{Rewrite, Route, Target, Upstream};
+use tidegate_upstream::{Call, CallFailed, Phase};
+
+use crate::connection::Client;
+use crate::head::Host;
+use crate::headers::{self, Seen};
+use crate::inbound::{self, Inbound};
+use crate::origin::{self, Origin};
+use crate::refusal::Refusal;
+use crate::rewrite;
+
+/// Everything about the request that the route does not say.
+pub(crate) struct Incoming<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) origin: &'a Origin,
+    pub(crate) host: &'a Host,
+    pub(crate) seen: Seen,
+    /// As the router matched it, when that is not as sent.
+    pub(crate) path: Option<&'a str>,
+    pub(crate) captures: &'a [(String, String)],
+    /// The caller's key was ours to check: it goes no further.
+    pub(crate) identified: bool,
+}
+
+/// A switch of protocols that the client asked for.
+pub(crate) struct Switch {
+    pub(crate) client_side: OnUpgrade,
+    protocol: HeaderValue,
+}
+
+/// Does the client ask to switch protocols, and may it? Other than WebSocket, an upgrade on a route that allows none is
+/// ignored, as RFC 9110 § 7.8 lets us: h2c is offered by clients that do well without.
+pub(crate) fn switch(parts: &mut Parts, route: &Route, seen: Seen) -> Result<Option<Switch>, Refusal> {
+    if !seen.upgrade || parts.version != Version::HTTP_11 {
+        return Ok(None);
+    }
+    let mut connection = parts.headers.get_all(CONNECTION).iter();
+    if !connection.any(|line| headers::has_token(line, "upgrade")) {
+        return Ok(None);
+    }
+    let Some(protocol) = parts.headers.get(UPGRADE).cloned() else { return Ok(None) };
+    if !route.upgrade {
+        return if headers::has_token(&protocol, "websocket") { Err(Refusal::UpgradeNotAllowed) } else { Ok(None) };
+    }
+    if headers::has_token(&protocol, "h2c") {
+        return Ok(None);
+    }
+    Ok(parts.extensions.remove::<OnUpgrade>().map(|client_side| Switch { client_side, protocol }))
+}
+
+/// The request as it is sent: edited in place, nothing copied that can move.
+pub(crate) fn request(
+    mut parts: Parts,
+    body: Inbound,
+    route: &Route,
+    to: &Rewrite,
+    incoming: &Incoming<'_>,
+    switch: Option<&Switch>,
+) -> Result<Request<Inbound>, Refusal> {
+    let sent = parts.uri.path_and_query().ok_or(Refusal::InvalidPath)?;
+    let query = sent.query().filter(|_| incoming.identified).and_then(tidegate_auth::strip_query);
+    if let Some(uri) = rewrite::target(to, sent, incoming.path, incoming.captures, query.as_deref())? {
+        parts.uri = uri;
+    }
+    let version = parts.version;
+    let headers = &mut parts.headers;
+    headers::strip_hop_by_hop(headers, incoming.seen);
+    if incoming.seen.expect {
+        headers.remove(EXPECT); // Kept between us and the client: 100 is sent when the body is first wanted.
+    }
+    if incoming.seen.internal {
+        headers::strip_internal(headers);
+    }
+    if incoming.identified {
+        tidegate_auth::strip_headers(headers);
+    }
+    origin::stamp(headers, incoming.origin, incoming.client, incoming.host, version, incoming.seen);
+    if let Some(host) = &to.host {
+        headers.insert(HOST, HeaderValue::try_from(host).map_err(|_| Refusal::Fault)?);
+    }
+    rewrite::edit(headers, &route.request_headers);
+    if let Some(switch) = switch {
+        switch.ask(headers);
+    }
+    parts.version = Version::HTTP_11;
+    Ok(Request::from_parts(parts, body))
+}
+
+impl Switch {
+    pub(crate) fn ask(&self, headers: &mut HeaderMap) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, self.protocol.clone());
+    }
+}
+
+pub(crate) fn call<'a>(
+    upstream: &'a Arc<Upstream>,
+    request: Request<Inbound>,
+    route: &Route,
+    upgrade: bool,
+) -> Call<'a, Inbound> {
+    Call { upstream, request, timeouts: route.timeouts, upgrade }
+}
+
+/// By weight, independently for each request: no node needs to know what another chose.
+pub(crate) fn choose(to: &[Target]) -> Option<&Arc<Upstream>> {
+    if let [only] = to {
+        return Some(&only.upstream);
+    }
+    let total: u64 = to.iter().map(|t| u64::from(t.weight)).sum();
+    let mut at = draw().checked_rem(total)?;
+    to.iter().find_map(|target| {
+        let weight = u64::from(target.weight);
+        if at < weight {
+            return Some(&target.upstream);
+        }
+        at -= weight;
+        None
+    })
+}
+
+thread_local! {
+    static DICE: Cell<u64> = Cell::new(std::hash::RandomState::new().hash_one(0_u8));
+}
+
+/// splitmix64: good enough to spread requests, and nobody gains by guessing it.
+fn draw() -> u64 {
+    let state = DICE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    DICE.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+pub(crate) fn failed(why: &CallFailed) -> Refusal {
+    match why {
+        CallFailed::NoEndpoint => Refusal::NoEndpoint,
+        CallFailed::Connect(_) | CallFailed::Timeout(Phase::Connect) => Refusal::UpstreamConnect,
+        CallFailed::Timeout(Phase::RequestIdle) => Refusal::BodyTimeout,
+        CallFailed::Timeout(Phase::FirstByte | Phase::Total | Phase::Idle) => Refusal::UpstreamTimeout,
+        CallFailed::Reset(_) => Refusal::UpstreamReset,
+        CallFailed::TooBusy => Refusal::UpstreamBusy,
+        CallFailed::RequestBody(why) => {
+            why.downcast_ref::<inbound::Broken>().map_or(Refusal::BodyBroken, |broken| broken.refusal())
+        }
+        CallFailed::BadResponse(_) => Refusal::UpstreamInvalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dice_are_fair_enough() {
+        let mut counts = [0_u32; 20];
+        for _ in 0..20_000 {
+            counts[(draw() % 20) as usize] += 1;
+        }
+        assert!(counts.iter().all(|&n| (800..1_200).contains(&n)), "{counts:?}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Is this request head fit to be judged? What hyper lets pass and we do not: hosts, targets, framing, sizes.
+
+use std::borrow::Cow;
+
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::request::Parts;
+use http::{HeaderValue, Method, Uri, Version};
+
+use crate::bounds::Bounds;
+use crate::headers::Seen;
+use crate::refusal::Refusal;
+
+/// Who the request is for, as the client wrote it: one valid host, maybe with a port.
+#[derive(Debug, Clone)]
+pub(crate) struct Host(Option<HeaderValue>);
+
+impl Host {
+    /// Lower case, no port, no final dot: as routes are matched. Empty for an HTTP/1.0 request without a host.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        let text = self.as_str();
+        let bare = split_port(text).map_or(text, |(name, _)| name);
+        let bare = bare.strip_suffix('.').unwrap_or(bare);
+        if bare.bytes().any(|b| b.is_ascii_uppercase()) { bare.to_ascii_lowercase().into() } else { bare.into() }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    pub(crate) fn value(&self) -> Option<&HeaderValue> {
+        self.0.as_ref()
+    }
+}
+
+/// Checks the head and brings its target into origin form.
+pub(crate) fn vet(parts: &mut Parts, seen: Seen, bounds: &Bounds) -> Result<Host, Refusal> {
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Refusal::MethodRefused);
+    }
+    sizes(parts, bounds)?;
+    framing(parts, seen)?;
+    let host = host(parts, seen)?;
+    target(parts)?;
+    Ok(host)
+}
+
+fn sizes(parts: &Parts, bounds: &Bounds) -> Result<(), Refusal> {
+    if parts.uri.path_and_query().map_or(0, |p| p.as_str().len()) > bounds.uri_bytes {
+        return Err(Refusal::UriTooLong);
+    }
+    // hyper counts header lines on HTTP/1.1 and bytes on both; lines on h2 are counted here.
+    if parts.headers.len() > bounds.headers {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    Ok(())
+}
+
+fn framing(parts: &Parts, seen: Seen) -> Result<(), Refusal> {
+    if seen.framed && parts.headers.contains_key(CONTENT_LENGTH) {
+        return Err(Refusal::AmbiguousFraming);
+    }
+    if seen.framed {
+        let mut lines = parts.headers.get_all(http::header::TRANSFER_ENCODING).iter();
+        // hyper accepts any list that ends in chunked; we know no other coding and guess none.
+        let plain = lines.next().is_some_and(|v| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        if !plain || lines.next().is_some() {
+            return Err(Refusal::AmbiguousFraming);
+        }
+    }
+    if seen.expect {
+        let known = |v: &HeaderValue| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
+        if !parts.headers.get_all(EXPECT).iter().all(known) {
+            return Err(Refusal::ExpectationUnknown);
+        }
+    }
+    Ok(())
+}
+
+/// `:authority` or an absolute target must agree with `Host`, and one of them must be there (RFC 9112 § 3.2).
+fn host(parts: &mut Parts, seen: Seen) -> Result<Host, Refusal> {
+    if seen.hosts > 1 {
+        return Err(Refusal::InvalidHost);
+    }
+    let named = parts.uri.authority().map(|a| a.as_str().to_owned());
+    let sent = parts.headers.get(HOST);
+    match (named, sent) {
+        (Some(named), Some(sent)) if !sent.as_bytes().eq_ignore_ascii_case(named.as_bytes()) => {
+            return Err(Refusal::InvalidHost);
+        }
+        (Some(named), None) => {
+            let value = HeaderValue::try_from(named).map_err(|_| Refusal::InvalidHost)?;
+            parts.headers.insert(HOST, value);
+        }
+        (None, None) if parts.version >= Version::HTTP_11 => return Err(Refusal::InvalidHost),
+        _ => {}
+    }
+    let host = Host(parts.headers.get(HOST).cloned());
+    match &host.0 {
+        Some(value) if !valid(value.as_bytes()) => Err(Refusal::InvalidHost),
+        _ => Ok(host),
+    }
+}
+
+fn valid(host: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(host) else { return false };
+    let Some((name, port)) = split_port(text) else { return false };
+    let port_ok = port.is_none_or(|p| !p.is_empty() && p.parse::<u16>().is_ok());
+    let name_ok = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            !name.is_empty()
+                && name.len() <= 253
+                && name.bytes().all(letter)
+                && !name.starts_with('.')
+                && !name.contains("..")
+        }
+    };
+    name_ok && port_ok
+}
+
+/// `None`: brackets without a partner.
+fn split_port(host: &str) -> Option<(&str, Option<&str>)> {
+    if host.starts_with('[') {
+        let end = host.find(']')?;
+        let (name, rest) = host.split_at(end + 1);
+        return if rest.is_empty() { Some((name, None)) } else { rest.strip_prefix(':').map(|p| (name, Some(p))) };
+    }
+    Some(match host.rsplit_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (host, None),
+    })
+}
+
+/// The target in origin form. Dot segments and spelling are the router's matter ([`tidegate_policy::path`]); here goes
+/// what has no meaning that two servers would agree on.
+fn target(parts: &mut Parts) -> Result<(), Refusal> {
+    let Some(target) = parts.uri.path_and_query() else { return Err(Refusal::InvalidPath) };
+    let path = target.path();
+    let whole_server = path == "*" && parts.method == Method::OPTIONS;
+    if !whole_server && (!path.starts_with('/') || !sound(path.as_bytes())) {
+        return Err(Refusal::InvalidPath);
+    }
+    if parts.uri.authority().is_some() {
+        parts.uri = Uri::from(target.clone());
+    }
+    Ok(())
+}
+
+/// No control character, backslash or NUL, plain or escaped, and no broken escape.
+fn sound(path: &[u8]) -> bool {
+    let ugly = |b: u8| matches!(b, b'\\' | 0..=0x1f | 0x7f);
+    path.iter().enumerate().all(|(i, &b)| match b {
+        b'%' => percent(path, i).is_some_and(|b| !ugly(b)),
+        b' ' => false,
+        b => !ugly(b),
+    })
+}
+
+fn percent(path: &[u8], at: usize) -> Option<u8> {
+    let digit = |b: u8| (b as char).to_digit(16);
+    let (high, low) = (digit(*path.get(at + 1)?)?, digit(*path.get(at + 2)?)?);
+    u8::try_from(high * 16 + low).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::headers::survey;
+
+    fn judge(build: http::request::Builder) -> Result<(String, String), Refusal> {
+        let (mut parts, ()) = build.body(()).expect("a request").into_parts();
+        let seen = survey(&parts.headers);
+        let host = vet(&mut parts, seen, &Bounds::default())?;
+        Ok((host.name().into_owned(), parts.uri.to_string()))
+    }
+
+    fn path(target: &str) -> Result<String, Refusal> {
+        judge(Request::get(target).header("host", "a")).map(|(_, path)| path)
+    }
+
+    #[test]
+    fn the_host_is_one_valid_name_and_agrees_with_the_target() {
+        let host = |h: &str| judge(Request::get("/").header("host", h)).map(|(host, _)| host);
+        assert_eq!(host("API.Example.com.:8080").as_deref(), Ok("api.example.com"));
+        assert_eq!(host("[::1]:80").as_deref(), Ok("[::1]"));
+        for bad in ["", "a b", "a/b", "a:x", "a:", "a@b", "[::1", "a..b", ".a", "a:99999", "a,b", "a\\b", "a#b"] {
+            assert_eq!(host(bad), Err(Refusal::InvalidHost), "{bad:?}");
+        }
+        assert_eq!(judge(Request::get("/")), Err(Refusal::InvalidHost));
+        assert_eq!(judge(Request::get("/").header("host", "a").header("host", "a")), Err(Refusal::InvalidHost));
+        assert_eq!(judge(Request::get("http://a/x").header("host", "b")), Err(Refusal::InvalidHost));
+        assert_eq!(judge(Request::get("http://a/x").header("host", "a")), Ok(("a".into(), "/x".into())));
+        assert_eq!(judge(Request::get("http://u:p@a/x")), Err(Refusal::InvalidHost));
+    }
+
+    #[test]
+    fn a_path_without_one_meaning_is_refused() {
+        for good in ["/a/b?x=../y", "/.well-known/x", "/a%2Fb", "/a/../b", "/a?%zz\\"] {
+            assert_eq!(path(good).as_deref(), Ok(good));
+        }
+        for bad in ["/a%00", "/a%0d%0a", "/a%5cb", "/a\\b", "/a%", "/a%zz", "/%7f"] {
+            assert_eq!(path(bad), Err(Refusal::InvalidPath), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_or_framed_twice_is_refused() {
+        let long = format!("/{}", "a".repeat(9 << 10));
+        assert_eq!(path(&long), Err(Refusal::UriTooLong));
+        let both = Request::post("/").header("host", "a").header("content-length", "3");
+        assert_eq!(judge(both.header("transfer-encoding", "chunked")), Err(Refusal::AmbiguousFraming));
+        let odd = Request::post("/").header("host", "a").header("transfer-encoding", "gzip, chunked");
+        assert_eq!(judge(odd), Err(Refusal::AmbiguousFraming));
+        assert_eq!(judge(Request::builder().method("TRACE").uri("/")), Err(Refusal::MethodRefused));
+    }
+}

@@ -1,0 +1,175 @@
+//! One look over the headers of a message: which of those that need care are there. And the care: hop-by-hop fields
+//! go no further (RFC 9110 § 7.6.1), neither way.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue};
+
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// HTTP/2 settings of an h2c upgrade, which we never do.
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Ours between nodes; a client may not send it.
+const INTERNAL: &str = "x-tidegate-";
+
+/// What was seen. Absent fields cost nothing later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) connection: bool,
+    pub(crate) upgrade: bool,
+    pub(crate) te: bool,
+    pub(crate) framed: bool,
+    pub(crate) expect: bool,
+    pub(crate) forwarded: bool,
+    pub(crate) internal: bool,
+    pub(crate) request_id: bool,
+    pub(crate) origin: bool,
+    pub(crate) hosts: u8,
+    /// Fields that name themselves as hop-by-hop or always are, beside those above.
+    pub(crate) hop: bool,
+}
+
+/// One pass.
+pub(crate) fn survey(headers: &HeaderMap) -> Seen {
+    let mut seen = Seen::default();
+    for name in headers.keys() {
+        match *name {
+            header::HOST => seen.hosts = headers.get_all(header::HOST).iter().take(2).count() as u8,
+            header::CONNECTION => seen.connection = true,
+            header::UPGRADE => seen.upgrade = true,
+            header::TE => seen.te = true,
+            header::TRANSFER_ENCODING => seen.framed = true,
+            header::EXPECT => seen.expect = true,
+            header::FORWARDED => seen.forwarded = true,
+            header::ORIGIN => seen.origin = true,
+            header::PROXY_AUTHORIZATION | header::PROXY_AUTHENTICATE => seen.hop = true,
+            _ => uncommon(name.as_str(), &mut seen),
+        }
+    }
+    seen
+}
+
+fn uncommon(name: &str, seen: &mut Seen) {
+    match name.as_bytes().first() {
+        Some(b'x') => {
+            seen.forwarded |= name.starts_with("x-forwarded-");
+            seen.internal |= name.starts_with(INTERNAL);
+            seen.request_id |= name == "x-request-id";
+        }
+        Some(b'k' | b'p' | b'h') => {
+            seen.hop |= matches!(name, "keep-alive" | "proxy-connection" | "http2-settings");
+        }
+        _ => {}
+    }
+}
+
+/// Takes out what concerns one connection alone. `TE: trailers` stays: both our sides know trailers.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
+    if seen.connection {
+        for line in headers.remove_all(header::CONNECTION) {
+            remove_named(headers, &line);
+        }
+    }
+    if seen.hop {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
+            headers.remove(name);
+        }
+        headers.remove(header::PROXY_AUTHORIZATION);
+        headers.remove(header::PROXY_AUTHENTICATE);
+    }
+    if seen.upgrade {
+        headers.remove(header::UPGRADE);
+    }
+    if seen.framed {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if seen.te {
+        let trailers = headers.get_all(header::TE).iter().any(|v| has_token(v, "trailers"));
+        headers.remove(header::TE);
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// `Connection: close, x-one-hop` names a field of this hop. It cannot name those that frame or route a message, nor
+/// `TE`, which has a rule of its own.
+fn remove_named(headers: &mut HeaderMap, line: &HeaderValue) {
+    for token in line.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+        if let Ok(name) = HeaderName::from_bytes(token) {
+            match name {
+                header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::TE | header::UPGRADE => {}
+                name => drop(headers.remove(name)),
+            }
+        }
+    }
+}
+
+pub(crate) fn has_token(value: &HeaderValue, token: &str) -> bool {
+    let name = |part: &[u8]| part.split(|&b| b == b';').next().unwrap_or(&[]).trim_ascii().to_vec();
+    value.as_bytes().split(|&b| b == b',').any(|part| name(part).eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Fields that only we may set.
+pub(crate) fn strip_internal(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with(INTERNAL)).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+trait RemoveAll {
+    fn remove_all(&mut self, name: HeaderName) -> Vec<HeaderValue>;
+}
+
+impl RemoveAll for HeaderMap {
+    fn remove_all(&mut self, name: HeaderName) -> Vec<HeaderValue> {
+        let values = self.get_all(&name).iter().cloned().collect();
+        self.remove(name);
+        values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stripped(fields: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let seen = survey(&headers);
+        strip_hop_by_hop(&mut headers, seen);
+        headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("ASCII"))).collect()
+    }
+
+    #[test]
+    fn what_concerns_one_hop_goes_no_further() {
+        assert_eq!(
+            stripped(&[
+                ("host", "a"),
+                ("connection", "close, X-Secret-Hop"),
+                ("connection", "x-other"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("transfer-encoding", "chunked"),
+                ("te", "trailers, deflate;q=0.5"),
+                ("x-secret-hop", "1"),
+                ("x-other", "1"),
+                ("x-kept", "1"),
+            ]),
+            ["host: a", "x-kept: 1", "te: trailers"]
+        );
+    }
+
+    #[test]
+    fn a_connection_header_cannot_name_what_frames_a_message() {
+        let left = stripped(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "3")]);
+        assert_eq!(left, ["content-length: 3", "host: a"]);
+    }
+}

@@ -1,0 +1,162 @@
+//! A request's body on its way in: counted, bounded, and given up when it stops arriving. Nothing is gathered: a frame
+//! is read when the upstream has room for it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::connection::Client;
+use crate::refusal::Refusal;
+
+/// A body with its bounds.
+pub(crate) struct Inbound {
+    body: Incoming,
+    left: u64,
+    timeout: Duration,
+    /// Made when the body first lets us wait, and moved only when it fires: bytes that arrive cost no timer.
+    patience: Option<Pin<Box<Sleep>>>,
+    heard: Option<Instant>,
+    /// `None` for an empty body, about which nothing can be told.
+    tally: Option<Arc<Tally>>,
+    client: Arc<Client>,
+}
+
+/// What the shell learns of a body that the upstream's side reads.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    bytes: AtomicU64,
+    broken: AtomicU8,
+}
+
+/// Why a request's body ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Broken {
+    TooLarge = 1,
+    Timeout = 2,
+    /// The client went away, reset the stream, or framed the body wrongly.
+    Client = 3,
+}
+
+impl Broken {
+    pub(crate) fn refusal(self) -> Refusal {
+        match self {
+            Self::TooLarge => Refusal::BodyTooLarge,
+            Self::Timeout => Refusal::BodyTimeout,
+            Self::Client => Refusal::BodyBroken,
+        }
+    }
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.refusal().code())
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Tally {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let known = [Broken::TooLarge, Broken::Timeout, Broken::Client];
+        known.into_iter().find(|b| *b as u8 == self.broken.load(Relaxed)).map(Broken::refusal)
+    }
+}
+
+impl Inbound {
+    /// Refuses at once what says that it is too large.
+    pub(crate) fn new(body: Incoming, most: u64, timeout: Duration, client: Arc<Client>) -> Result<Self, Refusal> {
+        if body.size_hint().lower() > most {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let tally = (!body.is_end_stream()).then(Arc::default);
+        Ok(Self { body, left: most, timeout, patience: None, heard: None, tally, client })
+    }
+
+    pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
+        self.tally.clone()
+    }
+
+    fn broke(&self, why: Broken) -> Broken {
+        if let Some(tally) = &self.tally {
+            tally.broken.store(why as u8, Relaxed);
+        }
+        why
+    }
+
+    fn took(&mut self, data: &Bytes) -> Result<(), Broken> {
+        self.heard = None;
+        let length = data.len() as u64;
+        if let Some(tally) = &self.tally {
+            tally.bytes.fetch_add(length, Relaxed);
+        }
+        match self.left.checked_sub(length) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(self.broke(Broken::TooLarge)),
+        }
+    }
+
+    /// `Ready`: too long without a byte.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.heard.get_or_insert_with(Instant::now);
+        let end = since + self.timeout;
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        while patience.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= end {
+                return Poll::Ready(());
+            }
+            patience.as_mut().reset(end);
+        }
+        Poll::Pending
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let within = frame.data_ref().map_or(Ok(()), |data| this.took(data));
+                Poll::Ready(Some(within.map(|()| frame)))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(this.broke(Broken::Client)))),
+            Poll::Ready(None) => {
+                this.client.body_ended();
+                Poll::Ready(None)
+            }
+            Poll::Pending => this.wait(cx).map(|()| Some(Err(this.broke(Broken::Timeout)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        self.client.body_ended();
+    }
+}

@@ -1,0 +1,153 @@
+//! All limits of a call, admitted at once: the route's, then those of the consumer's plan.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tidegate_limiter::{Ask, Limiter, Permit, Refused, Standing, Why};
+use tidegate_model::Permits;
+use tidegate_policy::{Dimension, Limit, Route, Snapshot};
+use tidegate_telemetry as telemetry;
+
+use crate::identify::Caller;
+use crate::ratelimit::Shown;
+use crate::refusal::Refusal;
+
+/// What a limit may count by.
+pub(crate) struct Scope<'a> {
+    pub(crate) route: &'a Route,
+    pub(crate) caller: Option<&'a Caller>,
+    pub(crate) address: IpAddr,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// What was decided, for the headers and the record.
+#[derive(Debug, Default)]
+pub(crate) struct Decided {
+    pub(crate) shown: Shown,
+    pub(crate) standings: Vec<telemetry::Standing>,
+}
+
+/// One request is one permit of each.
+const COST: Permits = Permits(1);
+
+/// Empty when neither the route nor the caller's plan limits anything.
+pub(crate) fn of<'a>(snapshot: &'a Snapshot, route: &Route, caller: Option<&Caller>) -> Vec<&'a Arc<Limit>> {
+    let plan = caller.map_or(&[][..], |caller| &caller.consumer.limits);
+    let mut limits: Vec<&Arc<Limit>> = Vec::with_capacity(route.limits.len() + plan.len());
+    for limit in route.limits.iter().chain(plan).filter_map(|&index| snapshot.limits.get(index)) {
+        // A limit that the route and the plan both name counts once.
+        if !limits.iter().any(|known| Arc::ptr_eq(known, limit)) {
+            limits.push(limit);
+        }
+    }
+    limits
+}
+
+/// All or none.
+pub(crate) async fn admit(
+    limiter: &Arc<Limiter>,
+    limits: &[&Arc<Limit>],
+    scope: &Scope<'_>,
+) -> (Result<Permit, Refusal>, Decided) {
+    let asks: Vec<Ask<'_>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
+    match limiter.admit(&asks).await {
+        Ok(permit) => {
+            let decided = decided(limits, &permit.standings, None);
+            (Ok(permit), decided)
+        }
+        Err(refused) => {
+            let decided = decided(limits, &refused.standings, Some(refused.ask));
+            (Err(refusal(&refused)), decided)
+        }
+    }
+}
+
+fn refusal(refused: &Refused) -> Refusal {
+    match refused.why {
+        Why::Exhausted { retry_after } => Refusal::Limited { retry_after },
+        Why::TooCostly => Refusal::TooCostly,
+        Why::Unavailable { retry_after } => Refusal::LimitUnavailable { retry_after },
+    }
+}
+
+fn decided(limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize>) -> Decided {
+    let pairs = || limits.iter().zip(standings);
+    let shown = Shown::new(pairs().map(|(limit, standing)| (limit.as_ref(), standing)));
+    let verdict = |index: usize, standing: &Standing| match refused {
+        Some(at) if at == index => telemetry::Verdict::Refused,
+        _ if standing.would_refuse => telemetry::Verdict::WouldRefuse,
+        _ => telemetry::Verdict::Admitted,
+    };
+    let standings = pairs().enumerate().map(|(index, (limit, standing))| telemetry::Standing {
+        limit: (*limit).clone(),
+        verdict: verdict(index, standing),
+        remaining: Some(standing.remaining),
+    });
+    Decided { shown, standings: standings.collect() }
+}
+
+fn ask<'a>(limiter: &Limiter, limit: &'a Limit, scope: &Scope<'_>) -> Ask<'a> {
+    let address = Network::of(scope.address);
+    let key = scope.caller.map(|caller| caller.key.id.0.to_be_bytes());
+    let value = |dimension: &Dimension| -> &[u8] {
+        match dimension {
+            Dimension::Tenant => scope.caller.map_or(&scope.route.tenant, |c| &c.key.tenant).as_bytes(),
+            Dimension::Consumer => scope.caller.map_or(&[], |c| c.consumer.name.as_bytes()),
+            Dimension::Key => key.as_ref().map_or(&[], |key| key.as_slice()),
+            Dimension::Route => scope.route.id.as_bytes(),
+            Dimension::Ip => address.bytes(),
+            Dimension::Header(name) => scope.headers.get(name).map_or(&[], |v| v.as_bytes()),
+        }
+    };
+    // Documents rarely name more than three; those are hashed without allocating.
+    let subject = match limit.per.as_slice() {
+        [] => limiter.subject(limit, &[]),
+        [a] => limiter.subject(limit, &[value(a)]),
+        [a, b] => limiter.subject(limit, &[value(a), value(b)]),
+        [a, b, c] => limiter.subject(limit, &[value(a), value(b), value(c)]),
+        many => limiter.subject(limit, &many.iter().map(value).collect::<Vec<_>>()),
+    };
+    Ask { limit, subject, cost: COST }
+}
+
+/// An address as limits count it: IPv4 whole, IPv6 by its /64, which is what one subscriber gets.
+struct Network {
+    octets: [u8; 8],
+    length: usize,
+}
+
+impl Network {
+    fn of(address: IpAddr) -> Self {
+        let mut octets = [0; 8];
+        let length = match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                octets[..4].copy_from_slice(&v4.octets());
+                4
+            }
+            IpAddr::V6(v6) => {
+                octets.copy_from_slice(&v6.octets()[..8]);
+                8
+            }
+        };
+        Self { octets, length }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.octets[..self.length]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_in_one_64_are_one_client() {
+        let bytes = |text: &str| Network::of(text.parse().expect("an address")).bytes().to_vec();
+        assert_eq!(bytes("2001:db8::1"), bytes("2001:db8::ffff:1"));
+        assert_ne!(bytes("2001:db8::1"), bytes("2001:db8:0:1::1"));
+        assert_eq!(bytes("::ffff:10.0.0.1"), bytes("10.0.0.1"));
+        assert_ne!(bytes("10.0.0.1"), bytes("10.0.0.2"));
+    }
+}

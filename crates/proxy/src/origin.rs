@@ -1,0 +1,188 @@
+//! Where a request comes from, and what the next hop is told about it. A header that says so is believed only when the
+//! peer is one of the document's `trusted_proxies`; what others send is taken out.
+
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HeaderName, VIA};
+use http::{HeaderMap, HeaderValue, Version};
+use tidegate_policy::Snapshot;
+
+use crate::connection::Client;
+use crate::head::Host;
+use crate::headers::{Seen, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID};
+use crate::request_id::RequestId;
+
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// Hops of `X-Forwarded-For` that are looked at.
+const HOPS: usize = 32;
+
+/// Judged once per request.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The client, as far as trusted peers let us see.
+    pub(crate) address: IpAddr,
+    pub(crate) trusted: bool,
+    /// Did the client speak TLS, to us or to a trusted peer?
+    pub(crate) secure: bool,
+    pub(crate) request_id: RequestId,
+}
+
+pub(crate) fn judge(client: &Client, snapshot: &Snapshot, headers: &HeaderMap, seen: Seen) -> Origin {
+    let trusts = |address: IpAddr| snapshot.trusted_proxies.iter().any(|net| net.contains(&address));
+    let trusted = trusts(client.address);
+    let secure = client.tls.is_some();
+    if !trusted {
+        return Origin { address: client.address, trusted, secure, request_id: RequestId::new() };
+    }
+    let taken = if seen.request_id { headers.get(X_REQUEST_ID).and_then(RequestId::taken) } else { None };
+    Origin {
+        address: if seen.forwarded { walk(client.address, headers, trusts) } else { client.address },
+        trusted,
+        secure: proto(headers).map_or(secure, |proto| proto == "https"),
+        request_id: taken.unwrap_or_else(RequestId::new),
+    }
+}
+
+/// From the right, where our own load balancers wrote, to the first address that is none of them. What stands further
+/// left anybody can have written.
+fn walk(peer: IpAddr, headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut address = peer;
+    let lines = headers.get_all(X_FORWARDED_FOR);
+    let hops = lines.iter().rev_lines().flat_map(|line| line.rsplit(|&b| b == b','));
+    for hop in hops.take(HOPS) {
+        let Some(next) = parse(hop) else { break };
+        address = next;
+        if !trusts(next) {
+            break;
+        }
+    }
+    address
+}
+
+trait RevLines<'a> {
+    fn rev_lines(self) -> std::iter::Rev<std::vec::IntoIter<&'a [u8]>>;
+}
+
+impl<'a, I: Iterator<Item = &'a HeaderValue>> RevLines<'a> for I {
+    fn rev_lines(self) -> std::iter::Rev<std::vec::IntoIter<&'a [u8]>> {
+        self.map(HeaderValue::as_bytes).collect::<Vec<_>>().into_iter().rev()
+    }
+}
+
+/// `10.0.0.1`, `10.0.0.1:443`, `2001:db8::1`, `[2001:db8::1]:443`
+fn parse(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop.trim_ascii()).ok()?;
+    let address = text.parse::<IpAddr>().ok();
+    let with_port = || text.parse::<std::net::SocketAddr>().ok().map(|s| s.ip());
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
+    address.or_else(with_port).or_else(bracketed).map(|a| a.to_canonical())
+}
+
+fn proto(headers: &HeaderMap) -> Option<&'static str> {
+    let sent = headers.get(X_FORWARDED_PROTO)?.as_bytes();
+    if sent.eq_ignore_ascii_case(b"https") {
+        Some("https")
+    } else if sent.eq_ignore_ascii_case(b"http") {
+        Some("http")
+    } else {
+        None
+    }
+}
+
+/// Takes out what the client claims and says what we know.
+pub(crate) fn stamp(
+    headers: &mut HeaderMap,
+    origin: &Origin,
+    client: &Client,
+    host: &Host,
+    version: Version,
+    seen: Seen,
+) {
+    let scheme = if origin.secure { "https" } else { "http" };
+    if origin.trusted {
+        pass_on(headers, client, host, scheme);
+    } else {
+        if seen.forwarded {
+            forget(headers);
+        }
+        headers.insert(X_FORWARDED_FOR, client.address_text.clone());
+        headers.insert(X_FORWARDED_PORT, client.port_text.clone());
+        if let Some(host) = host.value() {
+            headers.insert(X_FORWARDED_HOST, host.clone());
+        }
+        headers.remove(X_REAL_IP);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    headers.insert(X_REQUEST_ID, origin.request_id.value());
+    headers
+        .append(VIA, HeaderValue::from_static(if version == Version::HTTP_2 { "2 tidegate" } else { "1.1 tidegate" }));
+}
+
+fn forget(headers: &mut HeaderMap) {
+    let claims: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+    headers.remove(FORWARDED);
+}
+
+/// The peer is one of ours: its lists get longer, what it says of the client's side stands.
+fn pass_on(headers: &mut HeaderMap, client: &Client, host: &Host, scheme: &str) {
+    let list = joined(headers, &X_FORWARDED_FOR, client.address_text.as_bytes());
+    headers.insert(X_FORWARDED_FOR, list.unwrap_or_else(|| client.address_text.clone()));
+    if !headers.contains_key(X_FORWARDED_PORT) {
+        headers.insert(X_FORWARDED_PORT, client.port_text.clone());
+    }
+    if let Some(host) = host.value().filter(|_| !headers.contains_key(X_FORWARDED_HOST)) {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    if headers.contains_key(FORWARDED) {
+        let by = match client.address {
+            IpAddr::V4(v4) => format!("for={v4};proto={scheme};host=\"{}\"", host.as_str()),
+            IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme};host=\"{}\"", host.as_str()),
+        };
+        if let Some(list) = joined(headers, &FORWARDED, by.as_bytes()) {
+            headers.insert(FORWARDED, list);
+        }
+    }
+}
+
+/// All lines of a list as one, and one more member. `None`: there is no such list.
+fn joined(headers: &HeaderMap, name: &HeaderName, last: &[u8]) -> Option<HeaderValue> {
+    let mut list = Vec::new();
+    for line in headers.get_all(name) {
+        list.extend_from_slice(line.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    if list.is_empty() {
+        return None;
+    }
+    list.extend_from_slice(last);
+    HeaderValue::try_from(list).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen_as(lines: &[&'static str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_static(line));
+        }
+        let ours = |a: IpAddr| a.to_string().starts_with("10.");
+        walk("10.0.0.1".parse().expect("an address"), &headers, ours).to_string()
+    }
+
+    #[test]
+    fn the_client_is_the_first_stranger_from_the_right() {
+        assert_eq!(seen_as(&["1.1.1.1, 2.2.2.2, 10.0.0.9"]), "2.2.2.2");
+        assert_eq!(seen_as(&["6.6.6.6", "1.1.1.1, 10.0.0.9"]), "1.1.1.1");
+        assert_eq!(seen_as(&["10.0.0.7, 10.0.0.9"]), "10.0.0.7");
+        assert_eq!(seen_as(&["[2001:db8::1]:4711"]), "2001:db8::1");
+        assert_eq!(seen_as(&["1.2.3.4:99"]), "1.2.3.4");
+        assert_eq!(seen_as(&["1.1.1.1, nonsense, 10.0.0.9"]), "10.0.0.9");
+        assert_eq!(seen_as(&[]), "10.0.0.1");
+    }
+}

@@ -1,0 +1,264 @@
+//! Every "no" a client can meet: one closed list, one exhaustive table. `docs/errors.md` is printed from it.
+//!
+//! Text is per code and fixed, so that nothing of the inside leaks; detail goes to the record.
+
+use std::time::Duration;
+
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::ratelimit;
+use crate::reply::Reply;
+
+/// An expected "no", or something that broke. What a stage returns instead of its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    InvalidHost,
+    InvalidPath,
+    AmbiguousFraming,
+    InvalidHeaders,
+    ExpectationUnknown,
+    UriTooLong,
+    HeadersTooLarge,
+    MethodRefused,
+    NoRoute,
+    /// The path has routes, for these methods.
+    MethodNotAllowed {
+        allow: HeaderValue,
+    },
+    OriginNotAllowed,
+    UpgradeNotAllowed,
+    KeyMissing,
+    KeyConflict,
+    KeyUnknown,
+    KeyExpired,
+    KeyRevoked,
+    KeyWithoutConsumer,
+    KeysStale,
+    /// `headers` say which limit and where it stands.
+    Limited {
+        retry_after: Duration,
+    },
+    TooCostly,
+    LimitUnavailable {
+        retry_after: Duration,
+    },
+    BodyTooLarge,
+    BodyTimeout,
+    BodyBroken,
+    HeaderTimeout,
+    Overloaded,
+    NoEndpoint,
+    UpstreamBusy,
+    UpstreamConnect,
+    UpstreamReset,
+    UpstreamTimeout,
+    UpstreamInvalid,
+    Fault,
+}
+
+/// Who has to change something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    Caller,
+    Upstream,
+    Us,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: &'static str,
+    pub hint: &'static str,
+    pub blame: Blame,
+}
+
+impl Refusal {
+    /// The table: a new refusal does not compile until it has an answer.
+    #[must_use]
+    #[rustfmt::skip]
+    pub fn line(&self) -> Line {
+        use Blame::{Caller, Upstream, Us};
+        let line = |status, code, message, hint, blame| Line { status, code, message, hint, blame };
+        match self {
+            Self::InvalidHost => line(StatusCode::BAD_REQUEST, "invalid_host", "The Host header is missing, repeated, malformed or contradicts the request target.", "Send exactly one Host header with a valid name.", Caller),
+            Self::InvalidPath => line(StatusCode::BAD_REQUEST, "invalid_path", "The path holds control characters, a backslash or a broken percent escape.", "Send a normalised, percent-encoded path.", Caller),
+            Self::AmbiguousFraming => line(StatusCode::BAD_REQUEST, "ambiguous_framing", "Content-Length and Transfer-Encoding contradict each other.", "Send one of them, once.", Caller),
+            Self::InvalidHeaders => line(StatusCode::BAD_REQUEST, "invalid_headers", "A header that must be single is repeated or malformed.", "Send it once.", Caller),
+            Self::ExpectationUnknown => line(StatusCode::EXPECTATION_FAILED, "expectation_unknown", "The Expect header asks for something other than 100-continue.", "Leave the header out.", Caller),
+            Self::UriTooLong => line(StatusCode::URI_TOO_LONG, "uri_too_long", "The request target is too long.", "Move data from the query into the body.", Caller),
+            Self::HeadersTooLarge => line(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The request has too many headers, or too large ones.", "Send fewer or smaller headers; large cookies are the usual cause.", Caller),
+            Self::MethodRefused => line(StatusCode::METHOD_NOT_ALLOWED, "method_refused", "CONNECT and TRACE are not served.", "This is a gateway, not a forward proxy.", Caller),
+            Self::NoRoute => line(StatusCode::NOT_FOUND, "no_route", "No route takes this request.", "Check host, path, and the headers and query that the route asks for.", Caller),
+            Self::MethodNotAllowed { .. } => line(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path is served, but not for this method.", "The Allow header lists the methods.", Caller),
+            Self::OriginNotAllowed => line(StatusCode::FORBIDDEN, "origin_not_allowed", "The route's CORS policy does not allow this origin, method or header.", "Add the origin to the route's cors section.", Caller),
+            Self::UpgradeNotAllowed => line(StatusCode::FORBIDDEN, "upgrade_not_allowed", "This route does not switch protocols.", "Set `upgrade: true` on the route.", Caller),
+            Self::KeyMissing => line(StatusCode::UNAUTHORIZED, "key_missing", "This route needs a key and the request carries none.", "Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.", Caller),
+            Self::KeyConflict => line(StatusCode::BAD_REQUEST, "key_conflict", "The request carries two different keys.", "Send one key, in one place.", Caller),
+            Self::KeyUnknown => line(StatusCode::UNAUTHORIZED, "key_unknown", "The key is not known.", "Check for a typing error, or ask for a new key.", Caller),
+            Self::KeyExpired => line(StatusCode::UNAUTHORIZED, "key_expired", "The key has expired.", "Ask for a new key.", Caller),
+            Self::KeyRevoked => line(StatusCode::UNAUTHORIZED, "key_revoked", "The key was revoked.", "Ask for a new key.", Caller),
+            Self::KeyWithoutConsumer => line(StatusCode::FORBIDDEN, "key_without_consumer", "The key's consumer is not in the published document.", "Publish a document that names the consumer, or issue a key for another one.", Caller),
+            Self::KeysStale => line(StatusCode::SERVICE_UNAVAILABLE, "keys_stale", "This node has been cut off for too long to trust its list of keys.", "Retry: another node may answer.", Us),
+            Self::Limited { .. } => line(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "A rate limit is used up.", "Wait for Retry-After seconds; the RateLimit headers say where each limit stands.", Caller),
+            Self::TooCostly => line(StatusCode::TOO_MANY_REQUESTS, "too_costly", "One request costs more than a limit ever allows.", "Waiting will not help: send a smaller request, or raise the limit.", Caller),
+            Self::LimitUnavailable { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "limit_unavailable", "A limit cannot be checked at the moment and is set to deny.", "Retry after Retry-After seconds.", Us),
+            Self::BodyTooLarge => line(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is larger than the route allows.", "Send less, or raise the route's max_body.", Caller),
+            Self::BodyTimeout => line(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The request body stopped arriving.", "Send the body without long pauses.", Caller),
+            Self::BodyBroken => line(StatusCode::BAD_REQUEST, "body_broken", "The request body ended early or is framed wrongly.", "Check Content-Length or the chunked encoding.", Caller),
+            Self::HeaderTimeout => line(StatusCode::REQUEST_TIMEOUT, "header_timeout", "The request head stopped arriving.", "Send the whole head at once.", Caller),
+            Self::Overloaded => line(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "This node serves as many requests as it may.", "Retry with back-off.", Us),
+            Self::NoEndpoint => line(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", "No endpoint of the upstream can be used.", "Check the upstream's endpoints and their names in DNS.", Upstream),
+            Self::UpstreamBusy => line(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", "Every connection to the upstream is in use.", "Retry with back-off, or raise the upstream's max_connections.", Upstream),
+            Self::UpstreamConnect => line(StatusCode::BAD_GATEWAY, "upstream_connect", "The upstream cannot be reached.", "Check that it listens, and its TLS settings.", Upstream),
+            Self::UpstreamReset => line(StatusCode::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection before it answered.", "Check the upstream's log.", Upstream),
+            Self::UpstreamTimeout => line(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time.", "Check the upstream, or raise the route's timeouts.", Upstream),
+            Self::UpstreamInvalid => line(StatusCode::BAD_GATEWAY, "upstream_invalid", "The upstream's answer is not valid HTTP.", "Check the upstream's protocol and log.", Upstream),
+            Self::Fault => line(StatusCode::INTERNAL_SERVER_ERROR, "fault", "Something broke in the gateway.", "Report the request id to the operator.", Us),
+        }
+    }
+
+    /// One of each, for the page and its test.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let retry_after = Duration::ZERO;
+        vec![
+            Self::InvalidHost,
+            Self::InvalidPath,
+            Self::AmbiguousFraming,
+            Self::InvalidHeaders,
+            Self::ExpectationUnknown,
+            Self::UriTooLong,
+            Self::HeadersTooLarge,
+            Self::MethodRefused,
+            Self::NoRoute,
+            Self::MethodNotAllowed { allow: HeaderValue::from_static("") },
+            Self::OriginNotAllowed,
+            Self::UpgradeNotAllowed,
+            Self::KeyMissing,
+            Self::KeyConflict,
+            Self::KeyUnknown,
+            Self::KeyExpired,
+            Self::KeyRevoked,
+            Self::KeyWithoutConsumer,
+            Self::KeysStale,
+            Self::Limited { retry_after },
+            Self::TooCostly,
+            Self::LimitUnavailable { retry_after },
+            Self::BodyTooLarge,
+            Self::BodyTimeout,
+            Self::BodyBroken,
+            Self::HeaderTimeout,
+            Self::Overloaded,
+            Self::NoEndpoint,
+            Self::UpstreamBusy,
+            Self::UpstreamConnect,
+            Self::UpstreamReset,
+            Self::UpstreamTimeout,
+            Self::UpstreamInvalid,
+            Self::Fault,
+        ]
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.line().code
+    }
+
+    /// The answer, without the headers that every answer gets.
+    pub(crate) fn render(&self, request_id: &str) -> Response<Reply> {
+        let line = self.line();
+        let mut response = Response::new(Reply::full(line.body(request_id)));
+        *response.status_mut() = line.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.explain(headers);
+        response
+    }
+
+    fn explain(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::MethodNotAllowed { allow } => drop(headers.insert(ALLOW, allow.clone())),
+            Self::MethodRefused => drop(headers.insert(ALLOW, HeaderValue::from_static(""))),
+            Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
+            }
+            Self::Limited { retry_after } | Self::LimitUnavailable { retry_after } => {
+                headers.insert(RETRY_AFTER, ratelimit::seconds(*retry_after).into());
+            }
+            Self::Overloaded | Self::NoEndpoint | Self::UpstreamBusy | Self::KeysStale => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Line {
+    /// `request_id` is ours or was checked: nothing in it needs escaping. Neither do the table's texts (a test says so).
+    pub(crate) fn body(&self, request_id: &str) -> String {
+        format!(
+            "{{\"error\":{{\"code\":\"{}\",\"message\":\"{}\",\"request_id\":\"{request_id}\",\"hint\":\"{}\"}}}}\n",
+            self.code, self.message, self.hint
+        )
+    }
+}
+
+/// The page `docs/errors.md`.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(HEAD);
+    for refusal in Refusal::all() {
+        let Line { status, code, message, hint, blame } = refusal.line();
+        let blame = match blame {
+            Blame::Caller => "caller",
+            Blame::Upstream => "upstream",
+            Blame::Us => "gateway",
+        };
+        page.push_str(&format!("| `{code}` | {} | {blame} | {message} | {hint} |\n", status.as_u16()));
+    }
+    page
+}
+
+const HEAD: &str = "\
+# Errors
+
+Printed from the table in `crates/proxy/src/refusal.rs`; `UPDATE_DOCS=1 cargo nextest run -p tidegate-proxy` rewrites it.
+
+Every refusal of the data plane is JSON:
+`{\"error\":{\"code\":\"…\",\"message\":\"…\",\"request_id\":\"…\",\"hint\":\"…\"}}`. `code` is stable; texts may be improved.
+`request_id` is also in the `x-request-id` header and in the access log. 429 and 503 carry `Retry-After` in seconds where
+waiting helps. An answer that breaks after its first byte cannot become a refusal: HTTP/1.1 connections are closed without
+the final chunk, HTTP/2 streams are reset, and the access log says why.
+
+| code | status | who must act | message | hint |
+|---|---|---|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_page_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, page()).expect("docs is writable");
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(found, page(), "docs/errors.md is old: run with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn no_text_needs_escaping_and_no_code_is_used_twice() {
+        let mut codes = std::collections::HashSet::new();
+        for line in Refusal::all().iter().map(Refusal::line) {
+            assert!(codes.insert(line.code), "{} is used twice", line.code);
+            for text in [line.code, line.message, line.hint] {
+                assert!(!text.contains(['"', '\\', '\n', '|']), "{text}");
+            }
+        }
+    }
+}

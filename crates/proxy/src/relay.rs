@@ -1,0 +1,121 @@
+//! From the upstream to the client, frame by frame, as fast as the client takes them. What fails here fails after the
+//! first byte: the connection is cut (h1) or the stream reset (h2), and the record says why.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tidegate_telemetry::{Cut, Record};
+use tidegate_upstream as upstream;
+
+use crate::connection::Exchange;
+use crate::gate::Counted;
+use crate::inbound::Tally;
+
+/// Watches an exchange to its end, however it ends: its drop is the end.
+pub(crate) struct Observer {
+    pub(crate) record: Record,
+    /// What came in of the request's body.
+    pub(crate) tally: Option<Arc<Tally>>,
+    pub(crate) whole: bool,
+    pub(crate) _in_flight: Option<Counted>,
+    pub(crate) _exchange: Exchange,
+}
+
+impl Observer {
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.record.bytes_out += bytes as u64;
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        if let Some(tally) = &self.tally {
+            self.record.bytes_in = tally.bytes();
+            if let Some(refusal) = tally.refusal() {
+                self.record.refusal.get_or_insert(refusal.code());
+            }
+        }
+        if !self.whole && self.record.cut.is_none() {
+            self.record.cut = Some(Cut::Client);
+        }
+    }
+}
+
+/// An upstream's body on its way.
+pub(crate) struct Relay {
+    body: upstream::Body,
+    observer: Box<Observer>,
+    ended: bool,
+}
+
+/// Why a relayed body ended early. hyper turns it into a reset.
+#[derive(Debug)]
+pub(crate) struct Broken(upstream::Broken);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl Relay {
+    pub(crate) fn new(body: upstream::Body, observer: Box<Observer>) -> Self {
+        Self { body, observer, ended: false }
+    }
+
+    fn broke(&mut self, why: upstream::Broken) -> Broken {
+        self.ended = true;
+        self.observer.record.cut = Some(match why {
+            upstream::Broken::Timeout(_) => Cut::Timeout,
+            upstream::Broken::Reset(_) => Cut::Upstream,
+        });
+        self.observer.record.detail = Some(why.to_string().into());
+        Broken(why)
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.observer.sent(data.len());
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(why)) => Poll::Ready(Some(Err(this.broke(why)))),
+            None => {
+                this.ended = true;
+                this.observer.whole = true;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
+        if !self.ended {
+            let bodiless = self.observer.record.method == http::Method::HEAD;
+            self.observer.whole = bodiless || self.body.is_end_stream();
+        }
+    }
+}

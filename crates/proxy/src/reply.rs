@@ -1,0 +1,72 @@
+//! The body of what a client gets: bytes of ours, or an upstream's, relayed.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Method;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::relay::{Broken, Observer, Relay};
+
+/// What hyper sends.
+pub(crate) enum Reply {
+    /// Ours, whole; `None` when sent. The observer rides along, so that the record ends with the last byte.
+    Ours(Option<Bytes>, Option<Box<Observer>>),
+    Relayed(Relay),
+}
+
+impl Reply {
+    pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::Ours((!bytes.is_empty()).then_some(bytes), None)
+    }
+
+    /// Whole when handed over; an answer to HEAD, and an empty one, is whole already.
+    pub(crate) fn observed(self, mut observer: Box<Observer>, method: &Method) -> Self {
+        match self {
+            Self::Ours(bytes, _) => {
+                observer.whole = bytes.is_none() || method == Method::HEAD;
+                Self::Ours(bytes, Some(observer))
+            }
+            relayed => relayed,
+        }
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::Ours(None, None)
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Ours(bytes, observer) => {
+                let bytes = bytes.take();
+                if let (Some(bytes), Some(observer)) = (&bytes, observer) {
+                    observer.sent(bytes.len());
+                    observer.whole = true;
+                }
+                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ours(bytes, _) => bytes.is_none(),
+            Self::Relayed(relay) => relay.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ours(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Relayed(relay) => relay.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Listeners: accept, count, hand over. [`serve`] runs on whatever runtime calls it: once on a shared one, or once per
+//! core with a socket of its own ([`bind`] with `share`).
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tidegate_tls::Certificates;
+use tidegate_tls::tokio_rustls::server::TlsStream;
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, warn};
+
+use crate::connection::{self, Client, Held, Speech, Version};
+use crate::drain::{Draining, Phase};
+use crate::gate::{Count, Gate};
+use crate::refusal::Refusal;
+use crate::request_id::RequestId;
+
+/// One bound socket and how it is spoken on.
+#[derive(Debug)]
+pub struct Listener {
+    /// As in node.toml: `http`, `https`.
+    pub name: Arc<str>,
+    pub socket: StdListener,
+    /// `None`: clear text.
+    pub tls: Option<Arc<Certificates>>,
+    /// Open connections of this listener: share one [`Count`] between the sockets of one name.
+    pub connections: Count,
+}
+
+/// A listening socket. `share`: several sockets may be bound to the same address and the kernel spreads connections
+/// over them (`SO_REUSEPORT`).
+///
+/// # Errors
+/// The address is taken, not ours, or needs rights we lack.
+pub fn bind(address: SocketAddr, share: bool) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if share {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+const BACKLOG: i32 = 4_096;
+
+/// Accepts and serves until the node drains, then until every connection has ended or is cut.
+///
+/// # Errors
+/// The socket cannot be used with this runtime.
+pub async fn serve(listener: Listener, gate: Arc<Gate>, mut draining: Draining) -> io::Result<()> {
+    let Listener { name, socket, tls, connections } = listener;
+    let socket = TcpListener::from_std(socket)?;
+    let speech = Arc::new(Speech::new(&gate.bounds));
+    let door = Door { name, tls, connections, speech, gate, draining: draining.clone() };
+    let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+    loop {
+        tokio::select! {
+            biased;
+            accepted = socket.accept() => door.welcome(accepted, &alive).await,
+            () = draining.until(Phase::Draining) => break,
+        }
+    }
+    door.clear_queue(&socket, &alive).await;
+    drop((socket, alive, door));
+    let _all_senders_gone = ended.recv().await;
+    Ok(())
+}
+
+struct Door {
+    name: Arc<str>,
+    tls: Option<Arc<Certificates>>,
+    connections: Count,
+    speech: Arc<Speech>,
+    gate: Arc<Gate>,
+    draining: Draining,
+}
+
+type Accepted = io::Result<(TcpStream, SocketAddr)>;
+
+impl Door {
+    async fn welcome(&self, accepted: Accepted, alive: &tokio::sync::mpsc::Sender<()>) {
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(why) => return self.cannot_accept(&why).await,
+        };
+        let (here, node) =
+            (self.connections.enter(self.gate.bounds.connections), self.gate.connections.enter(usize::MAX));
+        let (Some(here), Some(node)) = (here, node) else {
+            return turn_away(&socket, self.tls.is_none());
+        };
+        let _nagle = socket.set_nodelay(true);
+        let Ok(local) = socket.local_addr() else { return };
+        let (gate, speech, tls, draining) =
+            (self.gate.clone(), self.speech.clone(), self.tls.clone(), self.draining.clone());
+        let held = Held { _listener: here, _node: node, _alive: alive.clone() };
+        tokio::spawn(async move {
+            let who = Who { gate, peer, local, held };
+            match tls {
+                Some(certificates) => secure(socket, &certificates, who, &speech, draining).await,
+                None => {
+                    let client = who.client(None, draining.clone());
+                    connection::serve(socket, None, client, &speech, &mut { draining }).await;
+                }
+            }
+        });
+    }
+
+    /// Out of descriptors or memory: wait a little instead of spinning. A client that left is nothing.
+    async fn cannot_accept(&self, why: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if !matches!(why.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            warn!(listener = %self.name, %why, "cannot accept");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What the kernel took before the listener closes is served, not reset.
+    async fn clear_queue(&self, socket: &TcpListener, alive: &tokio::sync::mpsc::Sender<()>) {
+        while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, socket.accept()).await {
+            let failed = accepted.is_err();
+            self.welcome(accepted, alive).await;
+            if failed {
+                return;
+            }
+        }
+    }
+}
+
+struct Who {
+    gate: Arc<Gate>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    held: Held,
+}
+
+impl Who {
+    fn client(self, tls: Option<&'static str>, draining: Draining) -> Arc<Client> {
+        Arc::new(Client::new(self.gate, self.peer, self.local, tls, draining, self.held))
+    }
+}
+
+async fn secure(socket: TcpStream, certificates: &Certificates, who: Who, speech: &Speech, mut draining: Draining) {
+    let patience = who.gate.bounds.handshake_timeout;
+    let socket = match tokio::time::timeout(patience, certificates.accept(socket)).await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(why)) => return debug!(peer = %who.peer, %why, "no TLS"),
+        Err(_) => return debug!(peer = %who.peer, "TLS handshake timed out"),
+    };
+    let (version, tls) = agreed(&socket);
+    let client = who.client(Some(tls), draining.clone());
+    connection::serve(socket, version, client, speech, &mut draining).await;
+}
+
+fn agreed(socket: &TlsStream<TcpStream>) -> (Option<Version>, &'static str) {
+    use tidegate_tls::rustls::ProtocolVersion::TLSv1_3;
+    let (_, session) = socket.get_ref();
+    let version = match session.alpn_protocol() {
+        Some(b"h2") => Some(Version::Http2),
+        Some(_) => Some(Version::Http1),
+        None => None,
+    };
+    (version, if session.protocol_version() == Some(TLSv1_3) { "TLSv1.3" } else { "TLSv1.2" })
+}
+
+/// Too many connections: 503 in clear text, nothing in TLS (a handshake would cost what we lack). Best effort: a new
+/// socket has room for this, and nobody waits.
+fn turn_away(socket: &TcpStream, clear: bool) {
+    if clear {
+        let body = Refusal::Overloaded.line().body(RequestId::new().as_str());
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let _best_effort = socket.try_write(answer.as_bytes());
+    }
+}

@@ -1,0 +1,132 @@
+//! The socket as hyper sees it, with an ear on it. Two things hyper does not tell are heard here: when a request head
+//! began (slow clients) and whether it carried both `Content-Length` and `Transfer-Encoding` (hyper drops the length).
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connection::Client;
+
+/// `first` was read to tell HTTP/1.1 from h2 and is read again.
+pub(crate) struct Wire<S> {
+    socket: S,
+    first: Bytes,
+    client: Arc<Client>,
+    ear: Option<Ear>,
+}
+
+impl<S> Wire<S> {
+    /// `heads`: HTTP/1.1, whose heads are text.
+    pub(crate) fn new(socket: S, first: Bytes, client: Arc<Client>, heads: bool) -> Self {
+        Self { socket, first, client, ear: heads.then(Ear::default) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = into.filled().len();
+        if this.first.is_empty() {
+            std::task::ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
+        } else {
+            let part = this.first.len().min(into.remaining());
+            into.put_slice(&this.first[..part]);
+            this.first.advance(part);
+        }
+        if let Some(ear) = &mut this.ear {
+            ear.hear(&into.filled()[before..], &this.client);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.client.wrote(sent.is_ready());
+        sent
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.socket).poll_write_vectored(cx, parts);
+        self.client.wrote(sent.is_ready());
+        sent
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+/// Follows lines until the empty one that ends a head, then sleeps until the client's next head is due. Pipelined heads
+/// may pass unheard: then nothing is claimed about them, and hyper's own rule (chunked wins, then close) holds.
+#[derive(Debug, Default)]
+struct Ear {
+    /// Which head is being heard; another number at the client means: begin anew.
+    head: u32,
+    /// Bytes of the current line, up to what tells the field names apart.
+    line: [u8; NAME],
+    length: usize,
+    begun: bool,
+    asleep: bool,
+    sized: bool,
+}
+
+/// `content-length:`
+const NAME: usize = 15;
+
+impl Ear {
+    fn hear(&mut self, bytes: &[u8], client: &Client) {
+        let due = client.head_due();
+        if due != self.head {
+            *self = Self { head: due, ..Self::default() };
+        }
+        if self.asleep || bytes.is_empty() {
+            return;
+        }
+        let mut rest = bytes;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.keep(&rest[..end]);
+            rest = &rest[end + 1..];
+            if self.end_of_line() {
+                self.asleep = true;
+                return client.head_heard(self.head, self.sized);
+            }
+        }
+        self.keep(rest);
+        client.head_began();
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        let part = if let [part @ .., b'\r'] = part { part } else { part };
+        let room = NAME - self.length.min(NAME);
+        let kept = part.len().min(room);
+        self.line[self.length.min(NAME)..][..kept].copy_from_slice(&part[..kept]);
+        self.length = (self.length + part.len()).min(NAME);
+    }
+
+    /// The empty line after a head ends it; empty lines before one are skipped (RFC 9112 § 2.2).
+    fn end_of_line(&mut self) -> bool {
+        let empty = self.length == 0;
+        self.sized |= self.length == NAME && self.line.eq_ignore_ascii_case(b"content-length:");
+        self.begun |= !empty;
+        self.length = 0;
+        empty && self.begun
+    }
+}
