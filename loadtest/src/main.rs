@@ -87,17 +87,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Demo { seconds, rate, tidegate } => demo::run(&demo::Options {
-            seconds,
-            rate: f64::from(rate),
-            binary: node::Binary::at(tidegate)?,
-        }),
+        Command::Demo { seconds, rate, tidegate } => {
+            demo::run(&demo::Options { seconds, rate: f64::from(rate), binary: node::Binary::at(tidegate)? })
+        }
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }
         Command::Backend { http } => backend::serve(http),
-        Command::EmptyProxy { layout, workers, http, upstream } => {
-            empty_proxy::serve(layout, workers, http, upstream)
-        }
+        Command::EmptyProxy { layout, workers, http, upstream } => empty_proxy::serve(layout, workers, http, upstream),
     }
 }

@@ -64,7 +64,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for round in 1..=effort.rounds {
             for (subject, rows) in subjects.iter().zip(&mut rows) {
                 eprintln!("{} · {workers} worker(s) · round {round} of {}", subject.name(), effort.rounds);
-                let site = subject::Site { folder: &folder.path, backend: backend.address, binary: options.binary.as_ref() };
+                let site =
+                    subject::Site { folder: &folder.path, backend: backend.address, binary: options.binary.as_ref() };
                 let running = subject.start(&site)?;
                 rows.push(measure::measure(subject, &running, &backend, effort)?);
             }

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -132,17 +132,21 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts the node at this position as a new member; it is not yet ready when this returns.
-    pub(crate) fn join(&mut self, nth: usize) -> Result<()> {
+    /// Starts the node at this position as a new member and says when; it is not yet ready when this returns.
+    pub(crate) fn join(&mut self, nth: usize) -> Result<Instant> {
         let join_token = self.join_token()?;
         let member = self.running().context("no node is running")?.peer;
         let (folder, cpus) = (&self.folder.path, self.cpus.as_deref());
-        self.nodes[nth].start(&self.binary, folder, Some((member, &join_token)), cpus)
+        let began = Instant::now();
+        self.nodes[nth].start(&self.binary, folder, Some((member, &join_token)), cpus)?;
+        Ok(began)
     }
 
     /// Starts a node again that was a member before.
-    pub(crate) fn restart(&mut self, nth: usize) -> Result<()> {
-        self.nodes[nth].start(&self.binary, &self.folder.path, None, self.cpus.as_deref())
+    pub(crate) fn restart(&mut self, nth: usize) -> Result<Instant> {
+        let began = Instant::now();
+        self.nodes[nth].start(&self.binary, &self.folder.path, None, self.cpus.as_deref())?;
+        Ok(began)
     }
 
     /// Plans one more node, without starting it.
@@ -150,10 +154,6 @@ impl Cluster {
         let name = format!("n{}", self.nodes.len() + 1);
         self.nodes.push(Node::planned(&name, &self.folder.path)?);
         Ok(self.nodes.len() - 1)
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder.path
     }
 
     /// Leaves data and logs behind for someone to read.
@@ -203,7 +203,7 @@ impl Cluster {
             return Ok(Vec::new());
         }
         let answer = self.cli_json(&["key", "create", "--consumer", "load"])?;
-        let key = answer["key"].as_str().or(answer["secret"].as_str()).context("`key create` printed no key")?;
+        let key = answer["secret"].as_str().context("`key create` printed no key")?;
         Ok(vec![("authorization".to_owned(), format!("Bearer {key}"))])
     }
 }

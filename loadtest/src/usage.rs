@@ -63,11 +63,8 @@ mod tests {
     #[test]
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let stat = "77 (a) b) S 1 42 42 0 -1 4194304 1 0 0 0 150 25 0 0 20 0 1 0 100 999 10 0";
-        let usage = Usage {
-            user: Duration::from_millis(1500),
-            system: Duration::from_millis(250),
-            resident_bytes: 10 * 4096,
-        };
+        let usage =
+            Usage { user: Duration::from_millis(1500), system: Duration::from_millis(250), resident_bytes: 10 * 4096 };
         assert_eq!(parse_stat(stat), Some((42, usage)));
     }
 

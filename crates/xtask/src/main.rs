@@ -1,1 +1,89 @@
-fn main() {}
+//! The project's verbs: test, demo, load, fuzz, lint. Depends on clap and std only, so that it builds in seconds; what
+//! needs more lives in `loadtest/` and is built and called from here.
+
+mod build;
+mod demo;
+mod deploy;
+mod fuzz;
+mod lint;
+mod load;
+mod prerequisites;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use prerequisites::Consent;
+
+/// The project's verbs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    /// Install what is missing without asking (as with CI=true).
+    #[arg(long, global = true)]
+    yes: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build and run every test.
+    Test {
+        /// Passed on to the test runner, after `--`.
+        #[arg(last = true)]
+        runner: Vec<String>,
+    },
+    /// Three nodes and a balancer under load, while nodes join, die, return and leave.
+    Demo {
+        /// How long the load runs: 10 to 3,600.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Requests per second before the spike; by default what a small machine can take.
+        #[arg(long)]
+        rate: Option<u32>,
+    },
+    /// Measure Tidegate, nginx, HAProxy and empty hyper proxies; write loadtest/results/.
+    Load {
+        /// One short round of each: minutes instead of the better part of an hour.
+        #[arg(long)]
+        quick: bool,
+        /// Only the subjects whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Run the fuzz targets (needs a nightly toolchain and cargo-fuzz).
+    Fuzz {
+        /// One target; all of them by default.
+        target: Option<String>,
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Format, clippy, dependencies, and the samples in deploy/.
+    Lint {
+        /// Repair the format instead of complaining.
+        #[arg(long)]
+        fix: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let consent = Consent::of(arguments.yes);
+    let done = match arguments.verb {
+        Verb::Test { runner } => test::all(consent, &runner),
+        Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
+        Verb::Load { quick, only } => load::run(consent, quick, only.as_deref()),
+        Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
+        Verb::Lint { fix } => lint::all(fix),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("cargo xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

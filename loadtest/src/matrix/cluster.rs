@@ -58,8 +58,9 @@ fn behind_a_balancer(clusters: &[Cluster], folder: &Path, backend: &Backend, eff
         cluster.publish(Extent::Bare, backend.address)?;
     }
     let nodes = clusters.iter().flat_map(|cluster| &cluster.nodes).enumerate();
-    let servers =
-        nodes.map(|(nth, node)| Server { name: format!("s{nth}"), http: node.http, health: Some(node.admin) }).collect();
+    let servers = nodes
+        .map(|(nth, node)| Server { name: format!("s{nth}"), http: node.http, health: Some(node.admin) })
+        .collect();
     let balancer = Balancer::start(Kind::Haproxy, folder, servers, 1, None)?;
     let groups: Vec<u32> = clusters.iter().flat_map(Cluster::groups).collect();
     wrk(balancer.address, &[], effort.warm_up)?;

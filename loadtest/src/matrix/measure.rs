@@ -69,8 +69,7 @@ impl Backend {
         let mut command = Command::new(find_program("nginx").context("nginx is not installed")?);
         command.arg("-p").arg(folder).arg("-c").arg(file);
         let cpus = [last_cpu()];
-        let start =
-            Start { name: "backend", logs: folder, when_orphaned: WhenOrphaned::Terminate, cpus: Some(&cpus) };
+        let start = Start { name: "backend", logs: folder, when_orphaned: WhenOrphaned::Terminate, cpus: Some(&cpus) };
         let mut process = Process::start(command, start)?;
         process.wait_until(Duration::from_secs(5), || std::net::TcpStream::connect(address).is_ok())?;
         Ok(Self { address, _process: process })
@@ -138,7 +137,8 @@ fn parse_wrk(printed: &str) -> Option<Saturated> {
     let (requests, rest) = line.trim().split_once(" requests in ")?;
     let requests = requests.parse().ok()?;
     let seconds = seconds_of(rest.split(',').next()?)?;
-    let number_after = |text: &str| printed.lines().find_map(|line| line.trim().strip_prefix(text)?.trim().parse().ok());
+    let number_after =
+        |text: &str| printed.lines().find_map(|line| line.trim().strip_prefix(text)?.trim().parse().ok());
     let refused: u64 = number_after("Non-2xx or 3xx responses:").unwrap_or(0);
     // "Socket errors: connect 0, read 0, write 0, timeout 0"
     let cut: u64 = printed
@@ -180,12 +180,13 @@ pub(crate) fn paced(to: SocketAddr, headers: &[(String, String)], groups: &[u32]
             load.stop();
             let used = Usage::of(groups) - before;
             let counts = load.counts();
-            ensure!(counts.failed + counts.refused == 0, "{} of {} requests failed", counts.failed + counts.refused, counts.total());
-            Ok(Paced {
-                used: PerRequest::of(used, counts.total()),
-                p50: load.latency(0.5),
-                p99: load.latency(0.99),
-            })
+            ensure!(
+                counts.failed + counts.refused == 0,
+                "{} of {} requests failed",
+                counts.failed + counts.refused,
+                counts.total()
+            );
+            Ok(Paced { used: PerRequest::of(used, counts.total()), p50: load.latency(0.5), p99: load.latency(0.99) })
         });
         run.join().map_err(|_| anyhow::anyhow!("the generator panicked"))?
     })

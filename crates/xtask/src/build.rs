@@ -1,0 +1,21 @@
+//! What the demo and the load test run: the program and the harness, optimised.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::run::{Result, cargo, run, target};
+
+/// Builds both with the profile; returns the harness.
+pub(crate) fn harness(profile: &str) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--locked", "--profile", profile, "--package", "tidegate", "--package", "tidegate-loadtest"]);
+    run(&mut build)?;
+    Ok(target().join(profile).join("tidegate-loadtest"))
+}
+
+/// The harness with its arguments, in the folder of the workspace.
+pub(crate) fn call(harness: PathBuf, arguments: &[&str]) -> Command {
+    let mut command = Command::new(harness);
+    command.current_dir(crate::run::root()).args(arguments);
+    command
+}

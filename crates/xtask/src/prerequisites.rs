@@ -1,0 +1,111 @@
+//! What a verb needs beyond Rust: found, or installed with apt after asking, or named so that a person can install it.
+
+use std::env;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::process::Command;
+
+use crate::run::{Result, Stopped, find_program, run, say};
+
+/// A program and the Debian package that brings it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) why: &'static str,
+}
+
+/// aws-lc is C.
+pub(crate) const C_COMPILER: Need = Need { program: "cc", package: "build-essential", why: "to build the TLS library" };
+pub(crate) const HAPROXY: Need = Need { program: "haproxy", package: "haproxy", why: "as load balancer" };
+pub(crate) const NGINX: Need = Need { program: "nginx", package: "nginx-light", why: "to compare with" };
+pub(crate) const WRK: Need = Need { program: "wrk", package: "wrk", why: "to ask as fast as possible" };
+
+/// May packages be installed?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// `--yes`, or CI=true.
+    Given,
+    /// A person is at the terminal.
+    Ask,
+    /// Neither: say what is missing.
+    Withheld,
+}
+
+impl Consent {
+    pub(crate) fn of(yes: bool) -> Self {
+        if yes || env::var("CI").is_ok_and(|value| value == "true" || value == "1") {
+            Self::Given
+        } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
+            Self::Ask
+        } else {
+            Self::Withheld
+        }
+    }
+}
+
+/// Returns when all of it is there.
+pub(crate) fn ensure(needs: &[Need], consent: Consent) -> Result {
+    let missing: Vec<Need> = needs.iter().copied().filter(|need| find_program(need.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for need in &missing {
+        eprintln!("missing: {} ({}), Debian package {}", need.program, need.why, need.package);
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let by_hand = Stopped(format!("install it first: apt-get install {}", packages.join(" ")));
+    let Some(apt) = apt() else { return Err(by_hand) };
+    let agreed = match consent {
+        Consent::Given => true,
+        Consent::Ask => ask(&format!("Install {} with apt?", packages.join(", ")))?,
+        Consent::Withheld => false,
+    };
+    if !agreed {
+        return Err(by_hand);
+    }
+    install(&apt, &packages)?;
+    match missing.iter().find(|need| find_program(need.program).is_none()) {
+        None => Ok(()),
+        Some(need) => Err(Stopped(format!("{} is still missing after installing {}", need.program, need.package))),
+    }
+}
+
+/// How packages are installed by whoever we are; `None`: not by us.
+fn apt() -> Option<Vec<&'static str>> {
+    find_program("apt-get")?;
+    if is_root() {
+        return Some(vec!["apt-get"]);
+    }
+    find_program("sudo").map(|_| vec!["sudo", "--preserve-env=DEBIAN_FRONTEND", "apt-get"])
+}
+
+/// The owner of /proc/self is who runs us.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0)
+}
+
+fn install(apt: &[&str], packages: &[&str]) -> Result {
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(apt[0]);
+        command.args(&apt[1..]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    let mut install = command(&["install", "--yes", "--no-install-recommends"]);
+    install.args(packages);
+    if run(&mut install).is_ok() {
+        return Ok(());
+    }
+    say("the package lists may be old");
+    run(&mut command(&["update"]))?;
+    run(&mut install)
+}
+
+fn ask(question: &str) -> Result<bool> {
+    eprint!("{question} [Y/n] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|why| Stopped(why.to_string()))?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "" | "y" | "yes"))
+}
