@@ -1,0 +1,34 @@
+# The verbs. Each calls cargo or `cargo xtask`, so that nothing here is needed to work on the project.
+
+# Does it compile, and does clippy like it?
+check:
+    cargo xtask lint
+
+# Repair what can be repaired.
+fix:
+    cargo clippy --fix --allow-dirty --allow-staged --locked --workspace --all-targets
+    cargo fmt --all
+
+# Every test.
+test *runner:
+    cargo xtask test -- {{runner}}
+
+# The seeded simulation of the quota protocol, alone and optimised.
+sim:
+    cargo test --locked --profile sim -p tidegate-quota -p tidegate-limiter
+
+# Measure against nginx, HAProxy and empty proxies.
+load *flags:
+    cargo xtask load {{flags}}
+
+# A real cluster of three on this machine, with curl lines to paste.
+dev *flags:
+    cargo run --locked -p tidegate -- dev --nodes 3 {{flags}}
+
+# Three nodes under load while nodes join, die, return and leave.
+demo *flags:
+    cargo xtask demo {{flags}}
+
+# The crates' documentation.
+docs:
+    cargo doc --locked --workspace --no-deps
