@@ -1,1 +1,26 @@
-fn main() {}
+//! The one binary: `serve` runs a node, `dev` a whole cluster for trying out, the rest talks to a running one.
+
+mod cli;
+mod dev;
+mod process;
+mod serve;
+mod verify;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    tidegate_tls::install();
+    cli::run(cli::Cli::parse())
+}
+
+/// One thing said on standard output. A reader that went away (`| head`) is no error.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _reader_gone = writeln!(out, "{text}").and_then(|()| out.flush());
+}

@@ -1,0 +1,169 @@
+//! The command line: what can be said to `tidegate`, and what it answers with: words for people, JSON for programs, an
+//! exit code for scripts.
+//!
+//! Everything but `serve`, `dev`, `check`, `schema` and `quota verify` is a client of a node's admin port and knows no
+//! more than that API says.
+
+mod client;
+mod cluster;
+mod connect;
+mod diff;
+mod document;
+mod exit;
+mod key;
+mod print;
+mod sources;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use exit::{Error, Exit};
+
+/// A cluster of API, AI and LLM gateways with limits that are exact over all of its nodes.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, propagate_version = true, after_help = exit::HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// A node's admin port
+    #[arg(long, global = true, value_name = "URL", env = "TIDEGATE_ADMIN", default_value = client::DEFAULT_ADMIN)]
+    pub admin: String,
+    /// An admin token; default: what is in ./tidegate-data/admin.token, when the admin port is on this machine
+    #[arg(long, global = true, value_name = "TOKEN", env = "TIDEGATE_TOKEN", hide_env_values = true)]
+    pub token: Option<Secret>,
+    /// PEM roots to trust at an https admin port, instead of the system's
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
+    pub admin_ca: Option<PathBuf>,
+    /// Tables for people or JSON for programs; yaml: of `get` only
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+    Yaml,
+}
+
+/// Something that is never printed.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node
+    Serve(crate::serve::Args),
+    /// Run a whole cluster on this machine, with demo backends
+    Dev(crate::dev::Args),
+    /// Say everything that is wrong with a document; needs no node
+    Check(document::Check),
+    /// Say what publishing a document would change, and what that does to counters
+    Diff(document::Diff),
+    /// Publish a document
+    Apply(document::Apply),
+    /// Show the current document, or an old revision
+    Get(document::Get),
+    /// List published revisions
+    History,
+    /// Publish the text of an old revision again
+    Rollback(document::Rollback),
+    /// Print the JSON Schema of documents; needs no node
+    Schema,
+    /// Members: who they are, how one joins, how one leaves
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
+    /// Keys of consumers
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// Admin tokens: who may use the admin port
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// Proofs about limits
+    #[command(subcommand)]
+    Quota(Quota),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Quota {
+    /// Check the decision logs of all nodes: every window of every limit; needs no node
+    Verify {
+        /// Data folders, or folders of decision logs: all nodes' together
+        #[arg(required = true, value_name = "DIR")]
+        dirs: Vec<PathBuf>,
+    },
+}
+
+/// Does what was asked and says how it went.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let Cli { global, command } = cli;
+    let done = match command {
+        Command::Serve(args) => crate::serve::run(args).map(|()| Exit::Ok).map_err(Error::Local),
+        Command::Dev(args) => crate::dev::run(args, global.output == Output::Json).map(|()| Exit::Ok).map_err(Error::Local),
+        Command::Check(ask) => document::check(&ask, global.output),
+        Command::Schema => document::schema(),
+        Command::Quota(Quota::Verify { dirs }) => verify(&dirs, global.output),
+        other => ask_a_node(&global, other),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            error.print(global.output);
+            error.exit().into()
+        }
+    }
+}
+
+fn verify(dirs: &[PathBuf], output: Output) -> Result<Exit, Error> {
+    let holds = crate::verify::run(dirs, output == Output::Json).map_err(Error::Local)?;
+    Ok(if holds { Exit::Ok } else { Exit::Refused })
+}
+
+fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
+    if global.output == Output::Yaml && !matches!(command, Command::Get(_)) {
+        return Err(Error::Usage("-o yaml is for `get`".to_owned()));
+    }
+    let client = client::Client::new(global)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Local(error.into()))?;
+    runtime.block_on(async {
+        match command {
+            Command::Diff(ask) => document::diff(&client, &ask, global.output).await,
+            Command::Apply(ask) => document::apply(&client, &ask, global.output).await,
+            Command::Get(ask) => document::get(&client, &ask, global.output).await,
+            Command::History => document::history(&client, global.output).await,
+            Command::Rollback(ask) => document::rollback(&client, &ask, global.output).await,
+            Command::Cluster(verb) => cluster::run(&client, verb, global.output).await,
+            Command::Key(verb) => key::run(&client, verb, global.output).await,
+            Command::Token(verb) => token::run(&client, verb, global.output).await,
+            Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Quota(_) => Ok(Exit::Ok),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! `tidegate cluster …`
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Subcommand;
+use http::Method;
+use tidegate_admin::proto::cluster::WatchRequest;
+use tidegate_admin::wire::{
+    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, Removed, TransferRequest, Transferred,
+};
+
+use super::client::{Ask, Client};
+use super::exit::{Error, Exit};
+use super::print::{self, either};
+use super::{Output, sources};
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The cluster as one node sees it
+    Status {
+        /// Go on showing it, until Ctrl-C; with -o json one line for each change
+        #[arg(long)]
+        watch: bool,
+        /// How often the node looks for a change
+        #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = sources::span, requires = "watch")]
+        interval: Duration,
+    },
+    /// A token with which new nodes join
+    Token(Lifetime),
+    /// Print the command line that starts a new node, with a fresh token
+    Add(Lifetime),
+    /// Take a node out of the cluster for good; its id is never given out again
+    Remove { id: u64 },
+    /// Hand the leadership of the control group over
+    Transfer {
+        /// The voter that shall lead; default: the cluster picks one
+        id: Option<u64>,
+    },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Lifetime {
+    /// How long the token lives
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = sources::span)]
+    ttl: Duration,
+    /// How many nodes may join with it
+    #[arg(long, default_value_t = 1)]
+    uses: u32,
+}
+
+pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<Exit, Error> {
+    match verb {
+        Verb::Status { watch: false, .. } => {
+            let status: ClusterStatus = client.get("/v1/cluster").await?;
+            either(output, &status, |status| print::line(&worded(status)));
+        }
+        Verb::Status { watch: true, interval } => return watch(client, interval, output).await,
+        Verb::Token(lifetime) => {
+            let token = token(client, &lifetime).await?;
+            either(output, &token, |token| {
+                eprintln!("join token, good until {} for {} node(s), shown this once:", token.expires_at, token.uses);
+                print::line(&token.token);
+            });
+        }
+        Verb::Add(lifetime) => {
+            let token = token(client, &lifetime).await?;
+            let Some(peer) = token.peers.first() else {
+                return Err(Error::Local(anyhow::anyhow!("no node of the cluster says where it can be joined")));
+            };
+            let command = format!("tidegate serve --join {} --token {}", print::clean(peer), token.token);
+            if output == Output::Json {
+                print::json(&serde_json::json!({"command": command, "token": token}));
+            } else {
+                eprintln!("run this on the new machine, before {}:", token.expires_at);
+                print::line(&command);
+            }
+        }
+        Verb::Remove { id } => {
+            let ask = Ask::new(Method::DELETE, &format!("/v1/cluster/nodes/{id}"));
+            let removed: Removed = client.send(ask).await?;
+            either(output, &removed, |removed| print::line(&format!("node {} is removed", removed.node)));
+        }
+        Verb::Transfer { id } => {
+            let ask = Ask::new(Method::POST, "/v1/cluster/transfer").json(&TransferRequest { to: id });
+            let moved: Transferred = client.send(ask).await?;
+            either(output, &moved, |moved| print::line(&format!("node {} leads the control group", moved.leader)));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn token(client: &Client, lifetime: &Lifetime) -> Result<JoinToken, Error> {
+    let body = JoinTokenRequest { ttl_seconds: Some(lifetime.ttl.as_secs()), uses: Some(lifetime.uses) };
+    client.send(Ask::new(Method::POST, "/v1/cluster/token").json(&body)).await
+}
+
+/// Over gRPC: tidegate.cluster.v1 Watch.
+async fn watch(client: &Client, interval: Duration, output: Output) -> Result<Exit, Error> {
+    let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+    let mut request = tonic::Request::new(WatchRequest { interval_ms, every: false });
+    if let Some(token) = client.authorization()? {
+        let value = token.to_str().ok().and_then(|text| text.parse().ok());
+        let value = value.ok_or_else(|| Error::Usage("the token holds characters no token has".to_owned()))?;
+        request.metadata_mut().insert("authorization", value);
+    }
+    let mut stream = match client.grpc().watch(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return Err(of_grpc(client, &status)),
+    };
+    let redraw = std::io::stdout().is_terminal() && output != Output::Json;
+    loop {
+        let message = tokio::select! {
+            message = stream.message() => message,
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Ok),
+        };
+        let status: ClusterStatus = match message {
+            Ok(Some(message)) => message.status.unwrap_or_default().into(),
+            Ok(None) => return Err(Error::Unreachable(format!("{} ended the watch", client.base()))),
+            Err(status) => return Err(of_grpc(client, &status)),
+        };
+        if !show(&status, output, redraw) {
+            return Ok(Exit::Ok); // Whoever read us left.
+        }
+    }
+}
+
+fn show(status: &ClusterStatus, output: Output, redraw: bool) -> bool {
+    let text = match output {
+        Output::Json => serde_json::to_string(status).unwrap_or_default(),
+        _ if redraw => format!("\x1b[H\x1b[2J{}", worded(status)),
+        _ => format!("{}\n", worded(status)),
+    };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+fn of_grpc(client: &Client, status: &tonic::Status) -> Error {
+    use tidegate_admin::wire::ErrorBody;
+    let code = match status.code() {
+        tonic::Code::Unauthenticated => "unauthorized",
+        tonic::Code::PermissionDenied => "forbidden",
+        tonic::Code::ResourceExhausted => "too_many_failures",
+        _ => {
+            return match std::error::Error::source(status) {
+                Some(source) => client.unreachable(source),
+                None => Error::Unreachable(format!("{}: {}", client.base(), status.message())),
+            };
+        }
+    };
+    Error::Refused(ErrorBody {
+        code: code.to_owned(),
+        message: status.message().to_owned(),
+        request_id: String::new(),
+        hint: None,
+        problems: Vec::new(),
+        revision: None,
+    })
+}
+
+fn worded(status: &ClusterStatus) -> String {
+    let mut text = format!(
+        "cluster {}   node {} is {}   document revision {}\n",
+        print::clean(&status.cluster_id),
+        status.node_id,
+        status.readiness.as_str(),
+        status.revision
+    );
+    for reason in &status.reasons {
+        text.push_str(&format!("  because {}\n", print::clean(reason)));
+    }
+    text.push_str(&group("control", &status.control));
+    text.push_str(&group("quota", &status.quota));
+    text.push('\n');
+    let header = ["id", "name", "role", "live", "leads", "revision", "applied", "peer", "admin", "version"];
+    text.push_str(&print::rendered(&header, status.nodes.iter().map(|node| row(status, node)).collect()));
+    text
+}
+
+fn group(name: &str, group: &Group) -> String {
+    let leader = group.leader.map_or_else(|| "no leader".to_owned(), |leader| format!("leader {leader}"));
+    format!("{name:<8} {leader}   term {}   applied {} of {}\n", group.term, group.applied, group.committed)
+}
+
+fn row(status: &ClusterStatus, node: &Node) -> Vec<String> {
+    let leads = [("control", status.control.leader), ("quota", status.quota.leader)];
+    let leads: Vec<&str> = leads.iter().filter(|(_, leader)| *leader == Some(node.id)).map(|(name, _)| *name).collect();
+    let me = if node.id == status.node_id { "*" } else { "" };
+    let live = if node.live { "yes" } else { "no" };
+    vec![
+        format!("{}{me}", node.id),
+        node.name.clone(),
+        node.role.as_str().to_owned(),
+        live.to_owned(),
+        if leads.is_empty() { "-".to_owned() } else { leads.join(",") },
+        print::or_dash(node.revision),
+        print::or_dash(node.applied),
+        node.peer.clone(),
+        node.admin.clone(),
+        node.version.clone(),
+    ]
+}

@@ -1,0 +1,31 @@
+//! How a change of a document is told to people.
+
+use tidegate_admin::wire::{Change, DiffReply};
+
+use super::print;
+
+pub(super) fn show(diff: &DiffReply) {
+    if diff.changes.is_empty() {
+        print::line(&format!("no change against revision {}", diff.from));
+        return;
+    }
+    for change in &diff.changes {
+        print::line(&worded(change));
+        if let Some(effect) = &change.effect {
+            print::line(&format!("    {}", print::clean(effect)));
+        }
+    }
+}
+
+fn worded(change: &Change) -> String {
+    let path = print::clean(&change.path);
+    let value = |value: &Option<String>| value.as_deref().map(print::clean).unwrap_or_default();
+    match (change.kind.as_str(), &change.before, &change.after) {
+        ("added", _, Some(_)) => format!("+ {path}: {}", value(&change.after)),
+        ("added", _, None) => format!("+ {path}"),
+        ("removed", Some(_), _) => format!("- {path}: {}", value(&change.before)),
+        ("removed", None, _) => format!("- {path}"),
+        (_, Some(_), Some(_)) => format!("~ {path}: {} -> {}", value(&change.before), value(&change.after)),
+        _ => format!("~ {path}"),
+    }
+}

@@ -1,0 +1,129 @@
+//! `tidegate key …`
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use http::Method;
+use tidegate_admin::wire::{CreateKey, IssuedKey, Key, Keys, RevokedKey, RotateKey};
+
+use super::client::{Ask, Client};
+use super::exit::{Error, Exit};
+use super::print::{self, either};
+use super::{Output, sources};
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// A new key for a consumer; the secret is shown once
+    Create {
+        /// A consumer that the document declares
+        consumer: String,
+        #[arg(long)]
+        tenant: Option<String>,
+        /// For people, to recognise it by
+        #[arg(long)]
+        name: Option<String>,
+        /// How long it lives; default: until it is revoked
+        #[arg(long, value_name = "SPAN", value_parser = sources::span)]
+        ttl: Option<Duration>,
+    },
+    /// List keys, without their secrets
+    Ls {
+        /// Only of this consumer
+        consumer: Option<String>,
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// End a key for ever, on every node
+    Revoke { id: u64 },
+    /// A new secret for a key; the old one works on for a while
+    Rotate {
+        id: u64,
+        /// How long the old secret still works
+        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = sources::span)]
+        grace: Duration,
+    },
+}
+
+const PAGE: usize = 10_000;
+
+pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<Exit, Error> {
+    match verb {
+        Verb::Create { consumer, tenant, name, ttl } => {
+            let body = CreateKey { consumer, tenant, name, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
+            let key: IssuedKey = client.send(Ask::new(Method::POST, "/v1/keys").json(&body)).await?;
+            either(output, &key, issued);
+            Ok(Exit::Ok)
+        }
+        Verb::Ls { consumer, tenant } => {
+            let keys = all(client, consumer.as_deref(), tenant.as_deref()).await?;
+            either(output, &keys, list);
+            Ok(Exit::Ok)
+        }
+        Verb::Revoke { id } => {
+            let ask = Ask::new(Method::DELETE, &format!("/v1/keys/{id}"));
+            let revoked: RevokedKey = client.send(ask).await?;
+            either(output, &revoked, |revoked| {
+                print::line(&format!("key {} is revoked", revoked.id));
+                if !revoked.complete {
+                    print::applied(&revoked.nodes);
+                }
+            });
+            Ok(if revoked.complete { Exit::Ok } else { Exit::Incomplete })
+        }
+        Verb::Rotate { id, grace } => {
+            let body = RotateKey { grace_seconds: Some(grace.as_secs()) };
+            let ask = Ask::new(Method::POST, &format!("/v1/keys/{id}/rotate")).json(&body);
+            let key: IssuedKey = client.send(ask).await?;
+            either(output, &key, issued);
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+async fn all(client: &Client, consumer: Option<&str>, tenant: Option<&str>) -> Result<Keys, Error> {
+    let mut keys: Vec<Key> = Vec::new();
+    loop {
+        let mut ask = Ask::new(Method::GET, "/v1/keys").query("limit", &PAGE.to_string());
+        if let Some(last) = keys.last() {
+            ask = ask.query("after", &last.id.to_string());
+        }
+        if let Some(consumer) = consumer {
+            ask = ask.query("consumer", consumer);
+        }
+        if let Some(tenant) = tenant {
+            ask = ask.query("tenant", tenant);
+        }
+        let page: Keys = client.send(ask).await?;
+        let more = page.keys.len() == PAGE;
+        keys.extend(page.keys);
+        if !more {
+            return Ok(Keys { keys });
+        }
+    }
+}
+
+/// The secret alone on standard output, so that `$(tidegate key create acme)` is the secret.
+fn issued(key: &IssuedKey) {
+    eprintln!("key {} of {}, shown this once:", key.key.id, print::clean(&key.key.consumer));
+    print::line(&key.secret);
+    if let Some(until) = &key.key.grace_until {
+        eprintln!("the old secret works until {until}");
+    }
+}
+
+fn list(keys: &Keys) {
+    let row = |key: &Key| {
+        vec![
+            key.id.to_string(),
+            key.tenant.clone(),
+            key.consumer.clone(),
+            key.name.clone(),
+            format!("{}…", key.prefix),
+            key.state.as_str().to_owned(),
+            key.created_at.clone(),
+            print::or_dash(key.expires_at.as_ref()),
+        ]
+    };
+    let header = ["id", "tenant", "consumer", "name", "key", "state", "created", "expires"];
+    print::table(&header, keys.keys.iter().map(row).collect());
+}

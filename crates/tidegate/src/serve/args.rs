@@ -1,0 +1,276 @@
+//! How a node is set up: flags, over `TIDEGATE_*`, over `node.toml`, over defaults.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+/// What can be said on the command line. Everything has a default: without flags this is a cluster of one.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// Settings file; default: ./node.toml if it is there
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Data folder [default: ./tidegate-data]
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_DATA")]
+    pub data: Option<PathBuf>,
+    /// What people call this node [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_NAME")]
+    pub name: Option<String>,
+    /// Address of the clear-text listener, or `off` [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTP")]
+    pub http: Option<String>,
+    /// Address of the TLS listener, or `off` [default: 0.0.0.0:8443]
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_HTTPS")]
+    pub https: Option<String>,
+    /// PEM chain of the admin port; `--admin ADDR` says where that is [default: 127.0.0.1:7080], and beyond loopback it
+    /// needs TLS
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_CERT", requires = "admin_key")]
+    pub admin_cert: Option<PathBuf>,
+    /// PEM key of the admin port
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_KEY", requires = "admin_cert")]
+    pub admin_key: Option<PathBuf>,
+    /// UDP address other nodes reach this one at [default: 0.0.0.0:7081]
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_PEER")]
+    pub peer: Option<String>,
+    /// The peer address to tell others, if it differs from --peer
+    #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Join the cluster of this node (its peer address); needs --token
+    #[arg(long, value_name = "HOST:PORT", env = "TIDEGATE_JOIN")]
+    pub join: Option<String>,
+    /// Threads that serve requests [default: one per core]
+    #[arg(long, value_name = "N", env = "TIDEGATE_WORKERS")]
+    pub workers: Option<usize>,
+    /// `per-core`: each worker has its own runtime and socket; `shared`: one runtime for all
+    #[arg(long, value_name = "LAYOUT", env = "TIDEGATE_RUNTIME")]
+    pub runtime: Option<Layout>,
+    /// Record every permit in DATA/decisions, for `tidegate quota verify`
+    #[arg(long, env = "TIDEGATE_DECISION_LOG")]
+    pub decision_log: bool,
+    /// How long a draining node stays reachable before it closes its listeners, so that load balancers notice [default: 3s]
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_WAIT")]
+    pub drain_wait: Option<String>,
+    /// How long a draining node lets requests finish [default: 30s]
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_TIMEOUT")]
+    pub drain_timeout: Option<String>,
+    /// Leave the cluster for good when drained by SIGTERM; otherwise the node is expected back
+    #[arg(long, env = "TIDEGATE_LEAVE")]
+    pub leave: bool,
+    /// What the node says of itself on standard error: error, warn, info, debug, or a filter [default: info]
+    #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG")]
+    pub log: Option<String>,
+    /// `text` or `json` [default: text]
+    #[arg(long, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT")]
+    pub log_format: Option<String>,
+    /// Write the addresses to this file as JSON once the node is ready
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub ready_file: Option<PathBuf>,
+    /// End when the parent process does
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    PerCore,
+    Shared,
+}
+
+/// `node.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeToml {
+    data: Option<PathBuf>,
+    name: Option<String>,
+    admin: Option<String>,
+    admin_cert: Option<PathBuf>,
+    admin_key: Option<PathBuf>,
+    peer: Option<String>,
+    advertise: Option<String>,
+    join: Option<String>,
+    token: Option<String>,
+    workers: Option<usize>,
+    runtime: Option<Layout>,
+    #[serde(default)]
+    decision_log: bool,
+    drain_wait: Option<String>,
+    drain_timeout: Option<String>,
+    #[serde(default)]
+    leave: bool,
+    log: Option<String>,
+    log_format: Option<String>,
+    /// Listener names to addresses; the document attaches hosts and certificates to these names.
+    #[serde(default)]
+    listeners: BTreeMap<String, ListenerToml>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenerToml {
+    address: String,
+    #[serde(default)]
+    tls: bool,
+}
+
+/// A node's settings, complete and typed.
+#[derive(Debug)]
+pub struct Settings {
+    pub data: PathBuf,
+    pub name: String,
+    pub listeners: Vec<Listen>,
+    pub admin: SocketAddr,
+    pub admin_tls: Option<(PathBuf, PathBuf)>,
+    pub peer: SocketAddr,
+    pub advertise: Option<String>,
+    /// Whom to join, and with what token.
+    pub join: Option<(String, Token)>,
+    pub workers: usize,
+    pub runtime: Layout,
+    pub decision_log: bool,
+    pub drain_wait: Duration,
+    pub drain_timeout: Duration,
+    pub leave: bool,
+    pub log: String,
+    pub json_log: bool,
+    pub ready_file: Option<PathBuf>,
+}
+
+/// A join token: never printed.
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Listen {
+    pub name: String,
+    pub address: SocketAddr,
+    pub tls: bool,
+}
+
+impl Settings {
+    /// # Errors
+    /// Says which setting is wrong, where it came from, and what it may be.
+    /// `admin` and `token` are the global options of those names: here the address to bind, and the join token.
+    pub fn load(args: Args, admin: &str, token: Option<String>) -> anyhow::Result<Self> {
+        let bind_admin = (!admin.contains("://")).then(|| admin.to_owned());
+        let file = read_file(args.config.as_deref())?;
+        let NodeToml { data, name, admin, admin_cert, admin_key, peer, advertise, join, token: file_token, .. } = &file;
+        let listeners = listeners(&args, &file)?;
+        let admin = address(bind_admin.as_ref().or(admin.as_ref()), "admin", (Ipv4Addr::LOCALHOST, 7080))?;
+        let admin_tls = args.admin_cert.or(admin_cert.clone()).zip(args.admin_key.or(admin_key.clone()));
+        if !admin.ip().is_loopback() && admin_tls.is_none() {
+            bail!(
+                "the admin port would be reachable at {admin} without TLS: bind it to 127.0.0.1, or give --admin-cert and \
+                 --admin-key"
+            );
+        }
+        let join = match args.join.or(join.clone()) {
+            None => None,
+            Some(to) => {
+                let Some(token) = token.or(file_token.clone()) else {
+                    bail!("--join {to} needs --token: get one with `tidegate cluster token` on a member");
+                };
+                Some((to, Token(token)))
+            }
+        };
+        let workers = args.workers.or(file.workers).unwrap_or_else(cores).clamp(1, 1_024);
+        Ok(Self {
+            data: args.data.or(data.clone()).unwrap_or_else(|| "tidegate-data".into()),
+            name: args.name.or(name.clone()).unwrap_or_else(host_name),
+            listeners,
+            admin,
+            admin_tls,
+            peer: address(args.peer.as_ref().or(peer.as_ref()), "peer", (Ipv4Addr::UNSPECIFIED, 7081))?,
+            advertise: args.advertise.or(advertise.clone()),
+            join,
+            workers,
+            runtime: args.runtime.or(file.runtime).unwrap_or(Layout::PerCore),
+            decision_log: args.decision_log || file.decision_log,
+            drain_wait: span(args.drain_wait.or(file.drain_wait), "drain-wait", Duration::from_secs(3))?,
+            drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
+            leave: args.leave || file.leave,
+            log: args.log.or(file.log).unwrap_or_else(|| "info".into()),
+            json_log: match args.log_format.or(file.log_format).as_deref() {
+                None | Some("text") => false,
+                Some("json") => true,
+                Some(other) => bail!("log format {other:?}: it is text or json"),
+            },
+            ready_file: args.ready_file,
+        })
+    }
+}
+
+fn read_file(given: Option<&Path>) -> anyhow::Result<NodeToml> {
+    let path = given.unwrap_or(Path::new("node.toml"));
+    if given.is_none() && !path.exists() {
+        return Ok(NodeToml::default());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("in {}", path.display()))
+}
+
+/// `http` and `https` by their defaults, changed by the file, changed by flags.
+fn listeners(args: &Args, file: &NodeToml) -> anyhow::Result<Vec<Listen>> {
+    let mut all = BTreeMap::new();
+    let built_in = file.listeners.is_empty();
+    if built_in {
+        all.insert("http".to_owned(), ListenerToml { address: "0.0.0.0:8080".into(), tls: false });
+        all.insert("https".to_owned(), ListenerToml { address: "0.0.0.0:8443".into(), tls: true });
+    }
+    all.extend(file.listeners.clone());
+    for (name, flag, tls) in [("http", &args.http, false), ("https", &args.https, true)] {
+        match flag.as_deref() {
+            None => {}
+            Some("off") => drop(all.remove(name)),
+            Some(address) => drop(all.insert(name.to_owned(), ListenerToml { address: address.to_owned(), tls })),
+        }
+    }
+    all.into_iter()
+        .map(|(name, listener)| {
+            let address = parse(&listener.address, &name)?;
+            Ok(Listen { name, address, tls: listener.tls })
+        })
+        .collect()
+}
+
+fn address(given: Option<&String>, name: &str, default: (Ipv4Addr, u16)) -> anyhow::Result<SocketAddr> {
+    match given {
+        Some(text) => parse(text, name),
+        None => Ok((IpAddr::V4(default.0), default.1).into()),
+    }
+}
+
+fn parse(text: &str, name: &str) -> anyhow::Result<SocketAddr> {
+    let with_host = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    with_host.parse().with_context(|| format!("{name} address {text:?}: write it as 127.0.0.1:8080 or [::1]:8080"))
+}
+
+fn span(given: Option<String>, name: &str, default: Duration) -> anyhow::Result<Duration> {
+    let Some(text) = given else { return Ok(default) };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let count: f64 = digits.parse().with_context(|| format!("{name} {text:?}: write it as 500ms, 10s or 2m"))?;
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        other => bail!("{name} {text:?}: the unit {other:?} is not ms, s or m"),
+    };
+    Duration::try_from_secs_f64(count * unit).with_context(|| format!("{name} {text:?}"))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "node".into(), |name| name.trim().to_owned())
+}
