@@ -1,13 +1,26 @@
-//! The body of an answer.
+//! The body of an answer. Passes data and trailers on, watches the silence between them, and gives the connection back
+//! when the last byte was read. Dropped before that, it cancels the exchange: the connection closes (HTTP/1.1) or the
+//! stream is reset (HTTP/2).
 
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
+use crate::endpoint::InFlight;
+use crate::outgoing::Source;
+use crate::pool::{Held, Pool};
+use crate::shard::Shard;
 use crate::{BoxError, Phase};
+
+/// Bytes read from an answer nobody wants, to save its connection.
+const DISCARDED: usize = 64 * 1024;
 
 /// Why a body ended early.
 #[derive(Debug)]
@@ -17,8 +30,165 @@ pub enum Broken {
     Reset(BoxError),
 }
 
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// Once its end is seen it holds nothing any more.
+#[derive(Debug)]
+pub struct Body {
+    flow: Option<Flow>,
+}
+
+/// Fields are dropped in this order: the connection goes before the endpoint's count does.
+pub(crate) struct Flow {
+    pub(crate) incoming: Incoming,
+    pub(crate) held: Held,
+    pub(crate) source: Option<Arc<dyn Source>>,
+    pub(crate) idle: Duration,
+    pub(crate) total: Option<Instant>,
+    /// When we began to wait for the next part.
+    pub(crate) silent_since: Option<Instant>,
+    /// `None`: the connection is not to be used again.
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) shard: Shard,
+    pub(crate) in_flight: InFlight,
+}
+
+impl Body {
+    pub(crate) fn new(flow: Flow) -> Self {
+        let mut body = Self { flow: Some(flow) };
+        body.finish_if_ended();
+        body
+    }
+
+    /// Reads the rest in the background, if it is short, so that the connection lives on.
+    pub(crate) fn discard(mut self) {
+        let Some(flow) = &self.flow else { return };
+        if flow.incoming.size_hint().lower() > DISCARDED as u64 {
+            return;
+        }
+        tokio::spawn(async move {
+            let mut left = DISCARDED;
+            while let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+                let read = frame.data_ref().map_or(0, Bytes::len);
+                let Some(rest) = left.checked_sub(read) else { return };
+                left = rest;
+            }
+        });
+    }
+
+    fn finish_if_ended(&mut self) {
+        if self.flow.as_ref().is_some_and(|flow| flow.incoming.is_end_stream())
+            && let Some(flow) = self.flow.take()
+        {
+            flow.finish();
+        }
+    }
+}
+
+impl Flow {
+    /// The response is whole.
+    fn finish(self) {
+        let whole = self.source.as_ref().is_none_or(|source| {
+            let ended = source.progress().ended;
+            if !ended {
+                source.abort(); // An early answer: the rest of the request is not wanted.
+            }
+            ended
+        });
+        if let (true, Some(keep_alive)) = (whole, self.keep_alive) {
+            Pool::give_back(self.in_flight.endpoint(), self.shard, self.held, Some(keep_alive));
+        }
+    }
+
+    /// Ready when the silence, or the whole exchange, took too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
+        loop {
+            let (at, phase) = self.limit();
+            ready!(self.held.alarm.poll(cx, at));
+            if self.limit().0 <= Instant::now() {
+                return Poll::Ready(phase);
+            }
+        }
+    }
+
+    fn limit(&mut self) -> (Instant, Phase) {
+        let mut since = *self.silent_since.get_or_insert_with(Instant::now);
+        // A request body that still moves is not silence.
+        if let Some(sending) = self.source.as_ref().map(|source| source.progress()).filter(|p| !p.ended) {
+            since = since.max(sending.moved);
+        }
+        let at = since + self.idle.min(Duration::from_secs(365 * 24 * 3600));
+        match self.total {
+            Some(total) if total < at => (total, Phase::Total),
+            _ => (at, Phase::Idle),
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(flow) = &mut self.flow else { return Poll::Ready(None) };
+        match Pin::new(&mut flow.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                flow.silent_since = None;
+                self.finish_if_ended();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                if let Some(flow) = self.flow.take() {
+                    flow.finish();
+                }
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(why))) => {
+                self.cancel();
+                Poll::Ready(Some(Err(Broken::Reset(why.into()))))
+            }
+            Poll::Pending => {
+                let phase = ready!(flow.poll_late(cx));
+                self.cancel();
+                Poll::Ready(Some(Err(Broken::Timeout(phase))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.flow.as_ref().is_none_or(|flow| flow.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.flow.as_ref().map_or_else(|| SizeHint::with_exact(0), |flow| flow.incoming.size_hint())
+    }
+}
+
+impl Body {
+    fn cancel(&mut self) {
+        if let Some(flow) = self.flow.take()
+            && let Some(source) = &flow.source
+        {
+            source.abort();
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow")
+            .field("held", &self.held)
+            .field("endpoint", self.in_flight.endpoint())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout(phase) => write!(f, "the response's body timed out: {}", phase.name()),
             Self::Reset(why) => write!(f, "the response's body broke: {why}"),
@@ -32,33 +202,5 @@ impl std::error::Error for Broken {
             Self::Timeout(_) => None,
             Self::Reset(why) => Some(why.as_ref()),
         }
-    }
-}
-
-#[derive(Debug)]
-pub struct Body {
-    inner: Incoming,
-}
-
-impl Body {
-    pub(crate) fn new(inner: Incoming) -> Self {
-        Self { inner }
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        Pin::new(&mut self.inner).poll_frame(cx).map_err(|why| Broken::Reset(why.into()))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

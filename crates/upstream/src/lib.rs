@@ -1,33 +1,93 @@
 //! Upstreams: connections to their endpoints, which one is called, what is tried again and when it is given up.
+//!
+//! Owns what outlives a document: pools, counts, retry budgets, DNS answers, keyed by the upstream's name and the
+//! endpoint's address. Reads `policy`, knows neither document, route nor cluster. Called by `proxy`; the binary calls
+//! [`Upstreams::retain`] with each snapshot. Start reading in `call.rs`.
 
+mod alarm;
 mod answer;
+mod balance;
 mod body;
+mod budget;
+mod call;
+mod checkout;
+mod connect;
+mod endpoint;
+mod facts;
 mod failed;
+mod live;
+mod names;
+mod outgoing;
+mod pool;
+mod random;
+mod shard;
+mod wire;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use http::Request;
-use hyper_util::rt::TokioIo;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
+use tidegate_policy::{Upstream, UpstreamId};
+use tokio::time::Instant;
 
 pub use answer::{Answer, Call};
 pub use body::{Body, Broken};
+pub use facts::EndpointFacts;
 pub use failed::{BoxError, CallFailed, Phase};
+
+use call::Run;
+use live::Live;
+use names::Names;
 
 /// Every upstream this node calls.
 #[derive(Debug)]
-pub struct Upstreams {}
+pub struct Upstreams {
+    by_id: papaya::HashMap<UpstreamId, Arc<Live>>,
+    names: Arc<Names>,
+}
 
 impl Upstreams {
+    /// With the system's DNS servers.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {})
+        Self::with_servers(Vec::new())
+    }
+
+    /// With one DNS server of our choosing instead of the system's.
+    #[must_use]
+    pub fn with_dns(server: std::net::SocketAddr) -> Arc<Self> {
+        let at = |mut connection: ConnectionConfig| {
+            connection.port = server.port();
+            connection
+        };
+        let connections = vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())];
+        Self::with_servers(vec![NameServerConfig::new(server.ip(), true, connections)])
+    }
+
+    fn with_servers(servers: Vec<NameServerConfig>) -> Arc<Self> {
+        Arc::new(Self { by_id: papaya::HashMap::new(), names: Arc::new(Names::new(servers)) })
     }
 
     /// On a new snapshot: pools of vanished upstreams and endpoints drain, the others keep connections and counters.
-    pub fn retain(&self, _upstreams: &[Arc<tidegate_policy::Upstream>]) {}
+    /// Names are watched by the runtime this is called on.
+    pub fn retain(&self, upstreams: &[Arc<Upstream>]) {
+        let map = self.by_id.pin();
+        let wanted: HashSet<&str> = upstreams.iter().map(|upstream| &*upstream.id).collect();
+        for (id, live) in &map {
+            if !wanted.contains(&**id) {
+                live.retire();
+                map.remove(id);
+            }
+        }
+        for upstream in upstreams {
+            self.live(upstream).retain(upstream);
+        }
+    }
 
+    /// Calls an upstream. Dropping the future, or the answer's body before its end, cancels the exchange. Extensions
+    /// of the request are not passed on. Must run within a tokio runtime with timers and sockets.
+    ///
     /// # Errors
     /// No response head was got; [`CallFailed`] says whose fault that is.
     pub async fn call<B>(&self, call: Call<'_, B>) -> Result<Answer, CallFailed>
@@ -36,25 +96,55 @@ impl Upstreams {
         B::Error: Into<BoxError>,
     {
         let started = Instant::now();
-        let Some(tidegate_policy::Endpoint::Url { host, port, .. }) = call.upstream.endpoints.first() else {
-            return Err(CallFailed::NoEndpoint);
+        let live = self.live(call.upstream);
+        if !Arc::ptr_eq(&live.view().upstream, call.upstream) {
+            live.suggest(call.upstream);
+        }
+        let (mut parts, body) = call.request.into_parts();
+        parts.extensions.clear();
+        let (body, source) = outgoing::outgoing(body, started);
+        let idempotent = parts.method.is_idempotent();
+        let run = Run {
+            live: &live,
+            upstream: call.upstream,
+            timeouts: call.timeouts,
+            upgrade: call.upgrade,
+            shard: shard::current(),
+            started,
+            source,
+            hint: http_body::Body::size_hint(&body),
+            idempotent,
+            repeatable: idempotent || call.upstream.retries.unsafe_methods,
+            sendings: 0,
         };
-        let socket = tokio::net::TcpStream::connect((host.as_str(), *port))
-            .await
-            .map_err(|why| CallFailed::Connect(why.into()))?;
-        let connected = started.elapsed();
-        let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
-            .await
-            .map_err(|why| CallFailed::Connect(why.into()))?;
-        tokio::spawn(connection.with_upgrades());
-        let request: Request<B> = call.request;
-        let response = send.send_request(request).await.map_err(|why| CallFailed::Reset(why.into()))?;
-        Ok(Answer {
-            response: response.map(Body::new),
-            endpoint: format!("{host}:{port}").into(),
-            attempts: 1,
-            connect: Some(connected),
-            first_byte: started.elapsed(),
-        })
+        run.run(http::Request::from_parts(parts, body)).await
     }
+
+    /// What is known about every endpoint now, for metrics.
+    #[must_use]
+    pub fn facts(&self) -> Vec<EndpointFacts> {
+        let now = endpoint::millis(Instant::now());
+        let map = self.by_id.pin();
+        map.iter().flat_map(|(id, live)| EndpointFacts::of(id, live, now)).collect()
+    }
+
+    /// Retries sent since the upstream is known, for metrics.
+    #[must_use]
+    pub fn retries(&self) -> Vec<(UpstreamId, u64)> {
+        let map = self.by_id.pin();
+        map.iter().map(|(id, live)| (Arc::clone(id), live.retries.load(std::sync::atomic::Ordering::Relaxed))).collect()
+    }
+
+    fn live(&self, upstream: &Arc<Upstream>) -> Arc<Live> {
+        let map = self.by_id.pin();
+        if let Some(live) = map.get(&*upstream.id) {
+            return Arc::clone(live);
+        }
+        Arc::clone(map.get_or_insert_with(Arc::clone(&upstream.id), || Live::new(upstream, &self.names)))
+    }
+}
+
+/// No code panics while it holds one of our locks, and each protects plain data that is whole between statements.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,184 @@
+//! Making a connection: name, TCP, TLS, the HTTP handshake, and the one task that drives it from then on.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tidegate_policy::{Protocol, Upstream};
+use tidegate_tls::rustls::ClientConfig;
+use tidegate_tls::rustls::pki_types::ServerName;
+use tidegate_tls::tokio_rustls::TlsConnector;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use crate::BoxError;
+use crate::endpoint::{Address, Endpoint};
+use crate::names::Names;
+use crate::outgoing::Outgoing;
+use crate::pool::{Line, One, Open, Pool, Tunnel};
+use crate::shard::Shard;
+use crate::wire::{Socket, Wire};
+
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// An HTTP/2 connection that carries streams but no frames is asked whether it lives.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How an upstream is connected to: one per upstream and document.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    upstream: Arc<Upstream>,
+    names: Arc<Names>,
+    tls: OnceLock<Result<Offers, String>>,
+}
+
+/// TLS settings by what ALPN offers.
+#[derive(Debug)]
+struct Offers {
+    usual: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+}
+
+impl Connector {
+    pub(crate) fn new(upstream: Arc<Upstream>, names: Arc<Names>) -> Self {
+        Self { upstream, names, tls: OnceLock::new() }
+    }
+
+    /// Do both lead to the same kind of connection?
+    pub(crate) fn is_like(&self, other: &Upstream) -> bool {
+        self.upstream.protocol == other.protocol && self.upstream.tls == other.tls
+    }
+
+    /// May a connection to `endpoint` turn out to be HTTP/2?
+    pub(crate) fn may_share(&self, endpoint: &Endpoint) -> bool {
+        match self.upstream.protocol {
+            Protocol::Http2 => true,
+            Protocol::Http1 => false,
+            Protocol::Auto => endpoint.address.https && endpoint.pool.speaks.http2() != Some(false),
+        }
+    }
+
+    /// `upgrade`: HTTP/1.1 is needed.
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        open: Open,
+        shard: Shard,
+        upgrade: bool,
+    ) -> Result<Line, BoxError> {
+        let address = &endpoint.address;
+        let tcp = self.tcp(address).await?;
+        let (socket, http2) = if address.https {
+            self.tls(address, tcp, upgrade).await?
+        } else {
+            (Socket::Clear(tcp), self.upstream.protocol == Protocol::Http2)
+        };
+        if !upgrade {
+            endpoint.pool.speaks.learn(http2);
+        }
+        if http2 { many(endpoint, socket, open, shard).await } else { one(socket, open).await }
+    }
+
+    async fn tcp(&self, address: &Address) -> Result<TcpStream, BoxError> {
+        if let Some(ip) = address.ip {
+            return Ok(dial(ip, address.port).await?);
+        }
+        let mut last: BoxError = "the name has no address".into();
+        for ip in self.names.addresses(&address.host).await? {
+            match dial(ip, address.port).await {
+                Ok(tcp) => return Ok(tcp),
+                Err(why) => last = why.into(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn tls(&self, address: &Address, tcp: TcpStream, upgrade: bool) -> Result<(Socket, bool), BoxError> {
+        let offers = self.tls.get_or_init(|| self.offers()).as_ref().map_err(Clone::clone)?;
+        let name = self.upstream.tls.server_name.as_ref().unwrap_or(&address.host);
+        let name = ServerName::try_from(name.trim_start_matches('[').trim_end_matches(']').to_owned())?;
+        let config = if upgrade { &offers.http1 } else { &offers.usual };
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?;
+        let http2 = match stream.get_ref().1.alpn_protocol() {
+            Some(chosen) => chosen == b"h2",
+            // A peer that ignores ALPN is taken at the document's word.
+            None => self.upstream.protocol == Protocol::Http2 && !upgrade,
+        };
+        Ok((Socket::Tls(Box::new(stream)), http2))
+    }
+
+    fn offers(&self) -> Result<Offers, String> {
+        let usual: &[&[u8]] = match self.upstream.protocol {
+            Protocol::Auto => &[b"h2", b"http/1.1"],
+            Protocol::Http1 => &[b"http/1.1"],
+            Protocol::Http2 => &[b"h2"],
+        };
+        let client = |alpn| tidegate_tls::client(&self.upstream.tls, alpn).map_err(|why| why.to_string());
+        Ok(Offers { usual: client(usual)?, http1: client(&[b"http/1.1"])? })
+    }
+}
+
+async fn dial(ip: IpAddr, port: u16) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(SocketAddr::new(ip, port)).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+async fn one(socket: Socket, open: Open) -> Result<Line, BoxError> {
+    let tunnel = Tunnel::default();
+    let io = TokioIo::new(Wire::new(socket, open, Arc::clone(&tunnel), None));
+    let (send, connection) = http1::Builder::new().handshake(io).await?;
+    tokio::spawn(async move {
+        if let Err(why) = connection.with_upgrades().await {
+            debug!(%why, "upstream connection ended");
+        }
+    });
+    Ok(Line::One(One { send, tunnel }))
+}
+
+async fn many(endpoint: &Arc<Endpoint>, socket: Socket, open: Open, shard: Shard) -> Result<Line, BoxError> {
+    let (heard, mut peer_spoke) = oneshot::channel();
+    let (settle, settled) = oneshot::channel();
+    let io = TokioIo::new(Wire::new(socket, open, Tunnel::default(), Some(heard)));
+    let (send, mut connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake::<_, Outgoing>(io)
+        .await?;
+    let room = Arc::new(AtomicUsize::new(1));
+    let told = Arc::clone(&room);
+    tokio::spawn(async move {
+        let mut settle = Some(settle);
+        let ended = std::future::poll_fn(|cx| {
+            if settle.is_some() && Pin::new(&mut peer_spoke).poll(cx).is_ready() {
+                settle.take().map(|settle| settle.send(()));
+            }
+            let polled = Pin::new(&mut connection).poll(cx);
+            told.store(connection.current_max_send_streams(), Relaxed);
+            polled
+        });
+        if let Err(why) = ended.await {
+            debug!(%why, "upstream connection ended");
+        }
+    });
+    // The peer's SETTINGS come first (RFC 9113 § 3.4) and say how many streams it takes. Without waiting for them, a
+    // burst would queue on one connection; and a peer that does not speak HTTP/2 is found out here.
+    settled.await.map_err(|_| "the connection ended before the peer's HTTP/2 settings")?;
+    tokio::task::yield_now().await;
+    if send.is_closed() {
+        return Err("the peer does not speak HTTP/2".into());
+    }
+    Ok(Line::Many(Pool::add_trunk(endpoint, shard, send, room)))
+}

@@ -1,0 +1,50 @@
+//! What metrics and the admin API may show of an endpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tidegate_policy::UpstreamId;
+
+use crate::live::Live;
+
+/// Gauges and counters of one endpoint; counters grow since the endpoint is known to this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointFacts {
+    pub upstream: UpstreamId,
+    pub endpoint: Arc<str>,
+    pub in_flight: usize,
+    pub open: usize,
+    pub idle: usize,
+    pub waiting: usize,
+    /// Set aside after connections failed in a row.
+    pub ejected: bool,
+    pub requests: u64,
+    pub connects: u64,
+    pub connect_failures: u64,
+    pub resets: u64,
+    pub timeouts: u64,
+}
+
+impl EndpointFacts {
+    pub(crate) fn of(id: &UpstreamId, live: &Live, now: u64) -> Vec<Self> {
+        let view = live.view();
+        let facts = view.members.all.iter().map(|member| {
+            let endpoint = &member.endpoint;
+            Self {
+                upstream: Arc::clone(id),
+                endpoint: Arc::clone(endpoint.name()),
+                in_flight: endpoint.in_flight(),
+                open: endpoint.pool.open_now(),
+                idle: endpoint.pool.idle_now(),
+                waiting: endpoint.pool.waiting.load(Relaxed),
+                ejected: endpoint.is_ejected(now),
+                requests: endpoint.tally.requests.load(Relaxed),
+                connects: endpoint.tally.connects.load(Relaxed),
+                connect_failures: endpoint.tally.connect_failures.load(Relaxed),
+                resets: endpoint.tally.resets.load(Relaxed),
+                timeouts: endpoint.tally.timeouts.load(Relaxed),
+            }
+        });
+        facts.collect()
+    }
+}

@@ -1,0 +1,40 @@
+//! Which shelf of a pool a thread uses: one per runtime, because a connection is driven by the runtime that opened
+//! it. With one runtime per core, no request then wakes another core.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use tokio::runtime::{Handle, Id};
+
+/// Shelves per endpoint. More runtimes than this share shelves: correct, only less local.
+pub(crate) const SHARDS: usize = 32;
+
+/// The runtime a call runs on, and its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shard {
+    pub(crate) runtime: Id,
+    pub(crate) place: usize,
+}
+
+/// Must be called within a runtime.
+pub(crate) fn current() -> Shard {
+    thread_local!(static LAST: Cell<Option<Shard>> = const { Cell::new(None) });
+    let runtime = Handle::current().id();
+    match LAST.get() {
+        Some(shard) if shard.runtime == runtime => shard,
+        _ => {
+            let shard = Shard { runtime, place: place(runtime) };
+            LAST.set(Some(shard));
+            shard
+        }
+    }
+}
+
+fn place(runtime: Id) -> usize {
+    static PLACES: Mutex<Option<HashMap<Id, usize>>> = Mutex::new(None);
+    let mut places = crate::lock(&PLACES);
+    let places = places.get_or_insert_default();
+    let next = places.len() % SHARDS;
+    *places.entry(runtime).or_insert(next)
+}
