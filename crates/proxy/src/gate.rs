@@ -25,7 +25,7 @@ pub struct Gate {
     /// without it knowing, so routes that ask for one answer 503.
     pub keys_stale: Arc<AtomicBool>,
     /// Requests between first byte in and last byte out, on all listeners.
-    pub in_flight: InFlight,
+    pub in_flight: Count,
     /// Open client connections, tunnels included, on all listeners.
     pub connections: Count,
 }
@@ -37,8 +37,6 @@ pub struct Count(Arc<AtomicUsize>);
 /// Counts itself down when dropped.
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<AtomicUsize>);
-
-pub type InFlight = Count;
 
 impl Count {
     #[must_use]

@@ -1,0 +1,14 @@
+//! The data plane over real sockets: a gate on 127.0.0.1:0, a backend behind it, clients that write raw bytes.
+#![allow(clippy::unwrap_used)] // a failing step is a failing test
+
+mod backend;
+mod harness;
+
+mod attacks;
+mod bodies;
+mod callers;
+mod connections;
+mod forwarding;
+mod routing;
+mod secure;
+mod upgrades;
