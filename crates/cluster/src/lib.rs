@@ -1,1 +1,47 @@
-//! tidegate-cluster
+//! The cluster: two Raft groups over QUIC, membership, node leases, and the folder on disk that survives it all.
+//!
+//! Owns consensus, the peer port and the data folder; the only crate that names openraft, redb or quinn. Knows nothing
+//! of documents' meaning, of HTTP, of what a limit is for. `tidegate` starts a [`Cluster`] and gives its parts to
+//! `admin` (propose, status, membership), `limiter` (exchange, recalled) and `proxy` (state, readiness).
+//!
+//! ```text
+//!   propose(command) ──► control leader ──► log ──► every node: State::apply ──► changes()
+//!   exchange(batch)  ──► quota leader   ──► log ──► voters: Ledger::apply    ──► Reply
+//! ```
+
+mod cluster;
+pub mod codec;
+mod control;
+mod error;
+mod folder;
+mod group;
+mod leases;
+mod membership;
+mod network;
+mod propose;
+mod quota;
+mod raft;
+mod ready;
+mod replica;
+mod seal;
+mod server;
+mod settings;
+mod start;
+mod status;
+mod store;
+mod token;
+mod transport;
+mod voters;
+mod wire;
+
+pub use cluster::Cluster;
+pub use control::News;
+pub use error::{Error, ProposeError};
+pub use group::GroupStatus;
+pub use propose::{Applied, Everywhere};
+pub use quota::Unreachable;
+pub use ready::Readiness;
+pub use settings::{Acks, Settings, Start};
+pub use status::{Disk, MemberStatus, NodeReport, Part, Status};
+pub use store::Damage;
+pub use token::{JoinToken, admin_token_hash, new_admin_token};

@@ -82,6 +82,11 @@ impl Members {
         id <= self.last && !self.nodes.contains_key(&id)
     }
 
+    /// Removed nodes, the newest first.
+    pub fn removed(&self) -> impl Iterator<Item = NodeId> {
+        (1..=self.last.0).rev().map(NodeId).filter(|id| !self.nodes.contains_key(id))
+    }
+
     /// The feature level that every member understands.
     #[must_use]
     pub fn feature_level(&self) -> u32 {

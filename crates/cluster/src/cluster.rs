@@ -1,0 +1,359 @@
+//! The handle that the rest of the node holds.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidegate_model::{Millis, NodeId, Revision};
+use tidegate_quota::Ledger;
+use tidegate_quota::protocol::{Batch, Key, Policy, Reply};
+use tidegate_state::{Addresses, ClusterId, Command, Outcome, RequestId, State};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::control::{Control, News};
+use crate::error::{Error, ProposeError};
+use crate::folder::Folder;
+use crate::group::Group;
+use crate::leases::{Held, LeaseTable};
+use crate::propose::{self, Applied, Everywhere};
+use crate::quota::{self, Desk, Leader, Quota, Unreachable};
+use crate::ready::{Readiness, Waiting};
+use crate::seal::ClusterKey;
+use crate::settings::{Acks, Settings};
+use crate::status::{self, Status};
+use crate::token::JoinToken;
+use crate::transport::identity::{self, Identity};
+use crate::transport::listener::Open;
+use crate::transport::peers::Peers;
+use crate::wire::Renewal;
+use crate::{membership, start};
+
+/// This node's place in the cluster. Cheap to clone; all clones are the same.
+#[derive(Clone)]
+pub struct Cluster {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) folder: Folder,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) key: ClusterKey,
+    pub(crate) name: String,
+    pub(crate) own: Addresses,
+    pub(crate) feature_level: u32,
+    pub(crate) acks: Acks,
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) open: Arc<Open>,
+    pub(crate) control: Arc<Group<Control>>,
+    pub(crate) news: broadcast::Sender<News>,
+    pub(crate) quota: Arc<Group<Quota>>,
+    pub(crate) desk: Desk,
+    pub(crate) quota_leader: Leader,
+    pub(crate) recalled: Recalled,
+    pub(crate) leases: LeaseTable,
+    pub(crate) held: Held,
+    /// Entries up to here are in effect on this node.
+    pub(crate) in_effect: AtomicU64,
+    /// Something to tell the control leader at once.
+    pub(crate) renew_now: Notify,
+    /// Something to do for the reconciler at once.
+    pub(crate) converge_now: Notify,
+    /// The control group's voters, as its leader last said.
+    pub(crate) voters: Mutex<BTreeSet<u64>>,
+    pub(crate) waiting: Waiting,
+    pub(crate) draining: AtomicBool,
+    pub(crate) removed: watch::Sender<Option<String>>,
+    pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) tasks: Mutex<JoinSet<()>>,
+}
+
+/// Keys that the quota leader asks about.
+pub(crate) struct Recalled {
+    pub(crate) send: mpsc::Sender<Key>,
+    pub(crate) receive: tokio::sync::Mutex<mpsc::Receiver<Key>>,
+}
+
+impl Cluster {
+    /// Opens the data folder and takes this node's place: resumes, forms a new cluster, or joins one.
+    ///
+    /// # Errors
+    /// See [`Error`]: each says what to do about it.
+    pub async fn start(settings: Settings) -> Result<Self, Error> {
+        start::start(settings).await
+    }
+
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.inner.me()
+    }
+
+    #[must_use]
+    pub fn id(&self) -> ClusterId {
+        self.inner.identity.cluster
+    }
+
+    /// Where this node says it is reached.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.inner.own
+    }
+
+    /// A key for one purpose, the same on all nodes and secret to everybody else.
+    #[must_use]
+    pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
+        self.inner.key.derive(purpose)
+    }
+
+    /// Seals a secret for the state (`Command::PutSealed` under the same name).
+    ///
+    /// # Errors
+    /// When the cipher refuses, which it has no reason to.
+    pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, String> {
+        self.inner.key.seal(name, secret)
+    }
+
+    /// Opens what [`seal`](Self::seal) made on any node of this cluster.
+    ///
+    /// # Errors
+    /// When the bytes were not sealed under this name with this cluster's key.
+    pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, String> {
+        self.inner.key.open(name, sealed)
+    }
+
+    // ---- control ----
+
+    /// Proposes a command; returns when it is applied on this node too. From any node; retried until the patience
+    /// ends, applied once.
+    ///
+    /// # Errors
+    /// When no leader took it in time. What people got wrong is an [`Outcome`].
+    pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        let request = RequestId(u128::from_le_bytes(crate::token::random()));
+        propose::propose(&self.inner, request, command, propose::PATIENCE).await
+    }
+
+    /// The same with an id and a patience of the caller's: a second call with the same id never applies twice.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub async fn propose_as(
+        &self,
+        request: RequestId,
+        command: Command,
+        patience: Duration,
+    ) -> Result<Applied, ProposeError> {
+        propose::propose(&self.inner, request, command, patience).await
+    }
+
+    /// Looks at the state as applied here. Short looks only: applying waits meanwhile.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.inner.control.read(|control| look(&control.state))
+    }
+
+    /// What changes from now on. A watcher that lags hears [`broadcast::error::RecvError::Lagged`] and reads the state
+    /// anew, as after `Change::Everything`.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<News> {
+        self.inner.news.subscribe()
+    }
+
+    /// Index of the last control entry applied here.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.control.replica.applied()
+    }
+
+    /// Tells the cluster that all control entries up to `index` are in effect here: snapshot compiled, keys refused.
+    /// Only with [`Acks::ByCaller`].
+    pub fn in_effect(&self, index: u64) {
+        if self.inner.in_effect.fetch_max(index, Ordering::Relaxed) < index {
+            self.inner.renew_now.notify_one();
+        }
+    }
+
+    /// Waits until every member has put this entry into effect, or its node lease lapsed, or the patience ended.
+    ///
+    /// # Errors
+    /// When no control leader could be asked in time.
+    pub async fn wait_applied_everywhere(&self, index: u64, patience: Duration) -> Result<Everywhere, ProposeError> {
+        propose::everywhere(&self.inner, index, patience).await
+    }
+
+    // ---- quota ----
+
+    /// Sends one batch to the quota leader. A batch that may have arrived is never sent again: an error means that
+    /// nothing is known about it.
+    ///
+    /// # Errors
+    /// When there was no outcome within a second.
+    pub async fn exchange(&self, batch: Batch) -> Result<Reply, Unreachable> {
+        quota::exchange(&self.inner, batch).await
+    }
+
+    /// The next key that the quota leader asks this node to report on at once.
+    pub async fn recalled(&self) -> Key {
+        let next = self.inner.recalled.receive.lock().await.recv().await;
+        match next {
+            Some(key) => key,
+            // Not reached: we hold a sender ourselves. Waiting for ever is right even so.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Commits the limits of a document to the quota log. The answer is the newest revision the log has.
+    ///
+    /// # Errors
+    /// When no quota leader took them in time.
+    pub async fn set_policies(&self, revision: Revision, policies: Vec<Policy>) -> Result<Revision, Unreachable> {
+        quota::set_policies(&self.inner, revision, policies, propose::PATIENCE).await
+    }
+
+    /// Looks at the ledger: up to date on voters, as it was when last voting on others.
+    pub fn read_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        self.inner.quota.read(|quota| look(&quota.ledger))
+    }
+
+    // ---- membership ----
+
+    /// Makes a join token: the text is shown once, the state keeps its hash.
+    ///
+    /// # Errors
+    /// When no leader took it in time.
+    pub async fn create_join_token(&self, lives: Option<Duration>, uses: u32) -> Result<JoinToken, ProposeError> {
+        let token = JoinToken::new(identity::fingerprint(&self.inner.identity.ca));
+        let lives = lives.map(|lives| u64::try_from(lives.as_millis()).unwrap_or(u64::MAX));
+        let expires_at = lives.map(|lives| Millis(wall().0.saturating_add(lives)));
+        self.propose(Command::CreateJoinToken { hash: token.hash(), expires_at, uses }).await?;
+        Ok(token)
+    }
+
+    /// Removes a member for good: it is refused from then on, its id is never given out again.
+    ///
+    /// # Errors
+    /// When no leader took it in time.
+    pub async fn remove(&self, id: NodeId) -> Result<Outcome, ProposeError> {
+        membership::remove(&self.inner, id).await
+    }
+
+    /// Gives away the leadership of whatever groups this node leads: before it stops for a while.
+    pub async fn step_down(&self) {
+        membership::step_down(&self.inner).await;
+    }
+
+    /// Leaves for good: hands over leadership and votes, then is removed. Stop the node afterwards.
+    ///
+    /// # Errors
+    /// When no leader took it in time.
+    pub async fn leave(&self) -> Result<(), ProposeError> {
+        membership::leave(&self.inner).await
+    }
+
+    /// Moves the leadership of both groups to a voter.
+    ///
+    /// # Errors
+    /// Why it did not move, for people.
+    pub async fn transfer(&self, to: NodeId) -> Result<(), String> {
+        membership::transfer(&self.inner, to).await
+    }
+
+    /// Set when this node learns that it was removed, with the reason.
+    #[must_use]
+    pub fn removed(&self) -> watch::Receiver<Option<String>> {
+        self.inner.removed.subscribe()
+    }
+
+    // ---- standing ----
+
+    /// May this node serve?
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.inner.readiness()
+    }
+
+    /// Does this node hold its node lease? Without it, it is cut off: no cache, keys only for `max_staleness`.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.inner.held.is_live()
+    }
+
+    /// The whole cluster, as seen from here and from its leaders.
+    pub async fn status(&self) -> Status {
+        status::status(&self.inner).await
+    }
+
+    /// Stops at once: nothing is handed over. Files are closed and the lock is free when this returns.
+    pub async fn shutdown(&self) {
+        self.inner.shutdown().await;
+    }
+}
+
+impl Inner {
+    pub(crate) fn me(&self) -> NodeId {
+        self.identity.node
+    }
+
+    /// Is this node a voter, as far as it knows?
+    pub(crate) fn votes(&self) -> bool {
+        self.control.replica.membership().voter_ids().any(|id| id == self.me().0)
+    }
+
+    /// Whom to ask for a leader: the voters, then everybody.
+    pub(crate) fn likely_voters(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> =
+            self.voters.lock().expect("no panic while locked").iter().copied().map(NodeId).collect();
+        let membership = self.control.replica.membership();
+        nodes.extend(membership.voter_ids().map(NodeId));
+        nodes.extend(self.peers.addresses.nodes());
+        let mut seen = BTreeSet::new();
+        nodes.retain(|node| seen.insert(*node));
+        nodes
+    }
+
+    pub(crate) fn renewal(&self) -> Renewal {
+        let applied = *self.control.replica.applied().borrow();
+        let in_effect = match self.acks {
+            Acks::OnApply => applied,
+            Acks::ByCaller => self.in_effect.load(Ordering::Relaxed),
+        };
+        Renewal {
+            node: self.me(),
+            applied,
+            in_effect,
+            feature_level: self.feature_level,
+            addresses: self.own.clone(),
+            ready: self.waiting.is_over(),
+            draining: self.draining.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Runs a task until the node stops.
+    pub(crate) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let mut stopping = self.stopping.subscribe();
+        self.tasks.lock().expect("no panic while locked").spawn(async move {
+            tokio::select! {
+                () = task => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+        });
+    }
+
+    async fn shutdown(&self) {
+        self.stopping.send_replace(true);
+        self.endpoint.close(0_u32.into(), b"stopping");
+        self.control.shutdown().await;
+        self.quota.shutdown().await;
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().expect("no panic while locked"));
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        self.folder.release();
+    }
+}
+
+/// The wall clock, for people and expiries.
+pub(crate) fn wall() -> Millis {
+    Millis(tidegate_clock::wall().0 / 1_000_000)
+}

@@ -1,0 +1,184 @@
+//! The data folder: who holds it, what this node is.
+//!
+//! ```text
+//! LOCK         held while a process uses the folder
+//! node.json    format, cluster, node, where the others were last; written last, so that a half-made folder shows
+//! admin.token  the first admin token, on the node that formed the cluster
+//! tls/         ca.der node.der node.key cluster.key
+//! control/ quota/   the logs and snapshots of the groups      backups/
+//! ```
+//! Folders 0700, files 0600.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use tidegate_model::NodeId;
+use tidegate_state::ClusterId;
+
+use crate::error::Error;
+use crate::seal::ClusterKey;
+use crate::store::{Damage, sync_folder};
+use crate::transport::identity::Identity;
+
+/// Grows when an older release could no longer read the folder.
+const FORMAT: u32 = 1;
+
+/// An open data folder; the lock goes with it.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    lock: Mutex<Option<File>>,
+}
+
+/// `node.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeFile {
+    pub(crate) format: u32,
+    pub(crate) cluster: String,
+    pub(crate) node: u64,
+    pub(crate) name: String,
+    /// How far this node got.
+    pub(crate) stage: Stage,
+    /// Peer addresses of the members, as last seen.
+    pub(crate) peers: BTreeMap<u64, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stage {
+    /// The cluster's first entry is not committed yet: nothing was promised to anybody.
+    Forming,
+    /// The cluster gave it an id; its logs may not exist yet.
+    Joining,
+    Member,
+}
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        make(path).map_err(Error::io(format!("data folder {}", path.display())))?;
+        let file = path.join("LOCK");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&file);
+        let lock = lock.map_err(Error::io(format!("file {}", file.display())))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse(path.to_owned())),
+            Err(fs::TryLockError::Error(error)) => {
+                return Err(Error::Io { what: format!("locking {}", file.display()), error });
+            }
+        }
+        for name in ["tls", "control", "quota", "backups"] {
+            make(&path.join(name)).map_err(Error::io(format!("folder {name} in {}", path.display())))?;
+        }
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock)) })
+    }
+
+    /// Lets another process have the folder.
+    pub(crate) fn release(&self) {
+        drop(self.lock.lock().expect("no panic while locked").take());
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What this node is; `None`: the folder is new.
+    pub(crate) fn node(&self) -> Result<Option<NodeFile>, Error> {
+        let path = self.path("node.json");
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.path("control/log.redb").exists() {
+                    return Err(Damage::new(&path, "", "missing, though the folder holds a log").into());
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(Damage::new(&path, "", error).into()),
+        };
+        let place = |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());
+        let node: NodeFile =
+            serde_json::from_slice(&bytes).map_err(|error| Damage::new(&path, place(&error), &error))?;
+        if node.format != FORMAT {
+            let what = format!("data folder of format {}, this release reads format {FORMAT}", node.format);
+            return Err(Error::Settings(what));
+        }
+        Ok(Some(node))
+    }
+
+    pub(crate) fn write_node(&self, node: &NodeFile) -> Result<(), Error> {
+        let bytes = serde_json::to_vec_pretty(node).map_err(|error| Error::Internal(error.to_string()))?;
+        self.write("node.json", &bytes)
+    }
+
+    /// Writes a file as a whole: aside, fsync, rename.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path(name);
+        replace(&path, bytes).map_err(Error::io(format!("file {}", path.display())))
+    }
+
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let path = self.path(name);
+        fs::read(&path).map_err(|error| Damage::new(&path, "", error).into())
+    }
+
+    /// Begins anew after an interrupted forming: nothing was promised to anybody yet.
+    pub(crate) fn clear(&self) -> Result<(), Error> {
+        for name in ["control", "quota", "tls"] {
+            let path = self.path(name);
+            fs::remove_dir_all(&path).and_then(|()| make(&path)).map_err(Error::io(format!("folder {}", path.display())))?;
+        }
+        fs::remove_file(self.path("node.json")).map_err(Error::io("node.json"))
+    }
+
+    pub(crate) fn write_identity(&self, identity: &Identity, key: &ClusterKey) -> Result<(), Error> {
+        self.write("tls/ca.der", &identity.ca)?;
+        self.write("tls/node.der", &identity.certificate)?;
+        self.write("tls/node.key", &identity.key)?;
+        self.write("tls/cluster.key", &key.0)
+    }
+
+    pub(crate) fn identity(&self, node: &NodeFile) -> Result<(Identity, ClusterKey), Error> {
+        let cluster = u128::from_str_radix(&node.cluster, 16);
+        let cluster = cluster.map_err(|error| Damage::new(&self.path("node.json"), "cluster", error))?;
+        let key = self.read("tls/cluster.key")?;
+        let key = <[u8; 32]>::try_from(key.as_slice());
+        let key = key.map_err(|_| Damage::new(&self.path("tls/cluster.key"), "", "not 32 bytes long"))?;
+        let identity = Identity {
+            cluster: ClusterId(cluster),
+            node: NodeId(node.node),
+            ca: self.read("tls/ca.der")?,
+            certificate: self.read("tls/node.der")?,
+            key: self.read("tls/node.key")?,
+        };
+        Ok((identity, ClusterKey(key)))
+    }
+}
+
+impl NodeFile {
+    pub(crate) fn new(identity: &Identity, name: &str, stage: Stage, peers: BTreeMap<u64, String>) -> Self {
+        let (cluster, name) = (identity.cluster.to_string(), name.to_owned());
+        Self { format: FORMAT, cluster, node: identity.node.0, name, stage, peers }
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let metadata = fs::metadata(path)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("tmp");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}

@@ -1,0 +1,232 @@
+//! One Raft group on this node: its log, its replica and its openraft instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::ProgressResponder;
+use openraft::{BasicNode, ChangeMembers, Config, SnapshotPolicy};
+use tidegate_model::NodeId;
+
+use crate::error::Error;
+use crate::network::Network;
+use crate::raft::{Answer, LeaderId, Payload, Types};
+use crate::replica::{Machine, Replica};
+use crate::store::log::Log;
+use crate::store::snapshots::Snapshots;
+use crate::store::{Counters, Damage};
+use crate::wire::GroupId;
+
+pub(crate) type Raft<M> = openraft::Raft<Types, Replica<M>>;
+
+/// A snapshot is taken when the log has grown by this much, or by the size of the last snapshot if that is more.
+const SNAPSHOT_BYTES: u64 = 16 << 20;
+/// Entries cost more than their bytes: a tail of tiny ones is compacted as well.
+const SNAPSHOT_ENTRIES: u64 = 20_000;
+
+pub(crate) struct Group<M: Machine> {
+    pub(crate) id: GroupId,
+    pub(crate) raft: Raft<M>,
+    pub(crate) replica: Replica<M>,
+    pub(crate) counters: Arc<Counters>,
+    me: u64,
+    log: Log,
+}
+
+/// Why a write has no outcome.
+#[derive(Debug, Clone)]
+pub(crate) enum WriteError {
+    /// It was not appended; this node leads, if any is known.
+    NotLeader(Option<NodeId>),
+    /// It may be committed or not.
+    Unknown(String),
+}
+
+/// How a group stands, as this node sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GroupStatus {
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    pub last_log: u64,
+    pub committed: u64,
+    pub applied: u64,
+    pub snapshot: u64,
+    pub voters: BTreeSet<NodeId>,
+    pub learners: BTreeSet<NodeId>,
+}
+
+impl<M: Machine> Group<M> {
+    pub(crate) async fn open(
+        id: GroupId,
+        me: NodeId,
+        folder: &Path,
+        fresh: bool,
+        machine: M,
+        network: Network,
+    ) -> Result<Arc<Self>, Error> {
+        let counters = Arc::new(Counters::default());
+        let (folder, shared) = (folder.to_owned(), counters.clone());
+        let opened = tokio::task::spawn_blocking(move || -> Result<_, Damage> {
+            let log = Log::open(&folder, fresh, shared.clone())?;
+            let replica = Replica::load(machine, Snapshots::new(&folder, shared), log.purged(), &folder)?;
+            Ok((log, replica))
+        });
+        let (log, replica) = opened.await.map_err(|error| Error::Internal(error.to_string()))??;
+        let raft = Raft::new(me.0, Arc::new(config(id)?), network, log.clone(), replica.clone())
+            .await
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(Arc::new(Self { id, raft, replica, counters, me: me.0, log }))
+    }
+
+    /// Makes this node the only member of a new group.
+    pub(crate) async fn initialize(&self, address: &str) -> Result<(), Error> {
+        let members = BTreeMap::from([(self.me, BasicNode::new(address))]);
+        self.raft.initialize(members).await.map_err(|error| Error::Internal(error.to_string()))
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&M) -> T) -> T {
+        self.replica.read(read)
+    }
+
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.raft.server_metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// The leadership this node holds now and whose blank entry it has applied; `None` otherwise.
+    pub(crate) fn leadership(&self) -> Option<LeaderId> {
+        let leader = self.raft.as_leader().ok()?.to_committed_leader_id();
+        let applied = self.replica.applied_id()?;
+        (*applied.committed_leader_id() == leader).then_some(leader)
+    }
+
+    pub(crate) async fn write(&self, command: Bytes) -> Result<(u64, M::Outcome), WriteError> {
+        match self.raft.client_write(Payload(command)).await {
+            Ok(response) => outcome::<M>(response.log_id.index, response.data),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Hands a command to Raft; commands handed over one after another are appended in that order. The outcome comes
+    /// later. Nothing is appended unless `leader` still leads.
+    pub(crate) async fn submit(
+        &self,
+        command: Bytes,
+        leader: LeaderId,
+    ) -> Result<impl Future<Output = Result<(u64, M::Outcome), WriteError>> + use<M>, WriteError> {
+        let (responder, outcome_of) = ProgressResponder::complete_only();
+        let handed = self.raft.write(Payload(command)).with_leader(leader).responder(responder).await;
+        handed.map_err(|error| WriteError::Unknown(error.to_string()))?;
+        Ok(async move {
+            match outcome_of.await {
+                Ok(Ok(response)) => outcome::<M>(response.log_id.index, response.data),
+                Ok(Err(error)) => Err(refused(RaftError::APIError(error))),
+                Err(_) => Err(WriteError::Unknown("the group stopped".into())),
+            }
+        })
+    }
+
+    pub(crate) async fn add_learner(&self, id: NodeId, address: &str) -> Result<(), String> {
+        let added = self.raft.add_learner(id.0, BasicNode::new(address), false).await;
+        added.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    pub(crate) async fn set_voters(&self, voters: BTreeSet<u64>, keep_as_learners: bool) -> Result<(), String> {
+        let changed = self.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), keep_as_learners).await;
+        changed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    pub(crate) async fn remove_learners(&self, ids: BTreeSet<u64>) -> Result<(), String> {
+        let changed = self.raft.change_membership(ChangeMembers::RemoveNodes(ids), true).await;
+        changed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        GroupStatus {
+            leader: metrics.current_leader.map(NodeId),
+            term: metrics.current_term,
+            last_log: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.local_committed.map_or(0, |id| id.index),
+            applied: metrics.last_applied.map_or(0, |id| id.index),
+            snapshot: metrics.snapshot.map_or(0, |id| id.index),
+            voters: membership.voter_ids().map(NodeId).collect(),
+            learners: membership.learner_ids().map(NodeId).collect(),
+        }
+    }
+
+    /// How far each member's log reaches, known to a leader only.
+    pub(crate) fn matched(&self) -> BTreeMap<u64, u64> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let replication = metrics.replication.unwrap_or_default();
+        replication.into_iter().filter_map(|(id, matched)| Some((id, matched?.index))).collect()
+    }
+
+    /// The error that stopped this group, if one did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.raft.metrics().borrow_watched().running_state.clone().err().map(|error| error.to_string())
+    }
+
+    /// Takes a snapshot whenever the log has grown enough, until the group stops.
+    pub(crate) async fn compact_forever(self: Arc<Self>) {
+        let mut taken_bytes = 0;
+        let mut taken_entries = 0;
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let bytes = self.counters.log_bytes.load(Ordering::Relaxed);
+            let entries = self.counters.log_entries.load(Ordering::Relaxed);
+            if bytes - taken_bytes < SNAPSHOT_BYTES && entries - taken_entries < SNAPSHOT_ENTRIES {
+                continue;
+            }
+            (taken_bytes, taken_entries) = (bytes, entries);
+            if self.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(group = ?self.id, %error, "the group did not stop cleanly");
+        }
+        self.log.close().await;
+    }
+}
+
+fn outcome<M: Machine>(index: u64, answer: Answer) -> Result<(u64, M::Outcome), WriteError> {
+    let outcome = answer.take().ok_or_else(|| WriteError::Unknown("applied elsewhere".into()))?;
+    Ok((index, outcome))
+}
+
+fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> WriteError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => WriteError::NotLeader(to.leader_id.map(NodeId)),
+        other => WriteError::Unknown(other.to_string()),
+    }
+}
+
+fn config(id: GroupId) -> Result<Config, Error> {
+    let config = Config {
+        cluster_name: format!("{id:?}"),
+        heartbeat_interval: 100,
+        election_timeout_min: 500,
+        election_timeout_max: 1000,
+        enable_pre_vote: Some(true),
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 1024,
+        max_in_snapshot_log_to_keep: 512,
+        snapshot_policy: SnapshotPolicy::Never, // By size: `compact_forever`.
+        backoff: "50ms 100ms 200ms ...500ms".into(),
+        ..Config::default()
+    };
+    config.validate().map_err(|error| Error::Internal(error.to_string()))
+}

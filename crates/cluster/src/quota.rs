@@ -1,0 +1,10 @@
+//! The quota group: its machine, the decision task on its leader, and the way to that leader from every node.
+
+mod client;
+mod desk;
+mod machine;
+
+pub use client::Unreachable;
+pub(crate) use client::{Leader, at_the_desk, command, exchange, set_policies};
+pub(crate) use desk::Desk;
+pub(crate) use machine::Quota;

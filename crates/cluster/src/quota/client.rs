@@ -1,0 +1,177 @@
+//! The way to the quota group's leader, one hop from anywhere.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tidegate_model::{NodeId, Revision};
+use tidegate_quota::protocol::{Batch, Command, Policy, Reply};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::desk::Errand;
+use crate::cluster::Inner;
+use crate::transport::peers::CallError;
+use crate::wire::{Exchanged, GroupId, Lane, PoliciesSet, Request};
+
+/// A batch that has no outcome by then has none: the limiter sends a new one.
+const EXCHANGE: Duration = Duration::from_secs(1);
+const ASK: Duration = Duration::from_millis(300);
+/// Between two attempts to find a leader.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Nothing is known about the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable(pub String);
+
+/// Whom we believe to lead the quota group.
+#[derive(Default)]
+pub(crate) struct Leader(Mutex<Option<NodeId>>);
+
+impl Leader {
+    pub(crate) fn is(&self, leader: Option<NodeId>) {
+        *self.0.lock().expect("no panic while locked") = leader;
+    }
+
+    fn believed(&self) -> Option<NodeId> {
+        *self.0.lock().expect("no panic while locked")
+    }
+}
+
+/// Sends one batch to the leader, wherever it is. A batch that may have arrived is never sent again.
+pub(crate) async fn exchange(cluster: &Inner, batch: Batch) -> Result<Reply, Unreachable> {
+    let deadline = Instant::now() + EXCHANGE;
+    let request = Request::Exchange(batch);
+    let mut reason = "no leader of the quota group is known".to_owned();
+    while Instant::now() < deadline {
+        let Some(leader) = find(cluster).await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = if leader == cluster.me() {
+            let Request::Exchange(batch) = &request else { break };
+            Ok(at_the_desk(cluster, batch.clone(), left).await)
+        } else {
+            cluster.peers.call(leader, Lane::Calls, &request, left).await
+        };
+        match answer {
+            Ok(Exchanged::Reply(reply)) => return Ok(reply),
+            Ok(Exchanged::Lost(reason)) | Err(CallError::Lost(reason)) => {
+                cluster.quota_leader.is(None);
+                return Err(Unreachable(reason));
+            }
+            Ok(Exchanged::NotLeader(hint)) => {
+                cluster.quota_leader.is(hint.filter(|hint| *hint != leader));
+                reason = format!("node {leader} does not lead the quota group");
+                tokio::time::sleep(if hint.is_some_and(|hint| hint != leader) { Duration::ZERO } else { PAUSE }).await;
+            }
+            Err(CallError::NotSent(why) | CallError::Removed(why)) => {
+                cluster.quota_leader.is(None);
+                reason = why;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    Err(Unreachable(reason))
+}
+
+/// On the leader itself.
+pub(crate) async fn at_the_desk(cluster: &Inner, batch: Batch, patience: Duration) -> Exchanged {
+    let (reply, outcome) = oneshot::channel();
+    if cluster.desk.ask(Errand::Batch { batch, reply }).is_err() {
+        return Exchanged::Lost("the leader has too much to do".into());
+    }
+    match tokio::time::timeout(patience, outcome).await {
+        Ok(Ok(exchanged)) => exchanged,
+        Ok(Err(_)) => Exchanged::Lost("the quota group stopped".into()),
+        Err(_) => Exchanged::Lost("no outcome in time".into()),
+    }
+}
+
+/// Puts the limits of a document into the quota log; the newest revision the log has is the answer.
+pub(crate) async fn set_policies(
+    cluster: &Inner,
+    revision: Revision,
+    policies: Vec<Policy>,
+    patience: Duration,
+) -> Result<Revision, Unreachable> {
+    let deadline = Instant::now() + patience;
+    let mut reason = "no leader of the quota group is known".to_owned();
+    while Instant::now() < deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Some(leader) = find(cluster).await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let answer = if leader == cluster.me() {
+            Ok(command(cluster, Command::SetPolicies { revision, policies: policies.clone() }, left).await)
+        } else {
+            let request = Request::SetPolicies { revision, policies: policies.clone() };
+            cluster.peers.call(leader, Lane::Calls, &request, left).await
+        };
+        // Setting the same revision twice is harmless, so every doubt is met by asking again.
+        let hint = match answer {
+            Ok(PoliciesSet::Done(newest)) => return Ok(newest),
+            Ok(PoliciesSet::NotLeader(hint)) => hint.filter(|hint| *hint != leader),
+            Ok(PoliciesSet::Unknown(why)) => {
+                reason = why;
+                None
+            }
+            Err(error) => {
+                reason = error.to_string();
+                None
+            }
+        };
+        cluster.quota_leader.is(hint);
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(Unreachable(reason))
+}
+
+pub(crate) async fn command(cluster: &Inner, command: Command, patience: Duration) -> PoliciesSet {
+    let (reply, outcome) = oneshot::channel();
+    if cluster.desk.ask(Errand::Command { command, reply }).is_err() {
+        return PoliciesSet::Unknown("the leader has too much to do".into());
+    }
+    match tokio::time::timeout(patience, outcome).await {
+        Ok(Ok(set)) => set,
+        Ok(Err(_)) => PoliciesSet::Unknown("the quota group stopped".into()),
+        Err(_) => PoliciesSet::Unknown("no outcome in time".into()),
+    }
+}
+
+async fn find(cluster: &Inner) -> Option<NodeId> {
+    if let Some(leader) = cluster.quota_leader.believed() {
+        return Some(leader);
+    }
+    // A member hears it from the leader itself; a voter that was demoted hears nothing and forgets in an election.
+    let local = cluster.quota.leader().filter(|_| cluster.votes());
+    let leader = match local {
+        Some(leader) => Some(leader),
+        None => ask_around(cluster).await,
+    };
+    cluster.quota_leader.is(leader);
+    leader
+}
+
+async fn ask_around(cluster: &Inner) -> Option<NodeId> {
+    for node in cluster.likely_voters() {
+        if node == cluster.me() {
+            continue;
+        }
+        let request = Request::Leader(GroupId::Quota(0));
+        if let Ok(Some(leader)) = cluster.peers.call::<Option<NodeId>>(node, Lane::Pulse, &request, ASK).await {
+            return Some(leader);
+        }
+    }
+    None
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the quota group's leader is not reachable: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}

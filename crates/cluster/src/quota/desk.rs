@@ -1,0 +1,231 @@
+//! The decision task. One per node; it works while its node leads the quota group.
+//!
+//! Grants are decided by `Ledger::apply`, the same on every replica. What only the leader can add is time:
+//!
+//! ```text
+//! entry       e1        e2             e3          each carries dt = time since the stamp before it / (1 + ρ)
+//! stamps  ----|---------|--------------|------->   on this leader's raw clock
+//!         dt1    dt2          dt3                  the first: since this replica applied the entry before
+//! ```
+//! Stamps are handed to Raft in order, several in flight. A stamp's span is used once, whatever becomes of the entry:
+//! losing time is safe, counting it twice is not. An entry is appended only under the leadership it was stamped in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_model::{Nanos, NodeId};
+use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+
+use super::machine::Quota;
+use crate::codec;
+use crate::group::{Group, WriteError};
+use crate::raft::LeaderId;
+use crate::wire::{Exchanged, PoliciesSet};
+
+/// Batches waiting at most; beyond it nodes are told to come again.
+const QUEUE: usize = 4096;
+/// Entries on their way through Raft at a time.
+const IN_FLIGHT: usize = 8;
+/// Keys decided in one entry at most, so that an entry stays small against the frame limit.
+const ROUND_ITEMS: usize = 50_000;
+/// A quarter of a lease's time to live: an older batch would be answered with a lease half gone.
+const STALE: Nanos = Nanos(1_000_000_000);
+/// An idle leader moves the log's clock this often while anything is charged.
+const TICK: Duration = Duration::from_secs(1);
+/// 1 + ρ, in thousandths: the error of a raw clock.
+const RHO: (u128, u128) = (1000, 1001);
+
+/// What the desk is asked.
+pub(crate) enum Errand {
+    Batch { batch: Batch, reply: oneshot::Sender<Exchanged> },
+    Command { command: Command, reply: oneshot::Sender<PoliciesSet> },
+}
+
+struct Waiting {
+    errand: Errand,
+    since: Nanos,
+}
+
+/// The way to the decision task.
+#[derive(Clone)]
+pub(crate) struct Desk(mpsc::Sender<Waiting>);
+
+/// Sent to a node that should report on these keys at once.
+pub(crate) type Recalls = mpsc::Sender<(NodeId, Vec<Key>)>;
+
+impl Desk {
+    /// Starts the task; it ends when all clones of the desk are gone.
+    pub(crate) fn open(group: Arc<Group<Quota>>, recalls: Recalls) -> (Self, impl Future<Output = ()> + Send) {
+        let (errands, queue) = mpsc::channel(QUEUE);
+        let task = Task { group, recalls, queue, held: None, room: Arc::new(Semaphore::new(IN_FLIGHT)) };
+        (Self(errands), task.run())
+    }
+
+    /// Hands an errand over; `Err`: there is no room, nothing was done.
+    pub(crate) fn ask(&self, errand: Errand) -> Result<(), ()> {
+        self.0.try_send(Waiting { errand, since: tidegate_clock::raw() }).map_err(|_| ())
+    }
+}
+
+struct Task {
+    group: Arc<Group<Quota>>,
+    recalls: Recalls,
+    queue: mpsc::Receiver<Waiting>,
+    /// The leadership this task stamps for, and its last stamp.
+    held: Option<(LeaderId, Nanos)>,
+    room: Arc<Semaphore>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // Room first: what waits meanwhile goes into the same entry.
+            let Ok(permit) = self.room.clone().acquire_owned().await else { return };
+            tokio::select! {
+                biased;
+                first = self.queue.recv() => {
+                    let Some(first) = first else { return };
+                    tick.reset();
+                    self.round(first, permit).await;
+                }
+                _ = tick.tick() => self.idle(permit).await,
+            }
+        }
+    }
+
+    async fn idle(&mut self, permit: OwnedSemaphorePermit) {
+        let Some(leadership) = self.group.leadership() else { return };
+        if self.group.read(|quota| quota.ledger.is_charged()) {
+            let entry = self.stamp(leadership, Command::Tick);
+            self.submit(entry, leadership, Vec::new(), None, permit).await;
+        }
+    }
+
+    /// Everything that waits becomes one entry: commands one each, in their order among the batches.
+    async fn round(&mut self, first: Waiting, permit: OwnedSemaphorePermit) {
+        let mut batches = Vec::new();
+        let mut replies = Vec::new();
+        let mut items = 0;
+        let mut next = Some(first);
+        let mut command = None;
+        let oldest = tidegate_clock::raw().saturating_sub(STALE);
+        while let Some(waiting) = next {
+            match waiting.errand {
+                Errand::Batch { reply, .. } if waiting.since < oldest => {
+                    _ = reply.send(Exchanged::Lost("the batch waited too long".into()));
+                }
+                Errand::Batch { batch, reply } => {
+                    items += batch.items.len();
+                    batches.push(batch);
+                    replies.push(reply);
+                }
+                Errand::Command { command: asked, reply } => {
+                    command = Some((asked, reply));
+                    break;
+                }
+            }
+            next = if items < ROUND_ITEMS { self.queue.try_recv().ok() } else { None };
+        }
+        let Some(leadership) = self.group.leadership() else {
+            let leader = self.other_leader();
+            replies.into_iter().for_each(|reply| _ = reply.send(Exchanged::NotLeader(leader)));
+            if let Some((_, reply)) = command {
+                _ = reply.send(PoliciesSet::NotLeader(leader));
+            }
+            return;
+        };
+        let mut permit = Some(permit);
+        if !batches.is_empty() {
+            let entry = self.stamp(leadership, Command::Batches(batches));
+            let room = if command.is_some() { None } else { permit.take() };
+            self.submit(entry, leadership, replies, None, room).await;
+        }
+        if let Some((command, reply)) = command {
+            let entry = self.stamp(leadership, command);
+            self.submit(entry, leadership, Vec::new(), Some(reply), permit).await;
+        }
+    }
+
+    fn other_leader(&self) -> Option<NodeId> {
+        // A leader that has not applied its blank entry yet is no leader to anybody; it is one in a moment.
+        self.group.leader()
+    }
+
+    fn stamp(&mut self, leadership: LeaderId, command: Command) -> Entry {
+        let now = tidegate_clock::raw();
+        let since = match self.held {
+            Some((held, stamped)) if held == leadership => stamped,
+            // Every entry of an earlier leadership is applied here or lost for good: our blank entry came after them.
+            _ => self.group.read(|quota| quota.applied_at).unwrap_or(now),
+        };
+        self.held = Some((leadership, now));
+        let dt = u128::from(now.saturating_sub(since).0) * RHO.0 / RHO.1;
+        Entry { dt: Nanos(u64::try_from(dt).unwrap_or(u64::MAX)), command }
+    }
+
+    async fn submit(
+        &self,
+        entry: Entry,
+        leadership: LeaderId,
+        replies: Vec<oneshot::Sender<Exchanged>>,
+        done: Option<oneshot::Sender<PoliciesSet>>,
+        permit: impl Send + 'static,
+    ) {
+        let submitted = self.group.submit(Bytes::from(codec::encode(&entry)), leadership).await;
+        let recalls = self.recalls.clone();
+        let outcome = match submitted {
+            Ok(outcome) => outcome,
+            Err(error) => return answer(Err(error), replies, done, &recalls),
+        };
+        tokio::spawn(async move {
+            let outcome = outcome.await.map(|(_, outcome)| outcome);
+            drop(permit);
+            answer(outcome, replies, done, &recalls);
+        });
+    }
+}
+
+fn answer(
+    outcome: Result<Outcome, WriteError>,
+    replies: Vec<oneshot::Sender<Exchanged>>,
+    done: Option<oneshot::Sender<PoliciesSet>>,
+    recalls: &Recalls,
+) {
+    // Whoever asked may have given up: sending to nobody is fine.
+    match outcome {
+        Ok(outcome) => {
+            if let Some(done) = done {
+                _ = done.send(PoliciesSet::Done(outcome.revision));
+            }
+            for (reply, to) in outcome.replies.into_iter().zip(replies) {
+                _ = to.send(Exchanged::Reply(reply));
+            }
+            let mut by_node: BTreeMap<NodeId, Vec<Key>> = BTreeMap::new();
+            for recall in outcome.recalls {
+                by_node.entry(recall.node).or_default().push(recall.key);
+            }
+            for hint in by_node {
+                _ = recalls.try_send(hint); // A lost hint costs time, never correctness.
+            }
+        }
+        Err(WriteError::NotLeader(leader)) => {
+            replies.into_iter().for_each(|reply| _ = reply.send(Exchanged::NotLeader(leader)));
+            if let Some(done) = done {
+                _ = done.send(PoliciesSet::NotLeader(leader));
+            }
+        }
+        Err(WriteError::Unknown(reason)) => {
+            replies.into_iter().for_each(|reply| _ = reply.send(Exchanged::Lost(reason.clone())));
+            if let Some(done) = done {
+                _ = done.send(PoliciesSet::Unknown(reason));
+            }
+        }
+    }
+}
+

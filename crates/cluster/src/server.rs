@@ -1,0 +1,221 @@
+//! What this node answers to its peers and to joiners.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use serde::Serialize;
+use tidegate_model::NodeId;
+use tidegate_state::{CA_KEY, Command, Join, Outcome, RequestId};
+
+use crate::cluster::{Inner, wall};
+use crate::codec;
+use crate::group::Group;
+use crate::propose::{self, PATIENCE};
+use crate::quota;
+use crate::replica::Machine;
+use crate::status;
+use crate::token;
+use crate::transport::Handler;
+use crate::transport::identity;
+use crate::transport::joining::{JoinReply, JoinRequest, Welcome};
+use crate::wire::{
+    Done, Exchanged, GroupId, Hello, LeasesReply, PoliciesSet, Renewal, Renewed, Request,
+};
+
+/// How long a batch or a proposal is worked on for a peer; its caller waits no longer.
+const FOR_A_PEER: Duration = Duration::from_secs(4);
+const BATCH_FOR_A_PEER: Duration = Duration::from_secs(1);
+
+/// Answers what peers ask. Holds the node weakly: a stopped node answers nothing.
+pub(crate) struct Server(pub(crate) Arc<Inner>);
+
+impl Handler for Server {
+    fn welcome(&self, hello: &Hello) -> Result<(), (bool, String)> {
+        let cluster = &self.0;
+        if cluster.control.read(|control| control.state.members.was_removed(hello.node)) {
+            return Err((true, format!("node {} was removed from the cluster", hello.node)));
+        }
+        cluster.peers.addresses.heard(hello.node, &hello.addresses.peer);
+        Ok(())
+    }
+
+    async fn answer(&self, from: NodeId, request: Request) -> Vec<u8> {
+        let cluster = self.0.as_ref();
+        match request {
+            Request::Hello(_) => codec::encode(&Err::<(), _>("hello was said before".to_owned())),
+            Request::Append { group, .. }
+            | Request::Vote { group, .. }
+            | Request::PreVote { group, .. }
+            | Request::Transfer { group, .. }
+            | Request::Snapshot { group, .. } => match group {
+                GroupId::Control => raft(&cluster.control, request).await,
+                GroupId::Quota(0) => raft(&cluster.quota, request).await,
+                GroupId::Quota(other) => codec::encode(&Err::<(), _>(format!("no quota group {other} here"))),
+            },
+            Request::Propose(proposal) => codec::encode(&propose::here(cluster, proposal, FOR_A_PEER).await),
+            Request::Renew(renewal) => codec::encode(&cluster.renew(from, renewal).await),
+            Request::Leases => codec::encode(&cluster.lease_views().await),
+            Request::Leader(GroupId::Control) => codec::encode(&cluster.control.leader()),
+            Request::Leader(GroupId::Quota(_)) => codec::encode(&cluster.quota.leader().filter(|_| cluster.votes())),
+            Request::Exchange(batch) => codec::encode(&if batch.node == from {
+                quota::at_the_desk(cluster, batch, BATCH_FOR_A_PEER).await
+            } else {
+                Exchanged::Lost(format!("node {from} sent a batch of node {}", batch.node))
+            }),
+            Request::SetPolicies { revision, policies } => {
+                let command = tidegate_quota::protocol::Command::SetPolicies { revision, policies };
+                let set: PoliciesSet = quota::command(cluster, command, FOR_A_PEER).await;
+                codec::encode(&set)
+            }
+            Request::Recall(keys) => {
+                cluster.recall(keys);
+                codec::encode(&())
+            }
+            Request::QuotaVoters(voters) => {
+                let done: Done = crate::membership::quota_voters(cluster, voters).await;
+                codec::encode(&done)
+            }
+            Request::Transferring { group, to } => {
+                let done: Done = crate::membership::give_away(cluster, group, to).await;
+                codec::encode(&done)
+            }
+            Request::Report => codec::encode(&status::report(cluster)),
+        }
+    }
+
+    async fn admit(&self, request: &[u8]) -> Vec<u8> {
+        let reply = match codec::decode::<JoinRequest>(request) {
+            Ok(request) => admit(&self.0, request).await,
+            Err(error) => JoinReply::Refused(format!("the request is malformed: {error}")),
+        };
+        codec::encode(&reply)
+    }
+}
+
+async fn raft<M: Machine>(group: &Group<M>, request: Request) -> Vec<u8> {
+    fn encode<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Vec<u8> {
+        codec::encode(&result.map_err(|error| error.to_string()))
+    }
+    match request {
+        Request::Append { rpc, .. } => encode(group.raft.append_entries(rpc).await),
+        Request::Vote { rpc, .. } => encode(group.raft.vote(rpc).await),
+        Request::PreVote { rpc, .. } => encode(group.raft.pre_vote(rpc).await),
+        Request::Transfer { rpc, .. } => encode(group.raft.handle_transfer_leader(rpc).await),
+        Request::Snapshot { vote, meta, data, .. } => {
+            let snapshot = crate::raft::Snapshot { meta, snapshot: data };
+            encode(group.raft.install_full_snapshot(vote, snapshot).await)
+        }
+        _ => encode(Err::<(), _>("not a Raft call")),
+    }
+}
+
+impl Inner {
+    /// Keeps a node's lease, if this node leads and knows that nobody else can.
+    pub(crate) async fn renew(&self, from: NodeId, renewal: Renewal) -> Renewed {
+        let not_leader = || Renewed::NotLeader(self.control.leader().filter(|leader| *leader != self.me()));
+        let Some(leadership) = self.control.leadership() else { return not_leader() };
+        if renewal.node != from || self.control.raft.ensure_linearizable(ReadPolicy::LeaseRead).await.is_err() {
+            return not_leader();
+        }
+        let draining = renewal.draining;
+        self.leases.renew(leadership, renewal);
+        if draining {
+            self.converge_now.notify_one();
+        }
+        let status = self.control.status();
+        Renewed::Kept { committed: status.committed, voters: status.voters.iter().map(|node| node.0).collect() }
+    }
+
+    pub(crate) async fn lease_views(&self) -> LeasesReply {
+        let Some(leadership) = self.control.leadership() else {
+            return LeasesReply::NotLeader(self.control.leader());
+        };
+        if self.control.raft.ensure_linearizable(ReadPolicy::LeaseRead).await.is_err() {
+            return LeasesReply::NotLeader(None);
+        }
+        let members: Vec<NodeId> = self.control.read(|control| control.state.members.nodes().map(|node| node.id).collect());
+        LeasesReply::Are(self.leases.views(leadership, &members))
+    }
+
+    pub(crate) fn recall(&self, keys: Vec<tidegate_quota::protocol::Key>) {
+        for key in keys {
+            if self.recalled.send.try_send(key).is_err() {
+                break; // Full: the limiter is behind. A lost hint costs time only.
+            }
+        }
+    }
+}
+
+async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
+    let hash = token::hash(&request.secret);
+    if let Err(reason) = token_is_good(cluster, hash).await {
+        return JoinReply::Refused(reason);
+    }
+    let Ok(public_key) = identity::requested_key(&request.signing_request) else {
+        return JoinReply::Refused("the signing request is malformed".into());
+    };
+    // The same node with the same token asks for the same thing: whoever did not hear the answer asks again.
+    let mut id = [0; 16];
+    id.copy_from_slice(&token::hash(&[public_key.as_slice(), &hash].concat())[..16]);
+    let command = Command::Join(Join {
+        token: hash,
+        name: request.name,
+        addresses: request.addresses,
+        feature_level: request.feature_level,
+        public_key,
+    });
+    let applied = match propose::propose(cluster, RequestId(u128::from_le_bytes(id)), command, PATIENCE).await {
+        Ok(applied) => applied,
+        Err(error) => return JoinReply::Busy(error.to_string()),
+    };
+    match applied.outcome {
+        Outcome::Joined { node } => match welcome(cluster, node, applied.index, &request.signing_request) {
+            Ok(welcome) => JoinReply::Welcome(Box::new(welcome)),
+            Err(reason) => JoinReply::Refused(reason),
+        },
+        Outcome::TokenUnknown => JoinReply::Refused(UNKNOWN.into()),
+        Outcome::TokenExpired => JoinReply::Refused(EXPIRED.into()),
+        Outcome::TokenUsed => JoinReply::Refused(USED.into()),
+        Outcome::Full => JoinReply::Refused("the cluster is full, or a name or address is too long".into()),
+        other => JoinReply::Refused(format!("{other:?}")),
+    }
+}
+
+const UNKNOWN: &str = "the join token is unknown: make one with `tidegate cluster token`";
+const EXPIRED: &str = "the join token has expired: make a new one with `tidegate cluster token`";
+const USED: &str = "the join token was used up: make a new one with `tidegate cluster token`";
+
+/// Strangers must not write into the log: the token is looked up here first. A node may be a moment behind, so an
+/// unknown token is waited for.
+async fn token_is_good(cluster: &Inner, hash: [u8; 32]) -> Result<(), String> {
+    let mut applied = cluster.control.replica.applied();
+    let patience = tokio::time::Instant::now() + Duration::from_millis(500);
+    loop {
+        match cluster.control.read(|control| control.state.tokens.check_join(hash, wall())) {
+            // A used-up token may have been used by this very node, which asks again: the log knows.
+            Ok(()) | Err(Outcome::TokenUsed) => return Ok(()),
+            Err(Outcome::TokenExpired) => return Err(EXPIRED.into()),
+            Err(_) => {}
+        }
+        applied.mark_unchanged();
+        match tokio::time::timeout_at(patience, applied.changed()).await {
+            Ok(Ok(())) => {}
+            _ => return Err(UNKNOWN.into()),
+        }
+    }
+}
+
+fn welcome(cluster: &Inner, node: NodeId, index: u64, signing_request: &[u8]) -> Result<Welcome, String> {
+    let (sealed, members) = cluster.control.read(|control| {
+        let state = &control.state;
+        let members = state.members.nodes().map(|node| (node.id, node.addresses.peer.clone())).collect();
+        (state.sealed.bytes(CA_KEY).map(<[u8]>::to_vec), members)
+    });
+    let ca_key = cluster.key.open(CA_KEY, &sealed.ok_or("the cluster CA's key is missing")?)?;
+    let ca = cluster.identity.ca.clone();
+    let certificate = identity::sign(signing_request, &ca, &ca_key, cluster.identity.cluster, node);
+    let certificate = certificate.map_err(|error| error.to_string())?;
+    let (cluster_id, cluster_key) = (cluster.identity.cluster, cluster.key.0);
+    Ok(Welcome { cluster: cluster_id, node, ca, certificate, cluster_key, members, index })
+}

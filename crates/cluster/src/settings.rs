@@ -1,0 +1,68 @@
+//! What a node is told at its start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::token::JoinToken;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub data: PathBuf,
+    /// For people: it need not be unique.
+    pub name: String,
+    /// UDP address of the peer port; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// `host:port` under which the others reach the peer port. `None`: the bound address, or for `0.0.0.0` the local
+    /// address towards the node that is joined.
+    pub advertise: Option<String>,
+    /// `host:port` of the HTTP listener, to show and to pass on; may be empty.
+    pub http: String,
+    /// `host:port` of the admin listener, to show and to pass on; may be empty.
+    pub admin: String,
+    /// What this build understands; see `State::members.feature_level()`.
+    pub feature_level: u32,
+    pub start: Start,
+    /// When does an entry count as "in effect" here?
+    pub acks: Acks,
+    /// How long joining may take before `start` fails.
+    pub join_patience: Duration,
+}
+
+/// How a node with an empty data folder begins. A folder with a node in it always resumes as that node.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// Form a new cluster of one.
+    Bootstrap,
+    /// Become a member of the cluster that this peer address belongs to.
+    Join { address: String, token: JoinToken },
+    /// Only resume: an empty folder is an error.
+    Resume,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// As soon as it is applied to the state.
+    OnApply,
+    /// When [`Cluster::in_effect`](crate::Cluster::in_effect) said so.
+    ByCaller,
+}
+
+impl Settings {
+    /// A node on loopback with free ports: what tests and `dev` start from.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>, start: Start) -> Self {
+        Self {
+            data: data.into(),
+            name: "node".into(),
+            bind: ([127, 0, 0, 1], 0).into(),
+            advertise: None,
+            http: String::new(),
+            admin: String::new(),
+            feature_level: 1,
+            start,
+            acks: Acks::OnApply,
+            join_patience: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Taking a place: open the folder, be who it says or become somebody, open the groups, go on air, start the tasks.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidegate_model::NodeId;
+use tidegate_state::{Addresses, CA_KEY, ClusterId, Command, Form, Outcome, RequestId};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::cluster::{Cluster, Inner, Recalled};
+use crate::control::Control;
+use crate::error::Error;
+use crate::folder::{Folder, NodeFile, Stage};
+use crate::group::Group;
+use crate::leases::{Held, LeaseTable};
+use crate::network::Network;
+use crate::propose;
+use crate::quota::{Desk, Leader, Quota};
+use crate::ready::Waiting;
+use crate::seal::ClusterKey;
+use crate::server::Server;
+use crate::settings::{Settings, Start};
+use crate::token::{admin_token_hash, hash, new_admin_token, random};
+use crate::transport::identity::{self, Identity};
+use crate::transport::joining::{self, JoinRequest};
+use crate::transport::listener::{Listener, Open};
+use crate::transport::peers::{Peers, resolve};
+use crate::transport::tls;
+use crate::wire::GroupId;
+use crate::{membership, token};
+
+/// Recall hints that wait for the limiter.
+const RECALLS: usize = 16_384;
+/// A single node elects itself and commits; anything longer is a broken disk.
+const FORMING: Duration = Duration::from_secs(30);
+
+pub(crate) async fn start(settings: Settings) -> Result<Cluster, Error> {
+    let folder = Folder::open(&settings.data)?;
+    let socket = UdpSocket::bind(settings.bind).map_err(Error::io(format!("peer port {}", settings.bind)))?;
+    let own = own_addresses(&settings, &socket).await?;
+
+    let mut place = match folder.node()? {
+        Some(node) if node.stage == Stage::Forming => {
+            folder.clear()?;
+            take_place(&settings, &folder, &own).await?
+        }
+        Some(node) => Place::resume(&folder, node)?,
+        None => take_place(&settings, &folder, &own).await?,
+    };
+    let cluster = open(&settings, folder, socket, own, &place).await?;
+    match place.forming.take() {
+        Some(forming) => form(&cluster, &settings, forming).await?,
+        None => become_member(&cluster, &place)?,
+    }
+    tasks(&cluster, place.goal);
+    Ok(Cluster { inner: cluster })
+}
+
+/// Who this node is.
+struct Place {
+    node: NodeFile,
+    identity: Identity,
+    key: ClusterKey,
+    /// A control entry to apply before serving, if one is known.
+    goal: Option<u64>,
+    forming: Option<Forming>,
+}
+
+/// What only the founder has, until it is in the log.
+struct Forming {
+    ca_key: Vec<u8>,
+}
+
+impl Place {
+    fn resume(folder: &Folder, node: NodeFile) -> Result<Self, Error> {
+        let (identity, key) = folder.identity(&node)?;
+        Ok(Self { node, identity, key, goal: None, forming: None })
+    }
+}
+
+async fn take_place(settings: &Settings, folder: &Folder, own: &Addresses) -> Result<Place, Error> {
+    let place = match &settings.start {
+        Start::Bootstrap => found(settings, own)?,
+        Start::Join { address, token } => join(settings, folder, own, address, token).await?,
+        Start::Resume => {
+            let what = format!("the data folder {} holds no node", settings.data.display());
+            return Err(Error::Settings(what));
+        }
+    };
+    folder.write_identity(&place.identity, &place.key)?;
+    folder.write_node(&place.node)?;
+    Ok(place)
+}
+
+/// A new cluster: its id, its CA, its key.
+fn found(settings: &Settings, own: &Addresses) -> Result<Place, Error> {
+    let cluster = ClusterId(u128::from_le_bytes(random()));
+    let (ca, ca_key) = identity::new_ca(cluster)?;
+    let node = NodeId(1);
+    let key = identity::new_key()?;
+    let certificate = identity::sign(&identity::signing_request(&key)?, &ca, &ca_key, cluster, node)?;
+    let identity = Identity { cluster, node, ca, certificate, key: key.serialize_der() };
+    let peers = BTreeMap::from([(node.0, own.peer.clone())]);
+    let node = NodeFile::new(&identity, &settings.name, Stage::Forming, peers);
+    Ok(Place { node, identity, key: ClusterKey(random()), goal: None, forming: Some(Forming { ca_key }) })
+}
+
+async fn join(
+    settings: &Settings,
+    folder: &Folder,
+    own: &Addresses,
+    address: &str,
+    token: &token::JoinToken,
+) -> Result<Place, Error> {
+    // Kept from an interrupted attempt: the same key with the same token gets the same id.
+    let key = match folder.read("tls/node.key").ok().and_then(|der| identity::read_key(&der).ok()) {
+        Some(key) => key,
+        None => identity::new_key()?,
+    };
+    folder.write("tls/node.key", &key.serialize_der())?;
+    let request = JoinRequest {
+        secret: token.secret,
+        name: settings.name.clone(),
+        addresses: own.clone(),
+        feature_level: settings.feature_level,
+        signing_request: identity::signing_request(&key)?,
+    };
+    let welcome = joining::join(address, token, &request, settings.join_patience).await?;
+    let identity = Identity {
+        cluster: welcome.cluster,
+        node: welcome.node,
+        ca: welcome.ca,
+        certificate: welcome.certificate,
+        key: key.serialize_der(),
+    };
+    let peers = welcome.members.into_iter().map(|(node, address)| (node.0, address)).collect();
+    let node = NodeFile::new(&identity, &settings.name, Stage::Joining, peers);
+    Ok(Place { node, identity, key: ClusterKey(welcome.cluster_key), goal: Some(welcome.index), forming: None })
+}
+
+async fn open(
+    settings: &Settings,
+    folder: Folder,
+    socket: UdpSocket,
+    own: Addresses,
+    place: &Place,
+) -> Result<Arc<Inner>, Error> {
+    let identity = Arc::new(place.identity.clone());
+    let runtime = quinn::default_runtime().ok_or_else(|| Error::Internal("no tokio runtime".into()))?;
+    let server = tls::server(&identity)?;
+    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(server), socket, runtime);
+    let endpoint = endpoint.map_err(Error::io("peer port"))?;
+    let client = tls::client(&identity)?;
+    let peers = Peers::new(endpoint.clone(), client, identity.clone(), settings.feature_level, own.clone());
+    let peers = Arc::new(peers);
+    for (node, address) in &place.node.peers {
+        peers.addresses.suggest(NodeId(*node), address);
+    }
+
+    let fresh = place.node.stage != Stage::Member;
+    let network = |group| Network { peers: peers.clone(), group };
+    let (me, control, quota) = (identity.node, folder.path("control"), folder.path("quota"));
+    let (machine, news) = Control::new();
+    let control = Group::open(GroupId::Control, me, &control, fresh, machine, network(GroupId::Control)).await?;
+    let group = GroupId::Quota(0);
+    let quota = Group::open(group, me, &quota, fresh, Quota::default(), network(group)).await?;
+
+    let (hints, to_send) = mpsc::channel(1024);
+    let (desk, deciding) = Desk::open(quota.clone(), hints);
+    let (send, receive) = mpsc::channel(RECALLS);
+    let inner = Arc::new(Inner {
+        folder,
+        identity: identity.clone(),
+        key: place.key.clone(),
+        name: place.node.name.clone(),
+        own,
+        feature_level: settings.feature_level,
+        acks: settings.acks,
+        endpoint: endpoint.clone(),
+        peers,
+        open: Arc::new(Open::default()),
+        control,
+        news,
+        quota,
+        desk,
+        quota_leader: Leader::default(),
+        recalled: Recalled { send, receive: tokio::sync::Mutex::new(receive) },
+        leases: LeaseTable::default(),
+        held: Held::default(),
+        in_effect: AtomicU64::new(0),
+        renew_now: Notify::new(),
+        converge_now: Notify::new(),
+        voters: Mutex::default(),
+        waiting: Waiting::new(),
+        draining: AtomicBool::new(false),
+        removed: watch::Sender::new(None),
+        stopping: watch::Sender::new(false),
+        tasks: Mutex::new(JoinSet::new()),
+    });
+    inner.know_members();
+    let handler = Arc::new(Server(inner.clone()));
+    let (feature_level, open) = (settings.feature_level, inner.open.clone());
+    inner.spawn(Listener { endpoint, identity, feature_level, handler, open }.run());
+    inner.spawn(deciding);
+    inner.spawn(membership::send_recalls(inner.clone(), to_send));
+    Ok(inner)
+}
+
+/// The first entry of the cluster, and the first admin token.
+async fn form(cluster: &Arc<Inner>, settings: &Settings, forming: Forming) -> Result<(), Error> {
+    let admin = new_admin_token();
+    cluster.control.initialize(&cluster.own.peer).await?;
+    cluster.quota.initialize(&cluster.own.peer).await?;
+    let key = identity::read_key(&cluster.identity.key)?;
+    let command = Command::Form(Form {
+        cluster: cluster.identity.cluster,
+        name: settings.name.clone(),
+        addresses: cluster.own.clone(),
+        feature_level: settings.feature_level,
+        ca: cluster.identity.ca.clone(),
+        sealed_ca_key: cluster.key.seal(CA_KEY, &forming.ca_key).map_err(Error::Internal)?,
+        public_key: identity::public_key(&key),
+        admin_token: admin_token_hash(&admin),
+    });
+    let mut id = [0; 16];
+    id.copy_from_slice(&hash(&cluster.identity.certificate)[..16]);
+    let applied = propose::propose(cluster, RequestId(u128::from_le_bytes(id)), command, FORMING).await;
+    let applied = applied.map_err(|error| Error::Internal(format!("forming the cluster: {error}")))?;
+    if applied.outcome != (Outcome::Joined { node: cluster.me() }) {
+        return Err(Error::Internal(format!("forming the cluster: {:?}", applied.outcome)));
+    }
+    cluster.folder.write("admin.token", format!("{admin}\n").as_bytes())?;
+    cluster.know_members();
+    cluster.write_node()
+}
+
+fn become_member(cluster: &Arc<Inner>, place: &Place) -> Result<(), Error> {
+    if place.node.stage == Stage::Member { Ok(()) } else { cluster.write_node() }
+}
+
+fn tasks(cluster: &Arc<Inner>, goal: Option<u64>) {
+    if let Some(goal) = goal {
+        cluster.waiting.heard(goal);
+    }
+    cluster.spawn(membership::renew_forever(cluster.clone()));
+    cluster.spawn(membership::converge_forever(cluster.clone()));
+    cluster.spawn(membership::follow_members(cluster.clone()));
+    cluster.spawn(membership::tell_addresses(cluster.clone()));
+    cluster.spawn(cluster.control.clone().compact_forever());
+    cluster.spawn(cluster.quota.clone().compact_forever());
+    cluster.spawn(membership::elect_if_alone(cluster.clone()));
+}
+
+impl Inner {
+    /// Takes the members' addresses from the state; an empty state (a joiner's) says nothing.
+    pub(crate) fn know_members(&self) {
+        let members: BTreeMap<NodeId, String> = self.control.read(|control| {
+            control.state.members.nodes().map(|node| (node.id, node.addresses.peer.clone())).collect()
+        });
+        if !members.is_empty() {
+            self.peers.addresses.replace(members);
+        }
+    }
+
+    pub(crate) fn write_node(&self) -> Result<(), Error> {
+        let peers = self.peers.addresses.all().into_iter().map(|(node, address)| (node.0, address)).collect();
+        self.folder.write_node(&NodeFile::new(&self.identity, &self.name, Stage::Member, peers))
+    }
+}
+
+async fn own_addresses(settings: &Settings, socket: &UdpSocket) -> Result<Addresses, Error> {
+    socket.set_nonblocking(true).map_err(Error::io("peer port"))?;
+    let bound = socket.local_addr().map_err(Error::io("peer port"))?;
+    let peer = match &settings.advertise {
+        Some(advertise) => advertise.clone(),
+        None if bound.ip().is_unspecified() => SocketAddr::new(towards(settings).await, bound.port()).to_string(),
+        None => bound.to_string(),
+    };
+    Ok(Addresses { peer, http: settings.http.clone(), admin: settings.admin.clone() })
+}
+
+/// Our address on the way to the node we join, or to the world. Connecting a UDP socket sends nothing.
+async fn towards(settings: &Settings) -> IpAddr {
+    let far = match &settings.start {
+        Start::Join { address, .. } => resolve(address, None).await.ok(),
+        _ => None,
+    };
+    let far = far.unwrap_or_else(|| SocketAddr::from(([192, 0, 2, 1], 9))); // TEST-NET-1: any route will do.
+    let local = || -> std::io::Result<IpAddr> {
+        let any: SocketAddr = if far.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        let probe = UdpSocket::bind(any)?;
+        probe.connect(far)?;
+        Ok(probe.local_addr()?.ip())
+    };
+    local().unwrap_or(IpAddr::from([127, 0, 0, 1]))
+}

@@ -1,0 +1,116 @@
+//! How the cluster is: this node's part, and the whole as its leaders see it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_model::NodeId;
+use tidegate_state::{Addresses, ClusterId};
+
+use crate::cluster::Inner;
+use crate::group::{Group, GroupStatus};
+use crate::propose;
+use crate::replica::Machine;
+
+const ASK: Duration = Duration::from_millis(500);
+
+/// The cluster as seen from one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    pub cluster: ClusterId,
+    pub node: NodeId,
+    pub control: Part,
+    pub quota: Part,
+    pub members: Vec<MemberStatus>,
+    /// Hash of the control state and the entry it is the outcome of: equal on all nodes at the same entry.
+    pub state_hash: ([u8; 32], u64),
+}
+
+/// One group on one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub group: GroupStatus,
+    pub disk: Disk,
+    /// Set when the group stopped on this node.
+    pub failure: Option<String>,
+}
+
+/// What a group's disk did since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    pub fsyncs: u64,
+    pub log_bytes: u64,
+    pub log_entries: u64,
+    pub snapshots: u64,
+}
+
+/// What a node says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    pub node: NodeId,
+    pub control: Part,
+    pub quota: Part,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    pub id: NodeId,
+    pub name: String,
+    pub addresses: Addresses,
+    pub feature_level: u32,
+    /// Votes in the control group; else it is a learner.
+    pub voter: bool,
+    /// Its node lease is kept. `None`: no control leader could be asked.
+    pub live: Option<bool>,
+    pub ready: bool,
+    pub draining: bool,
+    pub applied: u64,
+    pub in_effect: u64,
+}
+
+pub(crate) fn report(cluster: &Inner) -> NodeReport {
+    NodeReport { node: cluster.me(), control: part(&cluster.control), quota: part(&cluster.quota) }
+}
+
+pub(crate) async fn status(cluster: &Inner) -> Status {
+    let leases = propose::leases(cluster, ASK).await;
+    let own = report(cluster);
+    let leases = leases.unwrap_or_default();
+    let voters = &own.control.group.voters;
+    let members = cluster.control.read(|control| {
+        let nodes = control.state.members.nodes();
+        let member = |node: &tidegate_state::Node| {
+            let lease = leases.get(&node.id);
+            let renewal = lease.and_then(|lease| lease.renewal.as_ref());
+            MemberStatus {
+                id: node.id,
+                name: node.name.clone(),
+                addresses: node.addresses.clone(),
+                feature_level: node.feature_level,
+                voter: voters.contains(&node.id),
+                live: lease.map(|lease| lease.live),
+                ready: renewal.is_some_and(|renewal| renewal.ready),
+                draining: renewal.is_some_and(|renewal| renewal.draining),
+                applied: renewal.map_or(0, |renewal| renewal.applied),
+                in_effect: renewal.map_or(0, |renewal| renewal.in_effect),
+            }
+        };
+        nodes.map(member).collect()
+    });
+    let state_hash = cluster.control.read(|control| {
+        (control.state.hash(), cluster.control.replica.applied_id().map_or(0, |id| id.index))
+    });
+    let (cluster, node) = (cluster.identity.cluster, own.node);
+    Status { cluster, node, control: own.control, quota: own.quota, members, state_hash }
+}
+
+fn part<M: Machine>(group: &Group<M>) -> Part {
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let disk = Disk {
+        fsyncs: count(&group.counters.fsyncs),
+        log_bytes: count(&group.counters.log_bytes),
+        log_entries: count(&group.counters.log_entries),
+        snapshots: count(&group.counters.snapshots),
+    };
+    Part { group: group.status(), disk, failure: group.failure() }
+}

@@ -1,0 +1,41 @@
+//! How far the log was known to be committed. Written without fsync: it survives a killed process, and after a power
+//! cut an older one only means that the last entries wait for the leader.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::record;
+use crate::codec;
+use crate::raft::LogId;
+
+/// Fixed, so that one write replaces the hint as a whole.
+const SIZE: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Hint(File);
+
+impl Hint {
+    /// Opens the file and reads the hint. A torn one counts as none.
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<LogId>)> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut bytes = [0; SIZE];
+        let read = file.read_at(&mut bytes, 0)?;
+        Ok((Self(file), parse(&bytes[..read])))
+    }
+
+    pub(crate) fn write(&self, committed: Option<LogId>) -> io::Result<()> {
+        let record = record::seal(0, &codec::encode(&committed));
+        let mut bytes = [0; SIZE];
+        bytes[0] = u8::try_from(record.len()).map_err(io::Error::other)?;
+        bytes.get_mut(1..=record.len()).ok_or_else(|| io::Error::other("hint too long"))?.copy_from_slice(&record);
+        self.0.write_all_at(&bytes, 0)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<LogId> {
+    let (length, rest) = bytes.split_first()?;
+    let record = rest.get(..usize::from(*length))?;
+    codec::decode(record::check(0, record).ok()?).ok()?
+}

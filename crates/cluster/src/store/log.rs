@@ -1,0 +1,257 @@
+//! A group's log: entries on disk through the writer thread, and a copy of the unpurged tail in memory for reading.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeBounds;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, RwLock};
+
+use openraft::storage::{IOFlushed, RaftLogStorage};
+use openraft::{LogState, OptionalSend, RaftLogReader};
+use redb::{Database, ReadableDatabase, ReadableTable};
+use tokio::sync::oneshot;
+
+use super::hint::Hint;
+use super::writer::{self, Done, Job, LAST, LOG, META, PURGED, VOTE};
+use super::{Counters, Damage, record};
+use crate::codec;
+use crate::raft::{Entry, LogId, Types, Vote};
+
+/// redb's cache: the log is read from memory, the file only at a start.
+const CACHE: usize = 4 << 20;
+/// Bytes of entries that one append to a follower carries, unless a single entry is larger.
+const APPEND_BYTES: usize = 2 << 20;
+
+/// Cheap to clone; all clones are the same log.
+#[derive(Clone)]
+pub(crate) struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// Readable before the fsync, as Raft requires.
+    tail: RwLock<Tail>,
+    hint: Hint,
+    jobs: SyncSender<Job>,
+}
+
+#[derive(Default)]
+struct Tail {
+    entries: BTreeMap<u64, Entry>,
+    purged: Option<LogId>,
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+}
+
+impl Log {
+    /// Opens the log in this folder; a folder without one gets one when `fresh`, and is damage otherwise.
+    pub(crate) fn open(folder: &Path, fresh: bool, counters: Arc<Counters>) -> Result<Self, Damage> {
+        let path = folder.join("log.redb");
+        if !fresh && !path.exists() {
+            return Err(Damage::new(&path, "", "missing"));
+        }
+        // redb asserts on some kinds of damage; a panic here is damage too.
+        let opened = catch_unwind(AssertUnwindSafe(|| load(&path, fresh)));
+        let (db, mut tail) = opened.map_err(|_| Damage::new(&path, "", "the file's structure is broken"))??;
+        let (hint, committed) =
+            Hint::open(&folder.join("committed")).map_err(|error| Damage::new(&folder.join("committed"), "", error))?;
+        tail.committed = committed.filter(|committed| Some(committed.index) <= tail.last().map(|last| last.index));
+        let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let jobs = writer::start(&name, db, counters).map_err(|error| Damage::new(&path, "", error))?;
+        Ok(Self { shared: Arc::new(Shared { tail: RwLock::new(tail), hint, jobs }) })
+    }
+
+    /// What was purged must be in a snapshot: the last purged index, if any.
+    pub(crate) fn purged(&self) -> Option<u64> {
+        self.tail(|tail| tail.purged.map(|id| id.index))
+    }
+
+    /// Ends the writer thread and releases the file. Later writes fail.
+    pub(crate) async fn close(&self) {
+        let (stopped, wait) = oneshot::channel();
+        if self.shared.jobs.send(Job::Stop(stopped)).is_ok() {
+            _ = wait.await; // An error means that it is gone already.
+        }
+    }
+
+    fn tail<T>(&self, read: impl FnOnce(&Tail) -> T) -> T {
+        read(&self.shared.tail.read().expect("no panic while the tail is locked"))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Tail) -> T) -> T {
+        change(&mut self.shared.tail.write().expect("no panic while the tail is locked"))
+    }
+
+    fn push(&self, job: Job) -> io::Result<()> {
+        self.shared.jobs.send(job).map_err(|_| io::Error::other("the log is closed"))
+    }
+
+    async fn flushed(&self, job: impl FnOnce(Done) -> Job) -> io::Result<()> {
+        let (done, wait) = oneshot::channel();
+        self.push(job(done))?;
+        wait.await.map_err(|_| io::Error::other("the log is closed"))?
+    }
+}
+
+impl Tail {
+    fn last(&self) -> Option<LogId> {
+        self.entries.values().next_back().map(|entry| entry.log_id).or(self.purged)
+    }
+}
+
+fn load(path: &PathBuf, fresh: bool) -> Result<(Database, Tail), Damage> {
+    let damage = |place: String, what: &dyn std::fmt::Display| Damage::new(path, place, what);
+    let whole = |error: &dyn std::fmt::Display| Damage::new(path, "", error);
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    let db = if fresh { builder.create(path) } else { builder.open(path) }.map_err(|error| whole(&error))?;
+    if fresh {
+        private(path).map_err(|error| whole(&error))?;
+        let transaction = db.begin_write().map_err(|error| whole(&error))?;
+        transaction.open_table(LOG).map_err(|error| whole(&error))?;
+        transaction.open_table(META).map_err(|error| whole(&error))?;
+        transaction.commit().map_err(|error| whole(&error))?;
+    }
+    let mut tail = Tail::default();
+    {
+        let reading = db.begin_read().map_err(|error| whole(&error))?;
+        let meta = reading.open_table(META).map_err(|error| whole(&error))?;
+        let body = |name: &str| -> Result<Option<Vec<u8>>, Damage> {
+            let Some(row) = meta.get(name).map_err(|error| damage(format!("record {name}"), &error))? else {
+                return Ok(None);
+            };
+            let body = record::check(0, row.value()).map_err(|what| damage(format!("record {name}"), &what))?;
+            Ok(Some(body.to_vec()))
+        };
+        if let Some(bytes) = body(VOTE)? {
+            tail.vote = Some(codec::decode(&bytes).map_err(|what| damage("record vote".into(), &what))?);
+        }
+        if let Some(bytes) = body(PURGED)? {
+            tail.purged = Some(codec::decode(&bytes).map_err(|what| damage("record purged".into(), &what))?);
+        }
+        let last = body(LAST)?;
+        let log = reading.open_table(LOG).map_err(|error| whole(&error))?;
+        let mut next = tail.purged.map(|id| id.index + 1);
+        for row in log.iter().map_err(|error| whole(&error))? {
+            let (index, value) =
+                row.map_err(|error| damage(format!("record {}", next.unwrap_or_default()), &error))?;
+            let index = index.value();
+            if next.is_some_and(|next| next != index) || (next.is_none() && index != 0) {
+                return Err(damage(format!("record {}", next.unwrap_or_default()), &"missing"));
+            }
+            let entry = record::open(index, value.value()).map_err(|what| damage(format!("record {index}"), &what))?;
+            tail.entries.insert(index, entry);
+            next = Some(index + 1);
+        }
+        if let Some(bytes) = last {
+            let last = <[u8; 8]>::try_from(bytes.as_slice()).map(u64::from_le_bytes);
+            let last = last.map_err(|_| damage("record last".into(), &"malformed"))?;
+            let found = tail.last().map_or(0, |id| id.index);
+            if found < last {
+                return Err(damage(format!("record {}", found + 1), &format!("missing, the log ended at {last}")));
+            }
+        }
+    }
+    Ok((db, tail))
+}
+
+fn private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        Ok(self.tail(|tail| tail.entries.range(range).map(|(_, entry)| entry.clone()).collect()))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.tail(|tail| tail.vote))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        Ok(self.tail(|tail| {
+            let mut bytes = 0;
+            let mut entries = Vec::new();
+            for entry in tail.entries.range(start..end).map(|(_, entry)| entry) {
+                bytes += size(entry);
+                if APPEND_BYTES < bytes && !entries.is_empty() {
+                    break;
+                }
+                entries.push(entry.clone());
+            }
+            entries
+        }))
+    }
+}
+
+fn size(entry: &Entry) -> usize {
+    match &entry.payload {
+        openraft::EntryPayload::Normal(payload) => payload.0.len() + 64,
+        openraft::EntryPayload::Blank => 64,
+        openraft::EntryPayload::Membership(_) => 1024,
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        Ok(self.tail(|tail| LogState { last_purged_log_id: tail.purged, last_log_id: tail.last() }))
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let bytes = codec::encode(vote);
+        self.flushed(|done| Job::Vote { vote: bytes, done }).await?;
+        self.change(|tail| tail.vote = Some(*vote));
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        self.change(|tail| tail.committed = committed);
+        self.shared.hint.write(committed)
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.tail(|tail| tail.committed))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let rows = entries
+            .iter()
+            .map(|entry| (entry.log_id.index, record::seal(entry.log_id.index, &codec::encode(entry))))
+            .collect();
+        self.change(|tail| tail.entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry))));
+        self.push(Job::Append { rows, done: callback })
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |id| id.index + 1);
+        self.change(|tail| drop(tail.entries.split_off(&from)));
+        self.flushed(|done| Job::Truncate { from, done }).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.change(|tail| {
+            tail.entries = tail.entries.split_off(&(upto.index + 1));
+            tail.purged = Some(upto);
+        });
+        let purged = codec::encode(&upto);
+        self.flushed(|done| Job::Purge { upto: upto.index, purged, done }).await
+    }
+}

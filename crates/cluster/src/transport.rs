@@ -1,0 +1,56 @@
+//! QUIC between nodes: mutual TLS from the cluster's own CA, one stream per call, a connection per lane.
+//!
+//! Knows who is at the other end (from the certificate, never from what a frame says); knows nothing of what the calls
+//! mean: a [`Handler`] answers them.
+
+pub(crate) mod addresses;
+pub(crate) mod identity;
+pub(crate) mod joining;
+pub(crate) mod listener;
+pub(crate) mod peers;
+pub(crate) mod tls;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+use tidegate_model::NodeId;
+
+use crate::codec;
+use crate::wire::{Hello, Lane, Request};
+
+/// Spoken between members.
+pub(crate) const PEER_ALPN: &[u8] = b"tidegate-peer/1";
+/// Spoken by those who want to become one: they have no certificate yet.
+pub(crate) const JOIN_ALPN: &[u8] = b"tidegate-join/1";
+
+/// Answers what peers ask.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// May this node talk to us? The reason otherwise; `true`: it was removed for good.
+    fn welcome(&self, hello: &Hello) -> Result<(), (bool, String)>;
+
+    /// The encoded reply to one request of an authenticated peer.
+    fn answer(&self, from: NodeId, request: Request) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// The encoded reply to a joiner's request.
+    fn admit(&self, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send;
+}
+
+/// Longest frame of a lane.
+pub(crate) fn frame_limit(lane: Lane) -> usize {
+    match lane {
+        Lane::Calls | Lane::Pulse => codec::MAX_FRAME,
+        Lane::Bulk => codec::MAX_SNAPSHOT,
+    }
+}
+
+fn transport() -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config.max_concurrent_bidi_streams(VarInt::from_u32(1024));
+    config.max_concurrent_uni_streams(VarInt::from_u32(0));
+    config.max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(10_000))));
+    config.keep_alive_interval(Some(Duration::from_secs(3)));
+    config.initial_rtt(Duration::from_millis(20)); // Nodes of one cluster: not the open internet's 333 ms.
+    Arc::new(config)
+}
