@@ -1,1 +1,56 @@
-//! tidegate-config
+//! The document people write, and all its problems at once.
+//!
+//! [`parse`] makes a [`Document`] of bytes, [`compile`] a [`tidegate_policy::Snapshot`] of a document. Owns the format
+//! and its documentation; reads no file, no environment and no clock ([`Inputs`]). Called by `tidegate` (the CLI and
+//! each node) and `admin`; never by `proxy`.
+
+mod compile;
+mod decode;
+mod diff;
+mod docs;
+pub mod document;
+mod inputs;
+mod path;
+mod problem;
+mod source;
+mod tree;
+mod units;
+mod warn;
+
+pub use compile::{check, compile};
+pub use diff::{Change, Counters, Verb, diff};
+pub use docs::docs;
+pub use document::Document;
+pub use inputs::{Inputs, Need, needs};
+pub use problem::{Problem, Severity};
+pub use source::{Locations, SourceFile, parse, parse_files};
+pub use tree::Format;
+pub use units::{Share, Size, Span};
+pub use warn::warnings;
+
+/// The format as JSON Schema (2020-12), for editors and forms.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Document).to_value()
+}
+
+/// `document` as YAML, to send a folder as one text. Comments are gone.
+///
+/// # Errors
+/// Never in practice; the writer's own.
+pub fn write(document: &Document) -> Result<String, String> {
+    serde_saphyr::to_string(document).map_err(|error| error.to_string())
+}
+
+/// For fuzzing: any bytes are read, compiled and compared without a panic.
+#[doc(hidden)]
+pub fn fuzz_document(bytes: &[u8]) {
+    let file = SourceFile { name: "fuzz", bytes };
+    let checked = check(&[file], |_| Inputs::assumed(), tidegate_model::Revision(1));
+    if let Ok((document, _)) = checked {
+        let _ = diff(&Document::default(), &document);
+        let text = write(&document).expect("a document that was read can be written");
+        let again = parse(text.as_bytes(), Format::Yaml).map(|(document, _)| document);
+        assert_eq!(again.as_ref(), Ok(&document), "what is written reads the same");
+    }
+}

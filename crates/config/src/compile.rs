@@ -1,0 +1,146 @@
+//! A document into the policy that requests see: names resolved, patterns built, every problem found.
+//!
+//! Pure: what it needs from outside is in [`Inputs`]. `tidegate` and `admin` call it; nothing is published or served that
+//! it refuses. Each family has its file; each takes its document type apart without `..`, so that a new field does not
+//! build until somebody says what it means.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tidegate_model::Revision;
+use tidegate_policy::{Router, Snapshot};
+
+use crate::document::{Document, Later, Listeners};
+use crate::inputs::Inputs;
+use crate::path::Path;
+use crate::problem::Problem;
+use crate::source::{self, Locations, SourceFile};
+use crate::tree::Format;
+
+mod action;
+mod certificate;
+mod consumer;
+mod cors;
+mod header;
+mod host;
+mod limit;
+mod matching;
+mod name;
+mod report;
+mod route;
+mod secret;
+mod shadow;
+mod telemetry;
+mod upstream;
+
+pub(crate) use header::is_secret as is_secret_header;
+use name::Names;
+pub(crate) use report::Report;
+pub(crate) use secret::references;
+
+/// `revision` is the one the document is (to be) published as.
+///
+/// # Errors
+/// Every problem of the document, in its order.
+pub fn compile(
+    document: &Document,
+    locations: &Locations,
+    inputs: &Inputs,
+    revision: Revision,
+) -> Result<Snapshot, Vec<Problem>> {
+    let Document { version, secrets, consumers, plans, limits, upstreams, routes, certificates, listeners, telemetry } =
+        document;
+    let report = Report::new(locations);
+    let root = Path::Root;
+    if *version != 1 {
+        report.hinted(
+            &root.field("version"),
+            format!("version {version} is not known to this build"),
+            "write `version: 1`",
+        );
+    }
+    let secrets = secret::Secrets::compile(secrets, inputs, &report);
+    let limit_names = Names::collect("limits", "limit", limits.iter().map(|l| l.name.as_str()), &report);
+    let plan_names = Names::collect("plans", "plan", plans.iter().map(|p| p.name.as_str()), &report);
+    let upstream_names = Names::collect("upstreams", "upstream", upstreams.iter().map(|u| u.name.as_str()), &report);
+    Names::collect("routes", "route", routes.iter().map(|r| r.name.as_str()), &report);
+    Names::collect("certificates", "certificate", certificates.iter().map(|c| c.name.as_str()), &report);
+
+    let limits = limit::compile(limits, revision, &report);
+    let plans = consumer::plans(plans, &limit_names, &report);
+    let consumers = consumer::compile(consumers, &plan_names, &plans, &report);
+    let upstreams = upstream::compile(upstreams, inputs, &report);
+    let world = route::World { limits: &limit_names, upstreams: &upstream_names, built: &upstreams, secrets: &secrets };
+    let routes = route::compile(routes, &world, &report);
+    shadow::check(&routes, &report);
+    let certificates = certificate::compile(certificates, inputs, &report);
+    let trusted_proxies = listeners.as_ref().map(|l| trusted(l, &report)).unwrap_or_default();
+    let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &report)).unwrap_or_default();
+    report.finish()?;
+    Ok(Snapshot {
+        revision,
+        router: Router::new(routes.into_iter().flatten().collect()),
+        limits: limits.into_iter().flatten().collect(),
+        upstreams: upstreams.into_iter().flatten().collect(),
+        consumers: consumers.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
+        certificates,
+        telemetry,
+        trusted_proxies,
+    })
+}
+
+/// Reads and compiles in one go, and tells the problems of both: a misfit in one route hides no wrong name in another.
+///
+/// # Errors
+/// Every problem of the text and of what could be read of it.
+pub fn check(
+    files: &[SourceFile<'_>],
+    inputs: impl FnOnce(&Document) -> Inputs,
+    revision: Revision,
+) -> Result<(Document, Snapshot), Vec<Problem>> {
+    let source::Partial { document, locations, mut problems } = source::partial(files, Format::Auto)?;
+    let compiled = compile(&document, &locations, &inputs(&document), revision);
+    match compiled {
+        Ok(snapshot) if problems.is_empty() => Ok((document, snapshot)),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            let torn = !problems.is_empty();
+            problems.extend(more.into_iter().filter(|problem| !torn || !locations.is_torn(problem)));
+            problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+            Err(problems)
+        }
+    }
+}
+
+fn trusted(listeners: &Listeners, report: &Report<'_>) -> Vec<IpNet> {
+    let Listeners { trusted_proxies } = listeners;
+    let list = Path::Root.field("listeners");
+    let list = list.field("trusted_proxies");
+    let networks = trusted_proxies.iter().enumerate().filter_map(|(i, text)| {
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
+        if network.is_none() {
+            report.hinted(
+                &list.item(i),
+                format!("`{}` is not an address or a network", crate::decode::short(text)),
+                "write `10.0.0.0/8` or `192.0.2.7`",
+            );
+        }
+        if network.is_some_and(|network| network.prefix_len() == 0) {
+            report.hinted(
+                &list.item(i),
+                "this trusts everybody: any client could claim any address",
+                "name the networks of your load balancers",
+            );
+        }
+        network
+    });
+    networks.map(|network| network.trunc()).collect()
+}
+
+/// A field the format reserves: an error with its name rather than a silent nothing.
+fn later(value: Option<&Later>, path: &Path<'_>, report: &Report<'_>) {
+    if value.is_some() {
+        report.hinted(path, "not supported by this build yet", "leave it out; nothing would happen");
+    }
+}

@@ -1,0 +1,73 @@
+//! Certificates: the files are there and are PEM. Whether key and chain fit is for `tls` to say.
+
+use std::collections::HashMap;
+
+use tidegate_policy::{Certificate, HostPattern, TlsPolicy};
+
+use super::{Report, host};
+use crate::decode::short;
+use crate::document::{CertificateFiles, TlsVersions};
+use crate::inputs::{Inputs, Need};
+use crate::path::Path;
+
+const LARGEST: usize = 1024 * 1024;
+
+pub(super) fn compile(list: &[CertificateFiles], inputs: &Inputs, report: &Report<'_>) -> Vec<Certificate> {
+    let family = Path::Root.field("certificates");
+    let mut owners: HashMap<String, usize> = HashMap::new();
+    let certificates = list.iter().enumerate().map(|(i, files)| {
+        let CertificateFiles { name, hosts, file, key, policy } = files;
+        let path = family.item(i);
+        let field = path.field("hosts");
+        if hosts.is_empty() {
+            report.hinted(&field, "no client can ask for this certificate", "name its hosts");
+        }
+        let mut patterns = Vec::new();
+        for (j, text) in hosts.iter().enumerate() {
+            let pattern = match host::pattern(text, &field.item(j), report) {
+                Some(HostPattern::Exact(name)) => name,
+                Some(HostPattern::Suffix(suffix)) => format!("*{suffix}"),
+                None => continue,
+            };
+            if let Some(owner) = owners.insert(pattern.clone(), i) {
+                let place = report.locations().place(&family.item(owner));
+                report.error(&field.item(j), format!("`{}` has a certificate already: {place}", short(text)));
+            }
+            patterns.push(pattern);
+        }
+        Certificate {
+            name: name.clone(),
+            hosts: patterns,
+            chain_pem: pem(file, "CERTIFICATE", inputs, &path.field("file"), report).unwrap_or_default(),
+            key_pem: pem(key, "PRIVATE KEY", inputs, &path.field("key"), report).unwrap_or_default(),
+            policy: match policy {
+                TlsVersions::Modern => TlsPolicy::Modern,
+                TlsVersions::Strict => TlsPolicy::Strict,
+            },
+        }
+    });
+    certificates.collect()
+}
+
+/// The file's bytes, when it holds at least one block whose label ends in `what`. Its text is never shown.
+pub(super) fn pem(file: &str, what: &str, inputs: &Inputs, path: &Path<'_>, report: &Report<'_>) -> Option<Vec<u8>> {
+    if file.is_empty() {
+        report.error(path, "the name of a file is missing");
+        return None;
+    }
+    let bytes = match inputs.value(&Need::File(file.to_owned())) {
+        Ok(bytes) => bytes?,
+        Err(why) => {
+            report.hinted(path, why, "every node needs it");
+            return None;
+        }
+    };
+    let label = format!("{what}-----");
+    let blocks = String::from_utf8_lossy(bytes);
+    let found = blocks.lines().any(|line| line.starts_with("-----BEGIN ") && line.trim_end().ends_with(&label));
+    if bytes.len() > LARGEST || !found {
+        report.error(path, format!("the file {} holds no `-----BEGIN … {what}-----`", short(file)));
+        return None;
+    }
+    Some(bytes.to_vec())
+}

@@ -1,0 +1,78 @@
+//! Names of one family: well formed, unique, found again.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Report;
+use crate::decode::short;
+use crate::path::Path;
+use crate::problem::did_you_mean;
+
+const LONGEST: usize = 128;
+
+pub(super) struct Names<'d> {
+    /// "limit", for texts.
+    what: &'static str,
+    index: HashMap<&'d str, usize>,
+    /// In the text, but not readable: using one is no second problem.
+    torn: HashSet<String>,
+}
+
+impl<'d> Names<'d> {
+    pub(super) fn collect(
+        family: &'static str,
+        what: &'static str,
+        names: impl Iterator<Item = &'d str>,
+        report: &Report<'_>,
+    ) -> Self {
+        let list = Path::Root.field(family);
+        let mut index = HashMap::new();
+        for (at, name) in names.enumerate() {
+            let item = list.item(at);
+            check(name, &item.field("name"), report);
+            if let Some(first) = index.insert(name, at) {
+                let first_item = list.item(first);
+                let reason = format!(
+                    "a {what} named `{}` exists already: {}",
+                    short(name),
+                    report.locations().place(&first_item)
+                );
+                report.hinted(&item.field("name"), reason, "names are unique; rename one");
+                index.insert(name, first);
+            }
+        }
+        Self { what, index, torn: report.locations().torn_names(family) }
+    }
+
+    /// The position of `name` in its family.
+    pub(super) fn find(&self, name: &str, path: &Path<'_>, report: &Report<'_>) -> Option<usize> {
+        let found = self.index.get(name).copied();
+        if found.is_none() && !self.torn.contains(name) {
+            let hint = did_you_mean(name, self.index.keys().copied());
+            report.hinted(path, format!("no {} is named `{}`", self.what, short(name)), hint);
+        }
+        found
+    }
+
+    /// The positions of all of `names`.
+    pub(super) fn find_all(&self, names: &[String], path: &Path<'_>, report: &Report<'_>) -> Vec<usize> {
+        let mut found = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let Some(at) = self.find(name, &path.item(i), report) else { continue };
+            if found.contains(&at) {
+                report.error(&path.item(i), format!("`{}` is named twice here", short(name)));
+            } else {
+                found.push(at);
+            }
+        }
+        found
+    }
+}
+
+/// Names appear in metrics, logs, URLs and commands.
+pub(super) fn check(name: &str, path: &Path<'_>, report: &Report<'_>) {
+    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ':' | '+' | '/');
+    if name.is_empty() || name.len() > LONGEST || !name.chars().all(sane) {
+        let reason = format!("`{}` cannot be a name", short(name));
+        report.hinted(path, reason, "1 to 128 letters, digits and `-_.@:+/`");
+    }
+}

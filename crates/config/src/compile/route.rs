@@ -1,0 +1,126 @@
+//! Routes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tidegate_policy::defaults::{MAX_BODY, MAX_MAX_BODY};
+use tidegate_policy::{Action, AuthScheme, HeaderEdits, Route, Timeouts, Upstream};
+
+use super::matching::{self, Matching};
+use super::secret::Secrets;
+use super::{Names, Report, action, cors, header, later, name, upstream};
+use crate::document::{AuthKind, RouteRule, RouteTimeouts};
+use crate::path::Path;
+use crate::units::Size;
+
+/// What routes refer to.
+pub(super) struct World<'a> {
+    pub(super) limits: &'a Names<'a>,
+    pub(super) upstreams: &'a Names<'a>,
+    pub(super) built: &'a [Option<Arc<Upstream>>],
+    pub(super) secrets: &'a Secrets<'a>,
+}
+
+/// By position; `None` where a route cannot be built.
+pub(super) fn compile(rules: &[RouteRule], world: &World<'_>, report: &Report<'_>) -> Vec<Option<Arc<Route>>> {
+    let list = Path::Root.field("routes");
+    rules.iter().enumerate().map(|(i, rule)| one(rule, world, &list.item(i), report).map(Arc::new)).collect()
+}
+
+fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>) -> Option<Route> {
+    let RouteRule {
+        name,
+        tenant,
+        matches,
+        priority,
+        to,
+        redirect: _, // These three and `to` in `action`.
+        respond: _,
+        rewrite: _,
+        auth,
+        limits,
+        cors,
+        request_headers,
+        response_headers,
+        timeouts,
+        max_body,
+        upgrade,
+        cache,
+    } = rule;
+    later(cache.as_ref(), &path.field("cache"), report);
+    name::check(tenant, &path.field("tenant"), report);
+    let matching = matching::compile(matches, &path.field("match"), report);
+    let action = action::compile(rule, matching.as_ref(), world, path, report);
+    let limits = world.limits.find_all(limits, &path.field("limits"), report);
+    let methods = matching.as_ref().map(|m| m.methods.as_slice()).unwrap_or_default();
+    let cors = cors.as_ref().map(|rule| cors::compile(rule, methods, &path.field("cors"), report));
+    let edits = |changes: &Option<_>, secrets, field| {
+        changes.as_ref().map(|c| header::edits(c, secrets, &path.field(field), report)).unwrap_or_default()
+    };
+    let request_headers: HeaderEdits = edits(request_headers, Some(world.secrets), "request_headers");
+    let response_headers = edits(response_headers, None, "response_headers");
+    for (set, field) in
+        [(!request_headers.0.is_empty(), "request_headers"), (timeouts.is_some(), "timeouts"), (*upgrade, "upgrade")]
+    {
+        if set && to.is_empty() {
+            report.error(&path.field(field), "means nothing without `to`");
+        }
+    }
+    let max_body = max_body.map_or(MAX_BODY, |Size(bytes)| bytes);
+    if max_body > MAX_MAX_BODY {
+        report.error(&path.field("max_body"), "at most 64GiB");
+    }
+    let timeouts = timeouts.as_ref().map(|t| self::timeouts(t, &path.field("timeouts"), report)).unwrap_or_default();
+    let Matching { hosts, path: pattern, captures: _, methods, headers, query } = matching?;
+    Some(Route {
+        id: name.as_str().into(),
+        tenant: tenant.as_str().into(),
+        hosts,
+        path: pattern,
+        methods,
+        headers,
+        query,
+        priority: *priority,
+        action: action?,
+        auth: auth.iter().map(|AuthKind::Key| AuthScheme::Key).collect(),
+        limits,
+        cors,
+        request_headers,
+        response_headers,
+        timeouts,
+        max_body,
+        upgrade: *upgrade,
+    })
+}
+
+fn timeouts(rule: &RouteTimeouts, path: &Path<'_>, report: &Report<'_>) -> Timeouts {
+    let RouteTimeouts { total, first_byte } = rule;
+    Timeouts {
+        total: upstream::span(*total, &path.field("total"), report),
+        first_byte: upstream::span(*first_byte, &path.field("first_byte"), report),
+    }
+}
+
+/// A route with the hosts and the path of `matching` and nothing else: to ask the router about them.
+pub(super) fn probe(matching: &Matching) -> Arc<Route> {
+    Arc::new(Route {
+        id: "probe".into(),
+        tenant: "default".into(),
+        hosts: matching.hosts.clone(),
+        path: matching.path.clone(),
+        methods: Vec::new(),
+        headers: Vec::new(),
+        query: Vec::new(),
+        priority: 0,
+        action: Action::Respond { status: StatusCode::OK, headers: Vec::new(), body: Bytes::new() },
+        auth: Vec::new(),
+        limits: Vec::new(),
+        cors: None,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        timeouts: Timeouts::default(),
+        max_body: 0,
+        upgrade: false,
+    })
+}

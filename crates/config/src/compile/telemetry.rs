@@ -1,0 +1,47 @@
+//! What is logged.
+
+use std::path::PathBuf;
+
+use tidegate_policy::defaults::KEEP_LOGS;
+use tidegate_policy::{AccessLog, Telemetry};
+
+use super::{Report, header, later};
+use crate::document::{AccessLogFormat, AccessLogRule, TelemetryRules};
+use crate::path::Path;
+use crate::units::Size;
+
+/// Smaller files would be rotated all the time.
+const MIN_ROTATE: u64 = 1 << 20;
+
+pub(super) fn compile(rules: &TelemetryRules, report: &Report<'_>) -> Telemetry {
+    let TelemetryRules { access_log, otlp } = rules;
+    let path = Path::Root.field("telemetry");
+    later(otlp.as_ref(), &path.field("otlp"), report);
+    Telemetry { access_log: access_log.as_ref().map(|rule| self::access_log(rule, &path.field("access_log"), report)) }
+}
+
+fn access_log(rule: &AccessLogRule, path: &Path<'_>, report: &Report<'_>) -> AccessLog {
+    let AccessLogRule { format, file, rotate, keep, headers } = rule;
+    match format {
+        AccessLogFormat::Json => {}
+    }
+    if file.is_none() && (rotate.is_some() || keep.is_some()) {
+        report.hinted(path, "standard output is not rotated", "name a `file`");
+    }
+    if file.as_deref() == Some("") {
+        report.error(&path.field("file"), "the name of a file is missing");
+    }
+    if rotate.is_some_and(|Size(bytes)| bytes < MIN_ROTATE) {
+        report.error(&path.field("rotate"), "at least 1MiB");
+    }
+    let keep = keep.unwrap_or(KEEP_LOGS);
+    if !(1..=1000).contains(&keep) {
+        report.error(&path.field("keep"), "1 to 1000");
+    }
+    AccessLog {
+        file: file.as_ref().map(PathBuf::from),
+        rotate_bytes: rotate.map(|Size(bytes)| bytes),
+        keep,
+        headers: header::names(headers, &path.field("headers"), report),
+    }
+}

@@ -1,0 +1,134 @@
+//! The document as people write it: `version: 1` and lists of named things. One file per family; no behaviour but
+//! reading and writing. `compile` turns it into policy.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::decode::{Notes, decode};
+use crate::tree::{Node, Value};
+
+mod action;
+mod certificate;
+mod consumer;
+mod headers;
+mod later;
+mod limit;
+mod matching;
+mod network;
+mod route;
+mod upstream;
+
+pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
+pub use certificate::{CertificateFiles, TlsVersions};
+pub use consumer::{ConsumerEntry, Plan, Secret};
+pub use headers::{CorsRule, HeaderChanges};
+pub use later::Later;
+pub use limit::{LimitMode, LimitRule, ScopePart, WhenUnavailable};
+pub use matching::{Match, ValueRule, ValueTest};
+pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
+pub use route::{AuthKind, RouteRule, RouteTimeouts};
+pub use upstream::{
+    BalanceKind, EndpointAddress, ProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes, UpstreamTlsRule,
+};
+
+/// One versioned whole. It replaces the one before it; what it does not name is gone.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Values that are not written here but fetched by each node. Used in headers as `${secrets.NAME}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
+    /// Applications and people. Their keys are not here: `tidegate key create`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consumers: Vec<ConsumerEntry>,
+    /// Named sets of limits for consumers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<Plan>,
+    /// Limits, exact over the whole cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitRule>,
+    /// Where requests go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<UpstreamRule>,
+    /// Which requests are taken and what happens to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteRule>,
+    /// Certificates for the TLS listeners, chosen by the name a client asks for (SNI).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateFiles>,
+    /// What holds for all listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listeners: Option<Listeners>,
+    /// What is logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<TelemetryRules>,
+}
+
+const FIELDS: [&str; 10] = [
+    "version",
+    "secrets",
+    "consumers",
+    "plans",
+    "limits",
+    "upstreams",
+    "routes",
+    "certificates",
+    "listeners",
+    "telemetry",
+];
+
+impl Document {
+    /// What of `root` fits; the rest goes to `notes`.
+    pub(crate) fn read(root: &Node, notes: &Notes) -> Self {
+        let mut document = Self::default();
+        let entries = match &root.value {
+            Value::Map(entries) => entries.as_slice(),
+            Value::Null => {
+                notes.leave_out(root, "the document is empty; it begins with `version: 1`");
+                return document;
+            }
+            _ => {
+                notes.leave_out(root, "a document is a map: `version: 1`, `routes:`, …");
+                return document;
+            }
+        };
+        let mut versioned = false;
+        for (key, node) in entries {
+            match key.text.as_str() {
+                "version" => {
+                    versioned = true;
+                    document.version = decode(node, notes).unwrap_or(1);
+                }
+                "secrets" => document.secrets = list(node, notes),
+                "consumers" => document.consumers = list(node, notes),
+                "plans" => document.plans = list(node, notes),
+                "limits" => document.limits = list(node, notes),
+                "upstreams" => document.upstreams = list(node, notes),
+                "routes" => document.routes = list(node, notes),
+                "certificates" => document.certificates = list(node, notes),
+                "listeners" => document.listeners = decode::<Option<_>>(node, notes).flatten(),
+                "telemetry" => document.telemetry = decode::<Option<_>>(node, notes).flatten(),
+                _ => notes.unknown_field(root, key, &FIELDS),
+            }
+        }
+        if !versioned {
+            notes.leave_out(root, "`version` is missing; write `version: 1`");
+        }
+        document
+    }
+}
+
+/// Each item for itself, so that one bad item hides no other.
+fn list<T: serde::de::DeserializeOwned>(node: &Node, notes: &Notes) -> Vec<T> {
+    match &node.value {
+        Value::Null => Vec::new(),
+        Value::List(items) => items.iter().filter_map(|item| decode(item, notes)).collect(),
+        Value::Map(_) | Value::Scalar { .. } => {
+            notes.leave_out(node, "expected a list: each item begins with `- name:`");
+            Vec::new()
+        }
+    }
+}

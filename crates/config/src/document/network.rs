@@ -1,0 +1,60 @@
+//! What holds for all listeners, and what is logged.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Later;
+use crate::units::Size;
+
+/// What holds for all listeners. Their addresses are the node's own business: `node.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listeners {
+    /// Addresses or networks of load balancers in front, whose `X-Forwarded-*` and `Forwarded` headers are believed.
+    /// Default: nobody's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+}
+
+/// What is logged. Metrics are always on (`/metrics`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryRules {
+    /// One line per request. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLogRule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub otlp: Option<Later>,
+}
+
+/// One line per request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLogRule {
+    /// How a line is written.
+    #[serde(default)]
+    pub format: AccessLogFormat,
+    /// Where. Default: standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The file is rotated when it has this size, at least 1MiB. Default: never (SIGUSR1 reopens it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate: Option<Size>,
+    /// Rotated files that are kept. Default: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep: Option<u32>,
+    /// Request and response headers that are logged too; secret ones are redacted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum AccessLogFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+}

@@ -1,0 +1,89 @@
+//! Routes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::consumer::default_tenant;
+use super::{CorsRule, HeaderChanges, Later, Match, RedirectRule, RespondRule, RewriteRule, TargetRef};
+use crate::units::{Size, Span};
+
+/// Takes the requests that `match` describes and does one of `to`, `redirect`, `respond`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteRule {
+    /// Unique. Counters and metrics are kept by it.
+    pub name: String,
+    /// The tenant whose route this is.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// Which requests. Default: all.
+    #[serde(rename = "match", default)]
+    pub matches: Match,
+    /// Higher first among routes with the same host and path.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// Upstreams, drawn by weight for each request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<TargetRef>,
+    /// Send the client elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<RedirectRule>,
+    /// Answer here: a fixed response, a maintenance page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub respond: Option<RespondRule>,
+    /// With `to`: what the upstream sees instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<RewriteRule>,
+    /// Who may: `[key]` asks for a valid key; empty: anybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub auth: Vec<AuthKind>,
+    /// Names of limits; a request is admitted by all or by none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
+    /// Which other origins' pages may call this in a browser. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<CorsRule>,
+    /// Changes to the request's headers, with `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_headers: Option<HeaderChanges>,
+    /// Changes to the response's headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_headers: Option<HeaderChanges>,
+    /// Instead of the upstream's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<RouteTimeouts>,
+    /// A larger request body is refused with 413. Default: 10MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<Size>,
+    /// May a client switch protocols (WebSocket)?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upgrade: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub cache: Option<Later>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(priority: &i32) -> bool {
+    *priority == 0
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum AuthKind {
+    /// A key, in `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key` or `?key=`.
+    Key,
+}
+
+/// Bounds on waiting, for this route.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteTimeouts {
+    /// The whole exchange, retries included. Default: the upstream's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<Span>,
+    /// From the end of the request head to the response head. Default: the upstream's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<Span>,
+}

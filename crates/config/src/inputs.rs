@@ -1,0 +1,94 @@
+//! What a document refers to and does not hold: secrets and files. The caller fetches them, on each node anew; nothing
+//! here reads an environment or a disk.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::document::{Document, Secret};
+
+/// One thing to fetch before [`crate::compile`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Need {
+    /// A variable of the node's environment.
+    Env(String),
+    /// A file, relative to the node's working directory.
+    File(String),
+}
+
+/// Everything `document` needs, each once.
+#[must_use]
+pub fn needs(document: &Document) -> Vec<Need> {
+    let secrets = document.secrets.iter().filter_map(need);
+    let certificates = document.certificates.iter().flat_map(|c| [c.file.clone(), c.key.clone()]).map(Need::File);
+    let roots = document.upstreams.iter().filter_map(|u| u.tls.as_ref()?.ca.clone()).map(Need::File);
+    let mut needs: Vec<Need> = secrets.chain(certificates).chain(roots).collect();
+    needs.sort();
+    needs.dedup();
+    needs
+}
+
+pub(crate) fn need(secret: &Secret) -> Option<Need> {
+    let (kind, name) = secret.from.split_once(':')?;
+    match (kind, name) {
+        (_, "") => None,
+        ("env", name) => Some(Need::Env(name.to_owned())),
+        ("file", path) => Some(Need::File(path.to_owned())),
+        _ => None,
+    }
+}
+
+/// What was fetched. Never printed.
+#[derive(Default)]
+pub struct Inputs {
+    found: HashMap<Need, Result<Vec<u8>, String>>,
+    lenient: bool,
+}
+
+impl Inputs {
+    /// Fetches what `document` needs. `fetch` says why it could not.
+    pub fn gather(document: &Document, mut fetch: impl FnMut(&Need) -> Result<Vec<u8>, String>) -> Self {
+        let found = needs(document).into_iter().map(|need| {
+            let value = fetch(&need);
+            (need, value)
+        });
+        Self { found: found.collect(), lenient: false }
+    }
+
+    /// Takes everything as present: for checking a document away from the nodes. What is compiled with it must not be
+    /// served.
+    #[must_use]
+    pub fn assumed() -> Self {
+        Self { found: HashMap::new(), lenient: true }
+    }
+
+    #[must_use]
+    pub fn with(mut self, need: Need, value: impl Into<Vec<u8>>) -> Self {
+        self.found.insert(need, Ok(value.into()));
+        self
+    }
+
+    /// `Ok(None)`: assumed.
+    pub(crate) fn value(&self, need: &Need) -> Result<Option<&[u8]>, String> {
+        match self.found.get(need) {
+            Some(Ok(value)) => Ok(Some(value)),
+            _ if self.lenient => Ok(None),
+            Some(Err(why)) => Err(format!("{need} cannot be read: {why}")),
+            None => Err(format!("{need} was not read")),
+        }
+    }
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.found.keys()).finish()
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "the environment variable {name}"),
+            Self::File(path) => write!(f, "the file {path}"),
+        }
+    }
+}
