@@ -78,12 +78,14 @@ fn known(state: &AppState, token: &str) -> Option<(Login, Role)> {
     let hash = hash(token);
     let now = wall_clock();
     let mut found = None;
-    for record in state.backend.state().tokens.admins() {
-        let same = bool::from(record.hash.ct_eq(&hash));
-        if same && record.expires_at.is_none_or(|end| now < end) {
-            found = Some((Login { name: record.name.clone() }, record.role.into()));
+    state.backend.look(&mut |agreed| {
+        for record in agreed.tokens.admins() {
+            let same = bool::from(record.hash.ct_eq(&hash));
+            if same && record.expires_at.is_none_or(|end| now < end) {
+                found = Some((Login { name: record.name.clone() }, record.role.into()));
+            }
         }
-    }
+    });
     found
 }
 

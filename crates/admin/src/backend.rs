@@ -3,27 +3,27 @@
 //! Two implementations: `backend::cluster` over `cluster::Cluster`, and `backend::memory` over a bare
 //! [`State`], in which one process is the whole cluster: for tests of the API, and of whatever talks to it.
 
+pub mod cluster;
 pub mod memory;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_state::{Command, Outcome, Publish, State};
 
-use crate::wire::{ClusterStatus, JoinToken, NodeApplied, Problem};
+use crate::wire::{ClusterStatus, JoinToken, NodeApplied, Problem, ReadyReply};
 
 /// Compiles a document with what a node knows: files, secrets, environment.
 pub type Compile = dyn Fn(&str, Revision) -> Result<Compiled, Vec<Problem>> + Send + Sync;
 
 #[tonic::async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// What this node applied so far.
-    fn state(&self) -> Arc<State>;
+    /// Looks once at what this node applied so far. Short looks only: applying waits meanwhile. See `<dyn Backend>::read`.
+    fn look(&self, look: &mut dyn FnMut(&State));
 
-    /// Returns when this node's state holds everything that was committed before the call.
-    async fn catch_up(&self) -> Result<(), Failure>;
+    /// Returns when this node's state holds this revision of the document, or patience ends.
+    async fn reach(&self, revision: Revision, patience: Duration);
 
     /// One command through the control log, from any node. An outcome that says no is an `Ok`.
     async fn propose(&self, command: Command) -> Result<Applied, Failure>;
@@ -38,7 +38,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Waits until every node applied the entry at `index` or its node lease lapsed; at most `timeout`.
     async fn applied_everywhere(&self, index: u64, timeout: Duration) -> Vec<NodeApplied>;
 
-    fn status(&self) -> ClusterStatus;
+    /// May this node be sent requests, and why not.
+    fn readiness(&self) -> ReadyReply;
+
+    async fn status(&self) -> ClusterStatus;
 
     /// Mints a join token; it holds what a new node needs to know the cluster by.
     async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure>;
@@ -51,6 +54,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The node's metrics in Prometheus text format.
     fn metrics(&self) -> String;
+}
+
+impl dyn Backend {
+    /// [`Backend::look`], with an answer.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        let (mut look, mut seen) = (Some(look), None);
+        self.look(&mut |state| seen = look.take().map(|look| look(state)));
+        seen.expect("look is called once")
+    }
 }
 
 /// A document that may be published.

@@ -1,8 +1,66 @@
-//! What `config` says about documents, in the words of the wire.
+//! What `config` says about documents, in the words of the wire. Pure; the callers bring texts and inputs.
 
+use tidegate_config::{Counters, Document, Inputs, Locations, SourceFile, Verb};
+use tidegate_model::Revision;
 use tidegate_state::Format;
 
-use crate::wire::{Change, Problem};
+use crate::backend::Compiled;
+use crate::wire::{Change, Problem, Severity};
+
+/// Compiles a text. `inputs` brings what the document refers to: [`Inputs::gather`] on a node, [`Inputs::assumed`] where
+/// nothing will be served.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn compile(
+    text: &str,
+    revision: Revision,
+    inputs: impl FnOnce(&Document) -> Inputs,
+) -> Result<Compiled, Vec<Problem>> {
+    compile_files(&[SourceFile { name: "", bytes: text.as_bytes() }], revision, inputs)
+}
+
+/// Everything that is wrong with some files as one document, warnings as well. What they refer to is taken as present.
+#[must_use]
+pub fn check_files(files: &[SourceFile<'_>]) -> Vec<Problem> {
+    match compile_files(files, Revision(0), |_| Inputs::assumed()) {
+        Ok(compiled) => compiled.warnings,
+        Err(problems) => problems,
+    }
+}
+
+/// Some files as one document, to be sent as one text. Comments are gone.
+///
+/// # Errors
+/// What does not fit the format; names and meaning are not looked at.
+pub fn merge_files(files: &[SourceFile<'_>]) -> Result<Document, Vec<Problem>> {
+    tidegate_config::parse_files(files).map(|(document, _)| document).map_err(worded)
+}
+
+fn compile_files(
+    files: &[SourceFile<'_>],
+    revision: Revision,
+    inputs: impl FnOnce(&Document) -> Inputs,
+) -> Result<Compiled, Vec<Problem>> {
+    match tidegate_config::parse_files(files) {
+        Ok((document, locations)) => finish(&document, &locations, revision, inputs),
+        // Read again, leniently: a misfit in one route shall hide no wrong name in another.
+        Err(problems) => match tidegate_config::check(files, inputs, revision) {
+            Ok(_) => Err(worded(problems)),
+            Err(all) => Err(worded(all)),
+        },
+    }
+}
+
+fn finish(
+    document: &Document,
+    locations: &Locations,
+    revision: Revision,
+    inputs: impl FnOnce(&Document) -> Inputs,
+) -> Result<Compiled, Vec<Problem>> {
+    let snapshot = tidegate_config::compile(document, locations, &inputs(document), revision).map_err(worded)?;
+    Ok(Compiled { snapshot, warnings: worded(tidegate_config::warnings(document, locations)) })
+}
 
 /// How a text is written. Every JSON document is YAML as well; the difference matters to people only.
 pub(crate) fn format(text: &str) -> Format {
@@ -10,16 +68,57 @@ pub(crate) fn format(text: &str) -> Format {
 }
 
 /// The JSON Schema of documents, as text.
-pub(crate) fn schema() -> String {
-    String::new()
+#[must_use]
+pub fn schema() -> String {
+    format!("{:#}\n", tidegate_config::schema())
 }
 
-/// Does the document declare this consumer?
-pub(crate) fn names(_text: &str, _tenant: &str, _consumer: &str) -> bool {
-    false
+/// Does the document declare this consumer? A text of another release that cannot be read: nobody knows, so yes.
+pub(crate) fn names(text: &str, tenant: &str, consumer: &str) -> bool {
+    match parse(text) {
+        Ok(document) => document.consumers.iter().any(|c| c.tenant == tenant && c.name == consumer),
+        Err(_) => true,
+    }
 }
 
 /// What replacing `old` with `new` changes. Problems are those of `new`.
-pub(crate) fn changes(_old: Option<&str>, _new: &str) -> Result<Vec<Change>, Vec<Problem>> {
-    Ok(Vec::new())
+pub(crate) fn changes(old: Option<&str>, new: &str) -> Result<Vec<Change>, Vec<Problem>> {
+    compile(new, Revision(0), |_| Inputs::assumed())?;
+    let new = parse(new).map_err(worded)?;
+    // An old text that cannot be read any more counts as nothing: everything is new then.
+    let old = old.and_then(|old| parse(old).ok()).unwrap_or_default();
+    Ok(tidegate_config::diff(&old, &new).into_iter().map(change).collect())
+}
+
+fn parse(text: &str) -> Result<Document, Vec<tidegate_config::Problem>> {
+    tidegate_config::parse(text.as_bytes(), tidegate_config::Format::Auto).map(|(document, _)| document)
+}
+
+fn change(change: tidegate_config::Change) -> Change {
+    let kind = match change.verb {
+        Verb::Added => "added",
+        Verb::Removed => "removed",
+        Verb::Changed => "changed",
+    };
+    let effect = change.counters.map(|counters| match counters {
+        Counters::Kept => "the count is kept",
+        Counters::StartsEmpty => "a new limit: it starts empty, the old one drains under its old rule",
+        Counters::Drains => "the limit is gone; what it counted drains",
+    });
+    let parts = [change.family, change.name.as_str(), change.field.as_str()];
+    let path = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
+    Change { kind: kind.to_owned(), path, before: change.from, after: change.to, effect: effect.map(str::to_owned) }
+}
+
+fn worded(problems: Vec<tidegate_config::Problem>) -> Vec<Problem> {
+    problems.into_iter().map(problem).collect()
+}
+
+fn problem(problem: tidegate_config::Problem) -> Problem {
+    let tidegate_config::Problem { severity, path, file, line, column, reason, hint } = problem;
+    let severity = match severity {
+        tidegate_config::Severity::Error => Severity::Error,
+        tidegate_config::Severity::Warning => Severity::Warning,
+    };
+    Problem { severity, file, line: line.map(u64::from), column: column.map(u64::from), path, reason, hint }
 }

@@ -43,15 +43,16 @@ pub(crate) fn add(router: Router<AppState>, state: &AppState) -> Router<AppState
 
 /// A stream of what `look` sees: now, whenever it changed, and at every look when `every`. Ends when the caller goes or
 /// the port closes.
-fn watch<Q, T, M>(
+fn watch<Q, T, M, F>(
     request: &Request<Q>,
     slots: &Arc<Semaphore>,
     interval: Duration,
     every: bool,
-    look: impl Fn() -> T + Send + 'static,
+    look: impl Fn() -> F + Send + 'static,
     message: impl Fn(&T) -> M + Send + 'static,
 ) -> Result<ReceiverStream<Result<M, Status>>, Status>
 where
+    F: Future<Output = T> + Send,
     T: PartialEq + Send + 'static,
     M: Send + 'static,
 {
@@ -73,7 +74,7 @@ where
                     return;
                 }
             }
-            let seen = look();
+            let seen = look().await;
             if every || last.as_ref() != Some(&seen) {
                 // A slow reader makes us wait here and then sees the newest, not a backlog.
                 tokio::select! {

@@ -31,6 +31,7 @@ const LONG: Duration = Duration::from_secs(330);
 
 /// One operation.
 pub(crate) struct Operation {
+    #[cfg(test)]
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) access: Access,
@@ -75,7 +76,10 @@ where
     T: 'static,
 {
     let filter = MethodFilter::try_from(method.clone()).expect("the table holds standard methods only");
-    Operation { method, path, access, time_limit, handler: on(filter, handler) }
+    Operation {
+        #[cfg(test)]
+        method,
+        path, access, time_limit, handler: on(filter, handler) }
 }
 
 /// The whole admin port.

@@ -1,7 +1,7 @@
 //! A cluster of one process, over a bare [`State`]: no log, no peers, no disk. For tests of the admin API and of its
 //! clients; what it does to documents, keys and tokens is what every node does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
@@ -10,7 +10,7 @@ use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, Req
 
 use super::{Applied, Backend, Compile, Compiled, Failure};
 use crate::access::{hash, mint, wall_clock};
-use crate::wire::{ClusterStatus, Group, JoinToken, Node, NodeApplied, NodeRole, Problem, Readiness};
+use crate::wire::{ClusterStatus, Group, JoinToken, Node, NodeApplied, NodeRole, Problem, Readiness, ReadyReply};
 
 pub struct Memory {
     inner: Mutex<Inner>,
@@ -18,7 +18,7 @@ pub struct Memory {
 }
 
 struct Inner {
-    state: Arc<State>,
+    state: State,
     index: u64,
     readiness: Readiness,
     reasons: Vec<String>,
@@ -31,7 +31,7 @@ impl Memory {
     #[must_use]
     pub fn new(admin_token: &str, compile: Box<Compile>) -> Self {
         let inner =
-            Inner { state: Arc::default(), index: 0, readiness: Readiness::Ready, reasons: Vec::new() };
+            Inner { state: State::default(), index: 0, readiness: Readiness::Ready, reasons: Vec::new() };
         let memory = Self { inner: Mutex::new(inner), compile };
         memory.apply(Command::Form(Form {
             cluster: ClusterId(7),
@@ -63,7 +63,7 @@ impl Memory {
         inner.index += 1;
         let index = inner.index;
         let proposal = Proposal { request: RequestId(u128::from(index)), at: wall_clock(), command };
-        let (outcome, _) = Arc::make_mut(&mut inner.state).apply(&proposal);
+        let (outcome, _) = inner.state.apply(&proposal);
         Applied { outcome, index }
     }
 
@@ -74,13 +74,11 @@ impl Memory {
 
 #[tonic::async_trait]
 impl Backend for Memory {
-    fn state(&self) -> Arc<State> {
-        self.lock().state.clone()
+    fn look(&self, look: &mut dyn FnMut(&State)) {
+        look(&self.lock().state);
     }
 
-    async fn catch_up(&self) -> Result<(), Failure> {
-        Ok(())
-    }
+    async fn reach(&self, _: Revision, _: Duration) {}
 
     async fn propose(&self, command: Command) -> Result<Applied, Failure> {
         Ok(self.apply(command))
@@ -105,7 +103,12 @@ impl Backend for Memory {
         inner.state.members.nodes().map(applied).collect()
     }
 
-    fn status(&self) -> ClusterStatus {
+    fn readiness(&self) -> ReadyReply {
+        let inner = self.lock();
+        ReadyReply { status: inner.readiness, reasons: inner.reasons.clone() }
+    }
+
+    async fn status(&self) -> ClusterStatus {
         let inner = self.lock();
         let group = Group { leader: Some(ME.0), term: 1, applied: inner.index, committed: inner.index };
         let revision = inner.state.documents.current().0;
@@ -135,12 +138,12 @@ impl Backend for Memory {
     async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure> {
         let token = mint().map_err(|error| Failure::Fault(error.to_string()))?;
         self.apply(Command::CreateJoinToken { hash: hash(&token), expires_at: Some(expires_at), uses });
-        let peers = self.state().members.nodes().map(|node| node.addresses.peer.clone()).collect();
+        let peers = self.lock().state.members.nodes().map(|node| node.addresses.peer.clone()).collect();
         Ok(JoinToken { token, expires_at: super::time(expires_at), uses, peers })
     }
 
     async fn remove_node(&self, node: NodeId) -> Result<(), Failure> {
-        if self.state().members.node(node).is_none() {
+        if self.lock().state.members.node(node).is_none() {
             return Err(Failure::NotFound(format!("there is no node {node}")));
         }
         if node == ME {

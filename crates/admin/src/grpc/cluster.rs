@@ -16,7 +16,7 @@ pub(super) struct Cluster(pub(super) AppState);
 #[tonic::async_trait]
 impl cluster_server::Cluster for Cluster {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
-        Ok(Response::new(pb::StatusResponse { status: Some((&self.0.backend.status()).into()) }))
+        Ok(Response::new(pb::StatusResponse { status: Some((&self.0.backend.status().await).into()) }))
     }
 
     type WatchStream = ReceiverStream<Result<pb::WatchResponse, Status>>;
@@ -26,8 +26,12 @@ impl cluster_server::Cluster for Cluster {
         let millis = if ask.interval_ms == 0 { 1_000 } else { ask.interval_ms.clamp(100, 60_000) };
         let interval = Duration::from_millis(u64::from(millis));
         let backend = self.0.backend.clone();
+        let look = move || {
+            let backend = backend.clone();
+            async move { backend.status().await }
+        };
         let message = |status: &wire::ClusterStatus| pb::WatchResponse { status: Some(status.into()) };
-        let stream = watch(&request, &self.0.watches, interval, ask.every, move || backend.status(), message)?;
+        let stream = watch(&request, &self.0.watches, interval, ask.every, look, message)?;
         Ok(Response::new(stream))
     }
 }

@@ -28,7 +28,7 @@ impl health_server::Health for Health {
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let (state, service) = (self.0.clone(), request.get_ref().service.clone());
-        let look = move || of(&state, &service);
+        let look = move || std::future::ready(of(&state, &service));
         let stream = watch(&request, &self.0.probes, LOOK, false, look, |status| response(*status))?;
         Ok(Response::new(stream))
     }
@@ -37,7 +37,7 @@ impl health_server::Health for Health {
 fn of(state: &AppState, service: &str) -> ServingStatus {
     match service {
         "" | "grpc.health.v1.Health" | "tidegate.cluster.v1.Cluster" => {
-            if state.backend.status().readiness.takes_traffic() {
+            if state.backend.readiness().status.takes_traffic() {
                 ServingStatus::Serving
             } else {
                 ServingStatus::NotServing

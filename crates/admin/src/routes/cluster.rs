@@ -20,7 +20,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
 #[utoipa::path(get, path = "/v1/cluster", tag = "cluster", responses((status = 200, body = ClusterStatus),
     (status = 401, body = ErrorReply)))]
 pub(super) async fn status(State(state): State<AppState>) -> Json<ClusterStatus> {
-    Json(state.backend.status())
+    Json(state.backend.status().await)
 }
 
 /// A token with which new nodes join

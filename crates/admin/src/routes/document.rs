@@ -20,12 +20,10 @@ use crate::wire::{CheckReply, DiffReply, DocumentReply, ErrorReply, HistoryReply
 #[utoipa::path(get, path = "/v1/document", tag = "document",
     responses((status = 200, body = DocumentReply), (status = 404, body = ErrorReply)))]
 pub(super) async fn current(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Refusal> {
-    state.backend.catch_up().await?;
-    let agreed = state.backend.state();
-    let Some(published) = agreed.documents.latest() else {
-        return Err(Refusal::NotFound("no document was published yet".to_owned()));
-    };
-    Ok(show(published, &headers))
+    match state.backend.read(|agreed| agreed.documents.latest().cloned()) {
+        Some(published) => Ok(show(&published, &headers)),
+        None => Err(Refusal::NotFound("no document was published yet".to_owned())),
+    }
 }
 
 /// An old revision
@@ -36,18 +34,15 @@ pub(super) async fn revision(
     Id(revision): Id<u64>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    state.backend.catch_up().await?;
-    let agreed = state.backend.state();
-    let published = agreed.documents.revision(Revision(revision)).ok_or_else(|| forgotten(revision))?;
-    Ok(show(published, &headers))
+    let published = state.backend.read(|agreed| agreed.documents.revision(Revision(revision)).cloned());
+    Ok(show(&published.ok_or_else(|| forgotten(revision))?, &headers))
 }
 
 /// Published revisions, newest first
 #[utoipa::path(get, path = "/v1/history", tag = "document", responses((status = 200, body = HistoryReply)))]
 pub(super) async fn history(State(state): State<AppState>) -> Result<Json<HistoryReply>, Refusal> {
-    state.backend.catch_up().await?;
-    let agreed = state.backend.state();
-    Ok(Json(HistoryReply { revisions: agreed.documents.history().rev().map(info).collect() }))
+    let revisions = state.backend.read(|agreed| agreed.documents.history().rev().map(info).collect());
+    Ok(Json(HistoryReply { revisions }))
 }
 
 /// Everything that is wrong with a document
@@ -70,10 +65,8 @@ pub(super) async fn check(State(state): State<AppState>, Text { text, _slot }: T
     request_body(content = String, content_type = "application/yaml"),
     responses((status = 200, body = DiffReply), (status = 422, body = ErrorReply)))]
 pub(super) async fn diff(State(state): State<AppState>, Text { text, _slot }: Text) -> Result<Json<DiffReply>, Refusal> {
-    state.backend.catch_up().await?;
-    let agreed = state.backend.state();
-    let published = agreed.documents.latest();
-    let (from, old) = published.map_or((0, None), |old| (old.revision.0, Some(old.document.clone())));
+    let published = state.backend.read(|agreed| agreed.documents.latest().cloned());
+    let (from, old) = published.map_or((0, None), |old| (old.revision.0, Some(old.document)));
     let changes = state.compiling(move || crate::document::changes(old.as_deref(), &text)).await?;
     Ok(Json(DiffReply { from, changes: changes.map_err(Refusal::InvalidDocument)? }))
 }

@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use tidegate_model::{KeyId, Millis};
+use tidegate_model::{KeyId, Millis, Revision};
 use tidegate_state::{Command, CreateKey as Create, Outcome};
 
-use super::publish::{REVOKE_WAIT, everywhere, waiting};
+use super::publish::{CATCH_UP, REVOKE_WAIT, everywhere, waiting};
 use super::said;
 use crate::AppState;
 use crate::access::wall_clock;
@@ -41,16 +41,14 @@ pub(super) async fn list(State(state): State<AppState>, Ask(page): Ask<Page>) ->
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Refusal::BadRequest(format!("limit is 1 to {MAX_PAGE}")));
     }
-    state.backend.catch_up().await?;
     let now = wall_clock();
-    let state = state.backend.state();
     let wanted = |key: &&tidegate_state::Key| {
         page.after.is_none_or(|after| key.id.0 > after)
             && page.consumer.as_ref().is_none_or(|consumer| key.consumer == *consumer)
             && page.tenant.as_ref().is_none_or(|tenant| key.tenant == *tenant)
     };
-    let keys = state.keys.iter().filter(wanted).take(limit).map(|key| view(key, now)).collect();
-    Ok(Json(Keys { keys }))
+    let page = |agreed: &tidegate_state::State| agreed.keys.iter().filter(wanted).take(limit).map(|key| view(key, now)).collect();
+    Ok(Json(Keys { keys: state.backend.read(page) }))
 }
 
 /// A new key for a consumer
@@ -135,29 +133,35 @@ pub(super) async fn rotate(
 /// A key that works on one node and not yet on the next would look broken: wait, then show it.
 async fn issued(state: &AppState, id: KeyId, secret: &str, index: u64) -> Result<IssuedKey, Refusal> {
     let (_, complete) = everywhere(state, index, REVOKE_WAIT).await;
-    let agreed = state.backend.state();
-    let Some(key) = agreed.keys.by_id(id) else {
-        return Err(Failure::Fault(format!("key {id} was created and is not in the state")).into());
-    };
-    Ok(IssuedKey { key: view(key, wall_clock()), secret: secret.to_owned(), complete })
+    let key = state.backend.read(|agreed| agreed.keys.by_id(id).map(|key| view(key, wall_clock())));
+    match key {
+        Some(key) => Ok(IssuedKey { key, secret: secret.to_owned(), complete }),
+        None => Err(Failure::Fault(format!("key {id} was created and is not in the state")).into()),
+    }
 }
 
 /// A key of a consumer nobody declared would be refused at every route: say so now.
 async fn must_be_in_the_document(state: &AppState, tenant: &str, consumer: &str) -> Result<(), Refusal> {
-    state.backend.catch_up().await?;
-    let agreed = state.backend.state();
-    let text = agreed.documents.latest().map(|published| published.document.clone());
-    let (tenant, consumer) = (tenant.to_owned(), consumer.to_owned());
-    let (known, name) = state
-        .compiling(move || (text.is_some_and(|text| crate::document::names(&text, &tenant, &consumer)), consumer))
-        .await?;
-    if known {
+    let seen = state.backend.read(|agreed| agreed.documents.current());
+    if declares(state, tenant, consumer).await? {
+        return Ok(());
+    }
+    // It may have been published through another node a moment ago.
+    state.backend.reach(Revision(seen.0.saturating_add(1)), CATCH_UP).await;
+    let now = state.backend.read(|agreed| agreed.documents.current());
+    if now != seen && declares(state, tenant, consumer).await? {
         return Ok(());
     }
     Err(Refusal::Rejected {
-        reason: format!("the document has no consumer `{name}` in this tenant"),
-        hint: Some(format!("publish `consumers: [{{name: {name}}}]` first")),
+        reason: format!("the document has no consumer `{consumer}` in the tenant `{tenant}`"),
+        hint: Some(format!("publish `consumers: [{{name: {consumer}}}]` first")),
     })
+}
+
+async fn declares(state: &AppState, tenant: &str, consumer: &str) -> Result<bool, Refusal> {
+    let text = state.backend.read(|agreed| agreed.documents.latest().map(|published| published.document.clone()));
+    let (tenant, consumer) = (tenant.to_owned(), consumer.to_owned());
+    state.compiling(move || text.is_some_and(|text| crate::document::names(&text, &tenant, &consumer))).await
 }
 
 fn mint() -> Result<tidegate_auth::Minted, Failure> {

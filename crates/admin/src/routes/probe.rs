@@ -33,15 +33,15 @@ pub(super) async fn readyz(
     Ask(ask): Ask<Verbose>,
     headers: HeaderMap,
 ) -> Response {
-    let status = state.backend.status();
-    let code = if status.readiness.takes_traffic() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let ready = state.backend.readiness();
+    let code = if ready.status.takes_traffic() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accept.contains("application/json") {
-        return (code, Json(ReadyReply { status: status.readiness, reasons: status.reasons })).into_response();
+        return (code, Json(ready)).into_response();
     }
-    let mut text = format!("{}\n", status.readiness.as_str());
+    let mut text = format!("{}\n", ready.status.as_str());
     if ask.verbose.is_some() {
-        for reason in &status.reasons {
+        for reason in &ready.reasons {
             text.push_str(reason);
             text.push('\n');
         }

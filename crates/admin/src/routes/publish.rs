@@ -1,5 +1,6 @@
 //! Publishing a document: compile first, then limit policies, then the entry; then wait, when asked to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -16,12 +17,15 @@ use crate::access::Login;
 use crate::backend::Compiled;
 use crate::input::{Ask, Id, Text};
 use crate::refusal::Refusal;
-use crate::wire::{ErrorReply, NodeApplied, PublishReply};
+use crate::wire::{ErrorReply, NodeApplied, Problem, PublishReply};
 
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(300);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// For what must hold everywhere before anybody relies on it. Longer than a node lease: a dead node lapses first.
 pub(super) const REVOKE_WAIT: Duration = Duration::from_secs(10);
+/// How long this node may be behind what its caller saw elsewhere.
+pub(super) const CATCH_UP: Duration = Duration::from_secs(2);
+const MAX_TRIES: u32 = 4;
 const MAX_NOTE: usize = 4_096;
 
 #[derive(Debug, Deserialize)]
@@ -52,7 +56,7 @@ pub(super) async fn publish(
 ) -> Result<Response, Refusal> {
     let expected = if_match(&headers)?;
     let note = how.note.unwrap_or_default();
-    put(&state, login, text, note, expected, how.wait.as_deref()).await
+    put(&state, login, text.into(), note, expected, how.wait.as_deref()).await
 }
 
 /// Publish the text of an old revision again, as a new one
@@ -71,17 +75,17 @@ pub(super) async fn rollback(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let expected = if_match(&headers)?;
-    state.backend.catch_up().await?;
-    let agreed = state.backend.state();
-    let Some(old) = agreed.documents.revision(Revision(revision)) else { return Err(document::forgotten(revision)) };
+    state.backend.reach(Revision(revision), CATCH_UP).await;
+    let old = state.backend.read(|agreed| agreed.documents.revision(Revision(revision)).cloned());
+    let Some(old) = old else { return Err(document::forgotten(revision)) };
     let note = how.note.unwrap_or_else(|| format!("rollback to {revision}"));
-    put(&state, login, old.document.to_string(), note, expected, how.wait.as_deref()).await
+    put(&state, login, old.document, note, expected, how.wait.as_deref()).await
 }
 
 async fn put(
     state: &AppState,
     login: Login,
-    text: String,
+    text: Arc<str>,
     note: String,
     expected: Option<u64>,
     wait: Option<&str>,
@@ -90,43 +94,64 @@ async fn put(
     if note.len() > MAX_NOTE {
         return Err(Refusal::BadRequest(format!("note is longer than {MAX_NOTE} bytes")));
     }
-    state.backend.catch_up().await?;
-    let current = state.backend.state().documents.current();
-    // Before compiling: who works on an old revision hears that first.
-    if expected.is_some_and(|expected| expected != current.0) {
-        return Err(Refusal::PreconditionFailed { current: current.0 });
+    if let Some(expected) = expected {
+        state.backend.reach(Revision(expected), CATCH_UP).await;
     }
-    let backend = state.backend.clone();
-    let next = Revision(current.0.saturating_add(1));
-    let (compiled, text) = state.compiling(move || (backend.compile(&text, next), text)).await?;
-    let Compiled { snapshot, warnings } = compiled.map_err(Refusal::InvalidDocument)?;
-
-    let publish = Publish {
-        format: crate::document::format(&text),
-        document: text.into(),
-        // Even without If-Match: what was compiled was compiled to follow this revision.
-        replaces: Some(current),
-        author: login.name,
-        note,
-        policies: Revision(0),
-    };
-    let applied = state.backend.publish(publish, &snapshot).await?;
-    let revision = match applied.outcome {
-        Outcome::Published { revision } => revision.0,
-        Outcome::Conflict { current } if expected.is_some() => {
-            return Err(Refusal::PreconditionFailed { current: current.0 });
+    // Without If-Match, whoever was faster is replaced: look again, compile again.
+    let mut tries = 0;
+    let (revision, index, warnings) = loop {
+        tries += 1;
+        match once(state, &login, &text, &note, expected).await {
+            Err(Refusal::Conflict { current }) if tries < MAX_TRIES => {
+                state.backend.reach(Revision(current), CATCH_UP).await;
+            }
+            done => break done?,
         }
-        other => return Err(said::no(&other, "document")),
     };
-    let mut reply = PublishReply { revision, index: applied.index, warnings, nodes: None, complete: None };
+    let mut reply = PublishReply { revision, index, warnings, nodes: None, complete: None };
     if let Some(wait) = wait {
-        let (nodes, complete) = everywhere(state, applied.index, wait).await;
+        let (nodes, complete) = everywhere(state, index, wait).await;
         reply.nodes = Some(nodes);
         reply.complete = Some(complete);
     }
     let mut response = Json(reply).into_response();
     response.headers_mut().insert(header::ETAG, etag(revision));
     Ok(response)
+}
+
+async fn once(
+    state: &AppState,
+    login: &Login,
+    text: &Arc<str>,
+    note: &str,
+    expected: Option<u64>,
+) -> Result<(u64, u64, Vec<Problem>), Refusal> {
+    let current = state.backend.read(|agreed| agreed.documents.current());
+    // Before compiling: who works on an old revision hears that first.
+    if expected.is_some_and(|expected| expected != current.0) {
+        return Err(Refusal::PreconditionFailed { current: current.0 });
+    }
+    let backend = state.backend.clone();
+    let next = Revision(current.0.saturating_add(1));
+    let document = text.clone();
+    let compiled = state.compiling(move || backend.compile(&document, next)).await?;
+    let Compiled { snapshot, warnings } = compiled.map_err(Refusal::InvalidDocument)?;
+
+    let publish = Publish {
+        format: crate::document::format(text),
+        document: text.clone(),
+        // Even without If-Match: what was compiled was compiled to follow this revision.
+        replaces: Some(current),
+        author: login.name.clone(),
+        note: note.to_owned(),
+        policies: Revision(0),
+    };
+    let applied = state.backend.publish(publish, &snapshot).await?;
+    match applied.outcome {
+        Outcome::Published { revision } => Ok((revision.0, applied.index, warnings)),
+        Outcome::Conflict { current } if expected.is_some() => Err(Refusal::PreconditionFailed { current: current.0 }),
+        other => Err(said::no(&other, "document")),
+    }
 }
 
 /// Which nodes have the entry, and whether that is all of them that count.

@@ -17,8 +17,7 @@ use crate::wire::{AdminToken, AdminTokens, CreateToken, ErrorReply, IssuedToken,
 /// Admin tokens, without their secrets
 #[utoipa::path(get, path = "/v1/tokens", tag = "token", responses((status = 200, body = AdminTokens)))]
 pub(super) async fn list(State(state): State<AppState>) -> Result<Json<AdminTokens>, Refusal> {
-    state.backend.catch_up().await?;
-    let tokens = state.backend.state().tokens.admins().map(view).collect();
+    let tokens = state.backend.read(|agreed| agreed.tokens.admins().map(view).collect());
     Ok(Json(AdminTokens { tokens }))
 }
 
@@ -43,7 +42,7 @@ pub(super) async fn create(
         return Err(said::no(&applied.outcome, "token"));
     };
     everywhere(&state, applied.index, REVOKE_WAIT).await;
-    let made = state.backend.state().tokens.admins().find(|token| token.id == id).map(view);
+    let made = state.backend.read(|agreed| agreed.tokens.admins().find(|token| token.id == id).map(view));
     let info = made.unwrap_or_else(|| AdminToken {
         id,
         name: ask.name,
@@ -60,7 +59,6 @@ pub(super) async fn create(
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "token", params(("id" = u64, Path)),
     responses((status = 200, body = RevokedToken), (status = 404, body = ErrorReply)))]
 pub(super) async fn revoke(State(state): State<AppState>, Id(id): Id<u64>) -> Result<Json<RevokedToken>, Refusal> {
-    state.backend.catch_up().await?;
     if is_last_admin(&state, id) {
         return Err(Refusal::Rejected {
             reason: format!("token {id} is the last one with the role admin"),
@@ -78,11 +76,12 @@ pub(super) async fn revoke(State(state): State<AppState>, Id(id): Id<u64>) -> Re
 /// Nobody could ever make one again.
 fn is_last_admin(state: &AppState, id: u64) -> bool {
     let now: Millis = wall_clock();
-    let state = state.backend.state();
-    let mut admins = state.tokens.admins().filter(|token| {
-        token.role == tidegate_state::Role::Admin && token.expires_at.is_none_or(|end| now < end)
-    });
-    admins.next().is_some_and(|first| first.id == id) && admins.next().is_none()
+    state.backend.read(|agreed| {
+        let mut admins = agreed.tokens.admins().filter(|token| {
+            token.role == tidegate_state::Role::Admin && token.expires_at.is_none_or(|end| now < end)
+        });
+        admins.next().is_some_and(|first| first.id == id) && admins.next().is_none()
+    })
 }
 
 fn view(token: &tidegate_state::AdminToken) -> AdminToken {

@@ -82,12 +82,12 @@ pub struct Change {
     pub kind: String,
     /// `routes.users`, `limits.per-key.max`
     pub path: String,
-    /// JSON, for `changed` and `removed`.
+    /// For `changed` and `removed`; credentials are masked.
     #[serde(default)]
-    pub before: Option<String>,
-    /// JSON, for `changed` and `added`.
+    pub before: Option<serde_json::Value>,
+    /// For `changed` and `added`; credentials are masked.
     #[serde(default)]
-    pub after: Option<String>,
+    pub after: Option<serde_json::Value>,
     /// What it does to counters, when it does something.
     #[serde(default)]
     pub effect: Option<String>,

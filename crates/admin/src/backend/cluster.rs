@@ -1,0 +1,233 @@
+//! The seam over a real cluster. What only the node itself knows (files, readiness, metrics) comes in as [`Node`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_cluster::{Applied as Committed, Cluster, GroupStatus, MemberStatus, ProposeError, Unreachable};
+use tidegate_model::{Millis, NodeId, Revision};
+use tidegate_policy::Snapshot;
+use tidegate_quota::protocol::{LEASE_TTL, Policy};
+use tidegate_state::{Command, Outcome, Publish, State};
+use tokio::sync::Mutex;
+
+use super::{Applied, Backend, Compile, Compiled, Failure, time};
+use crate::access::wall_clock;
+use crate::wire::{ClusterStatus, Group, JoinToken, Node as Member, NodeApplied, NodeRole, Problem, ReadyReply};
+
+/// What the process around the cluster knows.
+pub struct Node {
+    /// Called on a thread for long work.
+    pub compile: Box<Compile>,
+    /// Short: every probe calls it.
+    pub readiness: Box<dyn Fn() -> ReadyReply + Send + Sync>,
+    /// Prometheus text.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+pub struct OverCluster {
+    cluster: Cluster,
+    node: Node,
+    /// One publish at a time through this node; between nodes the compare-and-set decides.
+    publishing: Mutex<()>,
+}
+
+impl OverCluster {
+    #[must_use]
+    pub fn new(cluster: Cluster, node: Node) -> Self {
+        Self { cluster, node, publishing: Mutex::new(()) }
+    }
+
+    /// Commits the limits of the current document to the quota log again. A publisher that lost the race for a
+    /// revision, or died in it, may have left others there: whoever leads calls this when the two differ.
+    ///
+    /// # Errors
+    /// When no quota leader took them, or the current document does not compile here.
+    pub async fn repair_policies(&self) -> Result<(), Failure> {
+        let Some(current) = self.cluster.read(|state| state.documents.latest().cloned()) else { return Ok(()) };
+        // Rare, and short against an election: worth a thread only on a runtime that has one to spare.
+        let compiled = (self.node.compile)(&current.document, current.revision)
+            .map_err(|_| Failure::Fault(format!("revision {} does not compile here", current.revision)))?;
+        self.cluster.set_policies(current.revision, policies(&compiled.snapshot)).await.map_err(unreachable)?;
+        Ok(())
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let own = self.cluster.addresses().peer.clone();
+        let mut all = vec![own.clone()];
+        self.cluster.read(|state| {
+            all.extend(state.members.nodes().map(|node| node.addresses.peer.clone()).filter(|peer| *peer != own));
+        });
+        all.retain(|peer| !peer.is_empty());
+        all
+    }
+
+    async fn heir(&self) -> Option<NodeId> {
+        let status = self.cluster.status().await;
+        let leader = status.control.group.leader;
+        let fit = |member: &&MemberStatus| member.voter && member.live == Some(true) && Some(member.id) != leader;
+        status.members.iter().filter(fit).max_by_key(|member| member.applied).map(|member| member.id)
+    }
+}
+
+#[tonic::async_trait]
+impl Backend for OverCluster {
+    fn look(&self, look: &mut dyn FnMut(&State)) {
+        self.cluster.read(|state| look(state));
+    }
+
+    async fn reach(&self, revision: Revision, patience: Duration) {
+        let mut applied = self.cluster.applied();
+        let reached = async {
+            while self.cluster.read(|state| state.documents.current()) < revision {
+                if applied.changed().await.is_err() {
+                    return; // The cluster stops: whatever comes next says so.
+                }
+            }
+        };
+        let _late = tokio::time::timeout(patience, reached).await;
+    }
+
+    async fn propose(&self, command: Command) -> Result<Applied, Failure> {
+        let Committed { index, outcome } = self.cluster.propose(command).await.map_err(failure)?;
+        Ok(Applied { outcome, index })
+    }
+
+    fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
+        (self.node.compile)(text, revision)
+    }
+
+    async fn publish(&self, publish: Publish, snapshot: &Snapshot) -> Result<Applied, Failure> {
+        let _turn = self.publishing.lock().await;
+        // Who comes too late shall not touch the quota log at all.
+        let current = self.cluster.read(|state| state.documents.current());
+        if publish.replaces.is_some_and(|replaces| replaces != current) {
+            return Ok(Applied { outcome: Outcome::Conflict { current }, index: 0 });
+        }
+        self.cluster.set_policies(snapshot.revision, policies(snapshot)).await.map_err(unreachable)?;
+        let publish = Publish { policies: snapshot.revision, ..publish };
+        let applied = self.propose(Command::PublishDocument(publish)).await?;
+        if let Outcome::Conflict { current } = applied.outcome {
+            // Somebody on another node was faster, and ours may have replaced their limits.
+            self.reach(current, Duration::from_secs(2)).await;
+            self.repair_policies().await?;
+        }
+        Ok(applied)
+    }
+
+    async fn applied_everywhere(&self, index: u64, timeout: Duration) -> Vec<NodeApplied> {
+        let said = |nodes: Vec<NodeId>, state: &'static str| {
+            nodes.into_iter().map(move |node| NodeApplied { node: node.0, state: state.to_owned(), applied: None })
+        };
+        let mut nodes: Vec<NodeApplied> = match self.cluster.wait_applied_everywhere(index, timeout).await {
+            Ok(everywhere) => said(everywhere.acked, NodeApplied::APPLIED)
+                .chain(said(everywhere.lapsed, NodeApplied::LAPSED))
+                .chain(said(everywhere.behind, NodeApplied::WAITING))
+                .collect(),
+            Err(_) => {
+                let members = self.cluster.read(|state| state.members.nodes().map(|node| node.id).collect());
+                said(members, NodeApplied::WAITING).collect()
+            }
+        };
+        nodes.sort_by_key(|node| node.node);
+        nodes
+    }
+
+    fn readiness(&self) -> ReadyReply {
+        (self.node.readiness)()
+    }
+
+    async fn status(&self) -> ClusterStatus {
+        let status = self.cluster.status().await;
+        let ready = self.readiness();
+        let revision = self.cluster.read(|state| state.documents.current()).0;
+        let mine = |member: &MemberStatus| member.id == status.node;
+        let member = |member: &MemberStatus| Member {
+            id: member.id.0,
+            name: member.name.clone(),
+            peer: member.addresses.peer.clone(),
+            admin: member.addresses.admin.clone(),
+            role: if member.voter { NodeRole::Voter } else { NodeRole::Learner },
+            live: member.live.unwrap_or(mine(member) && self.cluster.is_live()),
+            revision: mine(member).then_some(revision),
+            applied: member.live.map(|_| member.in_effect),
+            version: if mine(member) { env!("CARGO_PKG_VERSION").to_owned() } else { String::new() },
+        };
+        ClusterStatus {
+            cluster_id: status.cluster.to_string(),
+            node_id: status.node.0,
+            readiness: ready.status,
+            reasons: ready.reasons,
+            revision,
+            control: group(&status.control.group),
+            quota: group(&status.quota.group),
+            nodes: status.members.iter().map(member).collect(),
+        }
+    }
+
+    async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure> {
+        let lives = Duration::from_millis(expires_at.saturating_sub(wall_clock()).0);
+        let token = self.cluster.create_join_token(Some(lives), uses).await.map_err(failure)?;
+        Ok(JoinToken { token: token.reveal(), expires_at: time(expires_at), uses, peers: self.addresses() })
+    }
+
+    async fn remove_node(&self, node: NodeId) -> Result<(), Failure> {
+        let (known, all) = self.cluster.read(|state| (state.members.node(node).is_some(), state.members.len()));
+        if known && all == 1 {
+            return Err(Failure::Rejected { reason: format!("node {node} is the whole cluster"), hint: None });
+        }
+        match self.cluster.remove(node).await.map_err(failure)? {
+            Outcome::Done => Ok(()),
+            Outcome::NotFound => Err(Failure::NotFound(format!("there is no node {node}"))),
+            other => Err(Failure::Fault(format!("removing node {node}: {other:?}"))),
+        }
+    }
+
+    async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, Failure> {
+        let rejected = |reason: String| Failure::Rejected {
+            reason,
+            hint: Some("`tidegate cluster status` lists the voters".to_owned()),
+        };
+        let to = match to {
+            Some(to) => to,
+            None => self.heir().await.ok_or_else(|| rejected("there is no other live voter".to_owned()))?,
+        };
+        let voter = self.cluster.status().await.control.group.voters.contains(&to);
+        if !voter {
+            return Err(rejected(format!("node {to} is no voter")));
+        }
+        self.cluster.transfer(to).await.map_err(Failure::Unavailable)?;
+        Ok(to)
+    }
+
+    fn metrics(&self) -> String {
+        (self.node.metrics)()
+    }
+}
+
+/// What the quota log holds of a document's limits.
+fn policies(snapshot: &Snapshot) -> Vec<Policy> {
+    let policy = |limit: &Arc<tidegate_policy::Limit>| Policy {
+        limit: limit.id,
+        max: limit.max,
+        window: limit.window,
+        ttl: LEASE_TTL,
+    };
+    snapshot.limits.iter().map(policy).collect()
+}
+
+fn group(status: &GroupStatus) -> Group {
+    Group {
+        leader: status.leader.map(|leader| leader.0),
+        term: status.term,
+        applied: status.applied,
+        committed: status.committed,
+    }
+}
+
+fn failure(error: ProposeError) -> Failure {
+    Failure::Unavailable(error.to_string())
+}
+
+fn unreachable(Unreachable(why): Unreachable) -> Failure {
+    Failure::Unavailable(format!("no quota leader: {why}"))
+}

@@ -1,0 +1,85 @@
+//! gRPC on the admin port, spoken by a tonic client.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{OPERATOR, Port, READER, start};
+use tidegate_admin::proto::cluster::cluster_client::ClusterClient;
+use tidegate_admin::proto::cluster::{Readiness as PbReadiness, StatusRequest, WatchRequest};
+use tidegate_admin::proto::health::HealthCheckRequest;
+use tidegate_admin::proto::health::health_check_response::ServingStatus;
+use tidegate_admin::proto::health::health_client::HealthClient;
+use tidegate_admin::wire::Readiness;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+
+async fn channel(port: &Port) -> Channel {
+    Endpoint::from_shared(format!("http://{}", port.address)).unwrap().connect().await.unwrap()
+}
+
+fn with_token<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn health_needs_no_token_and_follows_readiness() {
+    let port = start().await;
+    let mut health = HealthClient::new(channel(&port).await);
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    assert_eq!(health.check(ask("")).await.unwrap().into_inner().status(), ServingStatus::Serving);
+    assert_eq!(health.check(ask("nobody")).await.unwrap_err().code(), Code::NotFound);
+    let mut watch = health.watch(ask("")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    port.memory.be(Readiness::Draining, &[]);
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(health.check(ask("")).await.unwrap().into_inner().status(), ServingStatus::NotServing);
+    let mut unknown = health.watch(ask("nobody")).await.unwrap().into_inner();
+    assert_eq!(unknown.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+}
+
+#[tokio::test]
+async fn status_needs_a_token_and_says_what_the_rest_api_says() {
+    let port = start().await;
+    let mut cluster = ClusterClient::new(channel(&port).await);
+    assert_eq!(cluster.status(StatusRequest {}).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(cluster.status(with_token("tga_wrong", StatusRequest {})).await.unwrap_err().code(), Code::Unauthenticated);
+    let status = cluster.status(with_token(READER, StatusRequest {})).await.unwrap().into_inner().status.unwrap();
+    let rest = port.get(READER, "/v1/cluster").await.ok();
+    let grpc: tidegate_admin::wire::ClusterStatus = status.into();
+    assert_eq!(serde_json::to_value(grpc).unwrap(), rest);
+}
+
+#[tokio::test]
+async fn watch_sends_the_status_now_and_when_it_changes_and_ends_when_the_port_closes() {
+    let mut port = start().await;
+    let mut cluster = ClusterClient::new(channel(&port).await);
+    let ask = WatchRequest { interval_ms: 100, every: false };
+    let mut watch = cluster.watch(with_token(READER, ask)).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap().status.unwrap();
+    assert_eq!((first.readiness(), first.revision), (PbReadiness::Ready, 0));
+    port.ask(OPERATOR, "PUT", "/v1/document", common::GOOD).await.ok();
+    assert_eq!(watch.message().await.unwrap().unwrap().status.unwrap().revision, 1);
+    port.memory.be(Readiness::Degraded, &["alone"]);
+    let degraded = watch.message().await.unwrap().unwrap().status.unwrap();
+    assert_eq!((degraded.readiness(), degraded.reasons), (PbReadiness::Degraded, vec!["alone".to_owned()]));
+
+    drop(port.stop.take());
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
+    let closed = tokio::time::timeout(Duration::from_secs(8), &mut port.served).await;
+    assert!(closed.is_ok_and(|joined| joined.is_ok()));
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_unimplemented_in_grpcs_own_words() {
+    let port = start().await;
+    let mut grpc = tonic::client::Grpc::new(channel(&port).await);
+    grpc.ready().await.unwrap();
+    for path in ["/grpc.health.v1.Health/Nothing", "/nobody.v1.Nothing/Call"] {
+        let codec = tonic_prost::ProstCodec::<StatusRequest, StatusRequest>::default();
+        let answer = grpc.unary(with_token(READER, StatusRequest {}), path.parse().unwrap(), codec).await;
+        assert_eq!(answer.unwrap_err().code(), Code::Unimplemented, "{path}");
+    }
+}
