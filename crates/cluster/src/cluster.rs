@@ -44,7 +44,6 @@ pub(crate) struct Inner {
     pub(crate) own: Addresses,
     pub(crate) feature_level: u32,
     pub(crate) acks: Acks,
-    pub(crate) endpoint: quinn::Endpoint,
     pub(crate) peers: Arc<Peers>,
     pub(crate) open: Arc<Open>,
     pub(crate) control: Arc<Group<Control>>,
@@ -342,13 +341,13 @@ impl Inner {
 
     async fn shutdown(&self) {
         self.stopping.send_replace(true);
-        self.endpoint.close(0_u32.into(), b"stopping");
         self.control.shutdown().await;
         self.quota.shutdown().await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock().expect("no panic while locked"));
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}
-        _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        self.open.forget_all();
+        self.peers.close().await;
         self.folder.release();
     }
 }

@@ -180,7 +180,6 @@ async fn open(
         own,
         feature_level: settings.feature_level,
         acks: settings.acks,
-        endpoint: endpoint.clone(),
         peers,
         open: Arc::new(Open::default()),
         control,

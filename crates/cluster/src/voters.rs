@@ -60,7 +60,8 @@ pub(crate) fn desired(leader: u64, current: &BTreeSet<u64>, members: &BTreeMap<u
         }
     }
     while size < voters.len() {
-        let worst = voters.iter().rev().filter(|id| **id != leader).max_by_key(|id| badness(members.get(*id)));
+        // Of equals the newest goes: `max_by_key` takes the last.
+        let worst = voters.iter().filter(|id| **id != leader).max_by_key(|id| badness(members.get(*id)));
         match worst.copied() {
             Some(id) => voters.remove(&id),
             None => break,

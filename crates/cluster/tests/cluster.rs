@@ -148,3 +148,136 @@ async fn a_cluster_survives_its_leader_and_a_restart_from_disk() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fourth_learns_and_the_fifth_makes_five_voters() {
+    let home = Home::new();
+    let mut nodes = home.three().await.to_vec();
+    nodes.push(home.join("d", &nodes[1]).await);
+    voters(&nodes[0], &[1, 2, 3]).await;
+    nodes.push(home.join("e", &nodes[3]).await);
+    voters(&nodes[0], &[1, 2, 3, 4, 5]).await;
+    until("the quota group follows", 10, async || nodes[4].status().await.quota.group.voters.len() == 5).await;
+
+    // Removed for good: its id is gone, it knows it, and the others go on as three voters.
+    nodes[0].remove(NodeId(5)).await.unwrap();
+    voters(&nodes[0], &[1, 2, 3]).await;
+    until("the removed node knows", 10, async || nodes[4].removed().borrow().is_some()).await;
+    let again = home.join("f", &nodes[2]).await;
+    assert_eq!(again.node(), NodeId(6), "ids are never reused");
+    for node in nodes.iter().chain([&again]) {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_leaves_hands_everything_over() {
+    let home = Home::new();
+    let mut nodes = home.three().await.to_vec();
+    nodes.push(home.join("d", &nodes[0]).await);
+    let first = leader(&nodes).await.node();
+    let at = nodes.iter().position(|node| node.node() == first).unwrap();
+    let leaving = nodes.remove(at);
+    leaving.leave().await.unwrap();
+    leaving.shutdown().await;
+    let expected: Vec<u64> = (1..=4).filter(|id| *id != first.0).collect();
+    voters(&nodes[0], &expected).await;
+    nodes[0].propose(document("after")).await.unwrap();
+    for node in &nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_moves_where_it_is_sent() {
+    let home = Home::new();
+    let nodes = home.three().await;
+    let first = leader(&nodes).await.node();
+    let to = nodes.iter().map(Cluster::node).find(|node| *node != first).unwrap();
+    until("transferred", 10, async || nodes[0].transfer(to).await.is_ok()).await;
+    until("both groups follow", 5, async || {
+        let status = nodes[0].status().await;
+        status.control.group.leader == Some(to) && status.quota.group.leader == Some(to)
+    })
+    .await;
+    for node in &nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn join_tokens_are_checked() {
+    let home = Home::new();
+    let node = home.bootstrap("a").await;
+    let refused = async |name: &str, token: JoinToken| match home.try_join(name, &node, token).await {
+        Err(Error::JoinRefused(reason)) => reason,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("let in"),
+    };
+    let expired = node.create_join_token(Some(Duration::ZERO), 1).await.unwrap();
+    assert!(refused("expired", expired).await.contains("expired"));
+
+    let once = node.create_join_token(None, 1).await.unwrap();
+    let second = home.try_join("b", &node, once.clone()).await.unwrap();
+    assert!(refused("used", once).await.contains("used up"));
+
+    // A token of another cluster: the joiner does not even show it.
+    let other = home.bootstrap("other").await;
+    let foreign = other.create_join_token(None, 1).await.unwrap();
+    assert!(refused("foreign", foreign.clone()).await.contains("does not belong"));
+
+    // The right fingerprint, another secret.
+    let (mine, theirs) = (node.create_join_token(None, 1).await.unwrap().reveal(), foreign.reveal());
+    let mixed = format!("{}-{}", mine.rsplit_once('-').unwrap().0, theirs.rsplit_once('-').unwrap().1);
+    assert!(refused("mixed", JoinToken::parse(&mixed).unwrap()).await.contains("unknown"));
+    assert!(JoinToken::parse("tgj1-00").is_err());
+    for node in [node, second, other] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_folder_serves_one_process_and_resumes_as_what_it_was() {
+    let home = Home::new();
+    let node = home.bootstrap("a").await;
+    let again = Cluster::start(home.settings("a", Start::Bootstrap)).await;
+    assert!(matches!(again, Err(Error::InUse(_))));
+    node.propose(document("kept")).await.unwrap();
+    let (id, token) = (node.id(), std::fs::read_to_string(home.of("a/admin.token")).unwrap());
+    node.shutdown().await;
+
+    // Asked to form a cluster, a folder with a node in it resumes as that node.
+    let back = Cluster::start(home.settings("a", Start::Bootstrap)).await.unwrap();
+    assert_eq!((back.id(), back.node(), text(&back).as_str()), (id, NodeId(1), "kept"));
+    let hash = tidegate_cluster::admin_token_hash(&token);
+    assert!(back.read(|state| state.tokens.admin(&hash, state.now()).is_some()));
+    ready(&back).await;
+    back.shutdown().await;
+
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &str| std::fs::metadata(home.of(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("a"), mode("a/tls"), mode("a/control")), (0o700, 0o700, 0o700));
+    for file in ["a/admin.token", "a/node.json", "a/tls/cluster.key", "a/tls/node.key", "a/control/log.redb"] {
+        assert_eq!(mode(file), 0o600, "{file}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_peers_serves_what_it_has() {
+    let home = Home::new();
+    let nodes = home.three().await;
+    nodes[0].propose(document("kept")).await.unwrap();
+    for node in &nodes {
+        until("everywhere", 5, async || text(node) == "kept").await;
+    }
+    let address = nodes[2].addresses().peer.clone();
+    for node in &nodes {
+        node.shutdown().await;
+    }
+    let alone = home.resume("c", &address).await;
+    until("served from disk", 1, async || text(&alone) == "kept").await;
+    assert!(matches!(alone.readiness(), Readiness::NotYet(_)));
+    until("degraded", 7, async || matches!(alone.readiness(), Readiness::Degraded(_))).await;
+    assert!(!alone.is_live());
+    alone.shutdown().await;
+}

@@ -44,6 +44,10 @@ impl Open {
         connections.push(connection.clone());
     }
 
+    pub(crate) fn forget_all(&self) {
+        self.0.lock().expect("no panic while locked").clear();
+    }
+
     /// Closes the connections of nodes that are members no more.
     pub(crate) fn close_all_but(&self, is_member: impl Fn(NodeId) -> bool) {
         let mut open = self.0.lock().expect("no panic while locked");

@@ -21,6 +21,7 @@ use crate::wire::{Greeting, Hello, Lane, PROTOCOL, Request};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a failed attempt nobody tries again before this; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a call has no reply.
@@ -35,7 +36,8 @@ pub(crate) enum CallError {
 }
 
 pub(crate) struct Peers {
-    endpoint: Endpoint,
+    /// `None` once closed: only then the port is free.
+    endpoint: Mutex<Option<Endpoint>>,
     client: ClientConfig,
     identity: Arc<Identity>,
     feature_level: u32,
@@ -68,6 +70,7 @@ impl Peers {
         own: Addresses,
     ) -> Self {
         let (addresses, lanes) = (AddressBook::default(), Mutex::default());
+        let endpoint = Mutex::new(Some(endpoint));
         Self { endpoint, client, identity, feature_level, own, addresses, lanes }
     }
 
@@ -136,9 +139,13 @@ impl Peers {
 
     async fn connect(&self, to: NodeId, lane: Lane, address: &str) -> Result<Connection, CallError> {
         let not_sent = |reason: String| CallError::NotSent(format!("node {to} at {address}: {reason}"));
-        let target = resolve(address, self.endpoint.local_addr().ok()).await.map_err(|error| not_sent(error.to_string()))?;
+        let endpoint = self.endpoint.lock().expect("no panic while locked").clone();
+        let endpoint = endpoint.ok_or_else(|| not_sent("this node is shutting down".into()))?;
+        let target = resolve(address, endpoint.local_addr().ok()).await;
+        let target = target.map_err(|error| not_sent(error.to_string()))?;
         let name = identity::name(self.identity.cluster, to);
-        let connecting = self.endpoint.connect_with(self.client.clone(), target, &name);
+        let connecting = endpoint.connect_with(self.client.clone(), target, &name);
+        drop(endpoint);
         let connection = connecting.map_err(|error| not_sent(error.to_string()))?;
         let connection = connection.await.map_err(|error| not_sent(error.to_string()))?;
         let hello = Request::Hello(Hello {
@@ -168,6 +175,21 @@ impl Peers {
             if link.connection.as_ref().is_some_and(|current| current.stable_id() == broken.stable_id()) {
                 link.connection = None;
             }
+        }
+    }
+
+    /// Goes off the air: closes all connections, both ways, and gives the port back.
+    pub(crate) async fn close(&self) {
+        let Some(endpoint) = self.endpoint.lock().expect("no panic while locked").take() else { return };
+        self.lanes.lock().expect("no panic while locked").clear();
+        endpoint.close(0_u32.into(), b"stopping");
+        _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
+        let Ok(address) = endpoint.local_addr() else { return };
+        drop(endpoint);
+        // quinn's driver lets go of the socket a moment after its last handle: whoever restarts us wants the port.
+        let patience = Instant::now() + CLOSE_TIMEOUT;
+        while std::net::UdpSocket::bind(address).is_err() && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

@@ -1,0 +1,83 @@
+//! Files that were cut off, changed or lost: a clear error, nothing in silence.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use tidegate_cluster::{Cluster, Damage, Error, Settings, Start};
+use tidegate_model::Revision;
+use tidegate_state::{Command, Format, Publish};
+
+/// A stopped node with documents in its log.
+async fn node(path: &Path) {
+    let cluster = Cluster::start(Settings::new(path, Start::Bootstrap)).await.unwrap();
+    for revision in 0..20 {
+        let publish = Publish {
+            document: format!("version: 1 # {revision} {}", "find-me ".repeat(100)).into(),
+            format: Format::Yaml,
+            replaces: None,
+            author: "spec".into(),
+            note: String::new(),
+            policies: Revision(0),
+        };
+        cluster.propose(Command::PublishDocument(publish)).await.unwrap();
+    }
+    cluster.shutdown().await;
+}
+
+async fn damage(path: &Path) -> Damage {
+    match Cluster::start(Settings::new(path, Start::Resume)).await {
+        Err(Error::Damage(damage)) => damage,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("started on a damaged disk"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_byte_in_an_entry_is_found_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path()).await;
+    let log = dir.path().join("control/log.redb");
+    let mut bytes = fs::read(&log).unwrap();
+    let places: Vec<usize> = bytes.windows(7).enumerate().filter(|(_, found)| found == b"find-me").map(|(at, _)| at).collect();
+    for place in places {
+        bytes[place] ^= 1;
+    }
+    fs::write(&log, bytes).unwrap();
+    let damage = damage(dir.path()).await;
+    assert!(damage.file.ends_with("control/log.redb"), "{damage}");
+    assert!(damage.to_string().contains("cluster remove"), "{damage}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_cut_off_anywhere_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path()).await;
+    let log = dir.path().join("control/log.redb");
+    let whole = fs::read(&log).unwrap();
+    for part in [0, 1, 100, 4096, whole.len() / 2, whole.len() - 1] {
+        fs::write(&log, &whole[..part]).unwrap();
+        let damage = damage(dir.path()).await;
+        assert!(damage.file.ends_with("control/log.redb"), "{part}: {damage}");
+    }
+    fs::remove_file(&log).unwrap();
+    assert_eq!(damage(dir.path()).await.what, "missing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_identity_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path()).await;
+    for file in ["tls/cluster.key", "tls/node.der", "node.json"] {
+        let path = dir.path().join(file);
+        let kept = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(damage(dir.path()).await.file.ends_with(file), "{file}");
+        fs::write(&path, &kept[..kept.len() / 2]).unwrap();
+        let cut = Cluster::start(Settings::new(dir.path(), Start::Resume)).await;
+        assert!(cut.is_err(), "{file} cut in half");
+        fs::write(&path, kept).unwrap();
+    }
+    Cluster::start(Settings::new(dir.path(), Start::Resume)).await.unwrap().shutdown().await;
+}
