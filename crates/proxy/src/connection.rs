@@ -41,7 +41,8 @@ impl Speech {
         http1
             .half_close(false)
             .keep_alive(true)
-            .pipeline_flush(true)
+            // With it on, hyper closes without having sent its own 400 or 431 when bytes are left to read.
+            .pipeline_flush(false)
             .max_headers(bounds.headers)
             .max_header_size(bounds.head_bytes)
             .max_buf_size(bounds.head_bytes.max(bounds.read_buffer))

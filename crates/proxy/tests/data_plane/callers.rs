@@ -1,1 +1,72 @@
-//! Soon.
+//! Keys and limits at the door.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidegate_model::{LimitId, Nanos, Permits, Revision};
+use tidegate_policy::{AuthScheme, Dimension, Limit, Mode, OnUnavailable};
+
+use crate::backend;
+use crate::harness::{KEY, Setup, route, upstream};
+
+fn limit(name: &str, mode: Mode, on_unavailable: OnUnavailable) -> Arc<Limit> {
+    Arc::new(Limit {
+        id: LimitId(name.len() as u64),
+        revision: Revision(1),
+        name: name.into(),
+        max: Permits(100),
+        window: Nanos::from_secs(60),
+        per: vec![Dimension::Ip, Dimension::Route],
+        mode,
+        on_unavailable,
+        count_hits: true,
+    })
+}
+
+#[tokio::test]
+async fn a_route_that_asks_for_a_key_takes_a_good_one_and_does_not_pass_it_on() {
+    let (backend, seen) = backend::start().await;
+    let mut guarded = route("/", &upstream(backend));
+    guarded.auth = vec![AuthScheme::Key];
+    let world = Setup::routes(vec![guarded]).start().await;
+    let refusal = async |headers: &str, path: &str| {
+        let reply = world.ask("GET", path, headers).await;
+        (reply.status, reply.code())
+    };
+    assert_eq!(refusal("", "/").await, (401, "key_missing".into()));
+    assert_eq!(refusal("x-api-key: tg_wrong\r\n", "/").await, (401, "key_unknown".into()));
+    assert_eq!(refusal("x-api-key: tg_orphan\r\n", "/").await, (403, "key_without_consumer".into()));
+    assert_eq!(refusal(&format!("x-api-key: {KEY}\r\n"), "/?key=other").await, (400, "key_conflict".into()));
+    assert_eq!(seen.requests.load(Ordering::SeqCst), 0);
+    assert!(world.ask("GET", "/", "").await.header("www-authenticate").is_some());
+
+    let good = world.ask("GET", &format!("/?a=1&key={KEY}"), &format!("authorization: Bearer {KEY}\r\n")).await;
+    assert_eq!((good.status, good.target().as_str()), (200, "/?a=1"));
+    assert!(good.sent("authorization").is_empty());
+
+    world.gate.keys_stale.store(true, Ordering::Relaxed);
+    assert_eq!(refusal(&format!("x-api-key: {KEY}\r\n"), "/").await, (503, "keys_stale".into()));
+}
+
+#[tokio::test]
+async fn a_limit_that_nobody_can_check_does_as_it_says() {
+    let (backend, _) = backend::start().await;
+    let mut denied = route("/deny", &upstream(backend));
+    denied.limits = vec![0];
+    let mut allowed = route("/allow", &upstream(backend));
+    allowed.limits = vec![1];
+    let mut setup = Setup::routes(vec![denied, allowed]);
+    setup.snapshot.limits = vec![
+        limit("strict", Mode::Enforce, OnUnavailable::Deny),
+        limit("lenient", Mode::Enforce, OnUnavailable::Allow),
+    ];
+    let world = setup.start().await;
+    let reply = world.get("/deny").await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "limit_unavailable"));
+    assert!(reply.header("retry-after").is_some_and(|s| s.parse::<u64>().is_ok()), "{}", reply.head);
+    assert_eq!(reply.header("ratelimit-policy"), Some("\"strict\";q=100;w=60"));
+    let reply = world.get("/allow").await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("ratelimit-policy"), Some("\"lenient\";q=100;w=60"));
+    assert!(reply.header("ratelimit").is_some_and(|r| r.starts_with("\"lenient\";r=")), "{}", reply.head);
+}

@@ -1,1 +1,141 @@
-//! Soon.
+//! Connections: kept, counted, ended.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt;
+
+use crate::backend;
+use crate::harness::{Reply, Setup, h2_get, h2c, rest, route, soon, until, upstream};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: gate.test\r\n\r\n";
+
+#[tokio::test]
+async fn a_connection_serves_many_requests_pipelined_or_not() {
+    let (backend, seen) = backend::start().await;
+    let world = Setup::routes(vec![route("/", &upstream(backend))]).start().await;
+    let mut socket = world.connect().await;
+    for _ in 0..3 {
+        socket.write_all(GET).await.unwrap();
+        until(&mut socket, "}").await;
+    }
+    socket.write_all(&GET.repeat(5)).await.unwrap();
+    for _ in 0..5 {
+        until(&mut socket, "}").await;
+    }
+    assert_eq!((seen.requests.load(Ordering::SeqCst), world.gate.connections.now()), (8, 1));
+}
+
+#[tokio::test]
+async fn h2_in_clear_text_is_spoken_with_prior_knowledge() {
+    let (backend, _) = backend::start().await;
+    let world = Setup::routes(vec![route("/", &upstream(backend))]).start().await;
+    let mut client = h2c(&world).await;
+    let many = (0..50).map(|n| client.send_request(h2_get(&format!("/{n}")))).collect::<Vec<_>>();
+    for (n, answer) in futures_util::future::join_all(many).await.into_iter().enumerate() {
+        let body = answer.unwrap().into_body().collect().await.unwrap().to_bytes();
+        let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(told["target"], format!("/{n}"));
+        let headers = told["headers"].as_array().unwrap();
+        assert!(headers.iter().any(|h| h[0] == "host" && h[1] == "gate.test"), "{told}");
+    }
+    assert_eq!(world.gate.connections.now(), 1);
+}
+
+#[tokio::test]
+async fn a_head_that_dribbles_is_given_up_with_408() {
+    let setup = Setup::routes(vec![]).bounds(|b| b.head_timeout = Duration::from_millis(200));
+    let world = setup.start().await;
+    let mut socket = world.connect().await;
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n").await.unwrap();
+    let (mut read, mut write) = socket.into_split();
+    let dribble = tokio::spawn(async move {
+        while write.write_all(b"x-slow: 1\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let head = until(&mut read, "\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    dribble.abort();
+    soon("it is closed", || world.gate.connections.now() == 0).await;
+}
+
+#[tokio::test]
+async fn silence_ends_a_connection_before_and_between_requests() {
+    let (backend, _) = backend::start().await;
+    let setup = Setup::routes(vec![route("/", &upstream(backend))]).bounds(|b| {
+        b.head_timeout = Duration::from_millis(150);
+        b.idle_timeout = Duration::from_millis(300);
+    });
+    let world = setup.start().await;
+    let mut silent = world.connect().await;
+    assert_eq!(rest(&mut silent).await, "");
+    let mut idle = world.connect().await;
+    idle.write_all(GET).await.unwrap();
+    until(&mut idle, "}").await;
+    assert_eq!(rest(&mut idle).await, "");
+    let mut h2 = h2c(&world).await;
+    assert_eq!(h2.send_request(h2_get("/")).await.unwrap().status(), 200);
+    soon("the idle h2 client is told to go", || world.gate.connections.now() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_dropped() {
+    let (backend, seen) = backend::start().await;
+    let setup = Setup::routes(vec![route("/", &upstream(backend))]);
+    let world = setup.bounds(|b| b.send_timeout = Duration::from_millis(300)).start().await;
+    let mut socket = world.connect().await;
+    socket.write_all(b"GET /flood HTTP/1.1\r\nhost: gate.test\r\n\r\n").await.unwrap();
+    soon("it is dropped", || seen.given_up.load(Ordering::SeqCst) == 1 && world.gate.connections.now() == 0).await;
+}
+
+#[tokio::test]
+async fn more_connections_or_requests_than_allowed_are_turned_away() {
+    let (backend, seen) = backend::start().await;
+    let setup = Setup::routes(vec![route("/", &upstream(backend))]).bounds(|b| {
+        b.connections = 2;
+        b.in_flight = 1;
+    });
+    let world = setup.start().await;
+    let mut first = world.connect().await;
+    first.write_all(b"GET /never HTTP/1.1\r\nhost: gate.test\r\n\r\n").await.unwrap();
+    soon("the first is in flight", || seen.requests.load(Ordering::SeqCst) == 1).await;
+    let reply = world.get("/").await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "overloaded"));
+    soon("that one is gone", || world.gate.connections.now() == 1).await;
+    let _second = world.connect().await;
+    soon("two are open", || world.gate.connections.now() == 2).await;
+    let mut third = world.connect().await;
+    let text = rest(&mut third).await;
+    assert!(text.starts_with("HTTP/1.1 503 "), "{text:?}");
+    assert_eq!(world.gate.connections.now(), 2);
+}
+
+#[tokio::test]
+async fn draining_finishes_what_runs_and_takes_nothing_new() {
+    let (backend, seen) = backend::start().await;
+    let world = Setup::routes(vec![route("/", &upstream(backend))]).start().await;
+    let mut idle = world.connect().await;
+    idle.write_all(GET).await.unwrap();
+    until(&mut idle, "}").await;
+    let mut busy = world.connect().await;
+    busy.write_all(b"POST / HTTP/1.1\r\nhost: gate.test\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
+    let mut h2 = h2c(&world).await;
+    let streaming = h2.send_request(h2_get("/trickle")).await.unwrap();
+    soon("both are at the backend", || seen.requests.load(Ordering::SeqCst) == 3).await;
+
+    world.drain.begin();
+    assert_eq!(rest(&mut idle).await, "", "an idle connection is closed at once");
+    soon("nobody listens", || std::net::TcpStream::connect(world.address).is_err()).await;
+    busy.write_all(b"cd").await.unwrap();
+    let reply = Reply::parse(&rest(&mut busy).await);
+    assert_eq!((reply.status, &reply.json()["length"]), (200, &4.into()));
+    assert_eq!(reply.header("connection"), Some("close"));
+    assert!(!world.serving.is_finished(), "the h2 stream still runs");
+
+    assert!(!world.drain.finish(Duration::from_millis(200)).await, "the stream had to be cut");
+    world.serving.await.unwrap().unwrap();
+    assert!(streaming.into_body().collect().await.is_err());
+    assert_eq!((world.gate.connections.now(), world.gate.in_flight.now()), (0, 0));
+}

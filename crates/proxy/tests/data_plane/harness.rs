@@ -120,7 +120,7 @@ impl World {
 
     /// `headers`: whole lines with their CRLF.
     pub(crate) async fn ask(&self, method: &str, path: &str, headers: &str) -> Reply {
-        let has_host = headers.to_ascii_lowercase().contains("host:");
+        let has_host = headers.to_ascii_lowercase().lines().any(|line| line.starts_with("host:"));
         let host = if has_host { "" } else { "host: gate.test\r\n" };
         Reply::parse(&self.raw(format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\n{headers}\r\n")).await)
     }
@@ -130,6 +130,9 @@ impl World {
 pub(crate) async fn rest(socket: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut bytes)).await;
+    if let Ok(Err(why)) = &read {
+        eprintln!("read: {why}");
+    }
     assert!(read.is_ok(), "the gate did not close; so far: {}", String::from_utf8_lossy(&bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
