@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let played = play(options, &mut stage);
     match played.and_then(|story| summary::tell(&story, stage)) {
         Ok(true) => Ok(()),
-        Ok(false) => bail!("a window holds more permits than the limit allows"),
+        Ok(false) => bail!("a window holds more permits than the limit allows, or a request went by the limit"),
         Err(why) => Err(why),
     }
 }

@@ -3,6 +3,7 @@
 
 mod backend;
 mod balancer;
+mod decide;
 mod demo;
 mod empty_proxy;
 mod generator;
@@ -57,10 +58,15 @@ enum Command {
         #[arg(long)]
         tidegate: Option<PathBuf>,
     },
+    /// Measures decisions: from the caller's ids to the permit, in one process and without a socket.
+    Decide,
     /// A backend that answers at once.
     Backend {
         #[arg(long)]
         http: SocketAddr,
+        /// Gets the request id of every request, one per line.
+        #[arg(long)]
+        requests: Option<PathBuf>,
     },
     /// A proxy that does nothing but pass requests on.
     EmptyProxy {
@@ -93,7 +99,13 @@ fn run(command: Command) -> Result<()> {
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }
-        Command::Backend { http } => backend::serve(http),
+        Command::Decide => {
+            for decided in decide::measure()? {
+                println!("{decided}");
+            }
+            Ok(())
+        }
+        Command::Backend { http, requests } => backend::serve(http, requests.as_deref()),
         Command::EmptyProxy { layout, workers, http, upstream } => empty_proxy::serve(layout, workers, http, upstream),
     }
 }

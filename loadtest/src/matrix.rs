@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::balancer::find_program;
+use crate::decide;
 use crate::linux;
 use crate::node::Binary;
 use crate::process::Folder;
@@ -84,6 +85,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if wanted("apply") {
             report.apply(&cluster::apply(binary, &folder.path, effort)?);
         }
+    }
+    if wanted("decide") {
+        eprintln!("decisions");
+        report.decided(decide::measure()?);
     }
     println!("{}", report.table());
     report.write(&options.results)

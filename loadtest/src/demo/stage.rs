@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use crate::process::{Folder, Process, Start, logged_line};
 
 /// The limit's window.
 pub(crate) const WINDOW: Duration = Duration::from_secs(1);
+/// The request ids that the backend saw.
+const SEEN: &str = "requests";
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const JOINING: [usize; 2] = [3, 4];
 
@@ -230,6 +233,11 @@ impl Stage {
         }
     }
 
+    /// Where the backend noted the request ids it saw.
+    pub(crate) fn seen_requests(&self) -> PathBuf {
+        self.folder.path.join(SEEN)
+    }
+
     /// Leaves data and logs behind for someone to read; says where.
     pub(crate) fn keep(&mut self) -> String {
         self.folder.keep();
@@ -262,7 +270,7 @@ fn status_of(admin: SocketAddr, token: &str) -> Option<Value> {
 
 fn start_backend(folder: &Folder) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["backend", "--http", "127.0.0.1:0"]);
+    command.args(["backend", "--http", "127.0.0.1:0", "--requests"]).arg(folder.path.join(SEEN));
     let start = Start { name: "backend", logs: &folder.path, when_orphaned: WhenOrphaned::Kill, cpus: None };
     let mut process = Process::start(command, start)?;
     let log = folder.path.join("backend.log");

@@ -6,9 +6,8 @@ use serde_json::Value;
 use super::Story;
 use super::stage::Stage;
 use super::view::{failures, millis};
-use crate::process::output_of;
 
-/// Judges the run from the decision logs and prints the summary. `false`: the limit was exceeded.
+/// Judges the run from the decision logs and prints the summary. `false`: the limit was exceeded, or a request went by it.
 pub(crate) fn tell(story: &Story, mut stage: Stage) -> Result<bool> {
     let counts = story.load.counts();
     let (failed, cut) = failures(&stage, &story.load);
@@ -32,8 +31,9 @@ pub(crate) fn tell(story: &Story, mut stage: Stage) -> Result<bool> {
         counts.refused
     );
     println!(
-        "  exact    {} decisions in the logs of all nodes, fullest window {:.4} of the limit",
-        verdict["permits"], ratio
+        "  exact    {} decisions in the logs of all nodes, fullest window {ratio:.4} of the limit; {} requests that the \
+         backend saw are in no log",
+        verdict["permits"], verdict["backend_requests_missing"]
     );
     println!(
         "  answers  {failed} failed, {cut} cut; from the instant they were due: p50 {}, p99 {}",
@@ -54,22 +54,25 @@ pub(crate) fn tell(story: &Story, mut stage: Stage) -> Result<bool> {
         );
     }
     describe_failures(story, failed);
-    if failed > 0 || ratio > 1.0 {
+    let missing = verdict["backend_requests_missing"].as_u64().unwrap_or(0);
+    if failed > 0 || ratio > 1.0 || missing > 0 {
         println!("  kept     {}", stage.keep());
     }
     println!(
         "demo requests={} failed={failed} cut={cut} worst_window_ratio={ratio:.4} admitted_share={share:.3} join_ms={join_ms}",
         counts.total()
     );
-    Ok(ratio <= 1.0)
+    Ok(ratio <= 1.0 && missing == 0)
 }
 
+/// The checker's verdict. It also says no, with its exit code, when a limit was exceeded.
 fn verify(stage: &Stage) -> Result<Value> {
     let mut command = stage.binary.command();
-    command.args(["quota", "verify", "-o", "json"]);
-    command.args(stage.cluster.nodes.iter().map(|node| node.data.join("decisions")).filter(|logs| logs.is_dir()));
-    let printed = output_of(&mut command)?;
-    serde_json::from_str(&printed).with_context(|| format!("the checker printed no JSON: {printed}"))
+    command.args(["quota", "verify", "-o", "json", "--requests"]).arg(stage.seen_requests());
+    command.args(stage.cluster.nodes.iter().map(|node| &node.data).filter(|data| data.is_dir()));
+    let output = command.output().context("cannot run the checker")?;
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("the checker printed no JSON: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 fn describe_failures(story: &Story, failed: u64) {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::cluster::{Applied, Clusters, Idle};
 use super::measure::{PerRequest, Row};
 use super::subject::Subject;
+use crate::decide::Decided;
 use crate::process::output_of;
 
 pub(crate) struct Report {
@@ -22,13 +23,22 @@ pub(crate) struct Report {
     clusters: Option<Clusters>,
     idle: Option<Idle>,
     applied: Vec<Applied>,
+    decided: Vec<Decided>,
 }
 
 impl Report {
     pub(crate) fn new(quick: bool) -> Result<Self> {
         let date = output_of(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%MZ"]))?.trim().to_owned();
-        let (clusters, idle, applied) = (None, None, Vec::new());
-        Ok(Self { date, machine: machine(), quick, proxies: Vec::new(), clusters, idle, applied })
+        Ok(Self {
+            date,
+            machine: machine(),
+            quick,
+            proxies: Vec::new(),
+            clusters: None,
+            idle: None,
+            applied: Vec::new(),
+            decided: Vec::new(),
+        })
     }
 
     /// Keeps the round with the median CPU cost.
@@ -49,6 +59,10 @@ impl Report {
 
     pub(crate) fn apply(&mut self, applied: &[Applied]) {
         self.applied = applied.to_vec();
+    }
+
+    pub(crate) fn decided(&mut self, decided: Vec<Decided>) {
+        self.decided = decided;
     }
 
     pub(crate) fn table(&self) -> String {
@@ -101,6 +115,12 @@ impl Report {
                 applied.took.as_millis()
             );
         }
+        if !self.decided.is_empty() {
+            text.push_str("\nA decision, from the caller's ids to the permit, CPU time:\n\n");
+        }
+        for decided in &self.decided {
+            let _ = writeln!(text, "- {decided}");
+        }
         text
     }
 
@@ -133,9 +153,14 @@ impl Report {
             .iter()
             .map(|applied| json!({"routes": applied.routes, "milliseconds": millis(applied.took)}))
             .collect();
+        let decided: Vec<Value> = self
+            .decided
+            .iter()
+            .map(|one| json!({"limits": one.limits, "threads": one.threads, "nanoseconds": one.nanos}))
+            .collect();
         json!({
             "date": self.date, "quick": self.quick, "machine": self.machine,
-            "proxies": proxies, "five_nodes": clusters, "idle": idle, "apply": applied,
+            "proxies": proxies, "five_nodes": clusters, "idle": idle, "apply": applied, "decisions": decided,
         })
     }
 }

@@ -1,0 +1,276 @@
+//! What a decision costs: from the caller's ids to the permit, committed, over 100,000 live keys asked for as Zipf says.
+//! The shipped limiter, and a leader that grants plenty, so that every decision is a warm one. Its tick runs between the
+//! rounds, not within them: a third of the decisions are the first since the last report, and pay for listing their key.
+
+use std::fmt;
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tidegate_limiter::{Ask, Leases, Limiter, Settings, Unreachable};
+use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
+use tidegate_policy::{Dimension, Limit, Mode, OnUnavailable};
+use tidegate_quota::protocol::{Answer, Batch, Key, Reply, Verdict};
+
+use crate::linux;
+
+const KEYS: u32 = 100_000;
+/// Of each thread, in each round.
+const DECISIONS: usize = 100_000;
+const ROUNDS: usize = 15;
+/// Long enough for several ticks.
+const REPORTS: Duration = Duration::from_millis(150);
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decided {
+    pub(crate) limits: usize,
+    pub(crate) threads: usize,
+    /// CPU time of one decision.
+    pub(crate) nanos: f64,
+}
+
+impl fmt::Display for Decided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limits, threads, nanos } = self;
+        write!(f, "{limits} limit(s), {threads} thread(s), {KEYS} keys: {nanos:.0} ns per decision")
+    }
+}
+
+/// Grants more than anyone will take, for longer than anyone measures.
+struct Plenty;
+
+impl Leases for Plenty {
+    fn exchange(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
+        let lease = Verdict::Lease {
+            granted: Permits(1_000_000),
+            free: Permits(1_000_000_000),
+            ttl: Nanos::from_secs(3_600),
+            retry: Nanos::ZERO,
+            reserve: Permits::ZERO,
+        };
+        let items =
+            batch.items.iter().map(|item| Answer { key: item.key, epoch: item.epoch, verdict: lease }).collect();
+        let reply = Reply { node: batch.node, incarnation: batch.incarnation, seq: batch.seq, items };
+        Box::pin(std::future::ready(Ok(reply)))
+    }
+
+    fn recalled(&self) -> Pin<Box<dyn Future<Output = Key> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+pub(crate) fn measure() -> Result<Vec<Decided>> {
+    let limits = limits();
+    let callers = Callers::new();
+    let limiter = Limiter::new(Settings {
+        node: NodeId(1),
+        incarnation: Incarnation(1),
+        secret: [7; 16],
+        most_keys: 1_000_000,
+        decisions: None,
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let _entered = runtime.enter();
+    runtime.block_on(warm_up(&limiter, &limits, &callers))?;
+    let mut table = Vec::new();
+    for count in [1, limits.len()] {
+        for threads in [1, 2] {
+            let mut rounds = Vec::new();
+            for nth in 0..ROUNDS {
+                rounds.push(round(&limiter, &limits[..count], &callers, threads, nth)?);
+                runtime.block_on(reporting(&limiter, tokio::time::sleep(REPORTS)));
+            }
+            rounds.sort_by(f64::total_cmp);
+            table.push(Decided { limits: count, threads, nanos: rounds[ROUNDS / 2] });
+        }
+    }
+    Ok(table)
+}
+
+/// Per key, per consumer, per address, and one counter for everybody.
+fn limits() -> Vec<Limit> {
+    let limit = |id, per: &[Dimension]| Limit {
+        id: LimitId(id),
+        revision: Revision(1),
+        name: format!("limit-{id}"),
+        max: Permits(1_000_000_000_000),
+        window: Nanos::from_secs(60),
+        per: per.to_vec(),
+        mode: Mode::Enforce,
+        on_unavailable: OnUnavailable::Deny,
+        count_hits: true,
+    };
+    vec![limit(1, &[Dimension::Key]), limit(2, &[Dimension::Consumer]), limit(3, &[Dimension::Ip]), limit(4, &[])]
+}
+
+/// What identifies each caller, as the bytes that a request brings.
+struct Callers {
+    keys: Vec<[u8; 8]>,
+    consumers: Vec<[u8; 8]>,
+    addresses: Vec<[u8; 4]>,
+    /// Who asks, in which order.
+    order: Vec<u32>,
+}
+
+impl Callers {
+    fn new() -> Self {
+        Self {
+            keys: (0..KEYS).map(|nth| u64::from(nth).to_le_bytes()).collect(),
+            consumers: (0..KEYS).map(|nth| u64::from(nth / 10).to_le_bytes()).collect(),
+            addresses: (0..KEYS).map(u32::to_le_bytes).collect(),
+            order: zipf(DECISIONS * ROUNDS * 2),
+        }
+    }
+
+    fn of(&self, who: usize) -> [Vec<u8>; 3] {
+        [self.keys[who].to_vec(), self.consumers[who].to_vec(), self.addresses[who].to_vec()]
+    }
+}
+
+/// Ranks 0..KEYS with probability ∝ 1/(rank + 1), from a generator that always yields the same.
+fn zipf(count: usize) -> Vec<u32> {
+    let mut total = 0.0;
+    let cumulated: Vec<f64> = (1..=KEYS)
+        .map(|rank| {
+            total += 1.0 / f64::from(rank);
+            total
+        })
+        .collect();
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut uniform = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        f64::from(u32::try_from(state >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+    };
+    let pick = |at: f64| u32::try_from(cumulated.partition_point(|sum| *sum < at)).unwrap_or(0).min(KEYS - 1);
+    (0..count).map(|_| pick(uniform() * total)).collect()
+}
+
+/// The part that is measured.
+fn decide(limiter: &Arc<Limiter>, limits: &[Limit], callers: &Callers, who: usize) -> bool {
+    let subject = |nth: usize, limit: &Limit| match nth {
+        0 => limiter.subject(limit, &[&callers.keys[who]]),
+        1 => limiter.subject(limit, &[&callers.consumers[who]]),
+        2 => limiter.subject(limit, &[&callers.addresses[who]]),
+        _ => limiter.subject(limit, &[]),
+    };
+    let permit = match limits {
+        [one] => poll_once(limiter.admit(&[Ask { limit: one, subject: subject(0, one), cost: Permits(1) }])),
+        [a, b, c, d] => {
+            let ask = |nth, limit| Ask { limit, subject: subject(nth, limit), cost: Permits(1) };
+            poll_once(limiter.admit(&[ask(0, a), ask(1, b), ask(2, c), ask(3, d)]))
+        }
+        _ => None,
+    };
+    match permit {
+        Some(Ok(permit)) => {
+            black_box(&permit);
+            permit.commit(b"");
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A warm decision is ready at once; anything else is not what is measured.
+fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut TaskContext::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// Does something while the limiter's tick runs.
+async fn reporting<T>(limiter: &Arc<Limiter>, what: impl Future<Output = T>) -> T {
+    let tick = tokio::spawn(Arc::clone(limiter).run(Arc::new(Plenty)));
+    let done = what.await;
+    tick.abort();
+    let _aborted = tick.await;
+    done
+}
+
+/// Asks once for every key, so that each has its lease. In portions: so many may wait for the leader at once, and a tick
+/// that went on would soon hand back the leases of the first ones, which nobody uses.
+async fn warm_up(limiter: &Arc<Limiter>, limits: &[Limit], callers: &Callers) -> Result<()> {
+    for portion in (0..KEYS as usize).collect::<Vec<_>>().chunks(4_000) {
+        reporting(limiter, async {
+            let mut waiting = tokio::task::JoinSet::new();
+            for who in portion.iter().copied() {
+                waiting.spawn(ask_once(Arc::clone(limiter), limits.to_vec(), callers.of(who)));
+            }
+            while let Some(admitted) = waiting.join_next().await {
+                if !admitted.context("a warm-up task panicked")? {
+                    bail!("a key got no lease");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(60)).await; // its reports
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn ask_once(limiter: Arc<Limiter>, limits: Vec<Limit>, values: [Vec<u8>; 3]) -> bool {
+    let ask = |(nth, limit)| {
+        let value = values.get(nth).map(Vec::as_slice);
+        Ask { limit, subject: limiter.subject(limit, value.as_slice()), cost: Permits(1) }
+    };
+    let asks: Vec<Ask<'_>> = limits.iter().enumerate().map(ask).collect();
+    limiter.admit(&asks).await.map(|permit| permit.commit(b"")).is_ok()
+}
+
+/// CPU nanoseconds per decision, the mean over the threads.
+fn round(limiter: &Arc<Limiter>, limits: &[Limit], callers: &Callers, threads: usize, round: usize) -> Result<f64> {
+    let one = |nth: usize| {
+        // Each thread has a part of the order to itself.
+        let order = callers.order.chunks(DECISIONS).nth(round * 2 + nth).context("more rounds than planned")?;
+        let order = order.iter();
+        let before = linux::cpu_time_of_this_thread();
+        let admitted = order.filter(|who| decide(limiter, limits, callers, **who as usize)).count();
+        let took = linux::cpu_time_of_this_thread() - before;
+        #[expect(clippy::cast_precision_loss)]
+        let nanos = took.as_nanos() as f64 / DECISIONS as f64;
+        // A cell that ran short between two ticks waits for the leader: rare, or the figure says nothing.
+        if admitted < DECISIONS / 1000 * 999 { bail!("only {admitted} of {DECISIONS} were warm") } else { Ok(nanos) }
+    };
+    let one = &one;
+    let each: Vec<f64> = thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|nth| {
+                let runtime = tokio::runtime::Handle::current();
+                scope.spawn(move || {
+                    let _entered = runtime.enter(); // a cold decision sets a timer
+                    one(nth)
+                })
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+            .collect::<Result<_>>()
+    })?;
+    #[expect(clippy::cast_precision_loss)]
+    Ok(each.iter().sum::<f64>() / each.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rank_is_asked_for_about_twice_as_often_as_the_second() {
+        let order = zipf(200_000);
+        let of = |rank| order.iter().filter(|asked| **asked == rank).count();
+        let (first, second) = (of(0), of(1));
+        assert!(first > second * 3 / 2 && first < second * 5 / 2, "{first} {second}");
+        assert!(order.iter().all(|rank| *rank < KEYS));
+    }
+}
