@@ -1,5 +1,198 @@
-//! `docs/config.md`, rendered from the types: what is documented is what is read.
+//! `docs/config.md`, rendered from the schema: what is documented is what is read.
 
+use std::fmt::Write;
+
+use serde_json::Value;
+use tidegate_policy::defaults;
+
+/// The example of the page; a test compiles it.
+pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
+const INTRODUCTION: &str = include_str!("docs/introduction.md");
+
+/// Families in the order people write them, with the type of their items.
+const FAMILIES: [(&str, &str); 9] = [
+    ("routes", "RouteRule"),
+    ("upstreams", "UpstreamRule"),
+    ("limits", "LimitRule"),
+    ("plans", "Plan"),
+    ("consumers", "ConsumerEntry"),
+    ("secrets", "Secret"),
+    ("certificates", "CertificateFiles"),
+    ("listeners", "Listeners"),
+    ("telemetry", "TelemetryRules"),
+];
+
+/// The whole page.
+#[must_use]
 pub fn docs() -> String {
-    String::new()
+    let schema = crate::schema();
+    let mut page = INTRODUCTION.to_owned();
+    page.push_str("\n## Example\n\n```yaml\n");
+    page.push_str(EXAMPLE);
+    page.push_str("```\n\n## Defaults and bounds\n\n| What | Value | Field |\n|---|---|---|\n");
+    for defaults::Row { what, value, field } in defaults::table() {
+        let field = if field.is_empty() { "fixed".to_owned() } else { format!("`{field}`") };
+        line(&mut page, format_args!("| {what} | {value} | {field} |"));
+    }
+    page.push_str("\n## The document\n\n");
+    table(&mut page, &schema);
+    let mut written = Vec::new();
+    for (family, kind) in FAMILIES {
+        section(&mut page, &schema, family, kind, 2, &mut written);
+    }
+    page
+}
+
+/// A type's table, then the types its fields have.
+fn section(page: &mut String, schema: &Value, title: &str, kind: &str, level: usize, written: &mut Vec<String>) {
+    if written.iter().any(|known| known == kind) {
+        return;
+    }
+    written.push(kind.to_owned());
+    let definition = &schema["$defs"][kind];
+    line(page, format_args!("\n{} {title}\n", "#".repeat(level)));
+    if let Some(text) = definition["description"].as_str() {
+        line(page, format_args!("{}\n", prose(text)));
+    }
+    table(page, definition);
+    let fields = definition["properties"].as_object();
+    for (field, value) in fields.into_iter().flatten() {
+        if let Some(inner) = reference(value).filter(|inner| schema["$defs"][inner]["properties"].is_object()) {
+            section(page, schema, &format!("{title} › {field}"), inner, 3, written);
+        }
+    }
+}
+
+fn table(page: &mut String, definition: &Value) {
+    let Some(fields) = definition["properties"].as_object() else { return };
+    let required = definition["required"].as_array();
+    page.push_str("| Field | Type | Default | Meaning |\n|---|---|---|---|\n");
+    for (field, value) in fields {
+        let needed = required.is_some_and(|names| names.iter().any(|name| name == field));
+        let (meaning, stated) = meaning(value);
+        let default = match (&value["default"], stated) {
+            _ if needed => "**required**".to_owned(),
+            (_, Some(stated)) => stated,
+            (Value::Null, None) => String::new(),
+            (Value::Array(items), None) if items.is_empty() => "none".to_owned(),
+            (Value::Object(_), None) => String::new(),
+            (Value::String(text), None) if text.is_empty() => String::new(),
+            (Value::String(text), None) => format!("`{text}`"),
+            (other, None) => format!("`{other}`"),
+        };
+        let row = format!("| `{field}` | {} | {default} | {meaning} |", kind(value));
+        line(page, format_args!("{row}"));
+    }
+}
+
+/// A field's text, and the default stated at its end.
+fn meaning(value: &Value) -> (String, Option<String>) {
+    let mut text = prose(value["description"].as_str().unwrap_or_default());
+    for choice in choices(value) {
+        let said = prose(choice["description"].as_str().unwrap_or_default());
+        if let (Some(word), false) = (choice["const"].as_str(), said.is_empty()) {
+            let _ = write!(text, " `{word}`: {}{}", said[..1].to_lowercase(), &said[1..]);
+        }
+    }
+    let cell = text.replace('|', "\\|");
+    match cell.split_once(" Default: ") {
+        Some((meaning, rest)) => {
+            let (default, after) = rest.split_once(". ").unwrap_or((rest.trim_end_matches('.'), ""));
+            (format!("{meaning} {after}").trim_end().to_owned(), Some(default.trim_end_matches('.').to_owned()))
+        }
+        None => (cell, None),
+    }
+}
+
+fn kind(value: &Value) -> String {
+    let words: Vec<String> =
+        choices(value).iter().filter_map(|c| c["const"].as_str()).map(|word| format!("`{word}`")).collect();
+    if !words.is_empty() {
+        return words.join(" \\| ");
+    }
+    if let Some(name) = reference(value) {
+        let list = value["type"] == "array";
+        let map = value["additionalProperties"].is_object();
+        return match (name, list, map) {
+            ("ValueTest", _, _) => "map of text or rule".to_owned(),
+            (_, true, _) => "list of maps".to_owned(),
+            _ => "map".to_owned(),
+        };
+    }
+    if let Some(format @ ("span" | "size" | "share")) = value["format"].as_str() {
+        return format.to_owned();
+    }
+    match value["type"].as_array().map_or_else(|| value["type"].as_str(), |types| types.first().and_then(Value::as_str))
+    {
+        Some("array") => format!("list of {}", plural(&kind(&value["items"]))),
+        Some("object") => "map of texts".to_owned(),
+        Some("string") => "text".to_owned(),
+        Some("integer") => "number".to_owned(),
+        Some("boolean") => "`true` \\| `false`".to_owned(),
+        _ if value["anyOf"].is_array() => "word or number".to_owned(),
+        _ => "text".to_owned(),
+    }
+}
+
+fn plural(kind: &str) -> String {
+    match kind {
+        "text" => "texts".to_owned(),
+        "map" => "maps".to_owned(),
+        "word or number" => "words or numbers".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn choices(value: &Value) -> &[Value] {
+    let own = value["oneOf"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if own.is_empty() { value["items"]["oneOf"].as_array().map(Vec::as_slice).unwrap_or_default() } else { own }
+}
+
+/// The type that a field, the items of a list or the values of a map refer to.
+fn reference(value: &Value) -> Option<&str> {
+    let direct = |value: &'_ Value| value["$ref"].as_str().and_then(|text| text.strip_prefix("#/$defs/")).map(str::len);
+    let places = [Some(value), value.get("items"), value.get("additionalProperties")];
+    let optional = value["anyOf"].as_array().into_iter().flatten();
+    let found = places.into_iter().flatten().chain(optional).find(|place| direct(place).is_some())?;
+    found["$ref"].as_str()?.strip_prefix("#/$defs/")
+}
+
+fn prose(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(page, "{text}"); // Writing to a String does not fail.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Inputs, SourceFile, check};
+
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/config.md");
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        let page = docs();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(PAGE, &page).expect("docs/ is writable");
+        }
+        let written = std::fs::read_to_string(PAGE).unwrap_or_default();
+        assert!(written == page, "docs/config.md is old: UPDATE_DOCS=1 cargo nextest run -p tidegate-config");
+    }
+
+    #[test]
+    fn the_example_compiles() {
+        let file = SourceFile { name: "", bytes: EXAMPLE.as_bytes() };
+        let checked = check(&[file], |_| Inputs::assumed(), tidegate_model::Revision(1));
+        assert_eq!(checked.map(|_| ()), Ok(()));
+    }
+
+    #[test]
+    fn every_field_has_a_meaning() {
+        let page = docs();
+        let bare: Vec<&str> = page.lines().filter(|line| line.starts_with("| `") && line.ends_with("|  |")).collect();
+        assert_eq!(bare, [""; 0]);
+    }
 }

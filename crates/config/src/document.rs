@@ -83,7 +83,7 @@ const FIELDS: [&str; 10] = [
 impl Document {
     /// What of `root` fits; the rest goes to `notes`.
     pub(crate) fn read(root: &Node, notes: &Notes) -> Self {
-        let mut document = Self::default();
+        let mut document = Self { version: 1, ..Self::default() };
         let entries = match &root.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => {

@@ -103,6 +103,7 @@ fn json_is_as_good_as_yaml() {
         "{\n\"version\": 1,\n\t\"routes\": [\n\t{\"name\": 5, \"x\": \"\\ud83d\\ude00\"}]}",
         &[
             "line 4: routes[0].x: unknown field (known here: name, tenant, match, priority, to, redirect, respond, rewrite, auth, limits, cors, request_headers, response_headers, timeouts, max_body, upgrade, cache)",
+            "line 4: routes[0]: a route does one of `to`, `redirect`, `respond` (write `to: [{upstream: NAME}]`)",
         ],
     );
     says("{\"version\": 1", &["line 1: not valid JSON: expected `,`"]);
@@ -309,8 +310,8 @@ fn actions_are_checked() {
     route_says(
         "redirect: {status: 200}",
         &[
-            "line 6: routes[0].redirect: this sends clients where they are (name a `scheme`, `host`, `port` or `path`)",
             "line 6: routes[0].redirect.status: 200 is no redirect (301, 302, 303, 307 or 308)",
+            "line 6: routes[0].redirect: this sends clients where they are (name a `scheme`, `host`, `port` or `path`)",
         ],
     );
     let looped = "line 7: routes[0].redirect: the new address is taken by this route again: a loop (redirect to another path or host)";

@@ -1,6 +1,6 @@
 //! Several files, one document: lists are joined in the order of the files, single things may stand in one file only.
 
-use super::{Key, Node, Unreadable, Value};
+use super::{Key, Mark, Node, Unreadable, Value};
 
 /// `roots` as read; the result reads as one file.
 pub(crate) fn merge(roots: Vec<Node>) -> Result<Node, Vec<Unreadable>> {
@@ -17,7 +17,7 @@ pub(crate) fn merge(roots: Vec<Node>) -> Result<Node, Vec<Unreadable>> {
         }
     }
     if problems.is_empty() {
-        return Ok(whole.unwrap_or(Node { mark: super::Mark::default(), value: Value::Null }));
+        return Ok(whole.unwrap_or(Node { mark: Mark { file: 0, line: 1, column: 1 }, value: Value::Null }));
     }
     Err(problems)
 }
