@@ -25,31 +25,31 @@ use exit::{Error, Exit};
 /// A cluster of API, AI and LLM gateways with limits that are exact over all of its nodes.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, propagate_version = true, after_help = exit::HELP)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// A node's admin port
     #[arg(long, global = true, value_name = "URL", env = "TIDEGATE_ADMIN", default_value = client::DEFAULT_ADMIN)]
-    pub admin: String,
+    pub(crate) admin: String,
     /// An admin token; default: what is in ./tidegate-data/admin.token, when the admin port is on this machine
     #[arg(long, global = true, value_name = "TOKEN", env = "TIDEGATE_TOKEN", hide_env_values = true)]
-    pub token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
     /// PEM roots to trust at an https admin port, instead of the system's
     #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
-    pub admin_ca: Option<PathBuf>,
+    pub(crate) admin_ca: Option<PathBuf>,
     /// Tables for people or JSON for programs; yaml: of `get` only
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
-    pub output: Output,
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     Table,
     Json,
     Yaml,
@@ -57,7 +57,7 @@ pub enum Output {
 
 /// Something that is never printed.
 #[derive(Clone)]
-pub struct Secret(pub String);
+pub(crate) struct Secret(pub(crate) String);
 
 impl std::str::FromStr for Secret {
     type Err = std::convert::Infallible;
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Secret {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a node
     Serve(crate::serve::Args),
     /// Run a whole cluster on this machine, with demo backends
@@ -108,25 +108,21 @@ pub enum Command {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Quota {
+pub(crate) enum Quota {
     /// Check the decision logs of all nodes: every window of every limit; needs no node
-    Verify {
-        /// Data folders, or folders of decision logs: all nodes' together
-        #[arg(required = true, value_name = "DIR")]
-        dirs: Vec<PathBuf>,
-    },
+    Verify(crate::verify::Args),
 }
 
 /// Does what was asked and says how it went.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
+pub(crate) fn run(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let done = match command {
-        Command::Serve(args) => crate::serve::run(args).map(|()| Exit::Ok).map_err(Error::Local),
-        Command::Dev(args) => crate::dev::run(args, global.output == Output::Json).map(|()| Exit::Ok).map_err(Error::Local),
+        Command::Serve(args) => serve(args, &global).map(|()| Exit::Ok).map_err(Error::Local),
+        Command::Dev(args) => crate::dev::run(&args, global.output == Output::Json).map(|()| Exit::Ok).map_err(Error::Local),
         Command::Check(ask) => document::check(&ask, global.output),
         Command::Schema => document::schema(),
-        Command::Quota(Quota::Verify { dirs }) => verify(&dirs, global.output),
+        Command::Quota(Quota::Verify(args)) => verify(&args, global.output),
         other => ask_a_node(&global, other),
     };
     match done {
@@ -138,8 +134,13 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn verify(dirs: &[PathBuf], output: Output) -> Result<Exit, Error> {
-    let holds = crate::verify::run(dirs, output == Output::Json).map_err(Error::Local)?;
+/// A node's `--admin` is the address to bind, and its `--token` the join token.
+fn serve(args: crate::serve::Args, global: &Global) -> anyhow::Result<()> {
+    crate::serve::run(args, &global.admin, global.token.clone().map(|token| token.0))
+}
+
+fn verify(args: &crate::verify::Args, output: Output) -> Result<Exit, Error> {
+    let holds = crate::verify::run(args, output == Output::Json).map_err(Error::Local)?;
     Ok(if holds { Exit::Ok } else { Exit::Refused })
 }
 

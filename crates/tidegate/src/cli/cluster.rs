@@ -16,7 +16,7 @@ use super::print::{self, either};
 use super::{Output, sources};
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// The cluster as one node sees it
     Status {
         /// Go on showing it, until Ctrl-C; with -o json one line for each change
@@ -40,7 +40,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, Clone, clap::Args)]
-pub struct Lifetime {
+pub(crate) struct Lifetime {
     /// How long the token lives
     #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = sources::span)]
     ttl: Duration,

@@ -1,5 +1,6 @@
 //! How a change of a document is told to people.
 
+use serde_json::Value;
 use tidegate_admin::wire::{Change, DiffReply};
 
 use super::print;
@@ -19,7 +20,7 @@ pub(super) fn show(diff: &DiffReply) {
 
 fn worded(change: &Change) -> String {
     let path = print::clean(&change.path);
-    let value = |value: &Option<String>| value.as_deref().map(print::clean).unwrap_or_default();
+    let value = |value: &Option<Value>| value.as_ref().map(|v| print::clean(&v.to_string())).unwrap_or_default();
     match (change.kind.as_str(), &change.before, &change.after) {
         ("added", _, Some(_)) => format!("+ {path}: {}", value(&change.after)),
         ("added", _, None) => format!("+ {path}"),

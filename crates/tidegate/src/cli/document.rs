@@ -16,26 +16,26 @@ use super::print::{self, either};
 use super::sources::{self, Document};
 
 #[derive(Debug, Args)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// Files, or folders of .yaml, .yml and .json files, read as one document; `-`: standard input
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     #[command(flatten)]
     sources: Sources,
 }
 
 #[derive(Debug, Args)]
-pub struct Diff {
+pub(crate) struct Diff {
     #[command(flatten)]
     sources: Sources,
 }
 
 #[derive(Debug, Args)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Answer when every node serves it, or its node lease lapsed
     #[arg(long)]
     wait: bool,
@@ -51,7 +51,7 @@ pub struct Waiting {
 }
 
 #[derive(Debug, Args)]
-pub struct Apply {
+pub(crate) struct Apply {
     #[command(flatten)]
     sources: Sources,
     #[command(flatten)]
@@ -59,14 +59,14 @@ pub struct Apply {
 }
 
 #[derive(Debug, Args)]
-pub struct Get {
+pub(crate) struct Get {
     /// An old revision; default: the current one
     #[arg(long, value_name = "N")]
     revision: Option<u64>,
 }
 
 #[derive(Debug, Args)]
-pub struct Rollback {
+pub(crate) struct Rollback {
     /// The revision whose text is published again
     #[arg(value_name = "N")]
     revision: u64,

@@ -12,7 +12,7 @@ use super::print::{self, either};
 use super::{Output, sources};
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// A new key for a consumer; the secret is shown once
     Create {
         /// A consumer that the document declares

@@ -116,7 +116,8 @@ pub(super) fn check(sources: &[Source]) -> Vec<Problem> {
 }
 
 fn merged(sources: &[Source]) -> Result<String, Error> {
-    tidegate_admin::merge_files(&borrowed(sources)).map_err(Error::Problems)
+    let document = tidegate_admin::merge_files(&borrowed(sources)).map_err(Error::Problems)?;
+    tidegate_config::write(&document).map_err(|why| Error::Local(anyhow::anyhow!(why)))
 }
 
 fn borrowed(sources: &[Source]) -> Vec<SourceFile<'_>> {
@@ -126,7 +127,8 @@ fn borrowed(sources: &[Source]) -> Vec<SourceFile<'_>> {
 /// A document's text as JSON.
 pub(super) fn as_json(text: &str) -> Result<String, Error> {
     let file = SourceFile { name: "", bytes: text.as_bytes() };
-    tidegate_admin::merge_files(&[file]).map_err(Error::Problems)
+    let document = tidegate_admin::merge_files(&[file]).map_err(Error::Problems)?;
+    serde_json::to_string_pretty(&document).map_err(|error| Error::Local(error.into()))
 }
 
 /// `500ms`, `30s`, `5m`, `24h`, `7d`, or a number of seconds.

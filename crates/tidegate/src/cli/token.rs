@@ -12,7 +12,7 @@ use super::print::{self, either};
 use super::{Output, sources};
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// A new admin token; it is shown once
     Create {
         /// Who it is for: shown in the history of what was published with it
@@ -30,7 +30,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum As {
+pub(crate) enum As {
     /// Looks
     Reader,
     /// Publishes documents, issues and revokes keys

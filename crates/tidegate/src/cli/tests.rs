@@ -1,0 +1,183 @@
+//! What can be said on the command line; and the page that says so.
+
+use clap::{CommandFactory, Parser};
+
+use super::{Cli, Command, Output, document, exit, key, print, sources};
+
+fn parse(words: &str) -> Cli {
+    Cli::try_parse_from(words.split(' ')).unwrap_or_else(|error| panic!("{words}: {error}"))
+}
+
+#[test]
+fn the_command_line_holds_together() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_verb_of_the_contract_is_understood() {
+    for words in [
+        "tidegate serve",
+        "tidegate dev",
+        "tidegate check a.yaml conf.d",
+        "tidegate diff a.yaml",
+        "tidegate apply a.yaml",
+        "tidegate apply --wait --timeout 5s a.yaml --note why --replaces 3",
+        "tidegate get",
+        "tidegate get -o json --revision 3",
+        "tidegate get -o yaml",
+        "tidegate history -o json",
+        "tidegate rollback 3 --wait",
+        "tidegate schema",
+        "tidegate cluster status",
+        "tidegate cluster status --watch --interval 500ms",
+        "tidegate cluster token --ttl 10m --uses 3",
+        "tidegate cluster add",
+        "tidegate cluster remove 4",
+        "tidegate cluster transfer",
+        "tidegate cluster transfer 2",
+        "tidegate key create acme --name laptop --ttl 30d --tenant t",
+        "tidegate key ls",
+        "tidegate key ls acme",
+        "tidegate key revoke 7",
+        "tidegate key rotate 7 --grace 1h",
+        "tidegate token create ci --role operator",
+        "tidegate token ls",
+        "tidegate token revoke 2",
+        "tidegate quota verify a b",
+        "tidegate --admin http://10.0.0.1:7080 --token x history",
+        "tidegate history --admin 10.0.0.1:7080 --token x",
+    ] {
+        parse(words);
+    }
+}
+
+#[test]
+fn what_nobody_means_is_wrong_usage() {
+    for words in [
+        "tidegate",
+        "tidegate apply",
+        "tidegate apply a.yaml --timeout 5s",
+        "tidegate rollback",
+        "tidegate rollback x",
+        "tidegate key create",
+        "tidegate key create acme --ttl soon",
+        "tidegate token create ci",
+        "tidegate token create ci --role root",
+        "tidegate cluster remove",
+        "tidegate quota verify",
+        "tidegate history -o xml",
+        "tidegate frobnicate",
+    ] {
+        let error = Cli::try_parse_from(words.split(' ')).expect_err(words);
+        assert_eq!(error.exit_code(), exit::Exit::Usage as i32, "{words}");
+    }
+}
+
+#[test]
+fn a_token_is_not_printed() {
+    let cli = parse("tidegate history --token tga_secret");
+    assert!(!format!("{cli:?}").contains("tga_secret"));
+    assert_eq!(cli.global.token.map(|token| token.0).as_deref(), Some("tga_secret"));
+}
+
+#[test]
+fn a_rotated_key_has_a_day_of_grace_and_output_is_for_people_unless_said_otherwise() {
+    let cli = parse("tidegate key rotate 7");
+    assert_eq!(cli.global.output, Output::Table);
+    let Command::Key(key::Verb::Rotate { id: 7, grace }) = cli.command else { panic!("another verb") };
+    assert_eq!(grace.as_secs(), 86_400);
+}
+
+#[test]
+fn spans_are_written_as_people_do() {
+    let seconds = |text| sources::span(text).map(|span| span.as_secs_f64());
+    assert_eq!(seconds("250ms"), Ok(0.25));
+    assert_eq!(seconds("30"), Ok(30.0));
+    assert_eq!(seconds("5m"), Ok(300.0));
+    assert_eq!(seconds("7d"), Ok(604_800.0));
+    for wrong in ["", "s", "-1s", "1 s", "1y", "99999999999999999999s", "18446744073709551615d"] {
+        assert!(seconds(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn problems_are_told_with_file_and_line_for_every_file_of_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("a.yaml", "version: 1\nupstreams: [{name: users, endpoints: [{url: 'http://127.0.0.1:9001'}]}]\n");
+    write("b.yaml", "routes:\n  - name: users\n    match: {path: /users}\n    to: [{upstream: nobody}]\n");
+    write("c.json", "{\"typo\": 1}");
+    write(".hidden.yaml", "not: ours");
+    write("notes.txt", "nor this");
+    let sources = sources::read(&[folder.path().to_owned()]).unwrap_or_else(|error| panic!("{error:?}"));
+    let told: Vec<String> = sources::check(&sources).iter().map(|problem| print::worded(problem, false)).collect();
+    let at = |file: &str, line: u32| format!("{}:{line}: ", folder.path().join(file).display());
+    assert!(told.iter().any(|text| text.starts_with(&at("b.yaml", 4)) && text.contains("routes[0].to[0].upstream")), "{told:?}");
+    assert!(told.iter().any(|text| text.starts_with(&at("c.json", 1)) && text.contains("typo")), "{told:?}");
+}
+
+#[test]
+fn a_folder_becomes_one_document_and_one_file_keeps_its_comments() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = folder.path().join("a.yaml");
+    std::fs::write(&one, "version: 1 # mine\nconsumers: [{name: acme}]\n").unwrap();
+    let text = |path: &std::path::Path| {
+        document_text(&[path.to_owned()])
+    };
+    assert!(text(&one).contains("# mine"));
+    std::fs::write(folder.path().join("b.yaml"), "consumers: [{name: other}]\n").unwrap();
+    let merged = text(folder.path());
+    assert!(merged.contains("acme") && merged.contains("other"), "{merged}");
+    let json: serde_json::Value = serde_json::from_str(&sources::as_json(&merged).unwrap_or_default()).unwrap();
+    assert_eq!(json["consumers"].as_array().unwrap().len(), 2);
+}
+
+fn document_text(paths: &[std::path::PathBuf]) -> String {
+    sources::Document::load(paths).unwrap_or_else(|error| panic!("{error:?}")).text
+}
+
+#[test]
+fn no_control_character_of_a_name_reaches_the_terminal() {
+    let table = print::rendered(&["name"], vec![vec!["a\u{1b}[31mb".to_owned()]]);
+    assert!(!table.contains('\u{1b}'), "{table:?}");
+}
+
+#[test]
+fn the_page_of_the_command_line_is_current() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+    let wanted = reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(page, &wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(page).unwrap_or_default();
+    assert_eq!(found, wanted, "run `UPDATE_DOCS=1 cargo nextest run -p tidegate the_page_of_the_command_line`");
+}
+
+fn reference() -> String {
+    let mut page = String::from(
+        "# The command line\n\nGenerated from the program: `UPDATE_DOCS=1 cargo nextest run -p tidegate the_page_of_the_command_line`.\n\n\
+         Tables are for people; `-o json` is for programs, errors included (in the shape of the admin API, on standard\n\
+         output). Secrets are printed alone on standard output, so that `KEY=$(tidegate key create acme)` works.\n",
+    );
+    let mut root = Cli::command().term_width(0);
+    root.build();
+    page.push_str(&format!("\n## Exit codes\n\n```text\n{}\n```\n", exit::HELP));
+    page.push_str("\n`serve` ends with 0 after a drain and with 1 when it cannot start or fails.\n");
+    section(&mut page, &root, "tidegate");
+    page
+}
+
+fn section(page: &mut String, command: &clap::Command, path: &str) {
+    let mut shown = command.clone().after_help("").disable_version_flag(true);
+    let help = shown.render_long_help().to_string();
+    let help: Vec<&str> = help.lines().map(str::trim_end).collect();
+    page.push_str(&format!("\n## `{path}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
+        section(page, sub, &format!("{path} {}", sub.get_name()));
+    }
+}
+
+#[test]
+fn a_document_verb_takes_standard_input() {
+    let Command::Check(document::Check { .. }) = parse("tidegate check -").command else { panic!("another verb") };
+}
