@@ -2,7 +2,7 @@
 //! own command line, as an operator would.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,7 +36,16 @@ pub(crate) struct Cluster {
     pub(crate) token: String,
     binary: Binary,
     folder: Folder,
-    cpus: Option<Vec<usize>>,
+    manner: Manner,
+}
+
+/// How a scenario runs its nodes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Manner {
+    /// Each permit on record, for the checker. Costs a little.
+    pub(crate) decision_log: bool,
+    /// Pinned to these, with as many workers; default: all, as the program sees fit.
+    pub(crate) cpus: Option<Vec<usize>>,
 }
 
 /// How much of the gate a request passes.
@@ -73,26 +82,26 @@ impl Node {
     }
 
     /// `join`: an address of a member, and a join token. A node that was a member before needs neither.
-    pub(crate) fn start(
-        &mut self,
-        binary: &Binary,
-        logs: &Path,
-        join: Option<(SocketAddr, &str)>,
-        cpus: Option<&[usize]>,
-    ) -> Result<()> {
+    fn start(&mut self, binary: &Binary, logs: &Path, manner: &Manner, join: Option<(SocketAddr, &str)>) -> Result<()> {
         let mut command = binary.command();
         // Nothing of the caller's environment decides how the scenario's nodes run.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
             command.env_remove(name);
         }
-        command.arg("serve").arg("--data").arg(&self.data).args(["--name", &self.name]);
-        command.args(["--http", &self.http.to_string(), "--admin", &self.admin.to_string()]);
-        command.args(["--peer", &self.peer.to_string(), "--decision-log"]);
-        command.args(["--https", &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string()]);
-        if let Some((member, token)) = join {
-            command.args(["--join", &member.to_string(), "--token", token]);
+        command.current_dir(logs).arg("serve").arg("--data").arg(&self.data).args(["--name", &self.name]);
+        command.args(["--http", &self.http.to_string(), "--https", "off"]);
+        command.args(["--admin", &self.admin.to_string(), "--peer", &self.peer.to_string()]);
+        if manner.decision_log {
+            command.arg("--decision-log");
         }
-        let start = Start { name: &self.name, logs, when_orphaned: WhenOrphaned::Kill, cpus };
+        if let Some(cpus) = &manner.cpus {
+            command.args(["--workers", &cpus.len().to_string()]);
+        }
+        if let Some((member, token)) = join {
+            // Whoever joins a running cluster here also leaves it for good when it is drained.
+            command.args(["--join", &member.to_string(), "--token", token, "--leave"]);
+        }
+        let start = Start { name: &self.name, logs, when_orphaned: WhenOrphaned::Kill, cpus: manner.cpus.as_deref() };
         self.process = Some(Process::start(command, start)?);
         Ok(())
     }
@@ -115,13 +124,12 @@ impl Node {
 
 impl Cluster {
     /// `count` nodes, all ready.
-    pub(crate) fn start(binary: &Binary, within: &Path, count: usize, cpus: Option<&[usize]>) -> Result<Self> {
+    pub(crate) fn start(binary: &Binary, within: &Path, count: usize, manner: Manner) -> Result<Self> {
         let folder = Folder::within(within)?;
         let nodes: Vec<_> =
             (1..=count).map(|nth| Node::planned(&format!("n{nth}"), &folder.path)).collect::<Result<_>>()?;
-        let cpus = cpus.map(<[usize]>::to_vec);
-        let mut cluster = Self { nodes, token: String::new(), binary: binary.clone(), folder, cpus };
-        cluster.nodes[0].start(binary, &cluster.folder.path, None, cluster.cpus.as_deref())?;
+        let mut cluster = Self { nodes, token: String::new(), binary: binary.clone(), folder, manner };
+        cluster.nodes[0].start(binary, &cluster.folder.path, &cluster.manner, None)?;
         cluster.nodes[0].wait_until_ready()?;
         let token = fs::read_to_string(cluster.nodes[0].data.join("admin.token")).context("no admin.token")?;
         token.trim().clone_into(&mut cluster.token);
@@ -136,16 +144,15 @@ impl Cluster {
     pub(crate) fn join(&mut self, nth: usize) -> Result<Instant> {
         let join_token = self.join_token()?;
         let member = self.running().context("no node is running")?.peer;
-        let (folder, cpus) = (&self.folder.path, self.cpus.as_deref());
         let began = Instant::now();
-        self.nodes[nth].start(&self.binary, folder, Some((member, &join_token)), cpus)?;
+        self.nodes[nth].start(&self.binary, &self.folder.path, &self.manner, Some((member, &join_token)))?;
         Ok(began)
     }
 
     /// Starts a node again that was a member before.
     pub(crate) fn restart(&mut self, nth: usize) -> Result<Instant> {
         let began = Instant::now();
-        self.nodes[nth].start(&self.binary, &self.folder.path, None, self.cpus.as_deref())?;
+        self.nodes[nth].start(&self.binary, &self.folder.path, &self.manner, None)?;
         Ok(began)
     }
 

@@ -17,10 +17,12 @@ pub(crate) fn check() -> Result {
 
 fn samples(scratch: &Path) -> Result {
     let deploy = root().join("deploy");
-    with("haproxy", "deploy/haproxy.cfg", |haproxy| {
-        let text = locally(&read(&deploy.join("haproxy.cfg"))?);
-        quietly(Command::new(haproxy).arg("-c").arg("-f").arg(write(scratch, "haproxy.cfg", &text)?))
-    })?;
+    for name in ["haproxy.cfg", "compose-haproxy.cfg"] {
+        with("haproxy", &format!("deploy/{name}"), |haproxy| {
+            let text = locally(&read(&deploy.join(name))?);
+            quietly(Command::new(haproxy).arg("-c").arg("-f").arg(write(scratch, name, &text)?))
+        })?;
+    }
     with("nginx", "deploy/nginx.conf", |nginx| {
         let text = locally(&read(&deploy.join("nginx.conf"))?)
             .replace("/run/nginx.pid", &scratch.join("nginx.pid").display().to_string())
@@ -58,7 +60,7 @@ fn with(program: &str, what: &str, check: impl FnOnce(PathBuf) -> Result) -> Res
 
 /// The samples name hosts of a compose network, which nobody resolves here.
 fn locally(text: &str) -> String {
-    ["node1", "node2", "node3", "tidegate-1", "tidegate-2", "tidegate-3"]
+    ["tidegate-1", "tidegate-2", "tidegate-3"]
         .iter()
         .fold(text.to_owned(), |text, host| text.replace(&format!(" {host}:"), " 127.0.0.1:"))
 }

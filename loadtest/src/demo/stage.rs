@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::balancer::{Balancer, Kind, Server};
 use crate::http::{self, Connection};
 use crate::linux::WhenOrphaned;
-use crate::node::{Binary, Cluster};
+use crate::node::{Binary, Cluster, Manner};
 use crate::process::{Folder, Process, Start, logged_line};
 
 /// The limit's window.
@@ -68,7 +68,7 @@ impl Stage {
         println!("cache: memory only");
         println!("starting three nodes, a backend and {} …", kind.name());
         let (backend, backend_address) = start_backend(&folder)?;
-        let mut cluster = Cluster::start(binary, &folder.path, 3, None)?;
+        let mut cluster = Cluster::start(binary, &folder.path, 3, Manner { decision_log: true, cpus: None })?;
         for _ in JOINING {
             cluster.plan()?;
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Effort;
 use super::measure::{Backend, PerRequest, paced, wrk};
 use crate::balancer::{Balancer, Kind, Server};
-use crate::node::{Binary, Cluster, Extent};
+use crate::node::{Binary, Cluster, Extent, Manner};
 use crate::usage::Usage;
 
 #[derive(Debug, Clone, Copy)]
@@ -43,11 +43,11 @@ pub(crate) struct Applied {
 /// The same document, load and balancer; only who knows whom differs.
 pub(crate) fn measure(binary: &Binary, folder: &Path, backend: &Backend, effort: Effort) -> Result<Clusters> {
     eprintln!("five nodes as one cluster");
-    let one = vec![Cluster::start(binary, folder, 5, None)?];
+    let one = vec![Cluster::start(binary, folder, 5, Manner::default())?];
     let clustered = behind_a_balancer(&one, folder, backend, effort)?;
     drop(one);
     eprintln!("five nodes alone");
-    let alone = (0..5).map(|_| Cluster::start(binary, folder, 1, None)).collect::<Result<Vec<_>>>()?;
+    let alone = (0..5).map(|_| Cluster::start(binary, folder, 1, Manner::default())).collect::<Result<Vec<_>>>()?;
     let unclustered = behind_a_balancer(&alone, folder, backend, effort)?;
     Ok(Clusters { clustered, unclustered })
 }
@@ -75,7 +75,7 @@ fn behind_a_balancer(clusters: &[Cluster], folder: &Path, backend: &Backend, eff
 /// Three nodes that nobody calls, after they settled.
 pub(crate) fn idle(binary: &Binary, folder: &Path, effort: Effort) -> Result<Idle> {
     eprintln!("three idle nodes");
-    let cluster = Cluster::start(binary, folder, 3, None)?;
+    let cluster = Cluster::start(binary, folder, 3, Manner::default())?;
     thread::sleep(Duration::from_secs(5));
     let groups = cluster.groups();
     let (before, writes) = (Usage::of(&groups), disk_writes(&groups));
@@ -105,7 +105,7 @@ fn disk_writes(pids: &[u32]) -> u64 {
 /// From `apply --wait` to its return, the CLI's own start included.
 pub(crate) fn apply(binary: &Binary, folder: &Path, _effort: Effort) -> Result<Vec<Applied>> {
     eprintln!("publishing documents");
-    let cluster = Cluster::start(binary, folder, 3, None)?;
+    let cluster = Cluster::start(binary, folder, 3, Manner::default())?;
     let mut applied = Vec::new();
     for routes in [100, 10_000] {
         let mut took = Vec::new();

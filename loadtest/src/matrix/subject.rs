@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::measure::subject_cpus;
 use crate::balancer::find_program;
 use crate::linux::WhenOrphaned;
-use crate::node::{Binary, Cluster, Extent};
+use crate::node::{Binary, Cluster, Extent, Manner};
 use crate::process::{Process, Start, free_address};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +130,8 @@ impl Subject {
 
     fn start_tidegate(&self, site: &Site<'_>, extent: Extent) -> Result<Running> {
         let binary = site.binary.context("the tidegate program is missing")?;
-        let cpus = subject_cpus(self.workers);
-        let cluster = Cluster::start(binary, site.folder, 1, Some(&cpus))?;
+        let manner = Manner { decision_log: false, cpus: Some(subject_cpus(self.workers)) };
+        let cluster = Cluster::start(binary, site.folder, 1, manner)?;
         let headers = cluster.publish(extent, site.backend)?;
         let (address, groups) = (cluster.nodes[0].http, cluster.groups());
         Ok(Running { address, headers, groups, _keep: Keep::Cluster(Box::new(cluster)) })
