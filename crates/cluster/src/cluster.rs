@@ -210,6 +210,12 @@ impl Cluster {
         quota::set_policies(&self.inner, revision, policies, propose::PATIENCE).await
     }
 
+    /// Does this node lead the quota group, as far as it knows?
+    #[must_use]
+    pub fn leads_quota(&self) -> bool {
+        self.inner.quota.status().leader == Some(self.node())
+    }
+
     /// Looks at the ledger: up to date on voters, as it was when last voting on others.
     pub fn read_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
         self.inner.quota.read(|quota| look(&quota.ledger))

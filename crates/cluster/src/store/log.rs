@@ -14,7 +14,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::oneshot;
 
-use super::hint::Hint;
+use super::hint::{Hint, Progress};
 use super::writer::{self, Done, Job, LAST, LOG, META, PURGED, VOTE};
 use super::{Counters, Damage, record};
 use crate::codec;
@@ -34,8 +34,8 @@ pub(crate) struct Log {
 struct Shared {
     /// Readable before the fsync, as Raft requires.
     tail: RwLock<Tail>,
-    hint: Hint,
     jobs: SyncSender<Job>,
+    progress: Arc<Progress>,
 }
 
 #[derive(Default)]
@@ -58,10 +58,16 @@ impl Log {
         let (db, mut tail) = opened.map_err(|_| Damage::new(&path, "", "the file's structure is broken"))??;
         let (hint, committed) =
             Hint::open(&folder.join("committed")).map_err(|error| Damage::new(&folder.join("committed"), "", error))?;
-        tail.committed = committed.filter(|committed| Some(committed.index) <= tail.last().map(|last| last.index));
+        let last = tail.last().map(|last| last.index);
+        if let Some(committed) = committed.filter(|committed| last < Some(committed.index)) {
+            let what = format!("missing, though entry {} was committed", committed.index);
+            return Err(Damage::new(&path, format!("record {}", last.map_or(0, |last| last + 1)), what));
+        }
+        tail.committed = committed;
+        let progress = Arc::new(Progress::new(hint, last));
         let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let jobs = writer::start(&name, db, counters).map_err(|error| Damage::new(&path, "", error))?;
-        Ok(Self { shared: Arc::new(Shared { tail: RwLock::new(tail), hint, jobs }) })
+        let jobs = writer::start(&name, db, counters, progress.clone()).map_err(|error| Damage::new(&path, "", error))?;
+        Ok(Self { shared: Arc::new(Shared { tail: RwLock::new(tail), jobs, progress }) })
     }
 
     /// What was purged must be in a snapshot: the last purged index, if any.
@@ -219,7 +225,7 @@ impl RaftLogStorage<Types> for Log {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
         self.change(|tail| tail.committed = committed);
-        self.shared.hint.write(committed)
+        self.shared.progress.committed(committed)
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {

@@ -8,8 +8,8 @@ use openraft::storage::IOFlushed;
 use redb::{Database, TableDefinition, WriteTransaction};
 use tokio::sync::oneshot;
 
-use super::Counters;
-use super::record;
+use super::hint::Progress;
+use super::{Counters, record};
 use crate::raft::Types;
 
 pub(super) const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
@@ -55,18 +55,35 @@ enum Ack {
     Done(Done),
 }
 
-pub(super) fn start(name: &str, db: Database, counters: Arc<Counters>) -> io::Result<SyncSender<Job>> {
+pub(super) fn start(
+    name: &str,
+    db: Database,
+    counters: Arc<Counters>,
+    progress: Arc<Progress>,
+) -> io::Result<SyncSender<Job>> {
     let (jobs, queue) = sync_channel(QUEUE);
-    std::thread::Builder::new().name(format!("log-{name}")).spawn(move || run(&db, &queue, &counters))?;
+    let work = move || {
+        let stopped = run(&db, &queue, &counters, &progress);
+        drop(db); // Releases the file, and only then says so.
+        if let Some(stopped) = stopped {
+            _ = stopped.send(());
+        }
+    };
+    std::thread::Builder::new().name(format!("log-{name}")).spawn(work)?;
     Ok(jobs)
 }
 
-fn run(db: &Database, queue: &Receiver<Job>, counters: &Counters) {
+fn run(
+    db: &Database,
+    queue: &Receiver<Job>,
+    counters: &Counters,
+    progress: &Progress,
+) -> Option<oneshot::Sender<()>> {
     let mut stop = None;
     // A failed commit leaves the file as it was before: from then on nothing may be written after the gap.
     let mut broken: Option<String> = None;
     while stop.is_none() {
-        let Ok(first) = queue.recv() else { return };
+        let Ok(first) = queue.recv() else { return None };
         let mut batch = vec![first];
         while batch.len() < BATCH {
             match queue.try_recv() {
@@ -75,7 +92,7 @@ fn run(db: &Database, queue: &Receiver<Job>, counters: &Counters) {
             }
         }
         let (acks, stopped, result) = match &broken {
-            None => commit(db, batch, counters),
+            None => commit(db, batch, counters, progress),
             Some(why) => refuse(batch, why),
         };
         if let Err(why) = &result {
@@ -90,15 +107,12 @@ fn run(db: &Database, queue: &Receiver<Job>, counters: &Counters) {
         }
         stop = stopped;
     }
-    // `db` is dropped by the caller's closure after this; the file's lock with it.
-    if let Some(stopped) = stop {
-        _ = stopped.send(());
-    }
+    stop
 }
 
 type Committed = (Vec<Ack>, Option<oneshot::Sender<()>>, Result<(), String>);
 
-fn commit(db: &Database, batch: Vec<Job>, counters: &Counters) -> Committed {
+fn commit(db: &Database, batch: Vec<Job>, counters: &Counters, progress: &Progress) -> Committed {
     let mut acks = Vec::with_capacity(batch.len());
     let mut stop = None;
     let mut work = Vec::with_capacity(batch.len());
@@ -126,7 +140,16 @@ fn commit(db: &Database, batch: Vec<Job>, counters: &Counters) -> Committed {
     if work.is_empty() {
         return (acks, stop, Ok(()));
     }
-    let result = write(db, &work, counters).map_err(|error| format!("writing the log failed: {error}"));
+    let last = work.iter().rev().find_map(|item| match item {
+        Write::Rows(rows) => rows.last().map(|(last, _)| *last),
+        Write::Truncate(from) => Some(from.saturating_sub(1)),
+        Write::Purge(..) | Write::Vote(_) => None,
+    });
+    let written = write(db, &work, counters).and_then(|()| match last {
+        Some(last) => progress.flushed(last).map_err(redb::Error::from),
+        None => Ok(()),
+    });
+    let result = written.map_err(|error| format!("writing the log failed: {error}"));
     (acks, stop, result)
 }
 
