@@ -20,6 +20,8 @@ pub struct Bounds {
     pub body_timeout: Duration,
     /// Longest time a client may refuse to take bytes.
     pub send_timeout: Duration,
+    /// Longest time one h2 stream may leave its window closed; then its connection ends.
+    pub stall_timeout: Duration,
     /// Longest silence of a switched protocol, both ways.
     pub tunnel_timeout: Duration,
     /// Open connections of one listener.
@@ -49,6 +51,7 @@ impl Default for Bounds {
             idle_timeout: defaults::KEEP_ALIVE,
             body_timeout: defaults::IDLE_TIMEOUT,
             send_timeout: defaults::IDLE_TIMEOUT,
+            stall_timeout: 5 * defaults::IDLE_TIMEOUT,
             tunnel_timeout: Duration::from_secs(600),
             connections: defaults::MAX_NODE_CONNECTIONS,
             in_flight: 10_000,

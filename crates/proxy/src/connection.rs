@@ -19,9 +19,8 @@ use tracing::debug;
 use crate::bounds::Bounds;
 use crate::drain::{Draining, Phase};
 use crate::refusal::Refusal;
-use crate::request;
-use crate::request_id::RequestId;
 use crate::wire::Wire;
+use crate::{malformed, request};
 
 mod client;
 
@@ -100,7 +99,7 @@ pub(crate) async fn serve<S>(
             if late == Some(Late::Head) {
                 // Nothing is in flight: the head never ended, so the socket is ours to answer on.
                 if let Some(parts) = connection.into_parts() {
-                    tell_late(parts.io.into_inner()).await;
+                    tell_late(parts.io.into_inner(), &client).await;
                 }
             }
         }
@@ -224,14 +223,10 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What nginx does as well: 408, then close. Best effort, never waited for long.
-async fn tell_late<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S) {
-    let body = Refusal::HeaderTimeout.line().body(RequestId::new().as_str());
-    let answer = format!(
-        "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
+async fn tell_late<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, client: &Client) {
+    let answer = malformed::recorded(&Refusal::HeaderTimeout, client, "");
     let tell = async {
-        socket.write_all(answer.as_bytes()).await?;
+        socket.write_all(&answer).await?;
         socket.shutdown().await
     };
     drop(timeout(Duration::from_secs(1), tell).await);

@@ -93,6 +93,7 @@ pub(crate) fn request(
         switch.ask(headers);
     }
     parts.version = Version::HTTP_11;
+    parts.extensions.clear();
     Ok(Request::from_parts(parts, body))
 }
 

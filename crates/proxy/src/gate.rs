@@ -12,7 +12,9 @@ use tidegate_upstream::Upstreams;
 
 use crate::bounds::Bounds;
 
-/// Shared by all listeners and runtimes of a node.
+/// Shared by all listeners and runtimes of a node. A clone shares everything; a runtime of its own may be given its own
+/// `upstreams`, so that a pooled connection stays on the core that opened it.
+#[derive(Clone)]
 pub struct Gate {
     /// The published policy; a request takes one and keeps it.
     pub snapshot: Arc<ArcSwap<Snapshot>>,

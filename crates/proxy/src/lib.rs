@@ -14,6 +14,7 @@ mod headers;
 mod identify;
 mod inbound;
 mod limits;
+mod malformed;
 mod origin;
 mod ratelimit;
 mod refusal;

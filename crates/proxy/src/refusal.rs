@@ -13,10 +13,11 @@ use crate::reply::Reply;
 /// An expected "no", or something that broke. What a stage returns instead of its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
+    /// What hyper could not read.
+    Malformed,
     InvalidHost,
     InvalidPath,
     AmbiguousFraming,
-    InvalidHeaders,
     ExpectationUnknown,
     UriTooLong,
     HeadersTooLarge,
@@ -83,10 +84,10 @@ impl Refusal {
         use Blame::{Caller, Upstream, Us};
         let line = |status, code, message, hint, blame| Line { status, code, message, hint, blame };
         match self {
+            Self::Malformed => line(StatusCode::BAD_REQUEST, "malformed", "The request is not valid HTTP.", "Check the request line, header names and values, Content-Length and Transfer-Encoding.", Caller),
             Self::InvalidHost => line(StatusCode::BAD_REQUEST, "invalid_host", "The Host header is missing, repeated, malformed or contradicts the request target.", "Send exactly one Host header with a valid name.", Caller),
             Self::InvalidPath => line(StatusCode::BAD_REQUEST, "invalid_path", "The path holds control characters, a backslash or a broken percent escape.", "Send a normalised, percent-encoded path.", Caller),
             Self::AmbiguousFraming => line(StatusCode::BAD_REQUEST, "ambiguous_framing", "Content-Length and Transfer-Encoding contradict each other.", "Send one of them, once.", Caller),
-            Self::InvalidHeaders => line(StatusCode::BAD_REQUEST, "invalid_headers", "A header that must be single is repeated or malformed.", "Send it once.", Caller),
             Self::ExpectationUnknown => line(StatusCode::EXPECTATION_FAILED, "expectation_unknown", "The Expect header asks for something other than 100-continue.", "Leave the header out.", Caller),
             Self::UriTooLong => line(StatusCode::URI_TOO_LONG, "uri_too_long", "The request target is too long.", "Move data from the query into the body.", Caller),
             Self::HeadersTooLarge => line(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The request has too many headers, or too large ones.", "Send fewer or smaller headers; large cookies are the usual cause.", Caller),
@@ -125,10 +126,10 @@ impl Refusal {
     pub fn all() -> Vec<Self> {
         let retry_after = Duration::ZERO;
         vec![
+            Self::Malformed,
             Self::InvalidHost,
             Self::InvalidPath,
             Self::AmbiguousFraming,
-            Self::InvalidHeaders,
             Self::ExpectationUnknown,
             Self::UriTooLong,
             Self::HeadersTooLarge,

@@ -21,7 +21,7 @@ pub(crate) struct Observer {
     pub(crate) tally: Option<Arc<Tally>>,
     pub(crate) whole: bool,
     pub(crate) _in_flight: Option<Counted>,
-    pub(crate) _exchange: Exchange,
+    pub(crate) exchange: Exchange,
 }
 
 impl Observer {
@@ -49,6 +49,7 @@ pub(crate) struct Relay {
     body: upstream::Body,
     observer: Box<Observer>,
     ended: bool,
+    loan: Option<(u64, u32)>,
 }
 
 /// Why a relayed body ended early. hyper turns it into a reset.
@@ -65,7 +66,13 @@ impl std::error::Error for Broken {}
 
 impl Relay {
     pub(crate) fn new(body: upstream::Body, observer: Box<Observer>) -> Self {
-        Self { body, observer, ended: false }
+        Self { body, observer, ended: false, loan: None }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(loan) = self.loan.take() {
+            self.observer.exchange.client().returned(loan);
+        }
     }
 
     fn broke(&mut self, why: upstream::Broken) -> Broken {
@@ -85,10 +92,12 @@ impl Body for Relay {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
+        this.give_back();
         match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.observer.sent(data.len());
+                    this.loan = this.observer.exchange.client().lend();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -112,6 +121,7 @@ impl Body for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        self.give_back();
         // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
         if !self.ended {
             let bodiless = self.observer.record.method == http::Method::HEAD;

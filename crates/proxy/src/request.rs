@@ -60,8 +60,7 @@ pub(crate) async fn serve(client: Arc<Client>, request: Request<Received>) -> Re
     let in_flight = gate.in_flight.enter(gate.bounds.in_flight);
     let overloaded = in_flight.is_none();
     let record = begin(gate, &client, &parts, &origin);
-    let mut observer =
-        Box::new(Observer { record, tally: None, whole: false, _in_flight: in_flight, _exchange: exchange });
+    let mut observer = Box::new(Observer { record, tally: None, whole: false, _in_flight: in_flight, exchange });
     let mut dress = Dress::default();
     let (version, method) = (parts.version, parts.method.clone());
 

@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 use crate::connection::{self, Client, Held, Speech, Version};
 use crate::drain::{Draining, Phase};
 use crate::gate::{Count, Gate};
+use crate::malformed;
 use crate::refusal::Refusal;
-use crate::request_id::RequestId;
 
 /// One bound socket and how it is spoken on.
 #[derive(Debug)]
@@ -175,12 +175,7 @@ fn agreed(socket: &TlsStream<TcpStream>) -> (Option<Version>, &'static str) {
 /// socket has room for this, and nobody waits.
 fn turn_away(socket: &TcpStream, clear: bool) {
     if clear {
-        let body = Refusal::Overloaded.line().body(RequestId::new().as_str());
-        let answer = format!(
-            "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let _best_effort = socket.try_write(answer.as_bytes());
+        let (answer, _id) = malformed::answer(&Refusal::Overloaded, "");
+        let _best_effort = socket.try_write(&answer);
     }
 }

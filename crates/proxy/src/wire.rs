@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::Client;
+use crate::malformed;
 
 /// `first` was read to tell HTTP/1.1 from h2 and is read again.
 pub(crate) struct Wire<S> {
@@ -17,12 +18,15 @@ pub(crate) struct Wire<S> {
     first: Bytes,
     client: Arc<Client>,
     ear: Option<Ear>,
+    /// A refusal of ours on its way, in place of one of hyper's.
+    ours: Bytes,
+    replaced: bool,
 }
 
 impl<S> Wire<S> {
     /// `heads`: HTTP/1.1, whose heads are text.
     pub(crate) fn new(socket: S, first: Bytes, client: Arc<Client>, heads: bool) -> Self {
-        Self { socket, first, client, ear: heads.then(Ear::default) }
+        Self { socket, first, client, ear: heads.then(Ear::default), ours: Bytes::new(), replaced: false }
     }
 }
 
@@ -44,8 +48,36 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    /// hyper answers what it cannot parse with a bare 400, 414 or 431. Clients are promised our shape, and operators a
+    /// record: it is swapped here. `true`: the bytes are taken care of.
+    fn swaps(&mut self, bytes: &[u8]) -> bool {
+        if self.replaced || self.ear.is_none() || !self.client.is_idle() {
+            return false;
+        }
+        let Some(ours) = malformed::instead_of(bytes, &self.client) else { return false };
+        (self.ours, self.replaced) = (ours, true);
+        true
+    }
+
+    fn poll_ours(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ours.is_empty() {
+            let sent = std::task::ready!(Pin::new(&mut self.socket).poll_write(cx, &self.ours))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.ours.advance(sent);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.swaps(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        std::task::ready!(self.poll_ours(cx))?;
         let sent = Pin::new(&mut self.socket).poll_write(cx, bytes);
         self.client.wrote(sent.is_ready());
         sent
@@ -56,6 +88,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = parts
+            && self.swaps(only)
+        {
+            return Poll::Ready(Ok(only.len()));
+        }
+        std::task::ready!(self.poll_ours(cx))?;
         let sent = Pin::new(&mut self.socket).poll_write_vectored(cx, parts);
         self.client.wrote(sent.is_ready());
         sent
@@ -66,10 +104,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_ours(cx))?;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_ours(cx))?;
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

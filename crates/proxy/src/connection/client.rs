@@ -1,8 +1,9 @@
 //! What is known of a client, and what its connection is doing: shared by the socket, the requests and the watch.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -38,6 +39,9 @@ pub(crate) struct Client {
     heard: AtomicU32,
     sized: AtomicBool,
     body_open: AtomicBool,
+    /// h2 streams that were handed a frame and asked for none since: (milliseconds since `born`, number).
+    lent: Mutex<BTreeSet<(u64, u32)>>,
+    loans: AtomicU32,
     _held: Held,
 }
 
@@ -89,6 +93,8 @@ impl Client {
             heard: AtomicU32::new(0),
             sized: AtomicBool::new(false),
             body_open: AtomicBool::new(false),
+            lent: Mutex::default(),
+            loans: AtomicU32::new(0),
             _held: held,
         }
     }
@@ -156,7 +162,7 @@ impl Client {
             return Some((self.at(blocked, bounds.send_timeout), Late::Taking));
         }
         if self.in_flight.load(Relaxed) != 0 {
-            return None;
+            return self.oldest_lent().map(|since| (self.at(since, bounds.stall_timeout), Late::Taking));
         }
         let head = self.head_since.load(Relaxed);
         if head != 0 {
@@ -167,6 +173,32 @@ impl Client {
         Some((self.at(self.idle_since.load(Relaxed), patience), Late::Idle))
     }
 
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+    }
+
+    /// A frame went to an h2 stream. A window that never opens would keep it, and the upstream's connection, for ever;
+    /// hyper does not say, so the oldest such stream is watched.
+    pub(crate) fn lend(&self) -> Option<(u64, u32)> {
+        if !self.is_h2() {
+            return None;
+        }
+        let loan = (self.now(), self.loans.fetch_add(1, Relaxed));
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).insert(loan);
+        Some(loan)
+    }
+
+    pub(crate) fn returned(&self, loan: (u64, u32)) {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).remove(&loan);
+    }
+
+    fn oldest_lent(&self) -> Option<u64> {
+        if !self.is_h2() {
+            return None;
+        }
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).first().map(|(since, _)| *since)
+    }
+
     fn at(&self, since: u64, patience: Duration) -> Instant {
         self.born + Duration::from_millis(since) + patience
     }
@@ -174,6 +206,12 @@ impl Client {
     /// Never 0, which means never.
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+impl Exchange {
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        &self.0
     }
 }
 

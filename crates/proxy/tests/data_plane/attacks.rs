@@ -56,6 +56,8 @@ async fn what_can_be_read_in_two_ways_is_refused_and_goes_no_further() {
         socket.shutdown().await.unwrap();
         let text = rest(&mut socket).await;
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes:?} got {text:?}");
+        let reply = Reply::parse(&text);
+        assert!(!reply.code().is_empty() && reply.header("x-request-id").is_some(), "{bytes:?} got {text:?}");
         assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{bytes:?} got two answers: {text:?}");
     }
     assert_eq!(seen.requests.load(Ordering::SeqCst), 0);
@@ -88,10 +90,10 @@ async fn what_is_too_large_is_refused_by_its_own_code() {
     assert_eq!((long.status, long.code().as_str()), (414, "uri_too_long"));
     let wide = format!("x-wide: {}\r\n", "a".repeat(70_000));
     let reply = world.raw(format!("GET / HTTP/1.1\r\nhost: a\r\n{wide}\r\n")).await;
-    assert!(reply.starts_with("HTTP/1.1 431 "), "{reply}");
+    assert!(reply.starts_with("HTTP/1.1 431 ") && reply.contains("headers_too_large"), "{reply}");
     let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
     let reply = world.raw(format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n")).await;
-    assert!(reply.starts_with("HTTP/1.1 431 "), "{reply}");
+    assert!(reply.starts_with("HTTP/1.1 431 ") && reply.contains("headers_too_large"), "{reply}");
 }
 
 #[tokio::test]

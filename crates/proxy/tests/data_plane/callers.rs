@@ -1,10 +1,14 @@
 //! Keys and limits at the door.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_limiter::{Leases, Unreachable};
 use tidegate_model::{LimitId, Nanos, Permits, Revision};
 use tidegate_policy::{AuthScheme, Dimension, Limit, Mode, OnUnavailable};
+use tidegate_quota::protocol::{Answer, Batch, Key, Reply, Verdict};
 
 use crate::backend;
 use crate::harness::{KEY, Setup, route, upstream};
@@ -69,4 +73,58 @@ async fn a_limit_that_nobody_can_check_does_as_it_says() {
     assert_eq!(reply.status, 200);
     assert_eq!(reply.header("ratelimit-policy"), Some("\"lenient\";q=100;w=60"));
     assert!(reply.header("ratelimit").is_some_and(|r| r.starts_with("\"lenient\";r=")), "{}", reply.head);
+}
+
+/// A leader that has so many permits to give, for all keys together.
+struct Purse(AtomicU64);
+
+impl Leases for Purse {
+    fn exchange(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
+        let answer = |item: &tidegate_quota::protocol::Item| {
+            let had = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(item.want.0)));
+            let had = had.unwrap_or(0);
+            let granted = had.min(item.want.0);
+            let verdict = Verdict::Lease {
+                granted: Permits(granted),
+                free: Permits(had - granted),
+                ttl: Nanos::from_secs(4),
+                retry: Nanos::from_millis(29_500),
+                reserve: Permits::ZERO,
+            };
+            Answer { key: item.key, epoch: item.epoch, verdict }
+        };
+        let items = batch.items.iter().map(answer).collect();
+        let reply = Reply { node: batch.node, incarnation: batch.incarnation, seq: batch.seq, items };
+        Box::pin(std::future::ready(Ok(reply)))
+    }
+
+    fn recalled(&self) -> Pin<Box<dyn Future<Output = Key> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn what_a_limit_refuses_is_429_and_says_when_to_come_back() {
+    let (backend, seen) = backend::start().await;
+    let mut limited = route("/", &upstream(backend));
+    limited.limits = vec![0];
+    let mut setup = Setup::routes(vec![limited]);
+    setup.snapshot.limits = vec![limit("three", Mode::Enforce, OnUnavailable::Deny)];
+    let world = setup.start().await;
+    tokio::spawn(world.gate.limiter.clone().run(Arc::new(Purse(AtomicU64::new(3)))));
+    let mut served = 0;
+    let reply = loop {
+        let reply = world.get("/").await;
+        if reply.status != 200 {
+            break reply;
+        }
+        assert_eq!(reply.header("ratelimit-policy"), Some("\"three\";q=100;w=60"));
+        served += 1;
+    };
+    assert!((1..=3).contains(&served), "{served}");
+    assert_eq!((reply.status, reply.code().as_str()), (429, "rate_limited"));
+    let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+    assert!((29..=30).contains(&wait), "{wait}");
+    assert!(reply.header("ratelimit").is_some_and(|r| r.starts_with("\"three\";r=0;t=")), "{}", reply.head);
+    assert_eq!(seen.requests.load(Ordering::SeqCst), served);
 }

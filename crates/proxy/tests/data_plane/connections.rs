@@ -139,3 +139,17 @@ async fn draining_finishes_what_runs_and_takes_nothing_new() {
     assert!(streaming.into_body().collect().await.is_err());
     assert_eq!((world.gate.connections.now(), world.gate.in_flight.now()), (0, 0));
 }
+
+#[tokio::test]
+async fn an_h2_stream_whose_window_stays_closed_does_not_hold_the_upstream_for_ever() {
+    let (backend, seen) = backend::start().await;
+    let setup = Setup::routes(vec![route("/", &upstream(backend))]);
+    let setup = setup.bounds(|b| {
+        b.stall_timeout = Duration::from_millis(300);
+        b.idle_timeout = Duration::from_millis(200); // How often a busy connection is looked at.
+    });
+    let world = setup.start().await;
+    let mut client = h2c(&world).await;
+    let _unread = client.send_request(h2_get("/flood")).await.unwrap();
+    soon("it is dropped", || seen.given_up.load(Ordering::SeqCst) == 1 && world.gate.connections.now() == 0).await;
+}

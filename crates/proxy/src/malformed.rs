@@ -1,0 +1,58 @@
+//! Answers on sockets where no request could be read: what hyper refuses while parsing, heads that never end,
+//! connections beyond the bound. Written by hand, recorded like any other refusal.
+
+use bytes::Bytes;
+use tidegate_telemetry::Record;
+
+use crate::connection::Client;
+use crate::refusal::Refusal;
+use crate::request_id::RequestId;
+
+/// The whole answer, and its request id. The connection ends with it.
+pub(crate) fn answer(refusal: &Refusal, date: &str) -> (Bytes, RequestId) {
+    let (line, id) = (refusal.line(), RequestId::new());
+    let body = line.body(id.as_str());
+    let reason = line.status.canonical_reason().unwrap_or("Refused");
+    let retry = if line.status.is_server_error() { "retry-after: 1\r\n" } else { "" };
+    let text = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\
+         x-request-id: {}\r\n{retry}{date}\r\n{body}",
+        line.status.as_str(),
+        body.len(),
+        id.as_str(),
+    );
+    (text.into(), id)
+}
+
+/// `None`: these bytes are no refusal of hyper's own. Those have no body and none of our headers.
+pub(crate) fn instead_of(bytes: &[u8], client: &Client) -> Option<Bytes> {
+    const LONGEST: usize = 256;
+    if bytes.len() > LONGEST || !bytes.starts_with(b"HTTP/1.1 4") {
+        return None;
+    }
+    let head = std::str::from_utf8(bytes).ok()?;
+    if head.contains("x-request-id") || !head.contains("content-length: 0\r\n") {
+        return None;
+    }
+    let refusal = match &head[9..12] {
+        "431" => Refusal::HeadersTooLarge,
+        "414" => Refusal::UriTooLong,
+        "400" => Refusal::Malformed,
+        _ => return None,
+    };
+    let date = head.split_inclusive("\r\n").find(|line| line.starts_with("date: ")).unwrap_or("");
+    Some(recorded(&refusal, client, date))
+}
+
+/// The answer, with its record already written: nobody waits for its last byte.
+pub(crate) fn recorded(refusal: &Refusal, client: &Client, date: &str) -> Bytes {
+    let (answer, id) = answer(refusal, date);
+    let mut record = Record::begin(&client.gate.telemetry, tidegate_clock::boot());
+    record.request_id = Some(id.value());
+    record.client = Some(client.address);
+    record.tls = client.tls;
+    record.status = refusal.line().status.as_u16();
+    record.refusal = Some(refusal.code());
+    record.finish();
+    answer
+}
