@@ -105,11 +105,7 @@ fn key_parameters(query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
 
 pub(crate) fn is_key_parameter(pair: &str) -> bool {
     let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-    if name.contains('%') {
-        percent_decode_str(name).eq(KEY_PARAMETER.bytes())
-    } else {
-        name == KEY_PARAMETER
-    }
+    if name.contains('%') { percent_decode_str(name).eq(KEY_PARAMETER.bytes()) } else { name == KEY_PARAMETER }
 }
 
 #[cfg(test)]

@@ -137,12 +137,12 @@ impl Record {
     }
 
     fn capture(&mut self, side: Side, headers: &HeaderMap) {
-        let Some(wanted) = self.telemetry.logged_headers() else { return };
-        for name in wanted.iter() {
-            if let Some(value) = headers.get(name) {
+        let telemetry = Arc::clone(&self.telemetry);
+        telemetry.with_logged_headers(|name| {
+            for value in headers.get_all(name) {
                 self.headers.push((side, name.clone(), value.clone()));
             }
-        }
+        });
     }
 
     /// The request is over. Dropping a record does the same: a request whose future was cancelled is logged as well.

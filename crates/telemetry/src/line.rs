@@ -1,0 +1,202 @@
+//! One record as one line of the access log.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use http::Version;
+use tidegate_model::Nanos;
+
+use crate::json::{Object, number, string};
+use crate::record::{Cut, Record, Side, Standing, Verdict};
+use crate::redact;
+
+pub(crate) fn write(out: &mut Vec<u8>, record: &Record, took: Nanos, ended: Nanos) {
+    let mut line = Object::open(out);
+    time(line.field("time"), ended.saturating_sub(took));
+    who(&mut line, record);
+    what(&mut line, record, took);
+    upstream(&mut line, record);
+    if !record.limits.is_empty() {
+        limits(line.field("limits"), &record.limits);
+    }
+    headers(&mut line, "request_headers", record, Side::Request);
+    headers(&mut line, "response_headers", record, Side::Response);
+    line.close();
+    out.push(b'\n');
+}
+
+fn who(line: &mut Object<'_>, record: &Record) {
+    if let Some(id) = &record.request_id {
+        line.text("request_id", id.as_bytes());
+    }
+    if let Some(client) = record.client {
+        address(line.field("client"), client);
+    }
+    if let Some(tenant) = &record.tenant {
+        line.word("tenant", tenant);
+    }
+    if let Some(consumer) = &record.consumer {
+        line.word("consumer", consumer);
+    }
+    if let Some(key) = record.key {
+        line.number("key_id", key.0);
+    }
+}
+
+fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
+    line.word("protocol", protocol(record.version));
+    if let Some(tls) = record.tls {
+        line.word("tls", tls);
+    }
+    line.text("method", record.method.as_str().as_bytes());
+    if let Some(host) = &record.host {
+        line.text("host", host.as_bytes());
+    }
+    if let Some(target) = &record.target {
+        line.text("path", redact::target(target.as_str()).as_bytes());
+    }
+    if let Some(route) = &record.route {
+        line.word("route", route);
+    }
+    line.number("status", u64::from(record.status));
+    if let Some(code) = record.refusal {
+        line.word("refusal", code);
+    }
+    if let Some(cut) = record.cut {
+        line.word("cut", cut.name());
+    }
+    line.number("bytes_in", record.bytes_in);
+    line.number("bytes_out", record.bytes_out);
+    line.millis("duration_ms", took.0);
+    if let Some(agent) = &record.user_agent {
+        line.text("user_agent", agent.as_bytes());
+    }
+    if let Some(detail) = &record.detail {
+        line.text("detail", redact::target(detail).as_bytes());
+    }
+}
+
+fn upstream(line: &mut Object<'_>, record: &Record) {
+    if let Some(upstream) = &record.upstream {
+        line.word("upstream", upstream);
+    }
+    if let Some(endpoint) = &record.endpoint {
+        line.word("endpoint", endpoint);
+    }
+    if record.attempts > 0 {
+        line.number("attempts", u64::from(record.attempts));
+    }
+    if let Some(connect) = record.connect {
+        line.millis("connect_ms", nanos(connect));
+    }
+    if let Some(first_byte) = record.first_byte {
+        line.millis("first_byte_ms", nanos(first_byte));
+    }
+}
+
+fn limits(out: &mut Vec<u8>, standings: &[Standing]) {
+    for (index, standing) in standings.iter().enumerate() {
+        out.push(if index == 0 { b'[' } else { b',' });
+        let mut limit = Object::open(out);
+        limit.word("name", &standing.limit.name);
+        limit.word("verdict", standing.verdict.name());
+        if let Some(remaining) = standing.remaining {
+            limit.number("remaining", remaining.0);
+        }
+        limit.close();
+    }
+    out.push(b']');
+}
+
+/// Names are as the document wants them; several values of one are joined as HTTP joins them.
+fn headers(line: &mut Object<'_>, field: &str, record: &Record, side: Side) {
+    if !record.headers.iter().any(|(of, ..)| *of == side) {
+        return;
+    }
+    let mut object = Object::open(line.field(field));
+    let all: Vec<_> = record.headers.iter().filter(|(of, ..)| *of == side).collect();
+    for (index, (_, name, value)) in all.iter().enumerate() {
+        if all[..index].iter().any(|(_, seen, _)| seen == name) {
+            continue;
+        }
+        let mut joined = redact::header(name, value).into_owned();
+        for (_, _, more) in all[index + 1..].iter().filter(|(_, other, _)| other == name) {
+            joined.extend_from_slice(b", ");
+            joined.extend_from_slice(&redact::header(name, more));
+        }
+        object.text(name.as_str(), &joined);
+    }
+    object.close();
+}
+
+/// `"2026-11-20T11:02:03.004Z"`. The part down to the second is kept: it changes once a second.
+fn time(out: &mut Vec<u8>, wall: Nanos) {
+    thread_local!(static SECOND: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) });
+    let (second, millis) = (wall.0 / 1_000_000_000, wall.0 / 1_000_000 % 1_000);
+    out.push(b'"');
+    SECOND.with_borrow_mut(|(known, text)| {
+        if *known != second {
+            let stamp = jiff::Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
+            *known = second;
+            *text = stamp.to_string().trim_end_matches('Z').as_bytes().to_vec();
+        }
+        out.extend_from_slice(text);
+    });
+    out.push(b'.');
+    for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+        out.push(b'0' + u8::try_from(digit).expect("a decimal digit"));
+    }
+    out.extend_from_slice(b"Z\"");
+}
+
+fn address(out: &mut Vec<u8>, client: std::net::IpAddr) {
+    match client {
+        std::net::IpAddr::V4(v4) => {
+            out.push(b'"');
+            for (index, octet) in v4.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(octet));
+            }
+            out.push(b'"');
+        }
+        std::net::IpAddr::V6(v6) => string(out, v6.to_string().as_bytes()),
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+impl Verdict {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Refused => "refused",
+            Self::WouldRefuse => "would_refuse",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
+impl Cut {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Timeout => "timeout",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
