@@ -71,7 +71,13 @@ pub fn compile(
     let plans = consumer::plans(plans, &limit_names, &report);
     let consumers = consumer::compile(consumers, &plan_names, &plans, &report);
     let upstreams = upstream::compile(upstreams, inputs, &report);
-    let world = route::World { limits: &limit_names, upstreams: &upstream_names, built: &upstreams, secrets: &secrets };
+    let world = route::World {
+        limits: &limit_names,
+        upstreams: &upstream_names,
+        built: &upstreams,
+        secrets: &secrets,
+        regexes: matching::Regexes::default(),
+    };
     let routes = route::compile(routes, &world, &report);
     shadow::check(&routes, &report);
     let certificates = certificate::compile(certificates, inputs, &report);

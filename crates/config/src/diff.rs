@@ -135,7 +135,7 @@ fn fields(family: &'static str, name: &str, field: String, old: &Value, new: &Va
 }
 
 fn one(family: &'static str, name: &str, field: String, from: Option<&Value>, to: Option<&Value>) -> Change {
-    let last = field.rsplit('.').next().unwrap_or_default().to_owned();
+    let last = field.rsplit('.').find(|part| !is_rule(part)).unwrap_or_default().to_owned();
     let mask = |value: &Value| masked(value, &last);
     Change {
         verb: Verb::Changed,

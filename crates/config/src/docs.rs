@@ -35,52 +35,84 @@ pub fn docs() -> String {
         line(&mut page, format_args!("| {what} | {value} | {field} |"));
     }
     page.push_str("\n## The document\n\n");
-    table(&mut page, &schema);
-    let mut written = Vec::new();
+    let example = example();
+    table(&mut page, &schema, &[&example]);
+    let mut book = Book { schema: &schema, written: Vec::new() };
     for (family, kind) in FAMILIES {
-        section(&mut page, &schema, family, kind, 2, &mut written);
+        book.section(&mut page, family, kind, 2, &inside(&[&example], family));
     }
     page
 }
 
-/// A type's table, then the types its fields have.
-fn section(page: &mut String, schema: &Value, title: &str, kind: &str, level: usize, written: &mut Vec<String>) {
-    if written.iter().any(|known| known == kind) {
-        return;
-    }
-    written.push(kind.to_owned());
-    let definition = &schema["$defs"][kind];
-    line(page, format_args!("\n{} {title}\n", "#".repeat(level)));
-    if let Some(text) = definition["description"].as_str() {
-        line(page, format_args!("{}\n", prose(text)));
-    }
-    table(page, definition);
-    let fields = definition["properties"].as_object();
-    for (field, value) in fields.into_iter().flatten() {
-        if let Some(inner) = reference(value).filter(|inner| schema["$defs"][inner]["properties"].is_object()) {
-            section(page, schema, &format!("{title} › {field}"), inner, 3, written);
+fn example() -> Value {
+    let read =
+        crate::parse(EXAMPLE.as_bytes(), crate::Format::Yaml).map(|(document, _)| serde_json::to_value(document));
+    read.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// What the samples have in `field`; of lists the items.
+fn inside<'v>(samples: &[&'v Value], field: &str) -> Vec<&'v Value> {
+    let values = samples.iter().filter_map(|sample| sample.get(field));
+    values.flat_map(|value| value.as_array().map_or_else(|| vec![value], |items| items.iter().collect())).collect()
+}
+
+/// Short enough for a cell.
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.trim_end().to_owned(),
+        other => other.to_string().replace("\",\"", "\", \"").replace("\":", "\": "),
+    };
+    if text.len() > 60 { "see above".to_owned() } else { format!("`{}`", text.replace('|', "\\|")) }
+}
+
+/// The page's sections; each type is written once.
+struct Book<'s> {
+    schema: &'s Value,
+    written: Vec<String>,
+}
+
+impl Book<'_> {
+    /// A type's table, then the types its fields have.
+    fn section(&mut self, page: &mut String, title: &str, kind: &str, level: usize, samples: &[&Value]) {
+        if self.written.iter().any(|known| known == kind) {
+            return;
+        }
+        self.written.push(kind.to_owned());
+        let schema = self.schema;
+        let definition = &schema["$defs"][kind];
+        line(page, format_args!("\n{} {title}\n", "#".repeat(level)));
+        if let Some(text) = definition["description"].as_str() {
+            line(page, format_args!("{}\n", prose(text)));
+        }
+        table(page, definition, samples);
+        for (field, value) in definition["properties"].as_object().into_iter().flatten() {
+            let inner = reference(value).filter(|inner| schema["$defs"][inner]["properties"].is_object());
+            if let Some(inner) = inner {
+                self.section(page, &format!("{title} › {field}"), inner, 3, &inside(samples, field));
+            }
         }
     }
 }
 
-fn table(page: &mut String, definition: &Value) {
+fn table(page: &mut String, definition: &Value, samples: &[&Value]) {
     let Some(fields) = definition["properties"].as_object() else { return };
     let required = definition["required"].as_array();
-    page.push_str("| Field | Type | Default | Meaning |\n|---|---|---|---|\n");
+    page.push_str("| Field | Type | Default | Example | Meaning |\n|---|---|---|---|---|\n");
     for (field, value) in fields {
         let needed = required.is_some_and(|names| names.iter().any(|name| name == field));
         let (meaning, stated) = meaning(value);
         let default = match (&value["default"], stated) {
             _ if needed => "**required**".to_owned(),
             (_, Some(stated)) => stated,
-            (Value::Null, None) => String::new(),
+            (Value::Null, None) if value["type"] == "boolean" => "`false`".to_owned(),
+            (Value::Null | Value::Object(_), None) => "none".to_owned(),
             (Value::Array(items), None) if items.is_empty() => "none".to_owned(),
-            (Value::Object(_), None) => String::new(),
-            (Value::String(text), None) if text.is_empty() => String::new(),
+            (Value::String(text), None) if text.is_empty() => "none".to_owned(),
             (Value::String(text), None) => format!("`{text}`"),
             (other, None) => format!("`{other}`"),
         };
-        let row = format!("| `{field}` | {} | {default} | {meaning} |", kind(value));
+        let example = samples.iter().find_map(|sample| sample.get(field)).map(shown).unwrap_or_default();
+        let row = format!("| `{field}` | {} | {default} | {example} | {meaning} |", kind(value));
         line(page, format_args!("{row}"));
     }
 }
@@ -91,16 +123,18 @@ fn meaning(value: &Value) -> (String, Option<String>) {
     for choice in choices(value) {
         let said = prose(choice["description"].as_str().unwrap_or_default());
         if let (Some(word), false) = (choice["const"].as_str(), said.is_empty()) {
-            let _ = write!(text, " `{word}`: {}{}", said[..1].to_lowercase(), &said[1..]);
+            let _ = write!(text, " `{word}`: {}", lower(&said));
         }
     }
     let cell = text.replace('|', "\\|");
+    let cell = format!(" {cell}");
     match cell.split_once(" Default: ") {
         Some((meaning, rest)) => {
+            let meaning = meaning.trim_start();
             let (default, after) = rest.split_once(". ").unwrap_or((rest.trim_end_matches('.'), ""));
             (format!("{meaning} {after}").trim_end().to_owned(), Some(default.trim_end_matches('.').to_owned()))
         }
-        None => (cell, None),
+        None => (cell.trim_start().to_owned(), None),
     }
 }
 
@@ -150,11 +184,21 @@ fn choices(value: &Value) -> &[Value] {
 
 /// The type that a field, the items of a list or the values of a map refer to.
 fn reference(value: &Value) -> Option<&str> {
-    let direct = |value: &'_ Value| value["$ref"].as_str().and_then(|text| text.strip_prefix("#/$defs/")).map(str::len);
     let places = [Some(value), value.get("items"), value.get("additionalProperties")];
     let optional = value["anyOf"].as_array().into_iter().flatten();
-    let found = places.into_iter().flatten().chain(optional).find(|place| direct(place).is_some())?;
+    let found = places.into_iter().flatten().chain(optional).find(|place| place["$ref"].is_string())?;
     found["$ref"].as_str()?.strip_prefix("#/$defs/")
+}
+
+/// A sentence after a colon; abbreviations keep their capitals.
+fn lower(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().chain(sentence.chars().skip(1)).collect()
+        }
+        _ => sentence.to_owned(),
+    }
 }
 
 fn prose(text: &str) -> String {
@@ -190,9 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn every_field_has_a_meaning() {
+    fn every_field_has_a_meaning_and_an_example() {
         let page = docs();
-        let bare: Vec<&str> = page.lines().filter(|line| line.starts_with("| `") && line.ends_with("|  |")).collect();
+        let tables = page.split_once("## The document").expect("a section").1;
+        let bare: Vec<&str> = tables.lines().filter(|line| line.starts_with("| `") && line.contains("|  |")).collect();
         assert_eq!(bare, [""; 0]);
     }
 }

@@ -184,18 +184,13 @@ impl Locations {
 
     /// Was some part of the object that `problem` is about left out? Then the problem may only follow from that.
     pub(crate) fn is_torn(&self, problem: &Problem) -> bool {
-        let Some(root) = &self.root else { return false };
-        let Value::Map(families) = &root.value else { return false };
-        families.iter().any(|(key, family)| {
-            let own = problem.path == key.text
-                || problem.path.strip_prefix(&key.text).is_some_and(|p| p.starts_with(['[', '.']));
-            own && match &family.value {
-                Value::List(items) => items.iter().enumerate().any(|(at, item)| {
-                    problem.path.starts_with(&format!("{}[{at}]", key.text)) && self.has_left_out(item)
-                }),
-                _ => self.has_left_out(family),
-            }
-        })
+        let (family, rest) = problem.path.split_at(problem.path.find(['[', '.']).unwrap_or(problem.path.len()));
+        let Some(family) = self.root.as_ref().and_then(|root| root.field(family)) else { return false };
+        let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')?.0.parse::<usize>().ok());
+        match index.and_then(|at| family.items().get(at)) {
+            Some(item) => self.has_left_out(item),
+            None => self.has_left_out(family),
+        }
     }
 
     fn has_left_out(&self, node: &Node) -> bool {

@@ -206,7 +206,7 @@ fn a_folder_is_one_document() {
     let problems = check(&twice, inputs, Revision(1)).expect_err("twice");
     assert_eq!(
         problems[0].to_string(),
-        "d.yaml:3: upstreams[1].name: a upstream named `u` exists already: upstreams[0] (a.yaml:3) (names are unique; rename one)"
+        "d.yaml:3: upstreams[1].name: another upstream is named `u` already: upstreams[0] (a.yaml:3) (names are unique; rename one)"
     );
     let telemetry = SourceFile { name: "t", bytes: b"version: 1\ntelemetry: {}" };
     let problems = parse_files(&[telemetry, SourceFile { name: "v", bytes: b"telemetry: {}" }]).expect_err("twice");
@@ -400,7 +400,7 @@ limits:
 ",
         &[
             "line 3: limits[0].max: 0 admits nothing (for a route that refuses everything use `respond: {status: 403}`)",
-            "line 4: limits[1].name: a limit named `a` exists already: limits[0] (line 3) (names are unique; rename one)",
+            "line 4: limits[1].name: another limit is named `a` already: limits[0] (line 3) (names are unique; rename one)",
             "line 4: limits[1].window: a window is 100ms to 31d long",
             "line 5: limits[2].per[1]: `cluster` stands alone (leave `cluster` out: it means one count for all)",
             "line 6: limits[3].per[0]: unknown word `kay`, expected `tenant`, `consumer`, `key`, `route`, `ip`, `cluster`, `header:NAME` (did you mean `key`?)",

@@ -109,8 +109,9 @@ fn redirect(rule: &RedirectRule, matching: Option<&Matching>, path: &Path<'_>, r
     if let Some(scheme) = scheme.as_ref().filter(|scheme| !matches!(scheme.as_str(), "http" | "https")) {
         report.error(&path.field("scheme"), format!("`{}` is not `http` or `https`", short(scheme)));
     }
-    if let Some(host) = host {
-        check_host(host, &path.field("host"), report);
+    if let Some(name) = host.as_ref().filter(|name| !host::is_host(&name.to_ascii_lowercase())) {
+        let hint = "write `api.example.com`; a port goes into `port`";
+        report.hinted(&path.field("host"), format!("`{}` is not a host", short(name)), hint);
     }
     if *port == Some(0) {
         report.error(&path.field("port"), "1 to 65535");

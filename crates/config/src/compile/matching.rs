@@ -1,5 +1,8 @@
 //! Which requests a route takes.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use http::Method;
 use regex::{Regex, RegexBuilder};
 use tidegate_policy::path::{Template, TemplateError};
@@ -13,6 +16,12 @@ use crate::path::Path;
 /// Of one compiled regular expression.
 const REGEX_BYTES: usize = 256 * 1024;
 const REGEX_TEXT: usize = 1024;
+/// Different ones in one document: together they may take 512 MiB, in practice a few.
+const MAX_REGEXES: usize = 2_000;
+
+/// Each regular expression is built once.
+#[derive(Default)]
+pub(super) struct Regexes(RefCell<HashMap<String, Option<Regex>>>);
 
 pub(super) struct Matching {
     pub(super) hosts: Vec<HostPattern>,
@@ -24,7 +33,7 @@ pub(super) struct Matching {
     pub(super) query: Vec<QueryMatch>,
 }
 
-pub(super) fn compile(rule: &Match, path: &Path<'_>, report: &Report<'_>) -> Option<Matching> {
+pub(super) fn compile(rule: &Match, regexes: &Regexes, path: &Path<'_>, report: &Report<'_>) -> Option<Matching> {
     let Match { hosts, path: pattern, methods, headers, query } = rule;
     let mut patterns = Vec::new();
     for (i, text) in hosts.iter().enumerate() {
@@ -40,7 +49,7 @@ pub(super) fn compile(rule: &Match, path: &Path<'_>, report: &Report<'_>) -> Opt
     let at = path.field("headers");
     let headers = headers.iter().filter_map(|(name, test)| {
         let at = at.field(name);
-        Some(HeaderMatch { name: header::name(name, &at, report)?, value: value(test, &at, report)? })
+        Some(HeaderMatch { name: header::name(name, &at, report)?, value: value(test, regexes, &at, report)? })
     });
     let headers: Vec<HeaderMatch> = headers.collect();
     if let Some(twice) = headers.iter().enumerate().find(|(i, h)| headers[..*i].iter().any(|k| k.name == h.name)) {
@@ -48,7 +57,7 @@ pub(super) fn compile(rule: &Match, path: &Path<'_>, report: &Report<'_>) -> Opt
     }
     let at = path.field("query");
     let query = query.iter().filter_map(|(name, test)| {
-        Some(QueryMatch { name: name.clone(), value: value(test, &at.field(name), report)? })
+        Some(QueryMatch { name: name.clone(), value: value(test, regexes, &at.field(name), report)? })
     });
     let query = query.collect();
     let (pattern, captures) = self::pattern(pattern.as_deref().unwrap_or("/*"), &path.field("path"), report)?;
@@ -104,7 +113,7 @@ pub(super) fn methods(texts: &[String], path: &Path<'_>, report: &Report<'_>) ->
     methods
 }
 
-fn value(test: &ValueTest, path: &Path<'_>, report: &Report<'_>) -> Option<ValueMatch> {
+fn value(test: &ValueTest, regexes: &Regexes, path: &Path<'_>, report: &Report<'_>) -> Option<ValueMatch> {
     let rule = match test {
         ValueTest::Text(text) => return Some(ValueMatch::Exact(text.clone())),
         ValueTest::Rule(rule) => rule,
@@ -117,7 +126,7 @@ fn value(test: &ValueTest, path: &Path<'_>, report: &Report<'_>) -> Option<Value
             Some(ValueMatch::Prefix(text.clone()))
         }
         ValueRule { exact: None, prefix: None, regex: Some(text), present: None } => {
-            regex(text, &path.field("regex"), report).map(ValueMatch::Regex)
+            regexes.find(text, &path.field("regex"), report).map(ValueMatch::Regex)
         }
         ValueRule { exact: None, prefix: None, regex: None, present: Some(true) } => Some(ValueMatch::Present),
         ValueRule { exact: None, prefix: None, regex: None, present: Some(false) } => {
@@ -128,6 +137,22 @@ fn value(test: &ValueTest, path: &Path<'_>, report: &Report<'_>) -> Option<Value
             report.error(path, "exactly one of `exact`, `prefix`, `regex`, `present`");
             None
         }
+    }
+}
+
+impl Regexes {
+    fn find(&self, text: &str, path: &Path<'_>, report: &Report<'_>) -> Option<Regex> {
+        let mut known = self.0.borrow_mut();
+        if let Some(Some(regex)) = known.get(text) {
+            return Some(regex.clone());
+        }
+        if known.len() >= MAX_REGEXES {
+            report.hinted(path, format!("more than {MAX_REGEXES} regular expressions"), "use `exact` or `prefix`");
+            return None;
+        }
+        let built = regex(text, path, report);
+        known.insert(text.to_owned(), built.clone());
+        built
     }
 }
 

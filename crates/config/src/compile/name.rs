@@ -30,12 +30,8 @@ impl<'d> Names<'d> {
             let item = list.item(at);
             check(name, &item.field("name"), report);
             if let Some(first) = index.insert(name, at) {
-                let first_item = list.item(first);
-                let reason = format!(
-                    "a {what} named `{}` exists already: {}",
-                    short(name),
-                    report.locations().place(&first_item)
-                );
+                let place = report.locations().place(&list.item(first));
+                let reason = format!("another {what} is named `{}` already: {place}", short(name));
                 report.hinted(&item.field("name"), reason, "names are unique; rename one");
                 index.insert(name, first);
             }
@@ -47,7 +43,8 @@ impl<'d> Names<'d> {
     pub(super) fn find(&self, name: &str, path: &Path<'_>, report: &Report<'_>) -> Option<usize> {
         let found = self.index.get(name).copied();
         if found.is_none() && !self.torn.contains(name) {
-            let hint = did_you_mean(name, self.index.keys().copied());
+            let known = self.index.keys().copied();
+            let hint = if report.is_long() { None } else { did_you_mean(name, known) };
             report.hinted(path, format!("no {} is named `{}`", self.what, short(name)), hint);
         }
         found

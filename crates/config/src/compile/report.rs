@@ -6,8 +6,10 @@ use crate::path::Path;
 use crate::problem::{Problem, Severity};
 use crate::source::Locations;
 
-/// More are counted, not kept.
+/// More are not kept.
 const MAX_PROBLEMS: usize = 1000;
+/// From here on nobody looks for similar names: that costs names × names.
+const LONG: usize = 100;
 
 pub(crate) struct Report<'a> {
     locations: &'a Locations,
@@ -40,6 +42,10 @@ impl<'a> Report<'a> {
         if problems.len() < MAX_PROBLEMS {
             problems.push(self.locations.problem(path, severity, reason, hint));
         }
+    }
+
+    pub(crate) fn is_long(&self) -> bool {
+        self.problems.borrow().len() >= LONG
     }
 
     pub(crate) fn finish(self) -> Result<(), Vec<Problem>> {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use tidegate_policy::defaults::{MAX_BODY, MAX_MAX_BODY};
 use tidegate_policy::{Action, AuthScheme, HeaderEdits, Route, Timeouts, Upstream};
 
-use super::matching::{self, Matching};
+use super::matching::{self, Matching, Regexes};
 use super::secret::Secrets;
 use super::{Names, Report, action, cors, header, later, name, upstream};
 use crate::document::{AuthKind, RouteRule, RouteTimeouts};
@@ -20,6 +20,7 @@ pub(super) struct World<'a> {
     pub(super) upstreams: &'a Names<'a>,
     pub(super) built: &'a [Option<Arc<Upstream>>],
     pub(super) secrets: &'a Secrets<'a>,
+    pub(super) regexes: Regexes,
 }
 
 /// By position; `None` where a route cannot be built.
@@ -50,7 +51,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
     } = rule;
     later(cache.as_ref(), &path.field("cache"), report);
     name::check(tenant, &path.field("tenant"), report);
-    let matching = matching::compile(matches, &path.field("match"), report);
+    let matching = matching::compile(matches, &world.regexes, &path.field("match"), report);
     let action = action::compile(rule, matching.as_ref(), world, path, report);
     let limits = world.limits.find_all(limits, &path.field("limits"), report);
     let methods = matching.as_ref().map(|m| m.methods.as_slice()).unwrap_or_default();

@@ -29,7 +29,7 @@ pub struct CorsRule {
     /// `https://app.example.com`, `https://*.example.com`, or `*` alone for any.
     #[schemars(length(min = 1))]
     pub origins: Vec<String>,
-    /// Default: the route's own methods; without those GET, HEAD and POST.
+    /// Methods a page may use. Default: the route's own; without those GET, HEAD and POST.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
     /// Request headers a page may send. Default: what it asks for.

@@ -20,6 +20,7 @@ pub struct LimitRule {
     pub name: String,
     /// The length of the sliding window, from 100ms to 31d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(required)]
     pub window: Option<Span>,
     /// Requests admitted in any window.
     #[schemars(range(min = 1))]

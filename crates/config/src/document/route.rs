@@ -19,7 +19,7 @@ pub struct RouteRule {
     /// Which requests. Default: all.
     #[serde(rename = "match", default)]
     pub matches: Match,
-    /// Higher first among routes with the same host and path.
+    /// Higher first among routes with the same host and path. Default: 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
     /// Upstreams, drawn by weight for each request.
