@@ -25,6 +25,7 @@ mod cors;
 mod header;
 mod host;
 mod limit;
+mod loops;
 mod matching;
 mod name;
 mod report;
@@ -83,10 +84,12 @@ pub fn compile(
     let certificates = certificate::compile(certificates, inputs, &report);
     let trusted_proxies = listeners.as_ref().map(|l| trusted(l, &report)).unwrap_or_default();
     let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &report)).unwrap_or_default();
+    let router = Router::new(routes.iter().flatten().cloned().collect());
+    loops::check(&routes, &router, &report);
     report.finish()?;
     Ok(Snapshot {
         revision,
-        router: Router::new(routes.into_iter().flatten().collect()),
+        router,
         limits: limits.into_iter().flatten().collect(),
         upstreams: upstreams.into_iter().flatten().collect(),
         consumers: consumers.into_iter().map(Arc::new).collect::<Vec<_>>().into(),

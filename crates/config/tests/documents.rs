@@ -319,6 +319,16 @@ fn actions_are_checked() {
     route_says("match: {hosts: [a.b], path: /x}\nredirect: {host: a.b}", &[looped]);
     route_says("match: {hosts: [a.b]}\nredirect: {host: b.c}", &[]);
     route_says("match: {path: /old/*}\nredirect: {path: /new}", &[]);
+    route_says("match: {path: /form, methods: [POST]}\nredirect: {status: 303, path: /form}", &[]);
+    route_says("match: {path: /form, methods: [POST]}\nredirect: {status: 307, path: /form}", &[looped]);
+    says(
+        "version: 1
+routes:
+  - {name: old, match: {path: /old/*}, redirect: {path: /old/new}}
+  - {name: new, match: {path: /old/new}, respond: {status: 200}}
+",
+        &[],
+    );
     route_says("match: {path: /*}\nredirect: {scheme: https}", &[]);
     route_says("respond: {status: 99}", &["line 6: routes[0].respond.status: 200 to 599"]);
     route_says("respond: {status: 200}\nupgrade: true", &["line 7: routes[0].upgrade: means nothing without `to`"]);

@@ -1,8 +1,8 @@
 //! What a route does with a request.
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
-use tidegate_policy::{Action, HostPattern, Redirect, Rewrite, Router, Target};
+use http::{HeaderValue, StatusCode, header};
+use tidegate_policy::{Action, Redirect, Rewrite, Target};
 
 use super::matching::Matching;
 use super::route::World;
@@ -121,12 +121,6 @@ fn redirect(rule: &RedirectRule, matching: Option<&Matching>, path: &Path<'_>, r
     }
     if scheme.is_none() && host.is_none() && port.is_none() && whole.is_none() {
         report.hinted(path, "this sends clients where they are", "name a `scheme`, `host`, `port` or `path`");
-    } else if let Some(matching) = matching
-        && scheme.is_none()
-        && port.is_none()
-        && comes_back(host.as_deref(), whole.as_deref(), matching)
-    {
-        report.hinted(path, "the new address is taken by this route again: a loop", "redirect to another path or host");
     }
     let lower = host.as_ref().map(|host| host.to_ascii_lowercase());
     Redirect {
@@ -135,38 +129,6 @@ fn redirect(rule: &RedirectRule, matching: Option<&Matching>, path: &Path<'_>, r
         host: lower,
         port: *port,
         path: whole.clone(),
-    }
-}
-
-/// Would the same route take what it redirects to? Conditions on method, header and query are taken to hold again.
-fn comes_back(host: Option<&str>, path: Option<&str>, matching: &Matching) -> bool {
-    let probe = |host: &str| {
-        let Some(path) = path else { return true };
-        let router = Router::new(vec![super::route::probe(matching)]);
-        let request = Request::builder().uri(path).body(()).ok().map(|request| request.into_parts().0);
-        request.is_some_and(|parts| router.find(host, &parts).is_some())
-    };
-    match host {
-        Some(host) => {
-            let host = host.to_ascii_lowercase();
-            let listed = matching.hosts.is_empty() || matching.hosts.iter().any(|pattern| takes(pattern, &host));
-            // A route for every host that sends to one host may stop there only if something else takes that host.
-            listed && (!matching.hosts.is_empty() || path.is_some()) && probe(&host)
-        }
-        None => {
-            let some = matching.hosts.first().map_or("host".to_owned(), |pattern| match pattern {
-                HostPattern::Exact(name) => name.clone(),
-                HostPattern::Suffix(suffix) => format!("host{suffix}"),
-            });
-            probe(&some)
-        }
-    }
-}
-
-fn takes(pattern: &HostPattern, host: &str) -> bool {
-    match pattern {
-        HostPattern::Exact(name) => name == host,
-        HostPattern::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
     }
 }
 

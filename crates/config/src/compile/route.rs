@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::StatusCode;
 use tidegate_policy::defaults::{MAX_BODY, MAX_MAX_BODY};
-use tidegate_policy::{Action, AuthScheme, HeaderEdits, Route, Timeouts, Upstream};
+use tidegate_policy::{AuthScheme, HeaderEdits, Route, Timeouts, Upstream};
 
 use super::matching::{self, Matching, Regexes};
 use super::secret::Secrets;
@@ -101,27 +99,4 @@ fn timeouts(rule: &RouteTimeouts, path: &Path<'_>, report: &Report<'_>) -> Timeo
         total: upstream::span(*total, &path.field("total"), report),
         first_byte: upstream::span(*first_byte, &path.field("first_byte"), report),
     }
-}
-
-/// A route with the hosts and the path of `matching` and nothing else: to ask the router about them.
-pub(super) fn probe(matching: &Matching) -> Arc<Route> {
-    Arc::new(Route {
-        id: "probe".into(),
-        tenant: "default".into(),
-        hosts: matching.hosts.clone(),
-        path: matching.path.clone(),
-        methods: Vec::new(),
-        headers: Vec::new(),
-        query: Vec::new(),
-        priority: 0,
-        action: Action::Respond { status: StatusCode::OK, headers: Vec::new(), body: Bytes::new() },
-        auth: Vec::new(),
-        limits: Vec::new(),
-        cors: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
-        max_body: 0,
-        upgrade: false,
-    })
 }
