@@ -8,7 +8,7 @@
 //!  file    = header (64 bytes) record*           little endian, records of 64 bytes
 //!  header  = "TIDEDEC1" node:u64 incarnation:u128 zero*
 //!  record  = check:u64 stamp:u64 limit:u64 subject:u128 cost:u56 kind:u8 request:u128
-//!  permit  (kind 1)   policy (kind 2: subject = max | window << 64)
+//!  permit (kind 1) · policy (kind 2: subject = max | window << 64) · name (kind 3: UTF-8 in subject and request)
 //! ```
 //! `check` is written last; a record without a right one was cut off by a crash, and says so in the verdict.
 
@@ -29,9 +29,34 @@ const COST: u64 = (1 << KIND_SHIFT) - 1;
 /// One line of a decision log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Record {
-    Permit { at: Nanos, key: Key, cost: Permits, request: RequestMark },
+    Permit {
+        at: Nanos,
+        key: Key,
+        cost: Permits,
+        request: RequestMark,
+    },
     /// The node learnt of this limit, or of its new maximum, at `at`.
-    Policy { at: Nanos, limit: LimitId, max: Permits, window: Nanos },
+    Policy {
+        at: Nanos,
+        limit: LimitId,
+        max: Permits,
+        window: Nanos,
+    },
+    /// What people call the limit: its first 32 bytes, zero-padded.
+    Name {
+        at: Nanos,
+        limit: LimitId,
+        name: [u8; 32],
+    },
+}
+
+/// A limit's name as a record holds it.
+#[must_use]
+pub fn short_name(name: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let end = name.floor_char_boundary(32);
+    bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
+    bytes
 }
 
 /// 128 bits that stand for a request id.
@@ -63,6 +88,10 @@ impl Record {
             Self::Permit { at, key, cost, request } => (at, key.limit, key.subject.0, cost.0.min(COST), 1, request.0),
             Self::Policy { at, limit, max, window } => {
                 (at, limit, u128::from(max.0) | u128::from(window.0) << 64, 0, 2_u64, 0)
+            }
+            Self::Name { at, limit, name } => {
+                let half = |from: usize| u128::from_le_bytes(name[from..from + 16].try_into().expect("sixteen bytes"));
+                (at, limit, half(0), 0, 3, half(16))
             }
         };
         let mut bytes = [0; RECORD_BYTES];
@@ -98,6 +127,12 @@ impl Record {
                 max: Permits(u64::try_from(subject & u128::from(u64::MAX)).expect("masked")),
                 window: Nanos(u64::try_from(subject >> 64).expect("shifted")),
             }),
+            3 => {
+                let mut name = [0; 32];
+                name[..16].copy_from_slice(&subject.to_le_bytes());
+                name[16..].copy_from_slice(&bytes[48..64]);
+                Some(Self::Name { at, limit, name })
+            }
             _ => None,
         }
     }
@@ -114,6 +149,7 @@ fn check(bytes: &[u8; RECORD_BYTES]) -> u64 {
 pub struct Evidence {
     permits: BTreeMap<Key, Vec<(Nanos, Permits)>>,
     policies: BTreeMap<LimitId, Vec<(Nanos, Permits, Nanos)>>,
+    names: BTreeMap<LimitId, String>,
     requests: HashSet<RequestMark>,
     torn: u64,
 }
@@ -126,6 +162,8 @@ pub struct NotALog(pub &'static str);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub limit: LimitId,
+    /// Empty if no file names it.
+    pub name: String,
     pub max: Permits,
     pub window: Nanos,
     pub permits: u64,
@@ -169,6 +207,10 @@ impl Evidence {
             Record::Policy { at, limit, max, window } => {
                 self.policies.entry(limit).or_default().push((at, max, window));
             }
+            Record::Name { limit, name, .. } => {
+                let text = String::from_utf8_lossy(&name);
+                self.names.insert(limit, text.trim_end_matches('\0').to_owned());
+            }
         }
     }
 
@@ -205,6 +247,7 @@ impl Evidence {
             let span = permits.last().expect("keys have permits").0.saturating_sub(permits[0].0);
             let finding = findings.entry(key.limit).or_insert_with(|| Finding {
                 limit: key.limit,
+                name: self.names.get(&key.limit).cloned().unwrap_or_default(),
                 max,
                 window,
                 permits: 0,
@@ -309,7 +352,13 @@ mod tests {
     fn records_survive_the_file() {
         for record in [
             Record::Permit { at: Nanos(9), key: KEY, cost: Permits(4), request: RequestMark(77) },
-            Record::Policy { at: Nanos(9), limit: LimitId(8), max: Permits(u64::MAX), window: Nanos::from_secs(86_400) },
+            Record::Policy {
+                at: Nanos(9),
+                limit: LimitId(8),
+                max: Permits(u64::MAX),
+                window: Nanos::from_secs(86_400),
+            },
+            Record::Name { at: Nanos(9), limit: LimitId(8), name: short_name("per-key") },
         ] {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }

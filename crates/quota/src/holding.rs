@@ -13,8 +13,6 @@ use crate::cell::{self, Cell};
 use crate::protocol::{Answer, Item, Key, Verdict, holder_time};
 use crate::reserve::Reserve;
 
-/// How fast the demand estimate follows.
-const MEMORY: Nanos = Nanos::from_millis(200);
 /// A lease holds this long a stretch of demand, if the window is four times as long: enough to bridge a failover.
 const HORIZON: Nanos = Nanos::from_millis(2_500);
 
@@ -133,7 +131,11 @@ impl Holding {
         let (have, handed_back) = cell.cut(keep);
         self.granted = self.granted.saturating_sub(handed_back);
         let spent = self.granted.saturating_sub(have);
-        self.demand.saw(Permits(spent.0.saturating_sub(spent_before.0)).saturating_add(around.missed), around.now);
+        self.demand.saw(
+            Permits(spent.0.saturating_sub(spent_before.0)).saturating_add(around.missed),
+            around.now,
+            around.window,
+        );
         self.reported = spent;
         self.asked = Some(Asked { seq, sent: around.now, have });
         self.told = around.now;
@@ -216,33 +218,42 @@ impl Holding {
     }
 }
 
-/// An exponentially weighted estimate of permits per second.
+/// How many permits are asked for: a slow estimate, to hold what a failover needs, and the last interval, to keep up with
+/// a spike.
 #[derive(Debug, Default)]
 struct Demand {
     per_second: f64,
+    lately: Permits,
     seen: Option<Nanos>,
 }
 
 impl Demand {
-    fn saw(&mut self, permits: Permits, now: Nanos) {
+    fn saw(&mut self, permits: Permits, now: Nanos, window: Nanos) {
+        self.lately = permits;
         let Some(before) = self.seen.replace(now) else { return };
         let elapsed = now.saturating_sub(before).0 as f64;
         if elapsed <= 0.0 {
             return;
         }
         let rate = permits.0 as f64 * 1e9 / elapsed;
-        let weight = 1.0 - (-elapsed / MEMORY.0 as f64).exp();
+        // Remembers as long as it looks ahead: one call alone never asks for a stock.
+        let weight = 1.0 - (-elapsed / horizon(window)).exp();
         self.per_second += (rate - self.per_second) * weight;
     }
 
-    /// What to hold: a horizon's worth.
+    /// What to hold.
     fn target(&self, around: Surroundings) -> Permits {
-        let horizon = HORIZON.0.min(around.window.0 / 4) as f64;
-        Permits((self.per_second * horizon / 1e9).ceil() as u64).min(around.max)
+        let steady = Permits((self.per_second * horizon(around.window) / 1e9).round() as u64);
+        steady.max(Permits(self.lately.0.saturating_mul(2))).min(around.max)
     }
 
     /// What is needed before the next tick.
     fn soon(&self, around: Surroundings) -> Permits {
-        Permits((self.per_second * 0.02).ceil() as u64).min(around.max)
+        Permits((self.per_second * 0.02).round() as u64).min(around.max)
     }
+}
+
+/// How far a lease looks ahead, in nanoseconds.
+fn horizon(window: Nanos) -> f64 {
+    HORIZON.0.min(window.0 / 4).max(1) as f64
 }

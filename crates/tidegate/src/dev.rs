@@ -14,7 +14,7 @@ use self::node::Node;
 
 /// Run a whole cluster on this machine.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// How many nodes
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=32))]
     nodes: u16,
@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A node did not start; its log says why.
-pub fn run(args: &Args, json: bool) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let data = Data::open(args.data.as_deref())?;
     let backends = runtime.block_on(async { (backend::start("a").await, backend::start("b").await) });
@@ -85,7 +85,7 @@ fn publish(
     if args.document.is_some() {
         return Ok(None);
     }
-    let key = node::ask(&["key", "create", "--consumer", "demo"], admin, token)?;
+    let key = node::ask(&["key", "create", "demo"], admin, token)?;
     Ok(Some(text(&key, "secret").or_else(|_| text(&key, "key"))?))
 }
 

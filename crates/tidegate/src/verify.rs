@@ -10,7 +10,7 @@ use tidegate_quota::evidence::{Evidence, Finding, RequestMark};
 
 /// What to judge.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Data folders, or folders of decision logs: all nodes' together
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When a file cannot be read or is no decision log.
-pub fn run(args: &Args, json: bool) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<bool> {
     let mut evidence = Evidence::default();
     let mut files = 0;
     for dir in &args.dirs {
@@ -55,7 +55,10 @@ pub fn run(args: &Args, json: bool) -> anyhow::Result<bool> {
 /// The `*.log` of a folder, of its `decisions/`, and of the data folders right below it.
 fn logs(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut folders = vec![dir.to_owned(), dir.join("decisions")];
+    let mut folders = vec![dir.join("decisions")];
+    if dir.file_name().is_some_and(|name| name == "decisions") {
+        folders.push(dir.to_owned());
+    }
     for entry in fs::read_dir(dir).with_context(|| format!("reading the folder {}", dir.display()))? {
         folders.push(entry?.path().join("decisions"));
     }
@@ -133,7 +136,7 @@ fn as_table(
     worst: f64,
 ) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["LIMIT", "MAX", "WINDOW", "PERMITS", "WORST WINDOW", "RATIO", "ADMITTED"]);
     for finding in findings {
         table.add_row([

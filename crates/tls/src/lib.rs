@@ -6,6 +6,7 @@
 mod certificates;
 mod client;
 mod pem;
+mod single;
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 pub use certificates::Certificates;
 pub use client::client;
 pub use pem::Error;
+pub use single::single;
 /// For the crates that hold a TLS connection without setting one up.
 pub use rustls;
 pub use tokio_rustls;

@@ -32,7 +32,6 @@ pub(super) struct Count {
     spent: Window,
     /// Costs for which permits are gathered, oldest first.
     held: VecDeque<Held>,
-    recalled: Nanos,
 }
 
 /// What one life of one process holds.
@@ -49,6 +48,8 @@ struct Record {
     pace: Permits,
     /// Wanted and not granted.
     want: Permits,
+    /// When others were last asked to hand back for it.
+    recalled: Nanos,
     heard: Nanos,
     /// Λ(grant or renewal) + D + W.
     lapses: Nanos,
@@ -130,7 +131,7 @@ impl Count {
         let starves = granted < item.waiting;
         let mut retry = Nanos::ZERO;
         if starves {
-            retry = self.starve(batch.node, item, clock, policy, recalls);
+            retry = self.starve(at, item, clock, policy, recalls);
         }
         Some(Verdict::Lease { granted, free, ttl: policy.ttl, retry, reserve })
     }
@@ -161,6 +162,7 @@ impl Count {
             outstanding: Permits::ZERO,
             pace: Permits::ZERO,
             want: Permits::ZERO,
+            recalled: Nanos::ZERO,
             heard: Nanos::ZERO,
             lapses: Nanos::ZERO,
         });
@@ -199,6 +201,9 @@ impl Count {
         let gathering = self.held.front().filter(|held| held.node != node).map(|held| held.cost);
         let free = self.free(policy).saturating_sub(gathering.unwrap_or_default());
         let mut most = self.share(item.want, free, clock);
+        if item.waiting == Permits::ZERO {
+            most = most.min(free.0 / 2); // Nobody waits here: what is asked for to be at hand leaves half to others.
+        }
         if policy.window > LONG_WINDOW {
             most = most.min((policy.max.0 / LONG_SHARE).saturating_sub(item.have.0));
         }
@@ -223,24 +228,18 @@ impl Count {
     }
 
     /// A waiting cost was not met: gather for it, call idle permits back, and say when to ask again.
-    fn starve(
-        &mut self,
-        node: NodeId,
-        item: &Item,
-        clock: Nanos,
-        policy: &Policy,
-        recalls: &mut Vec<Recall>,
-    ) -> Nanos {
+    fn starve(&mut self, at: usize, item: &Item, clock: Nanos, policy: &Policy, recalls: &mut Vec<Recall>) -> Nanos {
+        let node = self.records[at].node;
         let missing = item.waiting.saturating_sub(self.free(policy));
         let lapse = self.records.iter().map(|record| record.lapses.saturating_sub(clock)).min();
         let mut retry = self.spent.frees(missing, clock, policy.window).or(lapse).unwrap_or(policy.window);
         let pause = Nanos(policy.window.0 / 50).min(Nanos::from_millis(100));
-        if clock >= self.recalled.saturating_add(pause) {
+        if clock >= self.records[at].recalled.saturating_add(pause) {
             let before = recalls.len();
             let idle = self.records.iter().filter(|r| r.node != node && r.outstanding > r.pace);
             recalls.extend(idle.map(|r| Recall { node: r.node, key: item.key }));
             if recalls.len() > before {
-                self.recalled = clock;
+                self.records[at].recalled = clock;
                 retry = retry.min(Nanos::from_millis(5));
             }
         }

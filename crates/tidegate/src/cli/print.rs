@@ -108,6 +108,6 @@ pub(super) fn count(problems: &[Problem]) -> String {
 
 /// Which nodes have it.
 pub(super) fn applied(nodes: &[NodeApplied]) {
-    let row = |node: &NodeApplied| vec![node.node.to_string(), node.state.clone(), or_dash(node.applied)];
-    table(&["node", "state", "applied"], nodes.iter().map(row).collect());
+    let row = |node: &NodeApplied| vec![node.node.to_string(), node.state.clone()];
+    table(&["node", "state"], nodes.iter().map(row).collect());
 }

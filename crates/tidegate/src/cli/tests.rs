@@ -168,7 +168,13 @@ fn reference() -> String {
 }
 
 fn section(page: &mut String, command: &clap::Command, path: &str) {
-    let mut shown = command.clone().after_help("").disable_version_flag(true);
+    let root = path == "tidegate";
+    // Values of this machine are no documentation; what holds for all verbs is said once.
+    let plain = |arg: clap::Arg| {
+        let hidden = arg.is_global_set() && !root;
+        arg.hide_env_values(true).hide(hidden)
+    };
+    let mut shown = command.clone().after_help("").disable_version_flag(true).mut_args(plain);
     let help = shown.render_long_help().to_string();
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     page.push_str(&format!("\n## `{path}`\n\n```text\n{}\n```\n", help.join("\n").trim_end()));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 /// What can be said on the command line. Everything has a default: without flags this is a cluster of one.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Settings file; default: ./node.toml if it is there
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     pub config: Option<PathBuf>,
@@ -76,7 +76,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Layout {
+pub(crate) enum Layout {
     PerCore,
     Shared,
 }
@@ -119,7 +119,7 @@ struct ListenerToml {
 
 /// A node's settings, complete and typed.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub data: PathBuf,
     pub name: String,
     pub listeners: Vec<Listen>,
@@ -141,7 +141,7 @@ pub struct Settings {
 }
 
 /// A join token: never printed.
-pub struct Token(pub String);
+pub(crate) struct Token(pub String);
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -150,7 +150,7 @@ impl std::fmt::Debug for Token {
 }
 
 #[derive(Debug, Clone)]
-pub struct Listen {
+pub(crate) struct Listen {
     pub name: String,
     pub address: SocketAddr,
     pub tls: bool,
@@ -160,7 +160,7 @@ impl Settings {
     /// # Errors
     /// Says which setting is wrong, where it came from, and what it may be.
     /// `admin` and `token` are the global options of those names: here the address to bind, and the join token.
-    pub fn load(args: Args, admin: &str, token: Option<String>) -> anyhow::Result<Self> {
+    pub(crate) fn load(args: Args, admin: &str, token: Option<String>) -> anyhow::Result<Self> {
         let bind_admin = (!admin.contains("://")).then(|| admin.to_owned());
         let file = read_file(args.config.as_deref())?;
         let NodeToml { data, name, admin, admin_cert, admin_key, peer, advertise, join, token: file_token, .. } = &file;

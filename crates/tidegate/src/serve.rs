@@ -1,0 +1,154 @@
+//! `tidegate serve`: the assembly of a node, in reading order: settings, cluster, limiter, what requests see, listeners,
+//! admin port; then wait for a signal, drain, leave, stop.
+
+mod admin_tls;
+mod args;
+mod drain;
+mod effect;
+mod gauges;
+mod inputs;
+mod leases;
+mod listeners;
+mod ready;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tidegate_auth::Keys;
+use tidegate_cluster::{Acks, Cluster, Start};
+use tidegate_limiter::{DecisionLog, Limiter};
+use tidegate_model::Incarnation;
+use tidegate_proxy::{Bounds, Drain, Gate};
+use tidegate_telemetry::{LogFormat, Telemetry};
+use tidegate_upstream::Upstreams;
+
+pub(crate) use self::args::Args;
+use self::args::Settings;
+use self::effect::Effect;
+use self::listeners::Listeners;
+
+/// What this build understands, for clusters of mixed releases.
+const FEATURE_LEVEL: u32 = 1;
+/// Keys a node counts at once; subjects beyond share overflow keys.
+const MOST_KEYS: usize = 200_000;
+
+/// Runs a node until it is told to end. `admin` and `token` are the global options of those names.
+///
+/// # Errors
+/// The settings are wrong, an address is taken, the data folder is damaged, or the cluster cannot be joined.
+pub(crate) fn run(args: Args, admin: &str, token: Option<String>) -> anyhow::Result<()> {
+    if args.exit_with_parent {
+        crate::process::end_with_parent();
+    }
+    let settings = Settings::load(args, admin, token)?;
+    let format = if settings.json_log { LogFormat::Json } else { LogFormat::Text };
+    tidegate_telemetry::init_logs(&settings.log, format).map_err(|why| anyhow::anyhow!("--log: {why}"))?;
+    // Consensus, leases and the admin port have threads of their own: load on listeners must not delay a heartbeat.
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("starting the control threads")?;
+    let done = control.block_on(async {
+        let node = Node::start(settings).await?;
+        node.run().await
+    });
+    control.shutdown_timeout(std::time::Duration::from_secs(2));
+    done
+}
+
+/// A running node.
+struct Node {
+    settings: Settings,
+    cluster: Cluster,
+    limiter: Arc<Limiter>,
+    gate: Arc<Gate>,
+    effect: Arc<Effect>,
+    listeners: Listeners,
+    drain: Drain,
+    admin: ready::Admin,
+}
+
+impl Node {
+    async fn start(settings: Settings) -> anyhow::Result<Self> {
+        // Sockets first: a taken port is said before anything is joined or written.
+        let listeners = Listeners::bind(&settings)?;
+        let admin = ready::Admin::bind(&settings).await?;
+        let cluster = Cluster::start(cluster_settings(&settings, &listeners, &admin)?).await?;
+
+        let limiter = Limiter::new(limiter_settings(&settings, &cluster)?);
+        tokio::spawn(Arc::clone(&limiter).run(Arc::new(leases::QuotaGroup(cluster.clone()))));
+
+        let gate = Arc::new(Gate {
+            snapshot: Arc::new(ArcSwap::from_pointee(effect::nothing_published())),
+            keys: Arc::new(Keys::new()),
+            limiter: Arc::clone(&limiter),
+            upstreams: Upstreams::new(),
+            telemetry: Telemetry::start(&tidegate_policy::Telemetry::default()).context("starting telemetry")?,
+            bounds: Bounds::default(),
+            keys_stale: Arc::new(AtomicBool::new(false)),
+            in_flight: tidegate_proxy::Count::default(),
+            connections: tidegate_proxy::Count::default(),
+        });
+        let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), listeners.certificates()));
+        effect.catch_up().await;
+        tokio::spawn(Arc::clone(&effect).follow());
+        tokio::spawn(Arc::clone(&effect).watch_staleness());
+        gauges::register(&gate, &cluster, &effect);
+        Ok(Self { settings, cluster, limiter, gate, effect, listeners, drain: Drain::new(), admin })
+    }
+
+    async fn run(mut self) -> anyhow::Result<()> {
+        let admin = self.admin.serve(&self.cluster, &self.gate, &self.effect);
+        ready::wait(&self.cluster, &self.effect).await?;
+        self.listeners.serve(&self.settings, &self.gate, &self.drain)?;
+        self.effect.begin_serving();
+        ready::tell(&self.settings, &self.cluster, &self.listeners, &self.admin)?;
+        let why = drain::wait_for_signal(&self.cluster, &self.gate).await?;
+        tracing::info!(%why, "draining");
+        drain::drain(&self).await;
+        drop(admin);
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn cluster_settings(
+    settings: &Settings,
+    listeners: &Listeners,
+    admin: &ready::Admin,
+) -> anyhow::Result<tidegate_cluster::Settings> {
+    let start = match &settings.join {
+        None => Start::Bootstrap,
+        Some((address, token)) => {
+            let token = tidegate_cluster::JoinToken::parse(&token.0).map_err(anyhow::Error::msg)?;
+            Start::Join { address: address.clone(), token }
+        }
+    };
+    Ok(tidegate_cluster::Settings {
+        name: settings.name.clone(),
+        bind: settings.peer,
+        advertise: settings.advertise.clone(),
+        http: listeners.first_address(),
+        admin: admin.address().to_string(),
+        feature_level: FEATURE_LEVEL,
+        acks: Acks::ByCaller,
+        ..tidegate_cluster::Settings::new(&settings.data, start)
+    })
+}
+
+fn limiter_settings(settings: &Settings, cluster: &Cluster) -> anyhow::Result<tidegate_limiter::Settings> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|why| anyhow::anyhow!("no randomness from the kernel: {why}"))?;
+    let (node, incarnation) = (cluster.node(), Incarnation(u128::from_le_bytes(random)));
+    let decisions = settings
+        .decision_log
+        .then(|| DecisionLog::open(&settings.data.join("decisions"), node, incarnation))
+        .transpose()?;
+    let mut secret = [0; 16];
+    secret.copy_from_slice(&cluster.derive_key("subjects of limits")[..16]);
+    Ok(tidegate_limiter::Settings { node, incarnation, secret, most_keys: MOST_KEYS, decisions })
+}

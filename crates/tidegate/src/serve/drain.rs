@@ -1,0 +1,53 @@
+//! Signals, and how a node ends: first the load balancer notices, then requests finish, then leases go back, then the
+//! cluster lets go.
+
+use std::time::Duration;
+
+use tidegate_cluster::Cluster;
+use tidegate_proxy::Gate;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Node;
+
+/// Returns why the node should end. SIGUSR1 reopens logs.
+pub(super) async fn wait_for_signal(cluster: &Cluster, gate: &Gate) -> anyhow::Result<String> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut removed = cluster.removed();
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok("SIGTERM".into()),
+            _ = interrupt.recv() => return Ok("SIGINT".into()),
+            _ = reopen.recv() => {
+                tracing::info!("reopening logs");
+                gate.telemetry.reopen();
+            }
+            Ok(()) = removed.changed() => {
+                if let Some(why) = removed.borrow_and_update().clone() {
+                    return Ok(format!("removed from the cluster: {why}"));
+                }
+            }
+        }
+    }
+}
+
+pub(super) async fn drain(node: &Node) {
+    let settings = &node.settings;
+    node.effect.begin_drain(); // `/readyz` says so.
+    // The load balancer still sends until it has looked.
+    tokio::time::sleep(settings.drain_wait).await;
+    // Leadership first: whoever takes over has it before the first lease comes back.
+    node.cluster.step_down().await;
+    if !node.drain.finish(settings.drain_timeout).await {
+        tracing::warn!(after = ?settings.drain_timeout, "requests were still running and have been cut");
+    }
+    node.limiter.hand_back(Duration::from_secs(2)).await;
+    node.gate.telemetry.flush();
+    if settings.leave {
+        if let Err(why) = node.cluster.leave().await {
+            tracing::warn!(%why, "could not leave the cluster: remove this node with `tidegate cluster remove`");
+        }
+    }
+    node.cluster.shutdown().await;
+}

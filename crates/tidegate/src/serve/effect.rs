@@ -1,0 +1,271 @@
+//! From what the cluster agreed on to what requests see: documents are compiled and swapped in, keys are added and
+//! refused, and the cluster is told how far this node has come.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tidegate_auth::KeyEntry;
+use tidegate_cluster::{Cluster, News};
+use tidegate_model::{KeyId, Millis, Revision};
+use tidegate_policy::Snapshot;
+use tidegate_proxy::Gate;
+use tidegate_quota::protocol::{LEASE_TTL, Policy};
+use tidegate_state::{Change, Key, State};
+use tidegate_tls::Certificates;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How long a node that is cut off still accepts keys, which may have been revoked meanwhile.
+const MAX_STALENESS: Duration = Duration::from_secs(60);
+/// How often files that a document names are read anew when compiling failed, and policies are compared.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+pub(super) struct Effect {
+    cluster: Cluster,
+    gate: Arc<Gate>,
+    certificates: Arc<Certificates>,
+    /// The newest revision the state has; the served one is the snapshot's.
+    published: AtomicU64,
+    /// Why the newest document is not served.
+    alarm: Mutex<Option<String>>,
+    serving: AtomicBool,
+    draining: AtomicBool,
+}
+
+/// What a node serves before anything was published: nothing.
+pub(super) fn nothing_published() -> Snapshot {
+    Snapshot {
+        revision: Revision(0),
+        router: tidegate_policy::Router::new(Vec::new()),
+        limits: Vec::new(),
+        upstreams: Vec::new(),
+        consumers: Vec::new().into(),
+        certificates: Vec::new(),
+        telemetry: tidegate_policy::Telemetry::default(),
+        trusted_proxies: Vec::new(),
+    }
+}
+
+/// The limits of a snapshot in the quota log's words.
+pub(super) fn policies(snapshot: &Snapshot) -> Vec<Policy> {
+    let policy = |limit: &Arc<tidegate_policy::Limit>| Policy {
+        limit: limit.id,
+        max: limit.max,
+        window: limit.window,
+        ttl: LEASE_TTL,
+    };
+    snapshot.limits.iter().map(policy).collect()
+}
+
+impl Effect {
+    pub(super) fn new(cluster: Cluster, gate: Arc<Gate>, certificates: Arc<Certificates>) -> Self {
+        Self {
+            cluster,
+            gate,
+            certificates,
+            published: AtomicU64::new(0),
+            alarm: Mutex::new(None),
+            serving: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The listeners are open.
+    pub(super) fn begin_serving(&self) {
+        self.serving.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// The node was told to end.
+    pub(super) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Why the newest document is not served; `None`: it is.
+    pub(super) fn alarm(&self) -> Option<String> {
+        self.alarm.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn served(&self) -> Revision {
+        self.gate.snapshot.load().revision
+    }
+
+    pub(super) fn published(&self) -> Revision {
+        Revision(self.published.load(Ordering::Relaxed))
+    }
+
+    /// Puts everything into effect that is applied now.
+    pub(super) async fn catch_up(&self) {
+        let applied = *self.cluster.applied().borrow();
+        self.load_keys();
+        self.load_document().await;
+        self.cluster.in_effect(applied);
+    }
+
+    /// Puts what changes into effect, for as long as the node lives.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut changes = self.cluster.changes();
+        let mut applied = self.cluster.applied();
+        self.catch_up().await; // What changed between the first look and the subscription.
+        let mut again = tokio::time::interval(LOOK_AGAIN);
+        loop {
+            tokio::select! {
+                biased;
+                news = changes.recv() => match news {
+                    Ok(News { index, change }) => {
+                        self.change(change).await;
+                        self.cluster.in_effect(index);
+                    }
+                    Err(RecvError::Lagged(_)) => self.catch_up().await,
+                    Err(RecvError::Closed) => return,
+                },
+                // Entries that change nothing here are in effect as soon as all news before them were taken.
+                Ok(()) = applied.changed() => {
+                    let index = *applied.borrow_and_update();
+                    if changes.is_empty() {
+                        self.cluster.in_effect(index);
+                    }
+                }
+                _ = again.tick() => {
+                    if self.alarm().is_some() {
+                        self.load_document().await;
+                    }
+                    self.assert_policies().await;
+                }
+            }
+        }
+    }
+
+    async fn change(&self, change: Change) {
+        match change {
+            Change::Everything => {
+                self.load_keys();
+                self.load_document().await;
+            }
+            Change::Document(_) => self.load_document().await,
+            Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyRevoked(id) => self.load_key(id),
+            Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
+        }
+    }
+
+    /// Compiles the newest document and swaps it in. On a problem the last good one stays, and an alarm is raised.
+    async fn load_document(&self) {
+        let latest = self.cluster.read(|state| state.documents.latest().map(|it| (it.revision, Arc::clone(&it.document))));
+        let Some((revision, text)) = latest else { return };
+        self.published.store(revision.0, Ordering::Relaxed);
+        if self.served() == revision {
+            self.set_alarm(None);
+            return;
+        }
+        let compiled = tokio::task::spawn_blocking(move || tidegate_admin::compile(&text, revision, super::inputs::gather)).await;
+        let why = match compiled {
+            Ok(Ok(compiled)) => match self.put_into_effect(compiled.snapshot) {
+                Ok(()) => None,
+                Err(why) => Some(why),
+            },
+            Ok(Err(problems)) => Some(problems.first().map_or_else(String::new, |problem| problem.reason.clone())),
+            Err(panicked) => Some(panicked.to_string()),
+        };
+        if let Some(why) = &why {
+            tracing::error!(%revision, %why, "the published document cannot be served here; the last good one stays");
+        }
+        self.set_alarm(why);
+    }
+
+    fn put_into_effect(&self, snapshot: Snapshot) -> Result<(), String> {
+        self.certificates
+            .replace(&snapshot.certificates)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        self.gate.telemetry.apply(&snapshot.telemetry).map_err(|why| format!("access log: {why}"))?;
+        self.gate.limiter.note_limits(snapshot.limits.iter().map(|limit| &**limit));
+        self.gate.upstreams.retain(&snapshot.upstreams);
+        tracing::info!(revision = %snapshot.revision, routes = snapshot.router.routes().len(), "document in effect");
+        self.gate.snapshot.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// A publisher that lost the race for a revision may have left its limits in the quota log. The control leader puts
+    /// those of the committed document back.
+    async fn assert_policies(&self) {
+        let snapshot = self.gate.snapshot.load_full();
+        if snapshot.revision == Revision(0) || !self.cluster.leads_quota() {
+            return;
+        }
+        let mut wanted = policies(&snapshot);
+        wanted.sort_by_key(|policy| policy.limit);
+        let same = self.cluster.read_ledger(|ledger| {
+            ledger.revision() > snapshot.revision || ledger.policies().eq(wanted.iter())
+        });
+        if !same {
+            tracing::info!(revision = %snapshot.revision, "putting the document's limits into the quota log");
+            if let Err(why) = self.cluster.set_policies(snapshot.revision, wanted).await {
+                tracing::warn!(%why, "the limits are not in the quota log yet");
+            }
+        }
+    }
+
+    fn set_alarm(&self, why: Option<String>) {
+        *self.alarm.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn load_keys(&self) {
+        let (live, revoked) = self.cluster.read(|state: &State| {
+            let (mut live, mut revoked) = (Vec::new(), Vec::new());
+            for key in state.keys.iter() {
+                if key.revoked_at.is_some() {
+                    revoked.extend(hashes(key).map(|(hash, _)| hash));
+                } else {
+                    live.extend(hashes(key).map(|(hash, not_after)| (hash, entry(key, not_after))));
+                }
+            }
+            (live, revoked)
+        });
+        self.gate.keys.replace_all(live, revoked);
+    }
+
+    fn load_key(&self, id: KeyId) {
+        let Some(key) = self.cluster.read(|state| state.keys.by_id(id).cloned()) else { return };
+        for (hash, not_after) in hashes(&key) {
+            if key.revoked_at.is_some() {
+                self.gate.keys.revoke(&hash);
+            } else {
+                self.gate.keys.insert(hash, entry(&key, not_after));
+            }
+        }
+    }
+
+    /// A node without its node lease does not hear of revocations: after a while it takes no keys.
+    pub(super) async fn watch_staleness(self: Arc<Self>) {
+        let mut live_at = Instant::now();
+        loop {
+            if self.cluster.is_live() {
+                live_at = Instant::now();
+            }
+            self.gate.keys_stale.store(live_at.elapsed() > MAX_STALENESS, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+/// Each credential of a key and when it ends: the current one, and the one before while its grace lasts.
+fn hashes(key: &Key) -> impl Iterator<Item = ([u8; 32], Option<Millis>)> + '_ {
+    let sooner = |until: Millis| Some(key.expires_at.map_or(until, |end| end.min(until)));
+    let previous = key.previous.map(|(hash, until)| (hash, sooner(until)));
+    [(key.hash, key.expires_at)].into_iter().chain(previous)
+}
+
+fn entry(key: &Key, not_after: Option<Millis>) -> Arc<KeyEntry> {
+    Arc::new(KeyEntry {
+        id: key.id,
+        tenant: key.tenant.as_str().into(),
+        consumer: key.consumer.as_str().into(),
+        not_after: not_after.map(|at| at.0),
+    })
+}

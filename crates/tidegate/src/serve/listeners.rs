@@ -1,0 +1,103 @@
+//! The sockets of the data plane and the threads that serve them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use tidegate_proxy::{Count, Drain, Gate, Listener};
+use tidegate_tls::Certificates;
+
+use super::args::{Layout, Listen, Settings};
+
+pub(super) struct Listeners {
+    bound: Vec<Bound>,
+    certificates: Arc<Certificates>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Bound {
+    listen: Listen,
+    address: SocketAddr,
+    connections: Count,
+    /// One per worker when each has its own.
+    sockets: Vec<TcpListener>,
+}
+
+impl Listeners {
+    pub(super) fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let share = settings.runtime == Layout::PerCore && settings.workers > 1;
+        let count = if share { settings.workers } else { 1 };
+        let mut bound = Vec::new();
+        for listen in &settings.listeners {
+            let context = || format!("listener {} cannot be bound to {}", listen.name, listen.address);
+            let first = tidegate_proxy::bind(listen.address, share).with_context(context)?;
+            let address = first.local_addr()?;
+            let mut sockets = vec![first];
+            for _ in 1..count {
+                sockets.push(tidegate_proxy::bind(address, share).with_context(context)?);
+            }
+            bound.push(Bound { listen: listen.clone(), address, connections: Count::default(), sockets });
+        }
+        Ok(Self { bound, certificates: Certificates::new(), threads: Vec::new() })
+    }
+
+    pub(super) fn certificates(&self) -> Arc<Certificates> {
+        Arc::clone(&self.certificates)
+    }
+
+    /// Where the listener of this name is reached.
+    pub(super) fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.bound.iter().find(|bound| bound.listen.name == name).map(|bound| bound.address)
+    }
+
+    pub(super) fn first_address(&self) -> String {
+        let clear = self.bound.iter().find(|bound| !bound.listen.tls);
+        clear.or(self.bound.first()).map(|bound| bound.address.to_string()).unwrap_or_default()
+    }
+
+    /// Starts the worker threads. Each serves all listeners, on its own runtime or on a shared one.
+    pub(super) fn serve(&mut self, settings: &Settings, gate: &Arc<Gate>, drain: &Drain) -> anyhow::Result<()> {
+        let mut shares: Vec<Vec<Listener>> = Vec::new();
+        for bound in &mut self.bound {
+            for (worker, socket) in bound.sockets.drain(..).enumerate() {
+                if shares.len() <= worker {
+                    shares.push(Vec::new());
+                }
+                shares[worker].push(Listener {
+                    name: bound.listen.name.as_str().into(),
+                    socket,
+                    tls: bound.listen.tls.then(|| Arc::clone(&self.certificates)),
+                    connections: bound.connections.clone(),
+                });
+            }
+        }
+        for (worker, listeners) in shares.into_iter().enumerate() {
+            let runtime = match settings.runtime {
+                Layout::PerCore => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+                Layout::Shared => tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(settings.workers)
+                    .thread_name("data")
+                    .enable_all()
+                    .build(),
+            };
+            let runtime = runtime.context("starting a worker")?;
+            let (gate, draining) = (Arc::clone(gate), drain.listen());
+            let thread = std::thread::Builder::new().name(format!("data-{worker}")).spawn(move || {
+                runtime.block_on(async {
+                    let mut serving = tokio::task::JoinSet::new();
+                    for listener in listeners {
+                        serving.spawn(tidegate_proxy::serve(listener, Arc::clone(&gate), draining.clone()));
+                    }
+                    while let Some(served) = serving.join_next().await {
+                        if let Ok(Err(error)) = served {
+                            tracing::error!(%error, "a listener ended");
+                        }
+                    }
+                });
+            });
+            self.threads.push(thread.context("starting a worker")?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! The admin port, and telling the world that this node is ready.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::json;
+use tidegate_admin::wire::{self, ReadyReply};
+use tidegate_admin::{AppState, backend};
+use tidegate_cluster::{Cluster, Readiness};
+use tidegate_proxy::Gate;
+use tidegate_tls::tokio_rustls::TlsAcceptor;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::args::Settings;
+use super::effect::Effect;
+use super::listeners::Listeners;
+use super::{admin_tls, inputs};
+
+pub(super) struct Admin {
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    listener: Option<TcpListener>,
+}
+
+/// Dropped: the port closes.
+pub(super) struct Open(#[expect(dead_code, reason = "its drop is the signal")] oneshot::Sender<()>);
+
+impl Admin {
+    pub(super) async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(settings.admin)
+            .await
+            .with_context(|| format!("the admin port cannot be bound to {}", settings.admin))?;
+        let tls = match &settings.admin_tls {
+            None => None,
+            Some((chain, key)) => {
+                let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+                Some(tidegate_tls::single("the admin port", &read(chain)?, &read(key)?)?)
+            }
+        };
+        Ok(Self { address: listener.local_addr()?, tls, listener: Some(listener) })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn serve(&mut self, cluster: &Cluster, gate: &Arc<Gate>, effect: &Arc<Effect>) -> Open {
+        let (open, closed) = oneshot::channel();
+        let listener = self.listener.take().expect("the admin port is served once");
+        let (telemetry, readiness) = (Arc::clone(&gate.telemetry), (cluster.clone(), Arc::clone(effect)));
+        let node = backend::cluster::Node {
+            compile: Box::new(|text, revision| tidegate_admin::compile(text, revision, inputs::gather)),
+            readiness: Box::new(move || reply(&readiness.0, &readiness.1)),
+            metrics: Box::new(move || telemetry.render()),
+        };
+        let backend = backend::cluster::OverCluster::new(cluster.clone(), node);
+        let router = tidegate_admin::router(AppState::new(Arc::new(backend)));
+        let shutdown = async {
+            let _closed = closed.await;
+        };
+        match self.tls.clone() {
+            None => drop(tokio::spawn(tidegate_admin::serve(listener, router, shutdown))),
+            Some(tls) => {
+                let listener = admin_tls::Listener::new(listener, tls, self.address);
+                drop(tokio::spawn(tidegate_admin::serve(listener, router, shutdown)));
+            }
+        }
+        Open(open)
+    }
+}
+
+/// What `/readyz` says.
+fn reply(cluster: &Cluster, effect: &Effect) -> ReadyReply {
+    let mut reasons = Vec::new();
+    let mut status = match cluster.readiness() {
+        Readiness::Ready => wire::Readiness::Ready,
+        Readiness::Degraded(why) => {
+            reasons.push(why);
+            wire::Readiness::Degraded
+        }
+        Readiness::NotYet(why) => {
+            reasons.push(why);
+            wire::Readiness::Starting
+        }
+    };
+    if let Some(alarm) = effect.alarm() {
+        reasons.push(format!("revision {} is not served here: {alarm}", effect.published()));
+        if status == wire::Readiness::Ready {
+            status = wire::Readiness::Degraded;
+        }
+    }
+    if !effect.is_serving() {
+        reasons.push("the listeners are not open".into());
+        status = wire::Readiness::Starting;
+    }
+    if effect.is_draining() {
+        reasons.push("the node is told to end".into());
+        status = wire::Readiness::Draining;
+    }
+    ReadyReply { status, reasons }
+}
+
+/// Waits until the node may serve: caught up, or nobody there to catch up with.
+pub(super) async fn wait(cluster: &Cluster, effect: &Effect) -> anyhow::Result<()> {
+    let mut said = Instant::now();
+    loop {
+        match cluster.readiness() {
+            Readiness::Ready => break,
+            Readiness::Degraded(why) => {
+                tracing::warn!(%why, "serving degraded");
+                break;
+            }
+            Readiness::NotYet(why) => {
+                if let Some(removed) = cluster.removed().borrow().clone() {
+                    anyhow::bail!("this node was removed from its cluster ({removed}): join anew with an empty data folder");
+                }
+                if said.elapsed() > Duration::from_secs(2) {
+                    tracing::info!(%why, "not ready yet");
+                    said = Instant::now();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    effect.catch_up().await;
+    Ok(())
+}
+
+/// Logs where the node is reached, and writes it to the ready file.
+pub(super) fn tell(settings: &Settings, cluster: &Cluster, listeners: &Listeners, admin: &Admin) -> anyhow::Result<()> {
+    let text = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
+    let (http, https) = (text(listeners.address("http")), text(listeners.address("https")));
+    let (id, admin, peer) = (cluster.node().0, admin.address(), &cluster.addresses().peer);
+    tracing::info!(node = id, cluster = %cluster.id(), %http, %https, %admin, %peer, "ready");
+    crate::process::notify_ready();
+    let Some(path) = &settings.ready_file else { return Ok(()) };
+    let facts = json!({
+        "id": id,
+        "http": http,
+        "https": https,
+        "admin": admin.to_string(),
+        "peer": peer,
+        "pid": std::process::id(),
+    });
+    // Whole or not at all: somebody polls for it.
+    let part = path.with_extension("part");
+    std::fs::write(&part, facts.to_string())
+        .and_then(|()| std::fs::rename(&part, path))
+        .with_context(|| format!("writing {}", path.display()))
+}

@@ -1,0 +1,25 @@
+//! Real nodes, real backends, wires that can be cut, clients.
+
+mod backend;
+mod client;
+mod cluster;
+mod node;
+mod wire;
+
+pub(crate) use backend::Backend;
+pub(crate) use client::{Answer, Client};
+pub(crate) use cluster::Cluster;
+pub(crate) use node::Node;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Waits until `probe` says yes. Fails with `what` after `within`.
+pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, within: Duration, mut probe: F) {
+    let ends = Instant::now() + within;
+    while !probe().await {
+        assert!(Instant::now() < ends, "{what}: not within {within:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

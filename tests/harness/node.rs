@@ -1,0 +1,151 @@
+//! One `tidegate serve`.
+
+use std::fs::File;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use super::wire::{Switchboard, Wire};
+
+/// What `--ready-file` says.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) id: u64,
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) wire: Wire,
+    peer: SocketAddr,
+    extra: Vec<String>,
+    pub(crate) ready: Option<Ready>,
+    child: Option<Child>,
+}
+
+pub(crate) const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
+
+impl Node {
+    pub(crate) async fn new(folder: &Path, name: &str, board: &Switchboard, extra: &[&str]) -> Self {
+        let data = folder.join(name);
+        std::fs::create_dir_all(&data).unwrap();
+        // Known before the node starts, so that its relay can be; free again when the node binds it.
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            data,
+            wire: board.wire(peer).await,
+            peer,
+            extra: extra.iter().map(|word| (*word).to_owned()).collect(),
+            ready: None,
+            child: None,
+        }
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.folder.join(format!("{}.ready", self.name))
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join(format!("{}.log", self.name))).unwrap_or_default()
+    }
+
+    /// Starts the process; on a later start it keeps the ports it had.
+    pub(crate) fn spawn(&mut self, join: Option<(SocketAddr, &str)>) {
+        let _not_there = std::fs::remove_file(self.ready_file());
+        let log = File::options().create(true).append(true).open(self.folder.join(format!("{}.log", self.name))).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (http, https, admin) = self.ready.as_ref().map_or((any, any, any), |r| (r.http, r.https, r.admin));
+        let mut command = Command::new(TIDEGATE);
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(&self.data)
+            .args(["--name", &self.name])
+            .args(["--http", &http.to_string(), "--https", &https.to_string(), "--admin", &admin.to_string()])
+            .args(["--peer", &self.peer.to_string(), "--advertise", &self.wire.address.to_string()])
+            .args(["--decision-log", "--exit-with-parent", "--drain-wait", "100ms", "--drain-timeout", "10s"])
+            .arg("--ready-file")
+            .arg(self.ready_file())
+            .args(&self.extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        if let Some((to, token)) = join {
+            command.args(["--join", &to.to_string()]).env("TIDEGATE_TOKEN", token);
+        }
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    pub(crate) async fn wait_until_ready(&mut self) {
+        let ends = Instant::now() + Duration::from_secs(40);
+        loop {
+            if let Ok(text) = std::fs::read_to_string(self.ready_file()) {
+                self.ready = Some(serde_json::from_str(&text).unwrap());
+                return;
+            }
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "{} ended: {ended:?}\n{}", self.name, self.log());
+            assert!(Instant::now() < ends, "{} is not ready\n{}", self.name, self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// For starts that ought to fail: the exit code.
+    pub(crate) async fn wait_for_end(&mut self) -> Option<i32> {
+        let child = self.child.as_mut().unwrap();
+        let status = tokio::time::timeout(Duration::from_secs(30), child.wait()).await.expect("it ends").unwrap();
+        self.child = None;
+        status.code()
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.ready.as_ref().unwrap().id
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.ready.as_ref().unwrap().http)
+    }
+
+    pub(crate) fn admin(&self, path: &str) -> String {
+        format!("http://{}{path}", self.ready.as_ref().unwrap().admin)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id().unwrap()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let done = std::process::Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(done.unwrap().success(), "signal {name}");
+    }
+
+    /// SIGKILL.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.unwrap();
+        }
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) async fn drain(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.wait_for_end().await
+    }
+}

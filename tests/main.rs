@@ -1,0 +1,11 @@
+//! Specs over real processes: what the README promises, told as stories. One binary, so that it links once.
+//! Everything is on loopback, on ports the kernel chose; every process is ended by whoever started it.
+
+#![expect(clippy::unwrap_used, reason = "a spec that cannot go on says where")]
+
+mod harness;
+
+mod document;
+mod exactness;
+mod lifecycle;
+mod walk;
