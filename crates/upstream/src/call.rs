@@ -123,7 +123,10 @@ impl Run<'_> {
         attempts: u32,
     ) -> Result<Answer, Failed> {
         let https = in_flight.endpoint().address.https;
-        let held = self.line(in_flight.endpoint(), false).await?;
+        let held = match self.line(in_flight.endpoint(), false).await {
+            Ok(held) => held,
+            Err(failed) => return Err(Failed { unsent: Some(request), ..failed }),
+        };
         let reused = held.connect.is_none();
         let copy = copy.filter(|_| reused && self.idempotent);
         match self.exchange(held, request, https).await {
@@ -136,7 +139,10 @@ impl Run<'_> {
                     self.count(&in_flight, &failed.why);
                     return Err(Failed { unsent: None, ..failed });
                 };
-                let held = self.line(in_flight.endpoint(), true).await?;
+                let held = match self.line(in_flight.endpoint(), true).await {
+                    Ok(held) => held,
+                    Err(failed) => return Err(Failed { unsent: Some(request), ..failed }),
+                };
                 match self.exchange(held, request, https).await {
                     Ok((held, response)) => self.answer(in_flight, held, response, attempts),
                     Err(failed) => {
