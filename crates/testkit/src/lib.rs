@@ -1,1 +1,3 @@
-//! tidegate-testkit
+//! What tests of several crates share. Test code only: nothing the binary links.
+
+pub mod sim;

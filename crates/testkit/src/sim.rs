@@ -1,0 +1,75 @@
+//! Deterministic simulation of the *shipped* ledger, protocol, holding, cell and reserve: whole clusters in one thread, in
+//! no real time, with everything going wrong that the promise survives, and a judge who knows all.
+//!
+//! ```text
+//!  clients ─▶ node (cell, holding, reserve) ◀─ lossy network ─▶ voters (little Raft around Ledger::apply)
+//!               own drifting clock                                own drifting clock
+//!                    └──────────── every admission, in true time ──▶ oracle
+//! ```
+//! A run is its seed: same seed, same run. Nothing here knows tokio, a socket or a real clock.
+//! Called by `tests/sim.rs` (a slice of seeds in CI) and `bin/sim.rs` (as many as there is time for).
+
+mod clock;
+mod faults;
+mod group;
+mod node;
+mod oracle;
+mod publish;
+mod random;
+mod scenario;
+mod world;
+
+pub use scenario::Scenario;
+use scenario::SECOND;
+use world::World;
+
+/// What became of one run.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub seed: u64,
+    /// Every broken promise; empty: none.
+    pub broken: Vec<String>,
+    pub admissions: u64,
+    pub entries: usize,
+    pub asked: u64,
+    pub refused: u64,
+    /// Admitted of what the first limit allows, after the start and after all faults.
+    pub utilisation: f64,
+}
+
+impl Verdict {
+    /// How to see it again.
+    #[must_use]
+    pub fn replay(&self) -> String {
+        format!("TIDEGATE_SIM_SEED={} cargo nextest run -p tidegate-testkit sim_replay --no-capture", self.seed)
+    }
+}
+
+/// Runs one scenario to its end and judges it.
+#[must_use]
+pub fn run(scenario: Scenario) -> Verdict {
+    let (end, begins) = (scenario.duration, scenario.serves_again_at());
+    let mut world = World::new(scenario);
+    world.run_until(end);
+    let (admitted, allowed) = world.used(0, begins, end);
+    let utilisation = admitted as f64 / allowed;
+    for limit in 0..world.scenario.limits.len() {
+        let (admitted, allowed) = world.used(limit, begins, end);
+        let share = admitted as f64 / allowed;
+        if world.scenario.must_serve(limit) && share < 0.4 {
+            let seconds = (end - begins) / SECOND;
+            world.oracle.broken(format!("limit {limit}: only {share:.3} of it admitted in the last {seconds} s"));
+        }
+    }
+    world.oracle.judge();
+    let (asked, refused) = world.oracle.refusals();
+    Verdict {
+        seed: world.scenario.seed,
+        admissions: world.oracle.admissions(),
+        entries: world.history.len(),
+        asked,
+        refused,
+        utilisation,
+        broken: std::mem::take(&mut world.oracle.broken),
+    }
+}

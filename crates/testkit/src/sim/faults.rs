@@ -1,0 +1,160 @@
+//! What goes wrong, and how it heals.
+
+use super::clock::{HOLDER_FASTEST, HOLDER_SLOWEST, LEADER_FASTEST, LEADER_SLOWEST};
+use super::scenario::{MILLI, SECOND};
+use super::world::{Event, World};
+
+impl World {
+    /// One more fault, until it is time to heal.
+    pub(super) fn fault(&mut self) {
+        let mean = self.scenario.faults.expect("only then") as f64;
+        if self.now >= self.scenario.healed_at() {
+            self.heal();
+            return;
+        }
+        let wait = self.random.about(mean) as u64;
+        self.after(wait.min(10 * SECOND), Event::Fault);
+        let node = self.random.index(self.nodes.len());
+        let voter = self.random.index(self.voters.len());
+        match self.random.below(16) {
+            0 => self.kill(node),
+            1 | 2 => self.freeze(node),
+            3 => self.cut_off(node),
+            4 | 5 => self.hoard(node),
+            6 => self.kill_voter(voter),
+            7 | 8 => self.answers_leave_leader_dead = true,
+            9 => self.freeze_leader(),
+            10 => self.suspend_voter(voter),
+            11 => self.cut_off_leader(),
+            12 => self.elect(), // Out of the blue: a new leader whose tail is not applied yet.
+            13 | 14 => self.edit(),
+            _ if self.random.chance(0.2) => self.remove(node),
+            _ => self.restart_all(),
+        }
+    }
+
+    fn some_time(&mut self) -> u64 {
+        let longest = self.random.one_of(&[20 * MILLI, SECOND, 4 * SECOND, 12 * SECOND]);
+        self.random.below(longest)
+    }
+
+    fn kill(&mut self, node: usize) {
+        if self.nodes[node].up {
+            self.nodes[node].die();
+            let wait = self.some_time();
+            self.after(wait, Event::Restart { node });
+        }
+    }
+
+    pub(super) fn restart(&mut self, node: usize) {
+        self.nodes[node].up = true;
+    }
+
+    /// SIGSTOP and a suspended machine are the same to a holder: its clock goes on.
+    fn freeze(&mut self, node: usize) {
+        let until = self.now + self.some_time();
+        self.nodes[node].frozen_until = self.nodes[node].frozen_until.max(until);
+    }
+
+    fn cut_off(&mut self, node: usize) {
+        self.nodes[node].cut = true;
+        let wait = self.some_time();
+        self.after(wait, Event::Heal { node });
+    }
+
+    /// A node fills up, falls silent, and spends everything about when its lease ends.
+    fn hoard(&mut self, node: usize) {
+        let limit = self.random.index(self.scenario.limits.len());
+        let max = self.scenario.limits[limit].max.0;
+        let many = u32::try_from(max.min(150)).expect("small");
+        self.after(0, Event::Burst { node, limit, left: many, every: MILLI });
+        let holds = self.random.between(20, 300) * MILLI;
+        let lease = self.scenario.lease;
+        let spends = self.random.between(lease * 7 / 10, lease * 12 / 10);
+        let every = (self.random.between(MILLI, lease * 3 / 10) / u64::from(many)).max(1);
+        let (until, cut) = (self.now + holds + spends, self.random.chance(0.8));
+        self.after(holds, Event::Hush { node, until, cut });
+        self.after(holds + spends, Event::Burst { node, limit, left: many, every });
+    }
+
+    pub(super) fn hush(&mut self, node: usize, until: u64, cut: bool) {
+        self.nodes[node].quiet_until = until;
+        if cut {
+            self.nodes[node].cut = true;
+            self.at(until + self.scenario.lease / 3, Event::Heal { node });
+        }
+    }
+
+    pub(super) fn rejoin(&mut self, node: usize) {
+        self.nodes[node].die();
+        self.nodes[node].joined += 1;
+        self.nodes[node].up = true;
+    }
+
+    fn freeze_leader(&mut self) {
+        if let Some(leader) = self.leader() {
+            let until = self.now + self.some_time();
+            self.voters[leader].frozen_until = until;
+        }
+    }
+
+    fn suspend_voter(&mut self, voter: usize) {
+        let (now, until) = (self.now, self.now + self.some_time());
+        if self.voters[voter].frozen_until <= now {
+            self.voters[voter].frozen_until = until;
+            self.voters[voter].raw.stop(now, until);
+        }
+    }
+
+    fn cut_off_leader(&mut self) {
+        if let Some(voter) = self.leader() {
+            self.voters[voter].cut = true;
+            let wait = self.some_time();
+            self.after(wait, Event::HealVoter { voter });
+        }
+    }
+
+    fn restart_all(&mut self) {
+        for voter in 0..self.voters.len() {
+            self.kill_voter(voter);
+        }
+    }
+
+    pub(super) fn slew(&mut self) {
+        let wait = self.random.between(200, 3_000) * MILLI;
+        self.after(wait, Event::Slew);
+        if self.scenario.worst_clocks {
+            return;
+        }
+        let now = self.now;
+        let node = self.random.index(self.nodes.len());
+        let rate = self.random.between(HOLDER_SLOWEST, HOLDER_FASTEST);
+        self.nodes[node].boot.slew(now, rate);
+        let voter = self.random.index(self.voters.len());
+        if self.voters[voter].frozen_until <= now {
+            let rate = self.random.between(LEADER_SLOWEST, LEADER_FASTEST);
+            self.voters[voter].raw.slew(now, rate);
+        }
+    }
+
+    /// Everything comes back; then the cluster has to serve again.
+    fn heal(&mut self) {
+        self.answers_leave_leader_dead = false;
+        for node in 0..self.nodes.len() {
+            let state = &mut self.nodes[node];
+            (state.cut, state.quiet_until) = (false, 0);
+            state.frozen_until = state.frozen_until.min(self.now);
+            state.up = true;
+        }
+        for voter in 0..self.voters.len() {
+            self.voters[voter].cut = false;
+            if !self.voters[voter].up {
+                self.after(0, Event::RestartVoter { voter });
+            }
+        }
+        let network = &mut self.scenario.network;
+        (network.loss, network.late, network.twice) = (0.0, 0.0, 0.0);
+        self.scenario.slow_threads = 0.0;
+        self.restore_document();
+    }
+}

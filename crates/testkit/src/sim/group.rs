@@ -1,0 +1,356 @@
+//! The quota group, as little Raft as shows its dangers: terms, a log per voter, unapplied tails, lost entries, leaders
+//! that do not know they were deposed, restarts from a snapshot. The entries and what applies them are the shipped ones.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use tidegate_model::Nanos;
+use tidegate_quota::Ledger;
+use tidegate_quota::protocol::{Batch, Command, Entry, log_time};
+
+use super::clock::{Clock, LEADER_FASTEST, LEADER_SLOWEST};
+use super::random::Random;
+use super::scenario::{MICRO, MILLI, SECOND, Scenario};
+use super::world::{Applied, Event, World, node_of};
+
+pub(super) struct Voter {
+    pub(super) up: bool,
+    pub(super) life: u32,
+    pub(super) cut: bool,
+    pub(super) frozen_until: u64,
+    pub(super) raw: Clock,
+    pub(super) leads: bool,
+    /// On disk: term and log.
+    pub(super) term: u64,
+    log: Vec<Logged>,
+    /// On disk: the ledger after the first so many entries.
+    snapshot: (Vec<u8>, usize),
+    commit: usize,
+    applied: usize,
+    ledger: Ledger,
+    /// When the newest entry of the log was proposed or received, on this voter's raw clock; unknown after a restart.
+    received: Option<Nanos>,
+    inbox: Vec<Rc<Batch>>,
+    matched: Vec<usize>,
+    /// Entries this voter proposed and has to answer.
+    unanswered: BTreeSet<usize>,
+    proposing: bool,
+    proposed_at: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct Logged {
+    pub(super) term: u64,
+    pub(super) entry: Rc<Entry>,
+}
+
+impl Voter {
+    pub(super) fn new(scenario: &Scenario, random: &mut Random) -> Self {
+        let fastest = random.between(LEADER_SLOWEST, LEADER_FASTEST);
+        Self {
+            up: true,
+            life: 0,
+            cut: false,
+            frozen_until: 0,
+            raw: Clock::new(if scenario.worst_clocks { LEADER_FASTEST } else { fastest }, random.below(1_000 * SECOND)),
+            leads: false,
+            term: 0,
+            log: Vec::new(),
+            snapshot: (encode(&Ledger::default()), 0),
+            commit: 0,
+            applied: 0,
+            ledger: Ledger::default(),
+            received: None,
+            inbox: Vec::new(),
+            matched: Vec::new(),
+            unanswered: BTreeSet::new(),
+            proposing: false,
+            proposed_at: 0,
+        }
+    }
+
+    fn newest(&self) -> (u64, usize) {
+        (self.log.last().map_or(0, |logged| logged.term), self.log.len())
+    }
+
+    fn step_down(&mut self, term: u64) {
+        self.term = term;
+        self.leads = false;
+        self.inbox.clear();
+    }
+
+    pub(super) fn die(&mut self) {
+        self.up = false;
+        self.life += 1;
+        self.leads = false;
+        self.inbox.clear();
+        self.unanswered.clear();
+        self.proposing = false;
+    }
+}
+
+impl World {
+    pub(super) fn leader(&self) -> Option<usize> {
+        (0..self.voters.len()).filter(|v| self.voters[*v].leads && self.voters[*v].up).max_by_key(|v| self.voters[*v].term)
+    }
+
+    fn reachable(&self, voter: usize) -> bool {
+        let voter = &self.voters[voter];
+        voter.up && !voter.cut && voter.frozen_until <= self.now
+    }
+
+    pub(super) fn batch(&mut self, voter: usize, batch: Rc<Batch>) {
+        let state = &mut self.voters[voter];
+        if !state.up || state.cut {
+            return;
+        }
+        if !state.leads {
+            let (node, seq) = (node_of(batch.node), batch.seq);
+            let life = self.nodes[node].life; // "Not me."
+            self.transmit(|| Event::Deadline { node, life, seq });
+            return;
+        }
+        state.inbox.push(batch);
+        if !state.proposing {
+            state.proposing = true;
+            let life = state.life;
+            let wait = self.random.below(500 * MICRO);
+            self.after(wait, Event::Propose { voter, life });
+        }
+    }
+
+    /// All nodes' batches of a commit round are one entry.
+    pub(super) fn propose_batches(&mut self, voter: usize) {
+        self.voters[voter].proposing = false;
+        let batches: Vec<Batch> = self.voters[voter].inbox.drain(..).map(|batch| (*batch).clone()).collect();
+        if self.voters[voter].leads && !batches.is_empty() {
+            self.propose(voter, Command::Batches(batches));
+        }
+    }
+
+    pub(super) fn propose(&mut self, voter: usize, command: Command) {
+        let now = self.now;
+        let state = &mut self.voters[voter];
+        let raw = state.raw.read(now);
+        let dt = state.received.map_or(Nanos::ZERO, |received| log_time(raw.saturating_sub(received)));
+        state.received = Some(raw);
+        state.log.push(Logged { term: state.term, entry: Rc::new(Entry { dt, command }) });
+        state.unanswered.insert(state.log.len() - 1);
+        state.proposed_at = now;
+        self.replicate(voter);
+    }
+
+    fn replicate(&mut self, voter: usize) {
+        for to in 0..self.voters.len() {
+            if to == voter || self.voters[voter].cut || self.voters[to].cut {
+                continue;
+            }
+            let state = &self.voters[voter];
+            let from = state.matched.get(to).copied().unwrap_or(0).min(state.log.len());
+            let before = (from, if from == 0 { 0 } else { state.log[from - 1].term });
+            let (entries, term, commit) = (state.log[from..].to_vec(), state.term, state.commit);
+            self.transmit(|| Event::Append { voter: to, from: voter, term, before, entries: entries.clone(), commit });
+        }
+    }
+
+    pub(super) fn append(
+        &mut self,
+        voter: usize,
+        from: usize,
+        term: u64,
+        before: (usize, u64),
+        entries: Vec<Logged>,
+        commit: usize,
+    ) {
+        let now = self.now;
+        let state = &mut self.voters[voter];
+        if !state.up || state.cut {
+            return;
+        }
+        let (length, before_term) = before;
+        let mut matched = None;
+        if term >= state.term {
+            if term > state.term {
+                state.step_down(term);
+            }
+            let known = length == 0 || state.log.get(length - 1).is_some_and(|logged| logged.term == before_term);
+            if known {
+                let end = length + entries.len();
+                for (at, logged) in (length..).zip(entries) {
+                    if state.log.get(at).is_none_or(|mine| mine.term != logged.term) {
+                        state.unanswered.retain(|index| *index < at);
+                        state.log.truncate(at);
+                        state.log.push(logged);
+                        state.received = Some(state.raw.read(now));
+                    }
+                }
+                matched = Some(end);
+                state.commit = state.commit.max(commit.min(end));
+            } else {
+                matched = Some(state.commit.min(length.saturating_sub(1)));
+            }
+        }
+        let term = state.term;
+        self.transmit(|| Event::Ack { voter: from, from: voter, term, matched });
+        self.apply(voter);
+    }
+
+    pub(super) fn acknowledged(&mut self, voter: usize, from: usize, term: u64, matched: Option<usize>) {
+        let state = &mut self.voters[voter];
+        if !state.up || state.cut {
+            return;
+        }
+        if term > state.term {
+            state.step_down(term);
+        }
+        let (true, Some(matched)) = (state.leads && term == state.term, matched) else { return };
+        state.matched[from] = state.matched[from].max(matched);
+        state.matched[voter] = state.log.len();
+        let mut matched = state.matched.clone();
+        matched.sort_unstable();
+        let common = matched[(matched.len() - 1) / 2];
+        if common > state.commit && state.log[common - 1].term == state.term {
+            state.commit = common;
+        }
+        self.apply(voter);
+    }
+
+    fn apply(&mut self, voter: usize) {
+        while self.voters[voter].up && self.voters[voter].applied < self.voters[voter].commit {
+            let state = &mut self.voters[voter];
+            let index = state.applied;
+            let logged = state.log[index].clone();
+            let outcome = state.ledger.apply(&logged.entry);
+            state.applied += 1;
+            let mut print = print(&encode(&outcome));
+            if index % 32 == 0 {
+                let bytes = encode(&state.ledger);
+                print ^= self::print(&bytes);
+                if self.random.chance(0.3) {
+                    state.snapshot = (bytes, state.applied);
+                }
+            }
+            let answers = state.unanswered.remove(&index) && (state.leads || self.random.chance(0.5));
+            self.compare(voter, index, logged, print);
+            if answers {
+                self.answer(voter, outcome);
+            }
+        }
+    }
+
+    /// Every voter applies the same entry with the same outcome to the same state.
+    fn compare(&mut self, voter: usize, index: usize, logged: Logged, print: u64) {
+        match self.history.get(index) {
+            Some(first) if Rc::ptr_eq(&first.logged.entry, &logged.entry) && first.print == print => {}
+            Some(_) => self.oracle.broken(format!("voter {voter} applied entry {index} otherwise than the first")),
+            None => {
+                self.applied_first(&logged.entry);
+                self.history.push(Applied { logged, print });
+            }
+        }
+    }
+
+    fn answer(&mut self, voter: usize, outcome: tidegate_quota::protocol::Outcome) {
+        if self.voters[voter].cut {
+            return;
+        }
+        let replied = !outcome.replies.is_empty();
+        for reply in outcome.replies {
+            let node = node_of(reply.node);
+            let reply = Rc::new(reply);
+            self.transmit(|| Event::Reply { node, reply: Rc::clone(&reply) });
+        }
+        for recall in outcome.recalls {
+            let node = node_of(recall.node);
+            self.transmit(|| Event::Recall { node, recall });
+        }
+        if replied && self.answers_leave_leader_dead {
+            self.answers_leave_leader_dead = false;
+            self.kill_voter(voter);
+        }
+    }
+
+    pub(super) fn beat(&mut self, voter: usize, term: u64) {
+        let state = &self.voters[voter];
+        if !state.leads || state.term != term {
+            return;
+        }
+        let (life, idle) = (state.life, self.now >= state.proposed_at + 200 * MILLI && state.ledger.is_charged());
+        match idle {
+            true => self.propose(voter, Command::Tick),
+            false => self.replicate(voter),
+        }
+        self.after(50 * MILLI, Event::Beat { voter, life, term });
+    }
+
+    /// Voters that hear nothing of a leader elect one.
+    pub(super) fn watch(&mut self) {
+        let wait = self.random.between(100, 700) * MILLI;
+        self.after(wait, Event::Watch);
+        if self.leader().is_none_or(|leader| !self.reachable(leader)) {
+            self.elect();
+        }
+    }
+
+    /// Whoever is as far as a majority of those who hear him, leads.
+    pub(super) fn elect(&mut self) {
+        let majority = self.voters.len() / 2 + 1;
+        let present: Vec<usize> = (0..self.voters.len()).filter(|voter| self.reachable(*voter)).collect();
+        let behind = |candidate: usize| {
+            let newest = self.voters[candidate].newest();
+            present.iter().copied().filter(|voter| self.voters[*voter].newest() <= newest).collect::<Vec<_>>()
+        };
+        let electable: Vec<usize> = present.iter().copied().filter(|c| behind(*c).len() >= majority).collect();
+        if electable.is_empty() {
+            return;
+        }
+        let candidate = electable[self.random.index(electable.len())];
+        let votes = behind(candidate);
+        let term = self.voters.iter().map(|voter| voter.term).max().unwrap_or(0) + 1;
+        for voter in votes {
+            self.voters[voter].step_down(term);
+        }
+        let count = self.voters.len();
+        let state = &mut self.voters[candidate];
+        state.leads = true;
+        state.matched = vec![0; count];
+        let life = state.life;
+        self.after(50 * MILLI, Event::Beat { voter: candidate, life, term });
+        self.propose(candidate, Command::Tick);
+    }
+
+    pub(super) fn kill_voter(&mut self, voter: usize) {
+        if !self.voters[voter].up {
+            return;
+        }
+        self.voters[voter].die();
+        let wait = self.random.between(50, 4_000) * MILLI;
+        self.after(wait, Event::RestartVoter { voter });
+    }
+
+    /// Back from disk: term, log, the last snapshot; what came after it is applied anew.
+    pub(super) fn restart_voter(&mut self, voter: usize) {
+        let state = &mut self.voters[voter];
+        if state.up {
+            return;
+        }
+        state.up = true;
+        state.received = None;
+        let (bytes, applied) = &state.snapshot;
+        state.applied = *applied;
+        state.commit = *applied;
+        let config = bincode::config::standard();
+        state.ledger = bincode::serde::decode_from_slice(bytes, config).expect("it wrote this itself").0;
+        if encode(&state.ledger) != *bytes {
+            self.oracle.broken(format!("voter {voter} restored another ledger than it saved"));
+        }
+    }
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).expect("plain data")
+}
+
+fn print(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
+}

@@ -1,0 +1,535 @@
+//! A gateway node around the shipped cell and holding: what `limiter` does with tasks and clocks, done with events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use tidegate_model::{Incarnation, Nanos, Permits};
+use tidegate_quota::cell::{Take, Ticket};
+use tidegate_quota::holding::{News, REMINDER, Surroundings};
+use tidegate_quota::protocol::{Batch, Key, Recall, Reply};
+use tidegate_quota::{Cell, Holding};
+
+use super::clock::{Clock, HOLDER_FASTEST, HOLDER_SLOWEST};
+use super::oracle::Mark;
+use super::random::Random;
+use super::scenario::{MICRO, MILLI, SECOND, Scenario};
+use super::world::{Event, World, node_id};
+
+const PATIENCE: u64 = 250 * MILLI;
+const LONGEST: u64 = SECOND;
+const DEADLINE: u64 = SECOND;
+
+pub(super) struct Node {
+    pub(super) up: bool,
+    /// One life of the process; its incarnation.
+    pub(super) life: u32,
+    pub(super) cut: bool,
+    pub(super) frozen_until: u64,
+    /// Its one ticking task is in the middle of a step.
+    pub(super) busy: bool,
+    /// What its task will do next.
+    pub(super) parked: Vec<Event>,
+    /// How often this place in the cluster was filled anew.
+    pub(super) joined: u64,
+    pub(super) boot: Clock,
+    pub(super) known: Vec<Known>,
+    pub(super) slots: BTreeMap<Key, Slot>,
+    /// Requests per nanosecond from its clients, and which limits they are for.
+    rates: Vec<f64>,
+    pub(super) quiet_until: u64,
+    listed: BTreeSet<Key>,
+    tick_planned: bool,
+    silent: bool,
+    seq: u64,
+    epoch: u64,
+    open: BTreeMap<u64, Vec<Key>>,
+    waiting: BTreeMap<u64, Request>,
+    next_request: u64,
+}
+
+/// A limit as a node's document has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known {
+    pub(super) key: Key,
+    pub(super) max: Permits,
+    pub(super) window: Nanos,
+    pub(super) share: bool,
+    pub(super) active: bool,
+}
+
+pub(super) struct Slot {
+    pub(super) cell: Rc<Cell>,
+    holding: Holding,
+    known: Known,
+    /// Taken in this epoch and not put back, as the simulation counted it: what a report must say.
+    taken: u64,
+    missed: u64,
+    largest: u64,
+    queued: u64,
+    recalled: bool,
+    covered_until: Nanos,
+    used: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Request {
+    asks: Vec<(usize, u64)>,
+    started: u64,
+    waits_for: Key,
+}
+
+/// What a request holds of one limit.
+#[derive(Clone)]
+pub(super) struct Hold {
+    key: Key,
+    cell: Rc<Cell>,
+    /// `None`: from the reserve, which takes nothing back.
+    ticket: Option<Ticket>,
+    mark: Mark,
+}
+
+enum Took {
+    Held(Hold),
+    Short,
+    Dead,
+}
+
+impl Node {
+    pub(super) fn new(at: usize, scenario: &Scenario, random: &mut Random) -> Self {
+        let rate = if scenario.worst_clocks { HOLDER_SLOWEST } else { random.between(HOLDER_SLOWEST, HOLDER_FASTEST) };
+        let spread = |limit: &super::scenario::Limit| limit.rate() * limit.spread[at] / limit.spread.iter().sum::<f64>();
+        let known = |limit: &super::scenario::Limit| Known {
+            key: limit.key,
+            max: limit.max,
+            window: Nanos(limit.window),
+            share: limit.share,
+            active: true,
+        };
+        Self {
+            up: true,
+            life: 0,
+            cut: false,
+            frozen_until: 0,
+            busy: false,
+            parked: Vec::new(),
+            joined: 1,
+            boot: Clock::new(rate, random.below(1_000_000 * SECOND)),
+            known: scenario.limits.iter().map(known).collect(),
+            slots: BTreeMap::new(),
+            rates: scenario.limits.iter().map(spread).collect(),
+            quiet_until: 0,
+            listed: BTreeSet::new(),
+            tick_planned: false,
+            silent: false,
+            seq: 0,
+            epoch: 1,
+            open: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            next_request: 0,
+        }
+    }
+
+    /// The process ends: what it held in memory is gone.
+    pub(super) fn die(&mut self) {
+        self.up = false;
+        self.life += 1;
+        self.slots.clear();
+        self.listed.clear();
+        self.open.clear();
+        self.waiting.clear();
+        self.parked.clear();
+        (self.tick_planned, self.silent, self.busy) = (false, false, false);
+        (self.seq, self.epoch) = (0, 1);
+    }
+
+    fn incarnation(&self, at: usize) -> Incarnation {
+        Incarnation((at as u128) << 64 | u128::from(self.life))
+    }
+
+    fn next_epoch(&mut self) -> u64 {
+        self.epoch += 1;
+        self.epoch
+    }
+}
+
+impl World {
+    pub(super) fn arrive(&mut self, node: usize) {
+        let rates = self.nodes[node].rates.clone();
+        let total: f64 = rates.iter().sum();
+        let wait = self.random.about(1.0 / total.max(1e-15));
+        self.after((wait as u64).clamp(1, 3_600 * SECOND), Event::Arrive { node });
+        let limit = self.random.weighted(&rates);
+        // A burst is four times the demand for a fifth of the time, and silence.
+        let idles = self.scenario.limits[limit].bursty && (self.now / (300 * MILLI) + node as u64) % 5 != 0;
+        if !idles || self.random.chance(0.1) {
+            self.request(node, limit);
+        }
+    }
+
+    pub(super) fn burst(&mut self, node: usize, limit: usize, left: u32, every: u64) {
+        self.nodes[node].quiet_until = 0;
+        self.request(node, limit);
+        if left > 0 {
+            self.after(every, Event::Burst { node, limit, left: left - 1, every });
+        }
+    }
+
+    fn request(&mut self, node: usize, limit: usize) {
+        if !self.nodes[node].up || self.nodes[node].quiet_until > self.now {
+            return;
+        }
+        let cost = self.scenario.limits[limit].cost(&mut self.random);
+        let mut asks = vec![(limit, cost)];
+        if self.random.chance(self.scenario.pairs) {
+            let other = self.random.index(self.scenario.limits.len());
+            if other != limit {
+                asks.push((other, 1));
+            }
+        }
+        asks.retain(|(limit, _)| self.nodes[node].known[*limit].active);
+        let Some((first, _)) = asks.first() else { return };
+        let key = self.nodes[node].known[*first].key;
+        self.oracle.asked(key);
+        self.attempt(node, Request { asks, started: self.now, waits_for: key });
+    }
+
+    /// Takes from all limits or from none.
+    fn attempt(&mut self, node: usize, mut request: Request) {
+        let mut held = Vec::new();
+        for (limit, cost) in request.asks.clone() {
+            let known = self.nodes[node].known[limit];
+            match self.take(node, known, Permits(cost)) {
+                Took::Held(hold) => held.push(hold),
+                Took::Dead => return,
+                Took::Short => {
+                    for hold in &held {
+                        self.oracle.revoke(hold.mark); // Nobody was admitted with it, put back or burnt.
+                    }
+                    self.give_back(node, &held);
+                    request.waits_for = known.key;
+                    self.look_further(node, request, known, cost);
+                    return;
+                }
+            }
+        }
+        if self.random.chance(self.scenario.refunds) {
+            let longest = self.random.one_of(&[MILLI, 50 * MILLI, 3 * SECOND]);
+            let (wait, life) = (self.random.below(longest), self.nodes[node].life);
+            self.after(wait, Event::GiveBack { node, life, held });
+        }
+    }
+
+    fn take(&mut self, node: usize, known: Known, cost: Permits) -> Took {
+        loop {
+            let cell = Rc::clone(&self.slot(node, known).cell);
+            let life = self.nodes[node].life;
+            let mut stamp = 0;
+            let take = cell.take(cost, || {
+                self.slot(node, known).taken += cost.0;
+                self.dawdle(node);
+                stamp = self.now;
+                self.nodes[node].boot.read(self.now)
+            });
+            if self.nodes[node].life != life {
+                return Took::Dead;
+            }
+            match take {
+                Take::Taken(ticket) => {
+                    self.list(node, known.key);
+                    let mark = self.oracle.admit(known.key, node, stamp, cost);
+                    return Took::Held(Hold { key: known.key, cell, ticket: Some(ticket), mark });
+                }
+                Take::Burnt(_) => self.list(node, known.key),
+                Take::Short => return self.take_reserved(node, known, cost),
+            }
+        }
+    }
+
+    fn take_reserved(&mut self, node: usize, known: Known, cost: Permits) -> Took {
+        let (now, at) = (self.nodes[node].boot.read(self.now), self.now);
+        let slot = self.slot(node, known);
+        if !known.share || !slot.holding.reserve.take(cost, known.window, now) {
+            return Took::Short;
+        }
+        let cell = Rc::clone(&slot.cell);
+        let mark = self.oracle.admit(known.key, node, at, cost);
+        Took::Held(Hold { key: known.key, cell, ticket: None, mark })
+    }
+
+    pub(super) fn give_back(&mut self, node: usize, held: &[Hold]) {
+        for hold in held {
+            let Some(ticket) = hold.ticket else { continue };
+            if !hold.cell.put_back(ticket) {
+                continue;
+            }
+            self.oracle.revoke(hold.mark);
+            if let Some(slot) = self.nodes[node].slots.get_mut(&hold.key).filter(|s| Rc::ptr_eq(&s.cell, &hold.cell)) {
+                slot.taken = slot.taken.wrapping_sub(ticket.cost.0);
+            }
+        }
+    }
+
+    fn look_further(&mut self, node: usize, request: Request, known: Known, cost: u64) {
+        let (now, silent) = (self.nodes[node].boot.read(self.now), self.nodes[node].silent);
+        let started = request.started;
+        let at = self.now;
+        let slot = self.slot(node, known);
+        let covered = now < slot.covered_until && at >= started + 60 * MILLI;
+        if cost > known.max.0 || covered || silent || at >= started + LONGEST {
+            slot.missed += cost;
+            slot.largest = slot.largest.max(cost);
+            self.list(node, known.key);
+            self.oracle.refused(self.first_key(node, &request));
+            return;
+        }
+        slot.queued += cost;
+        slot.largest = slot.largest.max(cost);
+        self.list(node, known.key);
+        let (life, id) = (self.nodes[node].life, self.nodes[node].next_request);
+        self.nodes[node].next_request += 1;
+        self.nodes[node].waiting.insert(id, request);
+        self.after(PATIENCE, Event::Patience { node, life, request: id });
+        self.after(300 * MICRO, Event::Pressed { node, life });
+    }
+
+    fn first_key(&self, node: usize, request: &Request) -> Key {
+        self.nodes[node].known[request.asks[0].0].key
+    }
+
+    pub(super) fn lose_patience(&mut self, node: usize, request: u64) {
+        if let Some(request) = self.stop_waiting(node, request) {
+            self.nodes[node].silent = true;
+            self.oracle.refused(self.first_key(node, &request));
+        }
+    }
+
+    fn stop_waiting(&mut self, node: usize, request: u64) -> Option<Request> {
+        let state = &mut self.nodes[node];
+        let request = state.waiting.remove(&request)?;
+        if let Some(slot) = state.slots.get_mut(&request.waits_for) {
+            let cost = request.asks.iter().find(|(limit, _)| state.known[*limit].key == request.waits_for);
+            slot.queued = slot.queued.saturating_sub(cost.map_or(0, |(_, cost)| *cost));
+        }
+        Some(request)
+    }
+
+    fn slot(&mut self, node: usize, known: Known) -> &mut Slot {
+        let at = self.now;
+        let state = &mut self.nodes[node];
+        if !state.slots.contains_key(&known.key) {
+            let epoch = state.next_epoch();
+            let slot = Slot {
+                cell: Rc::default(),
+                holding: Holding::new(known.key, epoch),
+                known,
+                taken: 0,
+                missed: 0,
+                largest: 0,
+                queued: 0,
+                recalled: false,
+                covered_until: Nanos::ZERO,
+                used: at,
+            };
+            state.slots.insert(known.key, slot);
+        }
+        let slot = state.slots.get_mut(&known.key).expect("just made");
+        (slot.known, slot.used) = (known, at);
+        slot
+    }
+
+    fn list(&mut self, node: usize, key: Key) {
+        self.nodes[node].listed.insert(key);
+        self.plan_tick(node);
+    }
+
+    fn plan_tick(&mut self, node: usize) {
+        if self.nodes[node].tick_planned {
+            return;
+        }
+        self.nodes[node].tick_planned = true;
+        let tick = if self.nodes[node].silent { 50 * MILLI } else { 20 * MILLI };
+        let (wait, life) = (tick * 7 / 8 + self.random.below(tick / 4), self.nodes[node].life);
+        self.after(wait, Event::Tick { node, life });
+    }
+
+    pub(super) fn tick(&mut self, node: usize) {
+        self.nodes[node].tick_planned = false;
+        self.report(node, false);
+    }
+
+    pub(super) fn pressed(&mut self, node: usize) {
+        self.report(node, true);
+    }
+
+    pub(super) fn look(&mut self, node: usize, key: Key) {
+        let (kept, at) = (self.scenario.kept, self.now);
+        let Some(slot) = self.nodes[node].slots.get(&key) else { return };
+        if slot.holding.is_settled(&slot.cell) && slot.missed == 0 {
+            if slot.queued == 0 && at >= slot.used + kept {
+                self.nodes[node].slots.remove(&key);
+            }
+        } else {
+            self.list(node, key);
+        }
+    }
+
+    /// One batch for all keys that have something to say, or that somebody waits for.
+    fn report(&mut self, node: usize, only_pressed: bool) {
+        let life = self.nodes[node].life;
+        self.nodes[node].seq += 1;
+        let seq = self.nodes[node].seq;
+        self.nodes[node].busy = true;
+        let (mut items, mut keys) = (Vec::new(), Vec::new());
+        for key in self.nodes[node].listed.clone() {
+            let state = &mut self.nodes[node];
+            let boot = state.boot.read(self.now);
+            let Some(slot) = state.slots.get(&key) else { continue };
+            let pressed = slot.queued > 0 || slot.recalled;
+            if slot.holding.is_asking() || only_pressed && !pressed {
+                continue;
+            }
+            state.listed.remove(&key);
+            if !pressed && slot.missed == 0 && !slot.holding.is_due(&slot.cell, boot) {
+                let settled = slot.holding.is_settled(&slot.cell);
+                let wait = if settled { self.scenario.kept } else { REMINDER.0 };
+                self.after(wait + MILLI, Event::Look { node, life, key });
+                continue;
+            }
+            self.dawdle(node); // Between reading the clock and cutting the report.
+            if self.nodes[node].life != life {
+                return;
+            }
+            items.push(self.cut(node, key, seq, boot));
+            keys.push(key);
+        }
+        self.dawdle(node); // Between the cut and the wire.
+        if self.nodes[node].life != life {
+            return;
+        }
+        self.rests(node);
+        if !items.is_empty() {
+            self.exchange(node, seq, keys, items);
+        }
+        if !self.nodes[node].listed.is_empty() {
+            self.plan_tick(node);
+        }
+    }
+
+    fn cut(&mut self, node: usize, key: Key, seq: u64, now: Nanos) -> tidegate_quota::protocol::Item {
+        let slot = self.nodes[node].slots.get_mut(&key).expect("only the task removes slots");
+        let around = Surroundings {
+            now,
+            window: slot.known.window,
+            max: slot.known.max,
+            missed: Permits(std::mem::take(&mut slot.missed)),
+            waiting: Permits(std::mem::take(&mut slot.largest)),
+            queued: Permits(slot.queued),
+            recalled: std::mem::take(&mut slot.recalled),
+            reserve: slot.known.share && slot.known.active,
+        };
+        let item = slot.holding.report(&slot.cell, seq, around);
+        if item.spent.0 != slot.taken {
+            let text = format!("node {node} took {} of {key:?} and reports {}", slot.taken, item.spent);
+            self.oracle.broken(text);
+        }
+        item
+    }
+
+    fn exchange(&mut self, node: usize, seq: u64, keys: Vec<Key>, items: Vec<tidegate_quota::protocol::Item>) {
+        let (life, incarnation) = (self.nodes[node].life, self.nodes[node].incarnation(node));
+        self.nodes[node].open.insert(seq, keys);
+        self.after(DEADLINE, Event::Deadline { node, life, seq });
+        let batch = Rc::new(Batch { node: node_id(node, self.nodes[node].joined), incarnation, seq, items });
+        let mistaken = self.scenario.faults.is_some() && self.random.chance(0.1);
+        let voter = if mistaken { None } else { self.leader() };
+        let voter = voter.unwrap_or_else(|| self.random.index(self.voters.len()));
+        if !self.nodes[node].cut && !self.voters[voter].cut {
+            self.transmit(|| Event::Batch { voter, batch: Rc::clone(&batch) });
+        }
+    }
+
+    pub(super) fn unanswered(&mut self, node: usize, seq: u64) {
+        let Some(keys) = self.nodes[node].open.remove(&seq) else { return };
+        self.nodes[node].silent = true;
+        for key in keys {
+            if let Some(slot) = self.nodes[node].slots.get_mut(&key) {
+                slot.holding.failed(seq);
+            }
+            self.list(node, key); // To ask anew, under a new number.
+        }
+    }
+
+    pub(super) fn reply(&mut self, node: usize, reply: &Reply) {
+        // A connection belongs to a process.
+        if !self.nodes[node].up || self.nodes[node].cut || reply.incarnation != self.nodes[node].incarnation(node) {
+            return;
+        }
+        let life = self.nodes[node].life;
+        self.nodes[node].silent = false;
+        self.nodes[node].busy = true;
+        for key in self.nodes[node].open.remove(&reply.seq).unwrap_or_default() {
+            if !reply.items.iter().any(|answer| answer.key == key)
+                && let Some(slot) = self.nodes[node].slots.get_mut(&key)
+            {
+                slot.holding.failed(reply.seq);
+            }
+        }
+        for answer in &reply.items {
+            let boot = self.nodes[node].boot.read(self.now);
+            self.dawdle(node); // Between reading the clock and using the answer.
+            if self.nodes[node].life != life {
+                return;
+            }
+            self.use_answer(node, reply.seq, answer, boot);
+        }
+        self.rests(node);
+        for answer in &reply.items {
+            self.retry(node, answer.key);
+        }
+    }
+
+    fn use_answer(&mut self, node: usize, seq: u64, answer: &tidegate_quota::protocol::Answer, now: Nanos) {
+        let state = &mut self.nodes[node];
+        let mut epoch = state.epoch;
+        let Some(slot) = state.slots.get_mut(&answer.key) else { return };
+        let news = slot.holding.answer(&slot.cell, seq, answer, slot.known.window, now, || {
+            epoch += 1;
+            epoch
+        });
+        state.epoch = epoch;
+        match news {
+            News::Stale => return,
+            News::Reset | News::Unknown => slot.taken = 0,
+            News::Lease { retry, .. } => {
+                let cover = retry.min(Nanos(slot.known.window.0 / 50)).min(Nanos::from_millis(100));
+                slot.covered_until = if retry == Nanos::ZERO { Nanos::ZERO } else { now.saturating_add(cover) };
+            }
+        }
+        let (due, settled) = (slot.holding.is_due(&slot.cell, now), slot.holding.is_settled(&slot.cell));
+        let (missed, life, key) = (slot.missed > 0, self.nodes[node].life, answer.key);
+        if due || missed {
+            self.list(node, key);
+        }
+        let wait = if settled { self.scenario.kept } else { REMINDER.0 };
+        self.after(wait + MILLI, Event::Look { node, life, key });
+    }
+
+    fn retry(&mut self, node: usize, key: Key) {
+        let waiting = self.nodes[node].waiting.iter().filter(|(_, request)| request.waits_for == key);
+        for request in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(request) = self.stop_waiting(node, request) {
+                self.attempt(node, request);
+            }
+        }
+    }
+
+    pub(super) fn recall(&mut self, node: usize, recall: Recall) {
+        let state = &mut self.nodes[node];
+        if state.up && !state.cut && let Some(slot) = state.slots.get_mut(&recall.key) {
+            slot.recalled = true;
+            let life = state.life;
+            self.list(node, recall.key);
+            self.after(300 * MICRO, Event::Pressed { node, life });
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Who knows everything: each admission in true time, each limit as long as it binds. Judges when the run is over.
+
+use std::collections::BTreeMap;
+
+use tidegate_model::Permits;
+use tidegate_quota::protocol::Key;
+
+/// An admission that can be taken back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    key: Key,
+    at: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Admitted {
+    at: u64,
+    cost: u64,
+    node: usize,
+}
+
+/// A maximum, and from when to when a window may count on it.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    max: u64,
+    from: u64,
+    until: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counter {
+    window: u64,
+    bounds: Vec<Bound>,
+    admitted: Vec<Admitted>,
+    asked: u64,
+    refused: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    counters: BTreeMap<Key, Counter>,
+    /// What went wrong while the run went on.
+    pub(super) broken: Vec<String>,
+}
+
+impl Oracle {
+    /// A maximum is proposed for a key: a raise may bind from this moment.
+    pub(super) fn proposed(&mut self, key: Key, max: Permits, window: u64, now: u64) {
+        let counter = self.counters.entry(key).or_default();
+        counter.window = window;
+        counter.bounds.push(Bound { max: max.0, from: now, until: u64::MAX });
+    }
+
+    /// Its entry is committed: what was in force before ends a lease later.
+    pub(super) fn committed(&mut self, key: Key, now: u64, lease: u64) {
+        if let Some((_, before)) = self.counters.entry(key).or_default().bounds.split_last_mut() {
+            for bound in before {
+                bound.until = bound.until.min(now + lease);
+            }
+        }
+    }
+
+    pub(super) fn admit(&mut self, key: Key, node: usize, at: u64, cost: Permits) -> Mark {
+        let admitted = &mut self.counters.entry(key).or_default().admitted;
+        admitted.push(Admitted { at, cost: cost.0, node });
+        Mark { key, at: admitted.len() - 1 }
+    }
+
+    /// Nobody was admitted with it after all.
+    pub(super) fn revoke(&mut self, mark: Mark) {
+        if let Some(counter) = self.counters.get_mut(&mark.key) {
+            counter.admitted[mark.at].cost = 0;
+        }
+    }
+
+    pub(super) fn asked(&mut self, key: Key) {
+        self.counters.entry(key).or_default().asked += 1;
+    }
+
+    pub(super) fn refused(&mut self, key: Key) {
+        self.counters.entry(key).or_default().refused += 1;
+    }
+
+    pub(super) fn broken(&mut self, what: String) {
+        if self.broken.len() < 8 {
+            self.broken.push(what);
+        }
+    }
+
+    /// Permits of a key admitted in (from, to].
+    pub(super) fn admitted(&self, key: Key, from: u64, to: u64) -> u64 {
+        let Some(counter) = self.counters.get(&key) else { return 0 };
+        counter.admitted.iter().filter(|a| from < a.at && a.at <= to).map(|a| a.cost).sum()
+    }
+
+    /// (asked, refused) over all keys.
+    pub(super) fn refusals(&self) -> (u64, u64) {
+        self.counters.values().fold((0, 0), |(asked, refused), c| (asked + c.asked, refused + c.refused))
+    }
+
+    pub(super) fn admissions(&self) -> u64 {
+        self.counters.values().map(|counter| counter.admitted.len() as u64).sum()
+    }
+
+    /// Tests every window of every key.
+    pub(super) fn judge(&mut self) {
+        let mut found = Vec::new();
+        for (key, counter) in &mut self.counters {
+            counter.admitted.sort_unstable_by_key(|admitted| admitted.at);
+            // All windows; then those alone that begin at or after a bound's end: there the next bound is all there is.
+            let ends = counter.bounds.iter().map(|bound| bound.until).filter(|until| *until != u64::MAX);
+            for from in std::iter::once(0).chain(ends.collect::<Vec<_>>()) {
+                if let Some(text) = counter.worst_after(from) {
+                    found.push(format!("{key:?}: {text}"));
+                    break;
+                }
+            }
+        }
+        for text in found {
+            self.broken(text);
+        }
+    }
+}
+
+impl Counter {
+    /// The first window among admissions after `from` that holds more than any bound allows.
+    fn worst_after(&self, from: u64) -> Option<String> {
+        let admitted: Vec<_> = self.admitted.iter().filter(|a| a.at > from || from == 0).collect();
+        let (mut first, mut sum) = (0, 0);
+        for (last, admission) in admitted.iter().enumerate() {
+            sum += admission.cost;
+            while admitted[first].at + self.window <= admission.at {
+                sum -= admitted[first].cost;
+                first += 1;
+            }
+            let begins = admission.at.saturating_sub(self.window).max(from);
+            let allowed = self.allowed(begins, admission.at);
+            if sum > allowed {
+                let mut nodes = BTreeMap::<usize, u64>::new();
+                for a in &admitted[first..=last] {
+                    *nodes.entry(a.node).or_default() += a.cost;
+                }
+                let (at, window) = (admission.at as f64 / 1e9, self.window as f64 / 1e9);
+                return Some(format!("{sum} of {allowed} in {window} s to {at:.6} s, by node {nodes:?}"));
+            }
+        }
+        None
+    }
+
+    /// The largest maximum that a window (begins, ends] may count on.
+    fn allowed(&self, begins: u64, ends: u64) -> u64 {
+        let bounds = self.bounds.iter().filter(|bound| bound.from <= ends && bound.until > begins);
+        bounds.map(|bound| bound.max).max().unwrap_or(0)
+    }
+}

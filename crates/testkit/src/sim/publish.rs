@@ -1,0 +1,147 @@
+//! Whoever edits the document: raises, lowers, withdraws and brings back limits, changes windows, removes nodes.
+
+use tidegate_model::{LimitId, Nanos, NodeId, Permits, Revision};
+use tidegate_quota::protocol::{Command, Entry, Key, Policy};
+
+use super::node::Known;
+use super::scenario::{MILLI, SECOND, Scenario};
+use super::world::{Event, World};
+
+pub(super) struct Desk {
+    /// The newest document, published or about to be.
+    document: Vec<Known>,
+    revision: u64,
+    /// Committed up to here.
+    in_force: u64,
+    lease: Nanos,
+    removed: Option<NodeId>,
+}
+
+impl Desk {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let known = |limit: &super::scenario::Limit| Known {
+            key: limit.key,
+            max: limit.max,
+            window: Nanos(limit.window),
+            share: limit.share,
+            active: true,
+        };
+        Self {
+            document: scenario.limits.iter().map(known).collect(),
+            revision: 1,
+            in_force: 0,
+            lease: Nanos(scenario.lease),
+            removed: None,
+        }
+    }
+
+    pub(super) fn in_force(&self, limit: usize) -> Known {
+        self.document[limit]
+    }
+
+    fn command(&self) -> Command {
+        let policies = self.document.iter().filter(|known| known.active).map(|known| Policy {
+            limit: known.key.limit,
+            max: known.max,
+            window: known.window,
+            ttl: self.lease,
+        });
+        Command::SetPolicies { revision: Revision(self.revision), policies: policies.collect() }
+    }
+}
+
+impl World {
+    /// Proposes the newest document until it is committed.
+    pub(super) fn publish(&mut self) {
+        if self.desk.in_force == 0 {
+            for known in self.desk.document.clone() {
+                self.oracle.proposed(known.key, known.max, known.window.0, self.now);
+            }
+        }
+        if let Some(leader) = self.leader().filter(|leader| self.voters[*leader].frozen_until <= self.now) {
+            if self.desk.in_force < self.desk.revision {
+                let command = self.desk.command();
+                self.propose(leader, command);
+            }
+            if let Some(node) = self.desk.removed {
+                self.propose(leader, Command::RemoveNode { node });
+            }
+        }
+        if self.desk.in_force < self.desk.revision || self.desk.removed.is_some() {
+            self.after(700 * MILLI, Event::Publish);
+        }
+    }
+
+    /// A voter applied this before any other did.
+    pub(super) fn applied_first(&mut self, entry: &Entry) {
+        match &entry.command {
+            Command::SetPolicies { revision, .. } if revision.0 == self.desk.revision => {
+                if self.desk.in_force == revision.0 {
+                    return;
+                }
+                self.desk.in_force = revision.0;
+                let lease = self.scenario.lease;
+                for (limit, known) in self.desk.document.clone().into_iter().enumerate() {
+                    self.oracle.committed(known.key, self.now, lease);
+                    for node in 0..self.nodes.len() {
+                        let wait = self.random.below(2 * SECOND);
+                        self.after(wait, Event::Learn { node, limit, known });
+                    }
+                }
+            }
+            Command::RemoveNode { node } if self.desk.removed == Some(*node) => {
+                self.desk.removed = None;
+                let (wait, node) = (self.random.below(8 * SECOND), super::world::node_of(*node));
+                self.after(wait, Event::Rejoin { node });
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes one limit, if the last change is in force.
+    pub(super) fn edit(&mut self) {
+        if self.desk.in_force < self.desk.revision {
+            return;
+        }
+        let limit = self.random.index(self.desk.document.len());
+        let known = &mut self.desk.document[limit];
+        let original = self.scenario.limits[limit].max.0;
+        match self.random.below(6) {
+            0 => known.max = Permits(original * 2),
+            1 => known.max = Permits((original / 3).max(1)),
+            2 => known.max = Permits((original / 20).max(1)),
+            3 => known.active = !known.active,
+            4 => known.share = !known.share,
+            _ => {
+                // Another window is another limit.
+                known.key = Key { limit: LimitId(known.key.limit.0 + 1_000), ..known.key };
+                let second = self.random.chance(0.5);
+                known.window = if second { Nanos::SECOND } else { Nanos(self.scenario.limits[limit].window) };
+            }
+        }
+        self.put(limit);
+    }
+
+    /// Puts every limit back as the scenario has it.
+    pub(super) fn restore_document(&mut self) {
+        for limit in 0..self.desk.document.len() {
+            let known = &mut self.desk.document[limit];
+            known.max = self.scenario.limits[limit].max;
+            known.active = true;
+            self.put(limit);
+        }
+    }
+
+    fn put(&mut self, limit: usize) {
+        let known = self.desk.document[limit];
+        self.desk.revision += 1;
+        // Withdrawn: what was in force stays the bound while nodes still serve the older document.
+        self.oracle.proposed(known.key, known.max, known.window.0, self.now);
+        self.after(0, Event::Publish);
+    }
+
+    pub(super) fn remove(&mut self, node: usize) {
+        self.desk.removed = Some(super::world::node_id(node, self.nodes[node].joined));
+        self.after(0, Event::Publish);
+    }
+}

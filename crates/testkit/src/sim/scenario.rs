@@ -1,0 +1,193 @@
+//! What a seed stands for: the cluster, its limits, its demand, its network. Faults are drawn while it runs.
+
+use tidegate_model::{LimitId, Permits, Subject};
+use tidegate_quota::protocol::Key;
+
+use super::random::Random;
+
+pub(super) const MICRO: u64 = 1_000;
+pub(super) const MILLI: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
+
+/// One simulation, fully described.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub seed: u64,
+    pub(super) nodes: usize,
+    pub(super) voters: usize,
+    pub(super) limits: Vec<Limit>,
+    /// D.
+    pub(super) lease: u64,
+    pub(super) duration: u64,
+    /// Leader fastest, holders slowest.
+    pub(super) worst_clocks: bool,
+    pub(super) network: Network,
+    /// Mean time between faults; `None`: nothing goes wrong.
+    pub(super) faults: Option<u64>,
+    /// How often a request gives back what it took; how often it asks for two limits.
+    pub(super) refunds: f64,
+    pub(super) pairs: f64,
+    /// How often a thread is set aside between two steps.
+    pub(super) slow_threads: f64,
+    /// A settled key is forgotten after this long.
+    pub(super) kept: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Limit {
+    pub(super) key: Key,
+    pub(super) max: Permits,
+    pub(super) window: u64,
+    /// Demand as a multiple of the maximum.
+    pub(super) demand: f64,
+    pub(super) bursty: bool,
+    pub(super) share: bool,
+    pub(super) costs: Costs,
+    /// How demand is spread over nodes.
+    pub(super) spread: Vec<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Costs {
+    One,
+    Few,
+    /// Now and then a quarter of the limit.
+    Large,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Network {
+    pub(super) quick: u64,
+    pub(super) slow: u64,
+    pub(super) loss: f64,
+    pub(super) twice: f64,
+    pub(super) late: f64,
+}
+
+impl Scenario {
+    /// The scenario of a seed: everything may go wrong.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let nodes = random.index(8) + 3;
+        let window = random.one_of(&[1, 1, 1, 10, 10, 60]) * SECOND;
+        let lease = random.one_of(&[1, 2, 4, 4, 10]) * SECOND;
+        let limits = (0..random.between(1, 3)).map(|id| Limit::draw(&mut random, id + 1, window, nodes)).collect();
+        let network = Network {
+            quick: random.one_of(&[0, 50, 200]) * MICRO,
+            slow: random.one_of(&[1, 2, 20, 100]) * MILLI,
+            loss: random.one_of(&[0.0, 0.01, 0.1, 0.3]),
+            twice: random.one_of(&[0.0, 0.02, 0.2]),
+            late: random.one_of(&[0.0, 0.01, 0.1]),
+        };
+        Self {
+            seed,
+            nodes,
+            voters: random.one_of(&[3, 3, 5]),
+            limits,
+            lease,
+            duration: 18 * SECOND + 3 * window + 4 * lease,
+            worst_clocks: random.chance(0.7),
+            network,
+            faults: Some(random.one_of(&[300, 1_000, 3_000]) * MILLI),
+            refunds: random.one_of(&[0.0, 0.05, 0.3]),
+            pairs: random.one_of(&[0.0, 0.2]),
+            slow_threads: random.one_of(&[0.0, 0.005, 0.05]),
+            kept: random.one_of(&[100, 1_000, 10_000]) * MILLI,
+        }
+    }
+
+    /// A quiet cluster, to measure: one limit of 100 per node and window, demand as a multiple of it.
+    #[must_use]
+    pub fn quiet(seed: u64, window_s: u64, demand: f64) -> Self {
+        let nodes = 3;
+        let spread = vec![80.0, 15.0, 5.0];
+        let limit = Limit {
+            key: Key { limit: LimitId(1), subject: Subject(1) },
+            max: Permits(400),
+            window: window_s * SECOND,
+            demand,
+            bursty: false,
+            share: false,
+            costs: Costs::One,
+            spread,
+        };
+        Self {
+            seed,
+            nodes,
+            voters: 3,
+            limits: vec![limit],
+            lease: 4 * SECOND,
+            duration: 12 * SECOND + 6 * window_s * SECOND,
+            worst_clocks: false,
+            network: Network { quick: 100 * MICRO, slow: MILLI, loss: 0.0, twice: 0.0, late: 0.0 },
+            faults: None,
+            refunds: 0.0,
+            pairs: 0.0,
+            slow_threads: 0.0,
+            kept: 10 * SECOND,
+        }
+    }
+
+    /// From here on nothing new goes wrong.
+    pub(super) fn healed_at(&self) -> u64 {
+        let longest = self.limits.iter().map(|limit| limit.window).max().unwrap_or(0);
+        self.duration.saturating_sub(2 * (longest + self.lease) + 6 * SECOND)
+    }
+
+    /// From here on every fault is over and all it charged has drained.
+    pub(super) fn serves_again_at(&self) -> u64 {
+        match self.faults {
+            None => 10 * SECOND,
+            Some(_) => self.duration - (self.duration - self.healed_at()) / 2 + SECOND,
+        }
+    }
+
+    /// Is there steady demand above this limit, and a limit that leases can serve?
+    pub(super) fn must_serve(&self, limit: usize) -> bool {
+        let limit = &self.limits[limit];
+        let steady = limit.demand >= 2.0 && !limit.bursty && limit.costs == Costs::One;
+        steady && self.refunds == 0.0 && limit.max.0 >= 20 * self.nodes as u64
+    }
+}
+
+impl Limit {
+    fn draw(random: &mut Random, id: u64, window: u64, nodes: usize) -> Self {
+        let per_node = random.one_of(&[2, 10, 40]);
+        let max = (per_node * nodes as u64).min(if window > SECOND { 200 } else { 120 });
+        let spread = match random.below(3) {
+            0 => vec![1.0; nodes],
+            1 => [80.0, 15.0, 5.0].into_iter().cycle().take(nodes).collect(),
+            _ => (0..nodes).map(|_| random.unit() + 0.01).collect(),
+        };
+        Self {
+            key: Key { limit: LimitId(id), subject: Subject(u128::from(id) << 64) },
+            max: Permits(max),
+            window,
+            demand: random.one_of(&[0.3, 0.8, 1.2, 2.0, 4.0]),
+            bursty: random.chance(0.4),
+            share: random.chance(0.4),
+            costs: random.one_of(&[Costs::One, Costs::One, Costs::Few, Costs::Large]),
+            spread,
+        }
+    }
+
+    pub(super) fn cost(&self, random: &mut Random) -> u64 {
+        match self.costs {
+            Costs::One => 1,
+            Costs::Few => random.between(1, 4),
+            Costs::Large if random.chance(0.03) => (self.max.0 / 4).max(1),
+            Costs::Large => 1,
+        }
+    }
+
+    /// Requests per nanosecond over all nodes.
+    pub(super) fn rate(&self) -> f64 {
+        let cost = match self.costs {
+            Costs::One => 1.0,
+            Costs::Few => 2.5,
+            Costs::Large => 0.97 + 0.03 * self.max.0 as f64 / 4.0,
+        };
+        self.demand * self.max.0 as f64 / cost / self.window as f64
+    }
+}

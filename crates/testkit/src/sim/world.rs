@@ -1,0 +1,300 @@
+//! True time, and what happens next. Everything else in here lives on its own clock.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use tidegate_model::NodeId;
+use tidegate_quota::protocol::{Batch, Key, Recall, Reply};
+
+use super::group::{Logged, Voter};
+use super::node::{Hold, Node};
+use super::oracle::Oracle;
+use super::publish::Desk;
+use super::random::Random;
+use super::scenario::{MILLI, SECOND, Scenario};
+
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) scenario: Scenario,
+    pub(super) random: Random,
+    pub(super) oracle: Oracle,
+    pub(super) nodes: Vec<Node>,
+    pub(super) voters: Vec<Voter>,
+    pub(super) desk: Desk,
+    /// The log as the first voter applied it: what every other must agree with.
+    pub(super) history: Vec<Applied>,
+    pub(super) answers_leave_leader_dead: bool,
+    /// How deep a thread that was set aside waits for others that were.
+    pub(super) depth: u8,
+    queue: BinaryHeap<Reverse<Due>>,
+    order: u64,
+}
+
+pub(super) struct Applied {
+    pub(super) logged: Logged,
+    pub(super) print: u64,
+}
+
+pub(super) enum Event {
+    /// The next request of this node's clients.
+    Arrive { node: usize },
+    /// `left` more requests for one key, as fast as they come.
+    Burst { node: usize, limit: usize, left: u32, every: u64 },
+    Tick { node: usize, life: u32 },
+    Pressed { node: usize, life: u32 },
+    /// A later look at a slot that nobody used.
+    Look { node: usize, life: u32, key: Key },
+    /// No answer to this batch is waited for any more.
+    Deadline { node: usize, life: u32, seq: u64 },
+    Patience { node: usize, life: u32, request: u64 },
+    GiveBack { node: usize, life: u32, held: Vec<Hold> },
+    Reply { node: usize, reply: Rc<Reply> },
+    Recall { node: usize, recall: Recall },
+    Batch { voter: usize, batch: Rc<Batch> },
+    Learn { node: usize, limit: usize, known: super::node::Known },
+    Append { voter: usize, from: usize, term: u64, before: (usize, u64), entries: Vec<Logged>, commit: usize },
+    Ack { voter: usize, from: usize, term: u64, matched: Option<usize> },
+    Propose { voter: usize, life: u32 },
+    Beat { voter: usize, life: u32, term: u64 },
+    Watch,
+    Fault,
+    /// A node's clients fall silent, and maybe its network.
+    Hush { node: usize, until: u64, cut: bool },
+    /// A node that was removed is set up anew, under a new id.
+    Rejoin { node: usize },
+    Restart { node: usize },
+    Heal { node: usize },
+    RestartVoter { voter: usize },
+    HealVoter { voter: usize },
+    Slew,
+    Publish,
+}
+
+struct Due {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+impl World {
+    pub(super) fn new(scenario: Scenario) -> Self {
+        let mut random = Random::new(scenario.seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
+        let nodes = (0..scenario.nodes).map(|at| Node::new(at, &scenario, &mut random)).collect();
+        let voters = (0..scenario.voters).map(|_| Voter::new(&scenario, &mut random)).collect();
+        let mut world = Self {
+            now: SECOND,
+            desk: Desk::new(&scenario),
+            scenario,
+            random,
+            oracle: Oracle::default(),
+            nodes,
+            voters,
+            history: Vec::new(),
+            answers_leave_leader_dead: false,
+            depth: 0,
+            queue: BinaryHeap::new(),
+            order: 0,
+        };
+        world.elect();
+        world.after(150 * MILLI, Event::Watch);
+        world.after(0, Event::Publish);
+        for node in 0..world.nodes.len() {
+            world.after(100 * MILLI, Event::Arrive { node });
+        }
+        world.after(SECOND, Event::Slew);
+        if let Some(mean) = world.scenario.faults {
+            world.after(mean, Event::Fault);
+        }
+        world
+    }
+
+    pub(super) fn after(&mut self, wait: u64, event: Event) {
+        self.at(self.now + wait, event);
+    }
+
+    pub(super) fn at(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Due { at, order: self.order, event }));
+    }
+
+    /// Lets the world go on until `end`. Also called in the middle of a step, for a thread that was set aside.
+    pub(super) fn run_until(&mut self, end: u64) {
+        while self.queue.peek().is_some_and(|due| due.0.at <= end) {
+            let Reverse(due) = self.queue.pop().expect("peeked");
+            self.now = self.now.max(due.at);
+            self.happen(due.event);
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Some time passes for one thread of a node, while everything else goes on.
+    pub(super) fn dawdle(&mut self, node: usize) {
+        if self.depth >= 3 || !self.random.chance(self.scenario.slow_threads) {
+            return;
+        }
+        self.depth += 1;
+        let longest = self.random.one_of(&[MILLI, MILLI, MILLI, 30 * MILLI, 30 * MILLI, 500 * MILLI, 8 * SECOND]);
+        let mut until = self.now + self.random.below(longest);
+        loop {
+            self.run_until(until);
+            until = self.nodes[node].frozen_until;
+            if until <= self.now {
+                break;
+            }
+        }
+        self.depth -= 1;
+    }
+
+    /// A message on its way; loses, repeats and delays it.
+    pub(super) fn transmit(&mut self, make: impl Fn() -> Event) {
+        let network = self.scenario.network;
+        if self.random.chance(network.loss) {
+            return;
+        }
+        let mut wait = self.random.between(network.quick, network.slow.max(network.quick));
+        if self.random.chance(network.late) {
+            wait += self.random.below(3 * SECOND);
+        }
+        self.after(wait, make());
+        if self.random.chance(network.twice) {
+            let longest = self.random.one_of(&[5 * MILLI, SECOND, 20 * SECOND]);
+            wait += self.random.below(longest);
+            self.after(wait, make());
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match self.asleep(&event) {
+            Asleep::No => self.act(event),
+            Asleep::Until(until) => self.at(until, event),
+            Asleep::Busy(node) => self.nodes[node].parked.push(event),
+        }
+    }
+
+    /// A node's task has finished its step.
+    pub(super) fn rests(&mut self, node: usize) {
+        self.nodes[node].busy = false;
+        for event in std::mem::take(&mut self.nodes[node].parked) {
+            self.after(0, event);
+        }
+    }
+
+    fn act(&mut self, event: Event) {
+        match event {
+            Event::Arrive { node } => self.arrive(node),
+            Event::Burst { node, limit, left, every } => self.burst(node, limit, left, every),
+            Event::Tick { node, life } if self.lives(node, life) => self.tick(node),
+            Event::Pressed { node, life } if self.lives(node, life) => self.pressed(node),
+            Event::Look { node, life, key } if self.lives(node, life) => self.look(node, key),
+            Event::Deadline { node, life, seq } if self.lives(node, life) => self.unanswered(node, seq),
+            Event::Patience { node, life, request } if self.lives(node, life) => self.lose_patience(node, request),
+            Event::GiveBack { node, life, held } if self.lives(node, life) => self.give_back(node, &held),
+            Event::Reply { node, reply } => self.reply(node, &reply),
+            Event::Recall { node, recall } => self.recall(node, recall),
+            Event::Learn { node, limit, known } => self.nodes[node].known[limit] = known,
+            Event::Batch { voter, batch } => self.batch(voter, batch),
+            Event::Append { voter, from, term, before, entries, commit } => {
+                self.append(voter, from, term, before, entries, commit);
+            }
+            Event::Ack { voter, from, term, matched } => self.acknowledged(voter, from, term, matched),
+            Event::Propose { voter, life } if self.voters[voter].life == life => self.propose_batches(voter),
+            Event::Beat { voter, life, term } if self.voters[voter].life == life => self.beat(voter, term),
+            Event::Watch => self.watch(),
+            Event::Fault => self.fault(),
+            Event::Hush { node, until, cut } => self.hush(node, until, cut),
+            Event::Rejoin { node } => self.rejoin(node),
+            Event::Restart { node } => self.restart(node),
+            Event::Heal { node } => self.nodes[node].cut = false,
+            Event::RestartVoter { voter } => self.restart_voter(voter),
+            Event::HealVoter { voter } => self.voters[voter].cut = false,
+            Event::Slew => self.slew(),
+            Event::Publish => self.publish(),
+            Event::Tick { .. }
+            | Event::Pressed { .. }
+            | Event::Look { .. }
+            | Event::Deadline { .. }
+            | Event::Patience { .. }
+            | Event::GiveBack { .. }
+            | Event::Propose { .. }
+            | Event::Beat { .. } => {} // Of a process that is dead.
+        }
+    }
+
+    fn lives(&self, node: usize, life: u32) -> bool {
+        self.nodes[node].up && self.nodes[node].life == life
+    }
+
+    /// Is whoever this is for stopped, or his one task in the middle of a step?
+    fn asleep(&self, event: &Event) -> Asleep {
+        let (until, busy) = match event {
+            Event::Arrive { node }
+            | Event::Burst { node, .. }
+            | Event::Patience { node, .. }
+            | Event::GiveBack { node, .. }
+            | Event::Learn { node, .. } => (self.nodes[*node].frozen_until, None),
+            Event::Tick { node, .. }
+            | Event::Pressed { node, .. }
+            | Event::Look { node, .. }
+            | Event::Deadline { node, .. }
+            | Event::Reply { node, .. }
+            | Event::Recall { node, .. } => {
+                let state = &self.nodes[*node];
+                (state.frozen_until, state.busy.then_some(*node))
+            }
+            Event::Batch { voter, .. }
+            | Event::Append { voter, .. }
+            | Event::Ack { voter, .. }
+            | Event::Propose { voter, .. }
+            | Event::Beat { voter, .. } => (self.voters[*voter].frozen_until, None),
+            _ => (0, None),
+        };
+        match busy {
+            _ if until > self.now => Asleep::Until(until),
+            Some(node) => Asleep::Busy(node),
+            None => Asleep::No,
+        }
+    }
+
+    /// Permits of a limit admitted in (from, to], and what the limit would allow in that time.
+    pub(super) fn used(&self, limit: usize, from: u64, to: u64) -> (u64, f64) {
+        let known = self.desk.in_force(limit);
+        let admitted = self.oracle.admitted(known.key, from, to);
+        (admitted, known.max.0 as f64 * (to - from) as f64 / known.window.0 as f64)
+    }
+}
+
+/// Ids are never reused: a node that is set up anew after its removal has another.
+pub(super) fn node_id(node: usize, joined: u64) -> NodeId {
+    NodeId(joined * 1_000 + node as u64)
+}
+
+pub(super) fn node_of(id: NodeId) -> usize {
+    usize::try_from(id.0 % 1_000).expect("small")
+}
+
+enum Asleep {
+    No,
+    Until(u64),
+    Busy(usize),
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Due {}
