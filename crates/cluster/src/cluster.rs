@@ -289,6 +289,15 @@ impl Cluster {
         status::status(&self.inner).await
     }
 
+    /// Takes snapshots of both groups now. It happens by itself when the logs have grown; before a backup, ask.
+    ///
+    /// # Errors
+    /// When a group has stopped.
+    pub async fn compact(&self) -> Result<(), String> {
+        self.inner.control.compact().await?;
+        self.inner.quota.compact().await
+    }
+
     /// Stops at once: nothing is handed over. Files are closed and the lock is free when this returns.
     pub async fn shutdown(&self) {
         self.inner.shutdown().await;
@@ -345,7 +354,7 @@ impl Inner {
         });
     }
 
-    async fn shutdown(&self) {
+    pub(crate) async fn shutdown(&self) {
         self.stopping.send_replace(true);
         self.control.shutdown().await;
         self.quota.shutdown().await;

@@ -74,6 +74,8 @@ pub enum ProposeError {
     Removed(String),
     /// This node is shutting down.
     Stopped,
+    /// It would break the cluster; the text says what to do instead.
+    Refused(String),
 }
 
 impl fmt::Display for ProposeError {
@@ -82,6 +84,7 @@ impl fmt::Display for ProposeError {
             Self::NoLeader(reason) => write!(f, "no leader answered in time: {reason}"),
             Self::Removed(reason) => write!(f, "this node was removed from the cluster: {reason}"),
             Self::Stopped => f.write_str("this node is shutting down"),
+            Self::Refused(reason) => f.write_str(reason),
         }
     }
 }

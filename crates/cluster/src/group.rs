@@ -73,13 +73,22 @@ impl<M: Machine> Group<M> {
         let (folder, shared) = (folder.to_owned(), counters.clone());
         let opened = tokio::task::spawn_blocking(move || -> Result<_, Damage> {
             let log = Log::open(&folder, fresh, shared.clone())?;
-            let replica = Replica::load(machine, Snapshots::new(&folder, shared), log.purged(), &folder)?;
-            Ok((log, replica))
+            match Replica::load(machine, Snapshots::new(&folder, shared), log.purged(), &folder) {
+                Ok(replica) => Ok((log, replica)),
+                Err(damage) => {
+                    log.close_now();
+                    Err(damage)
+                }
+            }
         });
         let (log, replica) = opened.await.map_err(|error| Error::Internal(error.to_string()))??;
-        let raft = Raft::new(me.0, Arc::new(config(id)?), network, log.clone(), replica.clone())
-            .await
-            .map_err(|error| Error::Internal(error.to_string()))?;
+        let raft = match Raft::new(me.0, Arc::new(config(id)?), network, log.clone(), replica.clone()).await {
+            Ok(raft) => raft,
+            Err(error) => {
+                log.close().await;
+                return Err(Error::Internal(format!("group {id:?}: {error}")));
+            }
+        };
         Ok(Arc::new(Self { id, raft, replica, counters, me: me.0, log }))
     }
 
@@ -176,6 +185,11 @@ impl<M: Machine> Group<M> {
         self.raft.metrics().borrow_watched().running_state.clone().err().map(|error| error.to_string())
     }
 
+    /// Takes a snapshot now and lets the log before it go.
+    pub(crate) async fn compact(&self) -> Result<(), String> {
+        self.raft.trigger().snapshot().await.map_err(|error| error.to_string())
+    }
+
     /// Takes a snapshot whenever the log has grown enough, until the group stops.
     pub(crate) async fn compact_forever(self: Arc<Self>) {
         let mut taken_bytes = 0;
@@ -184,7 +198,8 @@ impl<M: Machine> Group<M> {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let bytes = self.counters.log_bytes.load(Ordering::Relaxed);
             let entries = self.counters.log_entries.load(Ordering::Relaxed);
-            if bytes - taken_bytes < SNAPSHOT_BYTES && entries - taken_entries < SNAPSHOT_ENTRIES {
+            let large = SNAPSHOT_BYTES.max(self.counters.snapshot_bytes.load(Ordering::Relaxed));
+            if bytes - taken_bytes < large && entries - taken_entries < SNAPSHOT_ENTRIES {
                 continue;
             }
             (taken_bytes, taken_entries) = (bytes, entries);
@@ -223,7 +238,8 @@ fn config(id: GroupId) -> Result<Config, Error> {
         enable_pre_vote: Some(true),
         install_snapshot_timeout: 60_000,
         max_payload_entries: 1024,
-        max_in_snapshot_log_to_keep: 512,
+        // For followers that are a little behind. Entries of control may be documents of megabytes.
+        max_in_snapshot_log_to_keep: if id == GroupId::Control { 32 } else { 512 },
         snapshot_policy: SnapshotPolicy::Never, // By size: `compact_forever`.
         backoff: "50ms 100ms 200ms ...500ms".into(),
         ..Config::default()

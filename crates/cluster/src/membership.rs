@@ -132,26 +132,24 @@ pub(crate) async fn tell_addresses(cluster: Arc<Inner>) {
     let mut applied = cluster.control.replica.applied();
     loop {
         let known = cluster.control.read(|control| control.state.members.node(cluster.me()).cloned());
-        match known {
-            Some(known) if known.addresses == cluster.own && known.feature_level == cluster.feature_level => {
-                if cluster.waiting.is_over() {
-                    return;
-                }
-            }
-            Some(_) => {
-                let (id, addresses) = (cluster.me(), cluster.own.clone());
-                let command = Command::UpdateNode { id, addresses, feature_level: cluster.feature_level };
-                let request = RequestId(u128::from_le_bytes(crate::token::random()));
-                if propose::propose(&cluster, request, command, PATIENCE).await.is_ok() && cluster.waiting.is_over() {
-                    return;
-                }
-            }
-            None => {}
+        let right = known
+            .as_ref()
+            .is_some_and(|known| known.addresses == cluster.own && known.feature_level == cluster.feature_level);
+        let told = right || (known.is_some() && tell(&cluster).await);
+        if told && cluster.waiting.is_over() {
+            return;
         }
         // Not a member yet, or not caught up: what the state says may still change.
         _ = tokio::time::timeout(Duration::from_secs(1), applied.changed()).await;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn tell(cluster: &Inner) -> bool {
+    let (id, addresses) = (cluster.me(), cluster.own.clone());
+    let command = Command::UpdateNode { id, addresses, feature_level: cluster.feature_level };
+    let request = RequestId(u128::from_le_bytes(crate::token::random()));
+    propose::propose(cluster, request, command, PATIENCE).await.is_ok()
 }
 
 /// A cluster of one need not wait for an election timeout.
@@ -170,10 +168,10 @@ pub(crate) async fn elect_if_alone(cluster: Arc<Inner>) {
 pub(crate) async fn converge_forever(cluster: Arc<Inner>) {
     let mut told = BTreeSet::new();
     loop {
-        if cluster.control.leadership().is_some() {
-            if let Err(reason) = converge(&cluster).await {
-                tracing::debug!(%reason, "the membership is not what it should be yet");
-            }
+        if cluster.control.leadership().is_some()
+            && let Err(reason) = converge(&cluster).await
+        {
+            tracing::debug!(%reason, "the membership is not what it should be yet");
         }
         if cluster.quota.leadership().is_some() {
             forget_removed(&cluster, &mut told).await;
@@ -341,6 +339,14 @@ pub(crate) async fn send_recalls(cluster: Arc<Inner>, mut hints: mpsc::Receiver<
 }
 
 pub(crate) async fn remove(cluster: &Inner, id: NodeId) -> Result<Outcome, ProposeError> {
+    let voters = cluster.control.status().voters;
+    if voters.len() == 1 && voters.contains(&id) {
+        let reason = format!(
+            "node {id} is the only one that votes: without it nothing can be agreed on. Add nodes until three vote, or \
+             let it leave by itself, which hands over first"
+        );
+        return Err(ProposeError::Refused(reason));
+    }
     let request = RequestId(u128::from_le_bytes(crate::token::random()));
     let applied = propose::propose(cluster, request, Command::RemoveNode { id }, PATIENCE).await?;
     Ok(applied.outcome)

@@ -65,7 +65,7 @@ impl Inner {
         }
         let applied = *self.control.replica.applied().borrow();
         self.waiting.applied(applied);
-        for failure in [self.control.failure(), self.quota.failure()].into_iter().flatten() {
+        if let Some(failure) = self.control.failure().or_else(|| self.quota.failure()) {
             return Readiness::Degraded(format!("a group stopped: {failure}"));
         }
         match self.waiting.goal() {

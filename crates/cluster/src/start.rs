@@ -52,9 +52,13 @@ pub(crate) async fn start(settings: Settings) -> Result<Cluster, Error> {
         None => take_place(&settings, &folder, &own).await?,
     };
     let cluster = open(&settings, folder, socket, own, &place).await?;
-    match place.forming.take() {
-        Some(forming) => form(&cluster, &settings, forming).await?,
-        None => become_member(&cluster, &place)?,
+    let placed = match place.forming.take() {
+        Some(forming) => form(&cluster, &settings, forming).await,
+        None => become_member(&cluster, &place),
+    };
+    if let Err(error) = placed {
+        cluster.shutdown().await;
+        return Err(error);
     }
     tasks(&cluster, place.goal);
     Ok(Cluster { inner: cluster })
@@ -167,7 +171,13 @@ async fn open(
     let (machine, news) = Control::new();
     let control = Group::open(GroupId::Control, me, &control, fresh, machine, network(GroupId::Control)).await?;
     let group = GroupId::Quota(0);
-    let quota = Group::open(group, me, &quota, fresh, Quota::default(), network(group)).await?;
+    let quota = match Group::open(group, me, &quota, fresh, Quota::default(), network(group)).await {
+        Ok(quota) => quota,
+        Err(error) => {
+            control.shutdown().await;
+            return Err(error);
+        }
+    };
 
     let (hints, to_send) = mpsc::channel(1024);
     let (desk, deciding) = Desk::open(quota.clone(), hints);

@@ -25,6 +25,8 @@ pub(crate) struct Counters {
     pub(crate) log_bytes: AtomicU64,
     pub(crate) log_entries: AtomicU64,
     pub(crate) snapshots: AtomicU64,
+    /// Size of the newest snapshot.
+    pub(crate) snapshot_bytes: AtomicU64,
 }
 
 impl Counters {

@@ -67,6 +67,10 @@ pub(crate) fn desired(leader: u64, current: &BTreeSet<u64>, members: &BTreeMap<u
             None => break,
         };
     }
+    // A leader that leaves cannot drop itself: somebody must vote beside it, to whom it can hand over.
+    if voters.len() == 1 && members.get(&leader).is_some_and(|seen| seen.draining) {
+        voters.extend(candidates.pop());
+    }
     voters
 }
 
@@ -123,5 +127,7 @@ mod tests {
         check(&[1, 2, 3], &[(1, UP), (2, UP), (3, DRAINING), (4, UP)], &[1, 2, 4]);
         check(&[1, 2, 3], &[(1, UP), (2, UP), (3, DRAINING)], &[1]);
         check(&[1, 2, 3, 4, 5], &[(1, UP), (2, UP), (3, UP), (4, DRAINING), (5, DRAINING)], &[1, 2, 3]);
+        check(&[1], &[(1, DRAINING), (2, UP)], &[1, 2]);
+        check(&[1], &[(1, DRAINING)], &[1]);
     }
 }

@@ -98,7 +98,7 @@ fn text(cluster: &Cluster) -> String {
     cluster.read(|state| state.documents.latest().map(|published| published.document.to_string()).unwrap_or_default())
 }
 
-async fn leader<'a>(nodes: &'a [Cluster]) -> &'a Cluster {
+async fn leader(nodes: &[Cluster]) -> &Cluster {
     let mut found = None;
     until("a leader", 10, async || {
         let status = nodes[0].status().await;
@@ -280,4 +280,83 @@ async fn a_node_without_peers_serves_what_it_has() {
     until("degraded", 7, async || matches!(alone.readiness(), Readiness::Degraded(_))).await;
     assert!(!alone.is_live());
     alone.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_founder_of_two_nodes_can_leave() {
+    let home = Home::new();
+    let first = home.bootstrap("a").await;
+    let second = home.join("b", &first).await;
+    first.propose(document("kept")).await.unwrap();
+    assert!(first.remove(NodeId(1)).await.is_err(), "the only voter is not removed by force");
+    first.leave().await.unwrap();
+    first.shutdown().await;
+    voters(&second, &[2]).await;
+    assert_eq!(second.propose(document("more")).await.unwrap().outcome, Outcome::Published { revision: Revision(2) });
+    second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_removed_is_replaced() {
+    let home = Home::new();
+    let mut nodes = home.three().await.to_vec();
+    nodes.push(home.join("d", &nodes[0]).await);
+    let first = leader(&nodes).await.node();
+    let at = nodes.iter().position(|node| node.node() == first).unwrap();
+    let removed = nodes.remove(at);
+    nodes[0].remove(first).await.unwrap();
+    let expected: Vec<u64> = (1..=4).filter(|id| *id != first.0).collect();
+    voters(&nodes[0], &expected).await;
+    nodes[0].propose(document("after")).await.unwrap();
+    until("the removed node knows", 10, async || removed.removed().borrow().is_some()).await;
+    for node in nodes.iter().chain([&removed]) {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_and_a_restart_begin_from_a_snapshot() {
+    let home = Home::new();
+    let first = home.bootstrap("a").await;
+    for revision in 1..=60 {
+        first.propose(document(&format!("revision {revision}"))).await.unwrap();
+    }
+    first.compact().await.unwrap();
+    until("compacted", 5, async || first.status().await.control.group.snapshot > 0).await;
+    let second = home.join("b", &first).await;
+    until("the newcomer has it", 5, async || text(&second) == "revision 60").await;
+    assert_eq!(second.read(|state| state.documents.history().count()), 60);
+    let hash = first.status().await.state_hash;
+    until("equal states", 5, async || {
+        let (mine, theirs) = (first.status().await.state_hash, second.status().await.state_hash);
+        mine.1 == theirs.1 && mine.0 == theirs.0
+    })
+    .await;
+    assert!(hash.1 <= second.status().await.state_hash.1);
+    let address = second.addresses().peer.clone();
+    second.shutdown().await;
+    let back = home.resume("b", &address).await;
+    ready(&back).await;
+    assert_eq!(text(&back), "revision 60");
+    back.shutdown().await;
+    first.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_moved_is_found_again() {
+    let home = Home::new();
+    let nodes = home.three().await;
+    nodes[2].shutdown().await;
+    let moved = home.resume("c", "127.0.0.1:0").await;
+    assert_ne!(moved.addresses().peer, nodes[2].addresses().peer);
+    ready(&moved).await;
+    until("the state knows", 10, async || {
+        nodes[0].read(|state| state.members.node(NodeId(3)).unwrap().addresses.peer == moved.addresses().peer)
+    })
+    .await;
+    nodes[0].propose(document("found")).await.unwrap();
+    until("replicated to the new place", 5, async || text(&moved) == "found").await;
+    for node in nodes[..2].iter().chain([&moved]) {
+        node.shutdown().await;
+    }
 }

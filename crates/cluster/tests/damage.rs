@@ -81,3 +81,49 @@ async fn lost_identity_files_are_named() {
     }
     Cluster::start(Settings::new(dir.path(), Start::Resume)).await.unwrap().shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_or_lost_snapshot_is_found_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path()).await;
+    let cluster = Cluster::start(Settings::new(dir.path(), Start::Resume)).await.unwrap();
+    cluster.compact().await.unwrap();
+    let control = dir.path().join("control");
+    let snapshots = || -> Vec<_> {
+        let names = fs::read_dir(&control).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.to_string_lossy().contains("snapshot-0") && path.extension().is_none()).collect()
+    };
+    let begun = std::time::Instant::now();
+    while snapshots().is_empty() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    cluster.shutdown().await;
+    let path = snapshots().pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    for at in [0, 20, 45, whole.len() / 2, whole.len() - 1] {
+        let mut changed = whole.clone();
+        changed[at] ^= 4;
+        fs::write(&path, &changed).unwrap();
+        let damage = damage(dir.path()).await;
+        assert_eq!(damage.file, path);
+        assert!(damage.place.starts_with("offset"), "{damage}");
+    }
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(damage(dir.path()).await.file, path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_the_log_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path()).await;
+    let log = dir.path().join("control/log.redb");
+    let older = fs::read(&log).unwrap();
+    let cluster = Cluster::start(Settings::new(dir.path(), Start::Resume)).await.unwrap();
+    let token = cluster.create_join_token(None, 1).await.unwrap();
+    assert!(!token.reveal().is_empty());
+    cluster.shutdown().await;
+    fs::write(&log, older).unwrap();
+    let damage = damage(dir.path()).await;
+    assert!(damage.what.contains("was committed"), "{damage}");
+}

@@ -38,6 +38,7 @@ impl Holder {
             want: Permits(want),
             waiting: Permits(want.min(1)),
             reserve: false,
+            reserved: Permits::default(),
         };
         Batch { node, incarnation, seq: self.seq, items: vec![item] }
     }

@@ -38,7 +38,7 @@ pub struct JoinToken {
     pub uses_left: u32,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tokens {
     last_admin: u64,
     admin: BTreeMap<u64, AdminToken>,
@@ -144,5 +144,11 @@ impl fmt::Debug for AdminToken {
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JoinToken(uses left: {})", self.uses_left)
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.admin.values()).entries(self.join.values()).finish()
     }
 }

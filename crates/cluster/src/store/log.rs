@@ -83,6 +83,14 @@ impl Log {
         }
     }
 
+    /// The same from a thread that may wait.
+    pub(crate) fn close_now(&self) {
+        let (stopped, wait) = oneshot::channel();
+        if self.shared.jobs.send(Job::Stop(stopped)).is_ok() {
+            _ = wait.blocking_recv();
+        }
+    }
+
     fn tail<T>(&self, read: impl FnOnce(&Tail) -> T) -> T {
         read(&self.shared.tail.read().expect("no panic while the tail is locked"))
     }

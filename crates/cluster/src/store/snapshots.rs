@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -56,6 +57,7 @@ impl Snapshots {
         sync_folder(&self.folder)?;
         Counters::add(&self.counters.fsyncs, 2);
         Counters::add(&self.counters.snapshots, 1);
+        self.counters.snapshot_bytes.store(state.len() as u64, Ordering::Relaxed);
         self.forget_old()
     }
 
@@ -67,7 +69,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Finished snapshots, oldest first; leftovers of an interrupted write are removed.
+    /// Finished snapshots, oldest first; leftovers of an interrupted write do not count.
     fn names(&self) -> io::Result<Vec<PathBuf>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.folder)? {

@@ -1,0 +1,160 @@
+//! What one release writes the next must read, and no bytes make a node fall over.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tidegate_cluster::codec;
+use tidegate_model::{Incarnation, KeyId, LimitId, Millis, Nanos, NodeId, Permits, Revision, Subject};
+use tidegate_quota::protocol;
+use tidegate_state::{
+    Addresses, ClusterId, Command, CreateKey, Form, Format, Join, Proposal, Publish, RequestId, Role, State,
+};
+
+fn commands() -> Vec<Command> {
+    let addresses = Addresses { peer: "10.0.0.1:7081".into(), http: "10.0.0.1:8080".into(), admin: String::new() };
+    vec![
+        Command::Form(Form {
+            cluster: ClusterId(1),
+            name: "a".into(),
+            addresses: addresses.clone(),
+            feature_level: 1,
+            ca: vec![1],
+            sealed_ca_key: vec![2],
+            public_key: [3; 32],
+            admin_token: [4; 32],
+        }),
+        Command::PublishDocument(Publish {
+            document: "version: 1".into(),
+            format: Format::Yaml,
+            replaces: Some(Revision(0)),
+            author: "ann".into(),
+            note: "first".into(),
+            policies: Revision(1),
+        }),
+        Command::CreateKey(CreateKey {
+            tenant: "default".into(),
+            consumer: "acme".into(),
+            name: "ci".into(),
+            hash: [5; 32],
+            prefix: "tg_abc".into(),
+            expires_at: Some(Millis(9)),
+        }),
+        Command::RevokeKey { id: KeyId(1) },
+        Command::RotateKey { id: KeyId(1), hash: [6; 32], prefix: "tg_def".into(), grace_until: Millis(10) },
+        Command::Join(Join {
+            token: [7; 32],
+            name: "b".into(),
+            addresses: addresses.clone(),
+            feature_level: 1,
+            public_key: [8; 32],
+        }),
+        Command::UpdateNode { id: NodeId(1), addresses, feature_level: 2 },
+        Command::RemoveNode { id: NodeId(2) },
+        Command::CreateJoinToken { hash: [7; 32], expires_at: None, uses: 3 },
+        Command::RevokeJoinToken { hash: [7; 32] },
+        Command::CreateAdminToken { hash: [9; 32], name: "ops".into(), role: Role::Operator, expires_at: None },
+        Command::RevokeAdminToken { id: 1 },
+        Command::PutSealed { name: "partner".into(), bytes: vec![1, 2, 3] },
+        Command::RemoveSealed { name: "partner".into() },
+    ]
+}
+
+fn proposals() -> Vec<Proposal> {
+    let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
+    commands().into_iter().enumerate().map(number).collect()
+}
+
+/// Reads the golden file of an earlier build, and checks that this build still writes it.
+fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let bytes = codec::encode(value);
+    if std::env::var_os("TIDEGATE_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    let kept = std::fs::read(&path).expect("a golden file, written once with TIDEGATE_WRITE_GOLDEN=1");
+    assert_eq!(&codec::decode::<T>(&kept).unwrap(), value, "{name} reads differently");
+    assert_eq!(kept, bytes, "{name} is written differently");
+}
+
+#[test]
+fn what_was_written_once_is_read_for_ever() {
+    golden("proposals-1.bin", &proposals());
+    let mut state = State::default();
+    for proposal in proposals() {
+        state.apply(&proposal);
+    }
+    golden("state-1.bin", &state);
+    let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
+    let policy = protocol::Policy { limit: LimitId(1), max: Permits(10), window: Nanos(60), ttl: Nanos(4) };
+    let entries = vec![
+        protocol::Entry { dt: Nanos(5), command: protocol::Command::Tick },
+        protocol::Entry {
+            dt: Nanos(6),
+            command: protocol::Command::SetPolicies { revision: Revision(1), policies: vec![policy] },
+        },
+        protocol::Entry { dt: Nanos(7), command: protocol::Command::RemoveNode { node: NodeId(3) } },
+    ];
+    golden("quota-entries-1.bin", &entries);
+    golden("quota-recall-1.bin", &protocol::Recall { node: NodeId(1), key });
+    assert_eq!(Incarnation(0).0, 0);
+}
+
+#[test]
+fn other_versions_and_leftovers_are_refused() {
+    let mut bytes = codec::encode(&7_u64);
+    assert_eq!(codec::decode::<u64>(&bytes), Ok(7));
+    bytes.push(0);
+    assert_eq!(codec::decode::<u64>(&bytes), Err(codec::Error::Trailing(1)));
+    bytes[0] = 9;
+    assert_eq!(codec::decode::<u64>(&bytes), Err(codec::Error::Version(9)));
+    assert_eq!(codec::decode::<u64>(&[]), Err(codec::Error::Empty));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_fall_over(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let mut versioned = vec![codec::VERSION];
+        versioned.extend_from_slice(&bytes);
+        for bytes in [&bytes, &versioned] {
+            _ = codec::decode_frame(bytes);
+            _ = codec::decode_record(bytes);
+            _ = codec::decode::<Vec<Proposal>>(bytes);
+            _ = codec::decode_snapshot::<State>(bytes);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_never_makes_the_decoder_fall_over(at in any::<prop::sample::Index>(), bit in 0..8) {
+        let mut bytes = codec::encode(&proposals());
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1_u8 << bit;
+        _ = codec::decode::<Vec<Proposal>>(&bytes);
+    }
+
+    #[test]
+    fn replaying_onto_a_snapshot_is_as_good_as_replaying_all(
+        picks in proptest::collection::vec((0..14_usize, 0..40_u128, 0..3000_u64), 0..60),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let commands = commands();
+        let proposal = |(pick, request, at): (usize, u128, u64)| Proposal {
+            request: RequestId(request),
+            at: Millis(at),
+            command: commands[pick].clone(),
+        };
+        let log: Vec<Proposal> = picks.into_iter().map(proposal).collect();
+        let cut = if log.is_empty() { 0 } else { cut.index(log.len()) };
+        let (mut whole, mut first) = (State::default(), State::default());
+        log.iter().for_each(|proposal| _ = whole.apply(proposal));
+        log[..cut].iter().for_each(|proposal| _ = first.apply(proposal));
+        let mut restored: State = codec::decode_snapshot(&codec::encode(&first)).unwrap();
+        prop_assert_eq!(restored.hash(), first.hash());
+        log[cut..].iter().for_each(|proposal| _ = restored.apply(proposal));
+        prop_assert_eq!(restored.hash(), whole.hash());
+        prop_assert_eq!(restored, whole);
+    }
+}
