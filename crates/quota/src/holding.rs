@@ -13,8 +13,8 @@ use crate::cell::{self, Cell};
 use crate::protocol::{Answer, Item, Key, Verdict, holder_time};
 use crate::reserve::Reserve;
 
-/// A lease holds this long a stretch of demand, if the window is four times as long: enough to bridge a failover.
-const HORIZON: Nanos = Nanos::from_millis(2_500);
+/// A lease holds this long a stretch of demand, if that is no more than 2/5 of the window: enough to bridge a failover.
+const HORIZON: Nanos = Nanos::from_secs(4);
 
 /// How often a held lease is told of although nothing was spent. Well below a lease's time to live.
 pub const REMINDER: Nanos = Nanos::from_millis(200);
@@ -152,6 +152,7 @@ impl Holding {
             want: if around.recalled { around.queued } else { wish.saturating_sub(have) },
             waiting: around.waiting,
             reserve: around.reserve,
+            reserved: self.reserve.size(),
         }
     }
 
@@ -236,8 +237,8 @@ impl Demand {
             return;
         }
         let rate = permits.0 as f64 * 1e9 / elapsed;
-        // Remembers as long as it looks ahead: one call alone never asks for a stock.
-        let weight = 1.0 - (-elapsed / horizon(window)).exp();
+        // Remembers half as long as it looks ahead: one call alone never asks for a stock.
+        let weight = 1.0 - (-2.0 * elapsed / horizon(window)).exp();
         self.per_second += (rate - self.per_second) * weight;
     }
 
@@ -255,5 +256,5 @@ impl Demand {
 
 /// How far a lease looks ahead, in nanoseconds.
 fn horizon(window: Nanos) -> f64 {
-    HORIZON.0.min(window.0 / 4).max(1) as f64
+    HORIZON.0.min(window.0 / 5 * 2).max(1) as f64
 }

@@ -14,7 +14,7 @@ use tidegate_model::{LimitId, Nanos, NodeId, Permits, Revision};
 use self::count::Count;
 use crate::protocol::{Answer, Batch, Command, Entry, Key, Outcome, Policy, Reply, Verdict};
 
-/// Keys looked at for tidying per entry: enough to outrun their creation, few enough not to be felt.
+/// Keys looked at for tidying per entry, beside two for each key it names: enough to outrun their creation.
 const SWEPT_PER_ENTRY: usize = 256;
 
 /// A withdrawn policy is kept this long for nodes that still serve the older document.
@@ -56,10 +56,12 @@ impl Ledger {
     pub fn apply(&mut self, entry: &Entry) -> Outcome {
         self.clock = self.clock.saturating_add(entry.dt);
         let mut outcome = Outcome::default();
+        let mut named = 0;
         match &entry.command {
             Command::Tick => {}
             Command::Batches(batches) => {
                 for batch in batches {
+                    named += batch.items.len();
                     let reply = self.batch(batch, &mut outcome);
                     outcome.replies.push(reply);
                 }
@@ -69,7 +71,7 @@ impl Ledger {
                 self.removed.insert(*node);
             }
         }
-        self.tidy();
+        self.tidy(SWEPT_PER_ENTRY + 2 * named);
         outcome.revision = self.revision;
         outcome
     }
@@ -153,14 +155,17 @@ impl Ledger {
             known.withdrawn.get_or_insert(self.clock);
         }
         for policy in policies {
-            // Lowering binds here for new grants, and within D for old ones. A changed window or kind has another id.
-            self.policies.insert(policy.limit, Known { policy: policy.clone(), withdrawn: None });
+            // Lowering binds here for new grants, and within D for old ones. A changed window or kind has another id;
+            // should one come under the same id, the longer window is safe for both.
+            let before = self.policies.get(&policy.limit).map_or(Nanos::ZERO, |known| known.policy.window);
+            let policy = Policy { window: policy.window.max(before), ..policy.clone() };
+            self.policies.insert(policy.limit, Known { policy, withdrawn: None });
         }
     }
 
     /// Forgets counts with nothing charged, and withdrawn policies without counts.
-    fn tidy(&mut self) {
-        for _ in 0..SWEPT_PER_ENTRY {
+    fn tidy(&mut self, most: usize) {
+        for _ in 0..most {
             let Some(&(due, key)) = self.sweep.first() else { break };
             if due > self.clock {
                 break;

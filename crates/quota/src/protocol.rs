@@ -39,6 +39,8 @@ pub struct Item {
     pub waiting: Permits,
     /// Should this node hold a partition reserve of the key? (Limits with `on_unavailable: share`.)
     pub reserve: bool,
+    /// The reserve this node counts on now. What the ledger charges beyond it, and no longer offers, is thereby ended.
+    pub reserved: Permits,
 }
 
 /// The outcome of one batch, as `apply` computed it.
@@ -65,7 +67,7 @@ pub enum Verdict {
         granted: Permits,
         /// Free permits that were left after this grant: a lower bound of what remains elsewhere.
         free: Permits,
-        /// D: how long the lease lives, counted from the moment the batch left.
+        /// D: how long the lease lives, counted from the moment the batch left. 0: it is not renewed.
         ttl: Nanos,
         /// When the next permit comes free, from now, if a waiting cost was not granted.
         retry: Nanos,

@@ -33,6 +33,7 @@ struct Say {
     want: u64,
     waiting: u64,
     reserve: bool,
+    reserved: u64,
 }
 
 fn say(ledger: &mut Ledger, millis: u64, say: Say) -> Option<Verdict> {
@@ -44,6 +45,7 @@ fn say(ledger: &mut Ledger, millis: u64, say: Say) -> Option<Verdict> {
         want: Permits(say.want),
         waiting: Permits(say.waiting),
         reserve: say.reserve,
+        reserved: Permits(say.reserved),
     };
     let batch = Batch { node: NodeId(say.node), incarnation: Incarnation(9), seq: say.seq, items: vec![item] };
     let outcome = apply(ledger, millis, Command::Batches(vec![batch]));
@@ -171,6 +173,7 @@ fn a_starving_node_calls_idle_permits_back() {
         want: Permits(1),
         waiting: Permits(1),
         reserve: false,
+        reserved: Permits(0),
     };
     let batch = Batch { node: NodeId(2), incarnation: Incarnation(9), seq: 1, items: vec![item] };
     let outcome = apply(&mut ledger, 100, Command::Batches(vec![batch]));

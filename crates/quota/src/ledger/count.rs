@@ -10,17 +10,21 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
-use crate::protocol::{Batch, Item, Policy, RESERVE_TTL, Recall, Verdict};
+use crate::protocol::{Batch, Item, Key, Policy, RESERVE_TTL, Recall, Verdict};
 use crate::window::Window;
 
 /// What a node wanted counts for this long after its last batch.
 const ACTIVE: Nanos = Nanos::from_millis(250);
 /// Costs that wait for permits to gather, per key.
 const MOST_HELD: usize = 16;
+/// A recall is answered within this long, or not at all; meanwhile it is worth asking again after a moment.
+const RECALL_LASTS: Nanos = Nanos::from_millis(100);
+const RECALL_TAKES: Nanos = Nanos::from_millis(5);
 /// Partition reserves take at most a quarter of a limit, a node at most 1/32.
-/// (but one permit, where that is less than a quarter). It keeps its size until its node ends it or it lapses.
+/// (but one permit, where that is less than a quarter). Made smaller, it stays charged until its node has agreed.
 const RESERVE_OF_NODE: u64 = 32;
 const RESERVE_OF_ALL: u64 = 4;
+const MOST_FORMER: usize = 8;
 /// Above this window a grant is capped to 1/16 of the limit, so that a crash cannot strand a customer's day.
 const LONG_WINDOW: Nanos = Nanos::from_secs(60);
 const LONG_SHARE: u64 = 16;
@@ -56,11 +60,16 @@ struct Record {
 }
 
 /// A partition reserve: charged whole, whatever is spent of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Reserve {
     node: NodeId,
+    incarnation: Incarnation,
+    /// Of the newest batch of that incarnation that spoke of it.
+    seq: u64,
     permits: Permits,
     lapses: Nanos,
+    /// Earlier lives of the node: what still arrives from them changes nothing.
+    former: VecDeque<Incarnation>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +130,8 @@ impl Count {
         if !self.book(at, batch.seq, item, clock, policy) {
             return Some(Verdict::Reset);
         }
-        let reserve = self.reserve(batch.node, item.reserve, clock, policy);
+        let ttl = self.renew(at, clock, policy);
+        let reserve = self.reserve(batch, item, clock, policy);
         self.records[at].want = item.want;
         let granted = self.grant(batch.node, item, clock, policy);
         let record = &mut self.records[at];
@@ -133,7 +143,7 @@ impl Count {
         if starves {
             retry = self.starve(at, item, clock, policy, recalls);
         }
-        Some(Verdict::Lease { granted, free, ttl: policy.ttl, retry, reserve })
+        Some(Verdict::Lease { granted, free, ttl, retry, reserve })
     }
 
     fn find(&self, batch: &Batch, epoch: u64) -> Found {
@@ -169,7 +179,7 @@ impl Count {
         self.records.len() - 1
     }
 
-    /// Moves what was spent from outstanding to the window; frees what was handed back; renews the rest.
+    /// Moves what was spent from outstanding to the window; frees what was handed back.
     /// `false`: the report claims more than this ledger charges.
     fn book(&mut self, at: usize, seq: u64, item: &Item, clock: Nanos, policy: &Policy) -> bool {
         let record = &mut self.records[at];
@@ -185,11 +195,21 @@ impl Count {
         } else {
             record.outstanding.saturating_sub(Permits(news)) // Stays charged until it lapses.
         };
-        if honest {
-            record.lapses = clock.saturating_add(policy.ttl).saturating_add(policy.window);
-        }
         self.spent.charge(Permits(news), clock, policy.window);
         honest
+    }
+
+    /// Renews a lease; returns for how long. Zero: the limit was lowered below what is charged, so what is held runs out
+    /// at its old expiry. Renewed then, it could be kept and spent long after the lowering should have bound.
+    fn renew(&mut self, at: usize, clock: Nanos, policy: &Policy) -> Nanos {
+        let over = self.charged() > policy.max;
+        let record = &mut self.records[at];
+        if over && record.outstanding != Permits::ZERO {
+            return Nanos::ZERO;
+        }
+        // Never earlier than before: under a shortened D the holder keeps its older, later expiry.
+        record.lapses = record.lapses.max(clock.saturating_add(policy.ttl).saturating_add(policy.window));
+        policy.ttl
     }
 
     fn free(&self, policy: &Policy) -> Permits {
@@ -233,18 +253,11 @@ impl Count {
         let missing = item.waiting.saturating_sub(self.free(policy));
         let lapse = self.records.iter().map(|record| record.lapses.saturating_sub(clock)).min();
         let mut retry = self.spent.frees(missing, clock, policy.window).or(lapse).unwrap_or(policy.window);
-        let pause = Nanos(policy.window.0 / 50).min(Nanos::from_millis(100));
-        if clock >= self.records[at].recalled.saturating_add(pause) {
-            let before = recalls.len();
-            let idle = self.records.iter().filter(|r| r.node != node && r.outstanding > r.pace);
-            recalls.extend(idle.map(|r| Recall { node: r.node, key: item.key }));
-            if recalls.len() > before {
-                self.records[at].recalled = clock;
-                retry = retry.min(Nanos::from_millis(5));
-            }
+        if self.recall(at, item.key, clock, recalls) {
+            retry = retry.min(RECALL_TAKES);
         }
         if item.waiting.0 > 1 && item.waiting <= policy.max {
-            let until = clock.saturating_add((retry + retry).max(Nanos::from_millis(500)).min(policy.window));
+            let until = clock.saturating_add(retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.window));
             let held = Held { node, cost: item.waiting, until };
             match self.held.iter().position(|held| held.node == node) {
                 Some(at) => self.held[at] = held,
@@ -255,33 +268,90 @@ impl Count {
         retry.max(Nanos::from_millis(1))
     }
 
-    /// Opens, renews or ends a node's partition reserve; returns what it is.
-    fn reserve(&mut self, node: NodeId, wanted: bool, clock: Nanos, policy: &Policy) -> Permits {
-        let charge = RESERVE_TTL.saturating_add(policy.window);
-        let at = self.reserves.iter().position(|reserve| reserve.node == node);
-        match (at, wanted) {
-            (Some(at), true) => {
-                self.reserves[at].lapses = clock.saturating_add(charge);
-                self.reserves[at].permits
-            }
-            (Some(at), false) => {
-                // It may have been spent up to now: charged for one more window.
-                let ended = self.reserves.swap_remove(at);
-                self.spent.charge(ended.permits, clock, policy.window);
-                Permits::ZERO
-            }
-            (None, false) => Permits::ZERO,
-            (None, true) => {
-                let reserved = self.reserves.iter().fold(Permits::ZERO, |sum, r| sum.saturating_add(r.permits));
-                let permits = Permits((policy.max.0 / RESERVE_OF_NODE).max(1)).min(self.free(policy));
-                if permits == Permits::ZERO || reserved.saturating_add(permits).0 > policy.max.0 / RESERVE_OF_ALL {
-                    return Permits::ZERO;
-                }
-                self.reserves.push(Reserve { node, permits, lapses: clock.saturating_add(charge) });
-                permits
-            }
+    /// Asks other nodes for permits they hold idle. `true`: some were asked and have not answered yet.
+    fn recall(&mut self, at: usize, key: Key, clock: Nanos, recalls: &mut Vec<Recall>) -> bool {
+        let Record { node, recalled, .. } = self.records[at];
+        let holds_idle = |r: &&Record| r.node != node && r.outstanding > r.pace;
+        if recalled != Nanos::ZERO && clock < recalled.saturating_add(RECALL_LASTS) {
+            return self.records.iter().filter(holds_idle).any(|r| r.heard <= recalled);
         }
+        let before = recalls.len();
+        // Who did not answer the last time is gone or cut off: its permits come back when they lapse.
+        let answers = |r: &&Record| recalled == Nanos::ZERO || r.heard > recalled;
+        recalls.extend(self.records.iter().filter(holds_idle).filter(answers).map(|r| Recall { node: r.node, key }));
+        let asked = recalls.len() > before;
+        if asked {
+            self.records[at].recalled = clock.max(Nanos(1));
+        }
+        asked
     }
+
+    /// Opens, renews, shrinks or ends a node's partition reserve; returns what the node may count on from this answer on.
+    fn reserve(&mut self, batch: &Batch, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
+        let charge = RESERVE_TTL.saturating_add(policy.window);
+        let Some(at) = self.reserves.iter().position(|reserve| reserve.node == batch.node) else {
+            return if item.reserve { self.open_reserve(batch, clock, policy) } else { Permits::ZERO };
+        };
+        // After a lowering there may be room for the older reserves only.
+        let older = self.reserves[..at].iter().fold(Permits::ZERO, |sum, r| sum.saturating_add(r.permits));
+        let room = reserves_of(policy).saturating_sub(older);
+        let target = if item.reserve { reserve_of(policy).min(room) } else { Permits::ZERO };
+        let reserve = &mut self.reserves[at];
+        if reserve.incarnation != batch.incarnation {
+            // The node was started anew. Its earlier life may have spent the reserve a moment ago; the new one knows.
+            if !item.reserve || item.reserved != Permits::ZERO || reserve.former.contains(&batch.incarnation) {
+                return Permits::ZERO;
+            }
+            if reserve.former.len() == MOST_FORMER {
+                reserve.former.pop_front();
+            }
+            reserve.former.push_back(reserve.incarnation);
+            reserve.incarnation = batch.incarnation;
+        } else if batch.seq <= reserve.seq {
+            return Permits::ZERO; // Late: its holder no longer listens.
+        }
+        reserve.seq = batch.seq;
+        let target = target.min(reserve.permits);
+        // What the node no longer counts on may have been spent up to now: charged for one more window.
+        let kept = target.max(item.reserved.min(reserve.permits));
+        let ended = reserve.permits.saturating_sub(kept);
+        reserve.permits = kept;
+        if target != Permits::ZERO {
+            reserve.lapses = clock.saturating_add(charge);
+        }
+        if kept == Permits::ZERO {
+            self.reserves.remove(at);
+        }
+        self.spent.charge(ended, clock, policy.window);
+        target
+    }
+
+    fn open_reserve(&mut self, batch: &Batch, clock: Nanos, policy: &Policy) -> Permits {
+        let reserved = self.reserves.iter().fold(Permits::ZERO, |sum, r| sum.saturating_add(r.permits));
+        let permits = reserve_of(policy).min(self.free(policy));
+        if permits == Permits::ZERO || reserved.saturating_add(permits) > reserves_of(policy) {
+            return Permits::ZERO;
+        }
+        self.reserves.push(Reserve {
+            node: batch.node,
+            incarnation: batch.incarnation,
+            seq: batch.seq,
+            permits,
+            lapses: clock.saturating_add(RESERVE_TTL).saturating_add(policy.window),
+            former: VecDeque::new(),
+        });
+        permits
+    }
+}
+
+/// A node's part of a limit as its partition reserve.
+fn reserve_of(policy: &Policy) -> Permits {
+    Permits((policy.max.0 / RESERVE_OF_NODE).max(1)).min(reserves_of(policy))
+}
+
+/// What all partition reserves together may take.
+fn reserves_of(policy: &Policy) -> Permits {
+    Permits(policy.max.0 / RESERVE_OF_ALL)
 }
 
 enum Found {

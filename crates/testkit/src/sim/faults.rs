@@ -16,7 +16,9 @@ impl World {
         self.after(wait.min(10 * SECOND), Event::Fault);
         let node = self.random.index(self.nodes.len());
         let voter = self.random.index(self.voters.len());
-        match self.random.below(16) {
+        let fault = self.random.below(16);
+        self.trace(|| format!("fault {fault} of node {node} or voter {voter}"));
+        match fault {
             0 => self.kill(node),
             1 | 2 => self.freeze(node),
             3 => self.cut_off(node),
@@ -140,6 +142,7 @@ impl World {
     /// Everything comes back; then the cluster has to serve again.
     fn heal(&mut self) {
         self.answers_leave_leader_dead = false;
+        self.trace(|| "heals".into());
         for node in 0..self.nodes.len() {
             let state = &mut self.nodes[node];
             (state.cut, state.quiet_until) = (false, 0);

@@ -69,6 +69,9 @@ pub(super) struct Slot {
     recalled: bool,
     covered_until: Nanos,
     used: u64,
+    /// True time when the last report was cut, and when the one that was answered last.
+    asked_at: u64,
+    informed: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -236,7 +239,8 @@ impl World {
             match take {
                 Take::Taken(ticket) => {
                     self.list(node, known.key);
-                    let mark = self.oracle.admit(known.key, node, stamp, cost);
+                    self.trace(|| format!("node {node} took {cost} of {:?} stamped {stamp}, cell {:?}", known.key.limit, cell));
+                    let mark = self.oracle.admit(known.key, node, stamp, cost, u64::MAX);
                     return Took::Held(Hold { key: known.key, cell, ticket: Some(ticket), mark });
                 }
                 Take::Burnt(_) => self.list(node, known.key),
@@ -251,8 +255,10 @@ impl World {
         if !known.share || !slot.holding.reserve.take(cost, known.window, now) {
             return Took::Short;
         }
-        let cell = Rc::clone(&slot.cell);
-        let mark = self.oracle.admit(known.key, node, at, cost);
+        let left = slot.holding.reserve.size();
+        let (cell, informed) = (Rc::clone(&slot.cell), slot.informed);
+        self.trace(|| format!("node {node} took {cost} of the {left} reserved of {:?}", known.key.limit));
+        let mark = self.oracle.admit(known.key, node, at, cost, informed);
         Took::Held(Hold { key: known.key, cell, ticket: None, mark })
     }
 
@@ -329,6 +335,8 @@ impl World {
                 recalled: false,
                 covered_until: Nanos::ZERO,
                 used: at,
+                asked_at: at,
+                informed: at,
             };
             state.slots.insert(known.key, slot);
         }
@@ -416,7 +424,9 @@ impl World {
     }
 
     fn cut(&mut self, node: usize, key: Key, seq: u64, now: Nanos) -> tidegate_quota::protocol::Item {
+        let at = self.now;
         let slot = self.nodes[node].slots.get_mut(&key).expect("only the task removes slots");
+        slot.asked_at = at;
         let around = Surroundings {
             now,
             window: slot.known.window,
@@ -432,6 +442,7 @@ impl World {
             let text = format!("node {node} took {} of {key:?} and reports {}", slot.taken, item.spent);
             self.oracle.broken(text);
         }
+        self.trace(|| format!("node {node} seq {seq} says {item:?}"));
         item
     }
 
@@ -489,6 +500,7 @@ impl World {
     }
 
     fn use_answer(&mut self, node: usize, seq: u64, answer: &tidegate_quota::protocol::Answer, now: Nanos) {
+        self.trace(|| format!("node {node} seq {seq} is told {answer:?}"));
         let state = &mut self.nodes[node];
         let mut epoch = state.epoch;
         let Some(slot) = state.slots.get_mut(&answer.key) else { return };
@@ -497,6 +509,9 @@ impl World {
             epoch
         });
         state.epoch = epoch;
+        if news != News::Stale {
+            slot.informed = slot.asked_at;
+        }
         match news {
             News::Stale => return,
             News::Reset | News::Unknown => slot.taken = 0,

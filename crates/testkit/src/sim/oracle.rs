@@ -17,6 +17,8 @@ struct Admitted {
     at: u64,
     cost: u64,
     node: usize,
+    /// From a partition reserve that its node asked about last at this time; a lease's permit: never too old.
+    informed: u64,
 }
 
 /// A maximum, and from when to when a window may count on it.
@@ -25,6 +27,8 @@ struct Bound {
     max: u64,
     from: u64,
     until: u64,
+    /// When the entry that replaced it was committed.
+    replaced: u64,
 }
 
 #[derive(Debug, Default)]
@@ -48,21 +52,23 @@ impl Oracle {
     pub(super) fn proposed(&mut self, key: Key, max: Permits, window: u64, now: u64) {
         let counter = self.counters.entry(key).or_default();
         counter.window = window;
-        counter.bounds.push(Bound { max: max.0, from: now, until: u64::MAX });
+        counter.bounds.push(Bound { max: max.0, from: now, until: u64::MAX, replaced: u64::MAX });
     }
 
     /// Its entry is committed: what was in force before ends a lease later.
     pub(super) fn committed(&mut self, key: Key, now: u64, lease: u64) {
         if let Some((_, before)) = self.counters.entry(key).or_default().bounds.split_last_mut() {
             for bound in before {
-                bound.until = bound.until.min(now + lease);
+                if bound.replaced == u64::MAX {
+                    (bound.until, bound.replaced) = (now + lease, now);
+                }
             }
         }
     }
 
-    pub(super) fn admit(&mut self, key: Key, node: usize, at: u64, cost: Permits) -> Mark {
+    pub(super) fn admit(&mut self, key: Key, node: usize, at: u64, cost: Permits, informed: u64) -> Mark {
         let admitted = &mut self.counters.entry(key).or_default().admitted;
-        admitted.push(Admitted { at, cost: cost.0, node });
+        admitted.push(Admitted { at, cost: cost.0, node, informed });
         Mark { key, at: admitted.len() - 1 }
     }
 
@@ -107,10 +113,13 @@ impl Oracle {
         let mut found = Vec::new();
         for (key, counter) in &mut self.counters {
             counter.admitted.sort_unstable_by_key(|admitted| admitted.at);
-            // All windows; then those alone that begin at or after a bound's end: there the next bound is all there is.
-            let ends = counter.bounds.iter().map(|bound| bound.until).filter(|until| *until != u64::MAX);
-            for from in std::iter::once(0).chain(ends.collect::<Vec<_>>()) {
-                if let Some(text) = counter.worst_after(from) {
+            let mut ends: Vec<_> = counter.bounds.iter().map(|bound| (bound.until, bound.replaced)).collect();
+            ends.push((0, 0));
+            ends.sort_unstable();
+            ends.dedup();
+            for (at, (from, replaced)) in ends.iter().enumerate() {
+                let until = ends.get(at + 1).map_or(u64::MAX, |(end, _)| *end);
+                if let Some(text) = counter.worst(*from, until, *replaced) {
                     found.push(format!("{key:?}: {text}"));
                     break;
                 }
@@ -123,9 +132,11 @@ impl Oracle {
 }
 
 impl Counter {
-    /// The first window among admissions after `from` that holds more than any bound allows.
-    fn worst_after(&self, from: u64) -> Option<String> {
-        let admitted: Vec<_> = self.admitted.iter().filter(|a| a.at > from || from == 0).collect();
+    /// The first window that begins in `from..until` and holds more than any bound allows. A reserve that did not hear of
+    /// the lowering at `replaced` since is its own promise: it lasts to its own end.
+    fn worst(&self, from: u64, until: u64, replaced: u64) -> Option<String> {
+        let counts = |a: &&Admitted| a.informed >= replaced && (from == 0 || a.at > from);
+        let admitted: Vec<_> = self.admitted.iter().filter(counts).collect();
         let (mut first, mut sum) = (0, 0);
         for (last, admission) in admitted.iter().enumerate() {
             sum += admission.cost;
@@ -134,6 +145,9 @@ impl Counter {
                 first += 1;
             }
             let begins = admission.at.saturating_sub(self.window).max(from);
+            if begins >= until {
+                break;
+            }
             let allowed = self.allowed(begins, admission.at);
             if sum > allowed {
                 let mut nodes = BTreeMap::<usize, u64>::new();

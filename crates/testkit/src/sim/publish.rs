@@ -80,6 +80,7 @@ impl World {
                     return;
                 }
                 self.desk.in_force = revision.0;
+                self.trace(|| format!("in force: {entry:?}"));
                 let lease = self.scenario.lease;
                 for (limit, known) in self.desk.document.clone().into_iter().enumerate() {
                     self.oracle.committed(known.key, self.now, lease);

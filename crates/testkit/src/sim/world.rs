@@ -27,6 +27,7 @@ pub(super) struct World {
     pub(super) answers_leave_leader_dead: bool,
     /// How deep a thread that was set aside waits for others that were.
     pub(super) depth: u8,
+    traced: bool,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
 }
@@ -93,6 +94,7 @@ impl World {
             history: Vec::new(),
             answers_leave_leader_dead: false,
             depth: 0,
+            traced: std::env::var_os("TIDEGATE_SIM_TRACE").is_some(),
             queue: BinaryHeap::new(),
             order: 0,
         };
@@ -144,6 +146,13 @@ impl World {
             }
         }
         self.depth -= 1;
+    }
+
+    /// Tells what happens, when a single run is looked at: `TIDEGATE_SIM_TRACE=1`.
+    pub(super) fn trace(&self, what: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{:>12.6} {}", self.now as f64 / 1e9, what());
+        }
     }
 
     /// A message on its way; loses, repeats and delays it.
