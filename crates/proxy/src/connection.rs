@@ -27,6 +27,9 @@ mod client;
 use client::Late;
 pub(crate) use client::{Client, Exchange, Held};
 
+/// So many header fields hyper parses without allocating, as long as no other number was asked for.
+const ON_STACK: usize = 100;
+
 /// How connections of a listener are spoken to: built once.
 #[derive(Clone)]
 pub(crate) struct Speech {
@@ -42,10 +45,12 @@ impl Speech {
             .keep_alive(true)
             // With it on, hyper closes without having sent its own 400 or 431 when bytes are left to read.
             .pipeline_flush(false)
-            .max_headers(bounds.headers)
             .max_header_size(bounds.head_bytes)
             .max_buf_size(bounds.head_bytes.max(bounds.read_buffer))
             .header_read_timeout(None); // A timer per request; `Watch` needs one per connection.
+        if bounds.headers != ON_STACK {
+            http1.max_headers(bounds.headers);
+        }
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())

@@ -56,8 +56,8 @@ pub(crate) fn survey(headers: &HeaderMap) -> Seen {
 fn uncommon(name: &str, seen: &mut Seen) {
     match name.as_bytes().first() {
         Some(b'x') => {
-            seen.forwarded |= name.starts_with("x-forwarded-");
-            seen.internal |= name.starts_with(INTERNAL);
+            seen.forwarded |= is_claim(name);
+            seen.internal |= is_internal(name);
             seen.request_id |= name == "x-request-id";
         }
         Some(b'k' | b'p' | b'h') => {
@@ -114,10 +114,30 @@ pub(crate) fn has_token(value: &HeaderValue, token: &str) -> bool {
     value.as_bytes().split(|&b| b == b',').any(|part| name(part).eq_ignore_ascii_case(token.as_bytes()))
 }
 
+/// Does this field say who the client is? Backends of the CGI tradition read `x_forwarded_for` as `x-forwarded-for`.
+pub(crate) fn is_claim(name: &str) -> bool {
+    begins(name, "x-forwarded-") || (name.len() == X_REAL_IP.len() && begins(name, X_REAL_IP))
+}
+
+const X_REAL_IP: &str = "x-real-ip";
+
+fn is_internal(name: &str) -> bool {
+    begins(name, INTERNAL)
+}
+
+fn begins(name: &str, prefix: &str) -> bool {
+    let alike = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(alike)
+}
+
 /// Fields that only we may set.
 pub(crate) fn strip_internal(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with(INTERNAL)).cloned().collect();
-    for name in ours {
+    strip_where(headers, is_internal);
+}
+
+pub(crate) fn strip_where(headers: &mut HeaderMap, is: fn(&str) -> bool) {
+    let named: Vec<HeaderName> = headers.keys().filter(|name| is(name.as_str())).cloned().collect();
+    for name in named {
         headers.remove(name);
     }
 }

@@ -9,10 +9,11 @@ use tidegate_policy::Snapshot;
 
 use crate::connection::Client;
 use crate::head::Host;
-use crate::headers::{Seen, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID};
+use crate::headers::{
+    self, Seen, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID,
+};
 use crate::request_id::RequestId;
 
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Hops of `X-Forwarded-For` that are looked at.
 const HOPS: usize = 32;
 
@@ -110,7 +111,6 @@ pub(crate) fn stamp(
         if let Some(host) = host.value() {
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
-        headers.remove(X_REAL_IP);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     headers.insert(X_REQUEST_ID, origin.request_id.value());
@@ -119,11 +119,7 @@ pub(crate) fn stamp(
 }
 
 fn forget(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
-    for name in claims {
-        headers.remove(name);
-    }
+    headers::strip_where(headers, headers::is_claim);
     headers.remove(FORWARDED);
 }
 

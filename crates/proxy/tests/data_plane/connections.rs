@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use tidegate_proxy::{Count, Listener, bind, serve};
 use tokio::io::AsyncWriteExt;
 
 use crate::backend;
@@ -152,4 +153,31 @@ async fn an_h2_stream_whose_window_stays_closed_does_not_hold_the_upstream_for_e
     let mut client = h2c(&world).await;
     let _unread = client.send_request(h2_get("/flood")).await.unwrap();
     soon("it is dropped", || seen.given_up.load(Ordering::SeqCst) == 1 && world.gate.connections.now() == 0).await;
+}
+
+#[tokio::test]
+async fn runtimes_of_their_own_share_one_address() {
+    let (backend, _) = backend::start().await;
+    let world = Setup::routes(vec![route("/", &upstream(backend))]).start().await;
+    let first = bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+    let address = first.local_addr().unwrap();
+    let sockets = [first, bind(address, true).unwrap()];
+    let connections = Count::default();
+    let cores = sockets.map(|socket| {
+        let (gate, draining) = (world.gate.clone(), world.drain.listen());
+        let listener = Listener { name: "http".into(), socket, tls: None, connections: connections.clone() };
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve(listener, gate, draining)).unwrap();
+        })
+    });
+    for _ in 0..40 {
+        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        assert!(rest(&mut socket).await.starts_with("HTTP/1.1 200 "));
+    }
+    assert!(world.drain.finish(Duration::from_secs(5)).await);
+    for core in cores {
+        core.join().unwrap();
+    }
 }

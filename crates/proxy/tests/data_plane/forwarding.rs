@@ -14,14 +14,15 @@ async fn a_stranger_cannot_say_who_he_is() {
     let world = world(false).await;
     let lies = "x-forwarded-for: 6.6.6.6\r\nX-Forwarded-For: 7.7.7.7\r\nx-forwarded-proto: https\r\n\
                 x-forwarded-host: bank.test\r\nx-forwarded-port: 443\r\nx-forwarded-prefix: /x\r\nx-real-ip: 6.6.6.6\r\n\
-                forwarded: for=6.6.6.6\r\nx-request-id: mine\r\nx-tidegate-node: 1\r\n";
+                forwarded: for=6.6.6.6\r\nx-request-id: mine\r\nx-tidegate-node: 1\r\n\
+                x_forwarded_for: 6.6.6.6\r\nx_real_ip: 6.6.6.6\r\n";
     let reply = world.ask("GET", "/", lies).await;
     assert_eq!(reply.sent("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(reply.sent("x-forwarded-proto"), ["http"]);
     assert_eq!(reply.sent("x-forwarded-host"), ["gate.test"]);
     assert_eq!(reply.sent("x-forwarded-port"), [world.address.port().to_string()]);
     assert_eq!(reply.sent("via"), ["1.1 tidegate"]);
-    for gone in ["x-forwarded-prefix", "x-real-ip", "forwarded", "x-tidegate-node"] {
+    for gone in ["x-forwarded-prefix", "x-real-ip", "forwarded", "x-tidegate-node", "x_forwarded_for", "x_real_ip"] {
         assert!(reply.sent(gone).is_empty(), "{gone}");
     }
     let id = reply.sent("x-request-id");
