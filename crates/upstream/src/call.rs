@@ -50,7 +50,7 @@ pub(crate) struct Run<'a> {
 struct Failed {
     why: CallFailed,
     /// The request, if not a byte of it was sent.
-    unsent: Option<Request<Outgoing>>,
+    unsent: Option<Box<Request<Outgoing>>>,
     /// The peer said that it did nothing with it.
     untouched: bool,
 }
@@ -91,7 +91,7 @@ impl Run<'_> {
 
     /// The upstream's next endpoint; waits for its names to be resolved the first time.
     async fn pick(&self, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, CallFailed> {
-        let until = self.started + self.upstream.timeouts.connect;
+        let until = self.started + self.upstream.timeouts.connect.min(NEVER);
         loop {
             let resolved = self.live.resolved.notified();
             let mut resolved = pin!(resolved);
@@ -125,7 +125,7 @@ impl Run<'_> {
         let https = in_flight.endpoint().address.https;
         let held = match self.line(in_flight.endpoint(), false).await {
             Ok(held) => held,
-            Err(failed) => return Err(Failed { unsent: Some(request), ..failed }),
+            Err(failed) => return Err(Failed { unsent: Some(Box::new(request)), ..failed }),
         };
         let reused = held.connect.is_none();
         let copy = copy.filter(|_| reused && self.idempotent);
@@ -133,15 +133,18 @@ impl Run<'_> {
             Ok((held, response)) => self.answer(in_flight, held, response, attempts),
             Err(failed) => {
                 let broke = reused && matches!(failed.why, CallFailed::Reset(_));
-                let again =
-                    if broke { failed.unsent.or_else(|| copy.and_then(|head| self.again(head.clone()))) } else { None };
+                let again = if broke {
+                    failed.unsent.map(|request| *request).or_else(|| copy.and_then(|head| self.again(head.clone())))
+                } else {
+                    None
+                };
                 let Some(request) = again else {
                     self.count(&in_flight, &failed.why);
                     return Err(Failed { unsent: None, ..failed });
                 };
                 let held = match self.line(in_flight.endpoint(), true).await {
                     Ok(held) => held,
-                    Err(failed) => return Err(Failed { unsent: Some(request), ..failed }),
+                    Err(failed) => return Err(Failed { unsent: Some(Box::new(request)), ..failed }),
                 };
                 match self.exchange(held, request, https).await {
                     Ok((held, response)) => self.answer(in_flight, held, response, attempts),
@@ -172,10 +175,11 @@ impl Run<'_> {
             return Ok(held);
         }
         let connector = Arc::clone(&self.live.view().connector);
-        let until = Instant::now() + self.upstream.timeouts.connect;
+        let until = Instant::now() + self.upstream.timeouts.connect.min(NEVER);
         let total = self.total_at();
         let want = Want { upgrade: self.upgrade, fresh };
-        checkout(endpoint, &connector, want, self.shard, until.min(total)).await.map_err(|why| {
+        // Boxed: connecting is rare, and its large future would be moved about with every request.
+        Box::pin(checkout(endpoint, &connector, want, self.shard, until.min(total))).await.map_err(|why| {
             lost(match why {
                 NoLine::Failed(why) => CallFailed::Connect(why),
                 _ if total <= until => CallFailed::Timeout(Phase::Total),
@@ -203,7 +207,10 @@ impl Run<'_> {
                     match within(one.send.ready(), alarm, &limit).await {
                         Err(phase) => return Err(lost(CallFailed::Timeout(phase))),
                         Ok(Err(why)) => {
-                            return Err(Failed { unsent: Some(request), ..lost(CallFailed::Reset(why.into())) });
+                            return Err(Failed {
+                                unsent: Some(Box::new(request)),
+                                ..lost(CallFailed::Reset(why.into()))
+                            });
                         }
                         Ok(Ok(())) => {}
                     }
@@ -218,7 +225,7 @@ impl Run<'_> {
         match result {
             Ok(Ok(response)) => Ok((held, response)),
             Ok(Err(mut why)) => {
-                let unsent = why.take_message();
+                let unsent = why.take_message().map(Box::new);
                 Err(self.judge(why.into_error(), unsent))
             }
             Err(phase) => Err(lost(CallFailed::Timeout(phase))),
@@ -226,7 +233,7 @@ impl Run<'_> {
     }
 
     /// Whose fault is it?
-    fn judge(&self, why: hyper::Error, unsent: Option<Request<Outgoing>>) -> Failed {
+    fn judge(&self, why: hyper::Error, unsent: Option<Box<Request<Outgoing>>>) -> Failed {
         if let Some(why) = self.source.as_ref().and_then(|source| source.broken()) {
             return lost(CallFailed::RequestBody(why));
         }
@@ -264,7 +271,7 @@ impl Run<'_> {
                 held,
                 source: self.source.clone(),
                 idle: self.upstream.timeouts.idle,
-                total: self.total().map(|total| self.started + total),
+                total: self.total().map(|_| self.total_at()),
                 silent_since: None,
                 keep_alive,
                 shard: self.shard,
@@ -278,7 +285,7 @@ impl Run<'_> {
     /// A request to try again, if the document and the failure allow it.
     fn after(
         &mut self,
-        unsent: Option<Request<Outgoing>>,
+        unsent: Option<Box<Request<Outgoing>>>,
         untouched: bool,
         why: &CallFailed,
         copy: Option<Request<()>>,
@@ -294,16 +301,16 @@ impl Run<'_> {
         if !wanted {
             return None;
         }
-        unsent.or_else(|| copy.and_then(|head| self.again(head)))
+        unsent.map(|request| *request).or_else(|| copy.and_then(|head| self.again(head)))
     }
 
     /// The same request with the body from its beginning; `None` when part of that is gone.
     fn again(&mut self, head: Request<()>) -> Option<Request<Outgoing>> {
         let body = match &self.source {
             None => Outgoing::Empty,
-            Some(source) => source
-                .again(self.sendings)
-                .then(|| Outgoing::stream(Arc::clone(source), self.sendings, self.hint.clone()))?,
+            Some(source) => {
+                source.again(self.sendings).then(|| Outgoing::stream(Arc::clone(source), self.sendings, self.hint))?
+            }
         };
         Some(head.map(|()| body))
     }
