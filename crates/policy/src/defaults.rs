@@ -11,8 +11,9 @@ const DAY: u64 = 24 * 60 * 60;
 
 /// A request head (request line and all header fields) larger than this is refused with 431.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
-/// More header fields than this are refused with 431.
-pub const MAX_HEADERS: usize = 128;
+/// More header fields than this are refused with 431. hyper keeps up to 100 on its stack; more would cost two
+/// allocations per request.
+pub const MAX_HEADERS: usize = 100;
 /// A longer request target is refused with 414.
 pub const MAX_URI_BYTES: usize = 8 * 1024;
 /// A larger request body is refused with 413; a route may say otherwise.
