@@ -1,5 +1,7 @@
 //! From a record to its line and its numbers, over real files.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects by failing")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

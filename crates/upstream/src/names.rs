@@ -1,10 +1,9 @@
 //! Names to addresses. A name that resolved once keeps its last good addresses when DNS fails.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
-
-use std::collections::HashMap;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};

@@ -22,6 +22,7 @@ use crate::shard::{SHARDS, Shard};
 
 /// Idle connections looked at for one that is ready at once.
 const LOOKED_AT: usize = 4;
+const LONGEST_IDLE: Duration = Duration::from_secs(3600);
 /// Timers kept per HTTP/2 connection.
 const ALARMS: usize = 256;
 
@@ -122,7 +123,8 @@ impl Pool {
     pub(crate) fn set(&self, upstream: &Upstream) {
         self.max_connections.store(upstream.max_connections.max(1), Relaxed);
         self.max_idle.store(upstream.max_idle, Relaxed);
-        self.idle_millis.store(u64::try_from(upstream.idle_timeout.as_millis()).unwrap_or(u64::MAX >> 1), Relaxed);
+        let idle = upstream.idle_timeout.min(LONGEST_IDLE).as_millis();
+        self.idle_millis.store(u64::try_from(idle).expect("an hour in milliseconds"), Relaxed);
         self.retired.store(false, Relaxed);
         self.changed.notify_waiters();
     }

@@ -1,5 +1,7 @@
 //! Calls over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects by failing")]
+
 mod backend;
 mod balance;
 mod bodies;
