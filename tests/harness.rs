@@ -7,9 +7,8 @@ mod node;
 mod wire;
 
 pub(crate) use backend::Backend;
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::Client;
 pub(crate) use cluster::Cluster;
-pub(crate) use node::Node;
 
 use std::time::Duration;
 

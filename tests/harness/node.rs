@@ -111,6 +111,22 @@ impl Node {
         status.code()
     }
 
+    /// `None`: it became ready. Otherwise its exit code.
+    pub(crate) async fn wait_for_ready_or_end(&mut self) -> Option<i32> {
+        let ends = Instant::now() + Duration::from_secs(30);
+        loop {
+            if self.ready_file().exists() {
+                return None;
+            }
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                return Some(status.code().unwrap_or(-1));
+            }
+            assert!(Instant::now() < ends, "{} neither starts nor ends\n{}", self.name, self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.ready.as_ref().unwrap().id
     }

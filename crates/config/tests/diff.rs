@@ -19,8 +19,8 @@ fn limits_say_what_happens_to_their_counts() {
     says(&old, &old, &[]);
     says(
         &old,
-        &limit("window: 60s, max: 9, per: [key], on_unavailable: deny"),
-        &["~ limits a: max 5 → 9 (keeps the count)", "~ limits a: on_unavailable share → deny (keeps the count)"],
+        &limit("window: 60s, max: 9, per: [key], on_unavailable: share"),
+        &["~ limits a: max 5 → 9 (keeps the count)", "~ limits a: on_unavailable deny → share (keeps the count)"],
     );
     says(
         &old,

@@ -13,7 +13,7 @@ use tidegate_model::{Incarnation, Nanos, NodeId, Permits, Subject};
 use tidegate_policy::{Limit, Mode, OnUnavailable};
 use tidegate_quota::SubjectHasher;
 use tidegate_quota::cell::Take;
-use tidegate_quota::evidence::Record;
+use tidegate_quota::evidence::{Record, short_name};
 
 use crate::decisions::DecisionLog;
 use crate::permit::{Permit, Reserved, Source, Taken};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// However often the news was good for somebody else.
 const LONGEST: Nanos = Nanos::SECOND;
 /// A leader that says "ask again in a moment" is believed for so long.
-const SECOND_WIND: Nanos = Nanos::from_millis(60);
+const SECOND_WIND: Nanos = Nanos::from_millis(120);
 const A_MOMENT: Nanos = Nanos::from_millis(20);
 
 /// One limit a call must pass.
@@ -311,7 +311,9 @@ impl Limiter {
     pub fn note_limits<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
         let Some(log) = &self.decisions else { return };
         for limit in limits {
-            log.write(Record::Policy { at: clock::boot(), limit: limit.id, max: limit.max, window: limit.window });
+            let (at, id) = (clock::boot(), limit.id);
+            log.write(Record::Name { at, limit: id, name: short_name(&limit.name) });
+            log.write(Record::Policy { at, limit: id, max: limit.max, window: limit.window });
         }
     }
 

@@ -119,7 +119,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let done = match command {
         Command::Serve(args) => serve(args, &global).map(|()| Exit::Ok).map_err(Error::Local),
-        Command::Dev(args) => crate::dev::run(&args, global.output == Output::Json).map(|()| Exit::Ok).map_err(Error::Local),
+        Command::Dev(args) => {
+            crate::dev::run(&args, global.output == Output::Json).map(|()| Exit::Ok).map_err(Error::Local)
+        }
         Command::Check(ask) => document::check(&ask, global.output),
         Command::Schema => document::schema(),
         Command::Quota(Quota::Verify(args)) => verify(&args, global.output),
@@ -161,10 +163,13 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Cluster(verb) => cluster::run(&client, verb, global.output).await,
             Command::Key(verb) => key::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
-            Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Quota(_) => Ok(Exit::Ok),
+            Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Quota(_) => {
+                Ok(Exit::Ok)
+            }
         }
     })
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failing step is a failing test
 mod tests;

@@ -66,9 +66,10 @@ pub enum LimitMode {
 #[schemars(inline)]
 pub enum WhenUnavailable {
     /// Refuses: exact.
-    Deny,
-    /// Serves from a part of `max` that this node already holds: exact.
     #[default]
+    Deny,
+    /// Serves from a part of `max` that this node already holds: exact. Up to a quarter of `max` is set aside for this
+    /// on the nodes that use the limit, each part good for its node alone.
     Share,
     /// Serves: not exact, metered and labelled unsafe.
     Allow,

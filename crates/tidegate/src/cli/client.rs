@@ -54,7 +54,9 @@ impl Client {
         };
         let token = match &global.token {
             Some(token) => Some(token.clone()),
-            None if is_local(&base) => std::fs::read_to_string(TOKEN_FILE).ok().map(|text| Secret(text.trim().to_owned())),
+            None if is_local(&base) => {
+                std::fs::read_to_string(TOKEN_FILE).ok().map(|text| Secret(text.trim().to_owned()))
+            }
             None => None, // A local token is no business of another machine.
         };
         Ok(Self { base, token, connector })
@@ -93,7 +95,8 @@ impl Client {
 
     fn request(&self, ask: Ask) -> Result<Request<Full<Bytes>>, Error> {
         let base = self.base.to_string();
-        let mut request = Request::builder().method(ask.method).uri(format!("{}{}", base.trim_end_matches('/'), ask.path));
+        let mut request =
+            Request::builder().method(ask.method).uri(format!("{}{}", base.trim_end_matches('/'), ask.path));
         if let Some(value) = self.authorization()? {
             request = request.header(header::AUTHORIZATION, value);
         }

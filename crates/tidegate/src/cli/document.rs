@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use tidegate_admin::wire::{
-    CheckReply, DiffReply, DocumentReply, HistoryReply, PublishReply, RevisionInfo, Severity,
-};
+use tidegate_admin::wire::{CheckReply, DiffReply, DocumentReply, HistoryReply, PublishReply, RevisionInfo, Severity};
 
 use super::Output;
 use super::client::{Ask, Client};

@@ -96,7 +96,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn open(path: &Path) -> Result<Source, Error> {
-    let file = std::fs::File::open(path).map_err(|error| Error::Local(anyhow::anyhow!("{}: {error}", path.display())))?;
+    let file =
+        std::fs::File::open(path).map_err(|error| Error::Local(anyhow::anyhow!("{}: {error}", path.display())))?;
     Ok(Source { name: path.display().to_string(), bytes: bytes(file, path)? })
 }
 

@@ -112,7 +112,10 @@ fn problems_are_told_with_file_and_line_for_every_file_of_a_folder() {
     let sources = sources::read(&[folder.path().to_owned()]).unwrap_or_else(|error| panic!("{error:?}"));
     let told: Vec<String> = sources::check(&sources).iter().map(|problem| print::worded(problem, false)).collect();
     let at = |file: &str, line: u32| format!("{}:{line}: ", folder.path().join(file).display());
-    assert!(told.iter().any(|text| text.starts_with(&at("b.yaml", 4)) && text.contains("routes[0].to[0].upstream")), "{told:?}");
+    assert!(
+        told.iter().any(|text| text.starts_with(&at("b.yaml", 4)) && text.contains("routes[0].to[0].upstream")),
+        "{told:?}"
+    );
     assert!(told.iter().any(|text| text.starts_with(&at("c.json", 1)) && text.contains("typo")), "{told:?}");
 }
 
@@ -121,9 +124,7 @@ fn a_folder_becomes_one_document_and_one_file_keeps_its_comments() {
     let folder = tempfile::tempdir().unwrap();
     let one = folder.path().join("a.yaml");
     std::fs::write(&one, "version: 1 # mine\nconsumers: [{name: acme}]\n").unwrap();
-    let text = |path: &std::path::Path| {
-        document_text(&[path.to_owned()])
-    };
+    let text = |path: &std::path::Path| document_text(&[path.to_owned()]);
     assert!(text(&one).contains("# mine"));
     std::fs::write(folder.path().join("b.yaml"), "consumers: [{name: other}]\n").unwrap();
     let merged = text(folder.path());
