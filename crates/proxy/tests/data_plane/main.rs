@@ -9,6 +9,7 @@ mod bodies;
 mod callers;
 mod connections;
 mod forwarding;
+mod records;
 mod routing;
 mod secure;
 mod upgrades;
