@@ -3,8 +3,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "../../proto";
     println!("cargo:rerun-if-changed={root}");
-    let schemas =
-        protox::compile(["grpc/health/v1/health.proto", "tidegate/cluster/v1/cluster.proto"], [root])?;
+    let schemas = protox::compile(["grpc/health/v1/health.proto", "tidegate/cluster/v1/cluster.proto"], [root])?;
     tonic_prost_build::configure().build_server(true).build_client(true).compile_fds(schemas)?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What `config` says about documents, in the words of the wire. Pure; the callers bring texts and inputs.
 
-use tidegate_config::{Counters, Document, Inputs, Locations, SourceFile, Verb};
+use tidegate_config::{Document, Inputs, Locations, SourceFile, Verb};
 use tidegate_model::Revision;
 use tidegate_state::Format;
 
@@ -100,14 +100,10 @@ fn change(change: tidegate_config::Change) -> Change {
         Verb::Removed => "removed",
         Verb::Changed => "changed",
     };
-    let effect = change.counters.map(|counters| match counters {
-        Counters::Kept => "the count is kept",
-        Counters::StartsEmpty => "a new limit: it starts empty, the old one drains under its old rule",
-        Counters::Drains => "the limit is gone; what it counted drains",
-    });
+    let effect = change.counters.map(|counters| counters.to_string());
     let parts = [change.family, change.name.as_str(), change.field.as_str()];
     let path = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
-    Change { kind: kind.to_owned(), path, before: change.from, after: change.to, effect: effect.map(str::to_owned) }
+    Change { kind: kind.to_owned(), path, before: change.from, after: change.to, effect }
 }
 
 fn worded(problems: Vec<tidegate_config::Problem>) -> Vec<Problem> {

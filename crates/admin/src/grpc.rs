@@ -89,10 +89,8 @@ where
 }
 
 /// Ready when the port closes; never, when the router is not served by [`crate::serve`].
-fn closed(closing: Option<Closing>) -> impl Future<Output = ()> + Send {
-    async move {
-        let Some(Closing(mut closing)) = closing else { return std::future::pending().await };
-        // An error means the server is gone: closed as well.
-        let _ = closing.wait_for(|closing| *closing).await;
-    }
+async fn closed(closing: Option<Closing>) {
+    let Some(Closing(mut closing)) = closing else { return std::future::pending().await };
+    // An error means the server is gone: closed as well.
+    let _ = closing.wait_for(|closing| *closing).await;
 }

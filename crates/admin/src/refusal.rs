@@ -64,17 +64,17 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "this needs a valid admin token".to_owned(),
-                Some("send `authorization: Bearer TOKEN`; the first token is in the data folder's admin.token".to_owned()),
+                Some(
+                    "send `authorization: Bearer TOKEN`; the first token is in the data folder's admin.token"
+                        .to_owned(),
+                ),
             ),
             Self::TooManyFailures { .. } => {
                 row(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", "too many wrong tokens from this address")
             }
-            Self::Forbidden { needs, has } => (
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                format!("this needs the role {needs}; the token has {has}"),
-                None,
-            ),
+            Self::Forbidden { needs, has } => {
+                (StatusCode::FORBIDDEN, "forbidden", format!("this needs the role {needs}; the token has {has}"), None)
+            }
             Self::UnknownPath => (
                 StatusCode::NOT_FOUND,
                 "unknown_path",

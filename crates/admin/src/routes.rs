@@ -79,19 +79,18 @@ where
     Operation {
         #[cfg(test)]
         method,
-        path, access, time_limit, handler: on(filter, handler) }
+        path,
+        access,
+        time_limit,
+        handler: on(filter, handler),
+    }
 }
 
 /// The whole admin port.
-#[must_use]
 pub fn router(state: AppState) -> Router {
     let mut router = Router::new();
     for operation in operations() {
-        let gate_of = Gate {
-            state: state.clone(),
-            access: operation.access,
-            time_limit: Some(operation.time_limit),
-        };
+        let gate_of = Gate { state: state.clone(), access: operation.access, time_limit: Some(operation.time_limit) };
         router = router.route(operation.path, operation.handler.layer(from_fn_with_state(gate_of, gate)));
     }
     grpc::add(router, &state)

@@ -13,7 +13,8 @@ pub use cluster::{
     Transferred,
 };
 pub use document::{
-    Change, CheckReply, DiffReply, DocumentReply, HistoryReply, NodeApplied, Problem, PublishReply, RevisionInfo, Severity,
+    Change, CheckReply, DiffReply, DocumentReply, HistoryReply, NodeApplied, Problem, PublishReply, RevisionInfo,
+    Severity,
 };
 pub use key::{CreateKey, IssuedKey, Key, KeyState, Keys, RevokedKey, RotateKey};
 pub use refusal::{ErrorBody, ErrorReply};

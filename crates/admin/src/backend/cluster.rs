@@ -116,7 +116,7 @@ impl Backend for OverCluster {
 
     async fn applied_everywhere(&self, index: u64, timeout: Duration) -> Vec<NodeApplied> {
         let said = |nodes: Vec<NodeId>, state: &'static str| {
-            nodes.into_iter().map(move |node| NodeApplied { node: node.0, state: state.to_owned(), applied: None })
+            nodes.into_iter().map(move |node| NodeApplied { node: node.0, state: state.to_owned() })
         };
         let mut nodes: Vec<NodeApplied> = match self.cluster.wait_applied_everywhere(index, timeout).await {
             Ok(everywhere) => said(everywhere.acked, NodeApplied::APPLIED)

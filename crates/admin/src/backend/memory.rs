@@ -30,8 +30,7 @@ impl Memory {
     /// A formed cluster whose first admin token is `admin_token`.
     #[must_use]
     pub fn new(admin_token: &str, compile: Box<Compile>) -> Self {
-        let inner =
-            Inner { state: State::default(), index: 0, readiness: Readiness::Ready, reasons: Vec::new() };
+        let inner = Inner { state: State::default(), index: 0, readiness: Readiness::Ready, reasons: Vec::new() };
         let memory = Self { inner: Mutex::new(inner), compile };
         memory.apply(Command::Form(Form {
             cluster: ClusterId(7),
@@ -94,13 +93,9 @@ impl Backend for Memory {
     }
 
     async fn applied_everywhere(&self, _: u64, _: Duration) -> Vec<NodeApplied> {
-        let inner = self.lock();
-        let applied = |node: &tidegate_state::Node| NodeApplied {
-            node: node.id.0,
-            state: NodeApplied::APPLIED.to_owned(),
-            applied: Some(inner.index),
-        };
-        inner.state.members.nodes().map(applied).collect()
+        let applied =
+            |node: &tidegate_state::Node| NodeApplied { node: node.id.0, state: NodeApplied::APPLIED.to_owned() };
+        self.lock().state.members.nodes().map(applied).collect()
     }
 
     fn readiness(&self) -> ReadyReply {

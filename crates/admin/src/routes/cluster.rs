@@ -10,9 +10,7 @@ use crate::AppState;
 use crate::access::wall_clock;
 use crate::input::{Id, Json as Input};
 use crate::refusal::Refusal;
-use crate::wire::{
-    ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TransferRequest, Transferred,
-};
+use crate::wire::{ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TransferRequest, Transferred};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
 

@@ -51,7 +51,10 @@ pub(super) async fn history(State(state): State<AppState>) -> Result<Json<Histor
 #[utoipa::path(post, path = "/v1/document/check", tag = "document",
     request_body(content = String, content_type = "application/yaml"),
     responses((status = 200, body = CheckReply), (status = 413, body = ErrorReply)))]
-pub(super) async fn check(State(state): State<AppState>, Text { text, _slot }: Text) -> Result<Json<CheckReply>, Refusal> {
+pub(super) async fn check(
+    State(state): State<AppState>,
+    Text { text, _slot }: Text,
+) -> Result<Json<CheckReply>, Refusal> {
     let backend = state.backend.clone();
     let reply = state.compiling(move || match backend.compile(&text, Revision(0)) {
         Ok(compiled) => CheckReply { ok: true, problems: compiled.warnings },
@@ -64,7 +67,10 @@ pub(super) async fn check(State(state): State<AppState>, Text { text, _slot }: T
 #[utoipa::path(post, path = "/v1/document/diff", tag = "document",
     request_body(content = String, content_type = "application/yaml"),
     responses((status = 200, body = DiffReply), (status = 422, body = ErrorReply)))]
-pub(super) async fn diff(State(state): State<AppState>, Text { text, _slot }: Text) -> Result<Json<DiffReply>, Refusal> {
+pub(super) async fn diff(
+    State(state): State<AppState>,
+    Text { text, _slot }: Text,
+) -> Result<Json<DiffReply>, Refusal> {
     let published = state.backend.read(|agreed| agreed.documents.latest().cloned());
     let (from, old) = published.map_or((0, None), |old| (old.revision.0, Some(old.document)));
     let changes = state.compiling(move || crate::document::changes(old.as_deref(), &text)).await?;

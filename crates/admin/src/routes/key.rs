@@ -47,7 +47,9 @@ pub(super) async fn list(State(state): State<AppState>, Ask(page): Ask<Page>) ->
             && page.consumer.as_ref().is_none_or(|consumer| key.consumer == *consumer)
             && page.tenant.as_ref().is_none_or(|tenant| key.tenant == *tenant)
     };
-    let page = |agreed: &tidegate_state::State| agreed.keys.iter().filter(wanted).take(limit).map(|key| view(key, now)).collect();
+    let page = |agreed: &tidegate_state::State| {
+        agreed.keys.iter().filter(wanted).take(limit).map(|key| view(key, now)).collect()
+    };
     Ok(Json(Keys { keys: state.backend.read(page) }))
 }
 

@@ -28,11 +28,7 @@ pub(super) struct Verbose {
 #[utoipa::path(get, path = "/readyz", tag = "probe", security(()),
     params(("verbose" = Option<String>, Query, description = "Say why, as text")),
     responses((status = 200, body = ReadyReply), (status = 503, body = ReadyReply)))]
-pub(super) async fn readyz(
-    State(state): State<AppState>,
-    Ask(ask): Ask<Verbose>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn readyz(State(state): State<AppState>, Ask(ask): Ask<Verbose>, headers: HeaderMap) -> Response {
     let ready = state.backend.readiness();
     let code = if ready.status.takes_traffic() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();

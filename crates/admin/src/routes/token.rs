@@ -77,9 +77,10 @@ pub(super) async fn revoke(State(state): State<AppState>, Id(id): Id<u64>) -> Re
 fn is_last_admin(state: &AppState, id: u64) -> bool {
     let now: Millis = wall_clock();
     state.backend.read(|agreed| {
-        let mut admins = agreed.tokens.admins().filter(|token| {
-            token.role == tidegate_state::Role::Admin && token.expires_at.is_none_or(|end| now < end)
-        });
+        let mut admins = agreed
+            .tokens
+            .admins()
+            .filter(|token| token.role == tidegate_state::Role::Admin && token.expires_at.is_none_or(|end| now < end));
         admins.next().is_some_and(|first| first.id == id) && admins.next().is_none()
     })
 }

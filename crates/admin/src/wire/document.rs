@@ -114,9 +114,6 @@ pub struct NodeApplied {
     pub node: u64,
     /// `applied`, `lapsed` (its node lease ran out; it serves on under the rules for cut-off nodes) or `waiting`.
     pub state: String,
-    /// The last control entry it is known to have applied.
-    #[serde(default)]
-    pub applied: Option<u64>,
 }
 
 impl NodeApplied {

@@ -1,8 +1,6 @@
 //! Who may do what at the admin port, and how it says no.
 
-mod common;
-
-use common::{ADMIN, GOOD, OPERATOR, READER, start};
+use crate::common::{ADMIN, GOOD, OPERATOR, READER, start};
 use serde_json::Value;
 use tidegate_admin::wire::Readiness;
 
@@ -82,7 +80,9 @@ async fn wrong_tokens_are_refused_and_soon_told_to_wait_while_right_ones_still_w
 #[tokio::test]
 async fn malformed_credentials_are_refused_and_never_a_fault() {
     let port = start().await;
-    for value in ["", "Bearer", "Bearer ", "Basic dGdhX2FkbWlu", "tga_admin", "Bearer \u{e4}", "Bearer tga_admin tga_admin"] {
+    for value in
+        ["", "Bearer", "Bearer ", "Basic dGdhX2FkbWlu", "tga_admin", "Bearer \u{e4}", "Bearer tga_admin tga_admin"]
+    {
         let answer = port.send("GET", "/v1/cluster", &[("authorization", value)], b"").await;
         answer.refused(401, "unauthorized");
     }
@@ -97,7 +97,8 @@ async fn malformed_credentials_are_refused_and_never_a_fault() {
 #[tokio::test]
 async fn malformed_requests_are_the_callers_fault() {
     let port = start().await;
-    let bodies = ["{", "[]", "nul", "\u{0}", r#"{"consumer": 1}"#, r#"{"consumer": "a", "unknown": 1}"#, "{}", r#""x""#];
+    let bodies =
+        ["{", "[]", "nul", "\u{0}", r#"{"consumer": 1}"#, r#"{"consumer": "a", "unknown": 1}"#, "{}", r#""x""#];
     for body in bodies {
         port.ask(ADMIN, "POST", "/v1/keys", body).await.refused(400, "bad_request");
     }
@@ -125,7 +126,9 @@ async fn unknown_paths_and_methods_are_refused_in_the_same_shape() {
     for path in ["/", "/v1", "/v1/nothing", "/v1/keys/1/2", "/v2/document", "/metrics/", "//", "/%00"] {
         port.get(ADMIN, path).await.refused(404, "unknown_path");
     }
-    for (method, path) in [("POST", "/v1/document"), ("DELETE", "/v1/history"), ("PUT", "/healthz"), ("TRACE", "/v1/keys")] {
+    for (method, path) in
+        [("POST", "/v1/document"), ("DELETE", "/v1/history"), ("PUT", "/healthz"), ("TRACE", "/v1/keys")]
+    {
         let answer = port.ask(ADMIN, method, path, "").await;
         answer.refused(405, "method_not_allowed");
         assert!(answer.header("allow").is_some(), "{method} {path}");
@@ -135,7 +138,9 @@ async fn unknown_paths_and_methods_are_refused_in_the_same_shape() {
 #[tokio::test]
 async fn ready_follows_the_node() {
     let port = start().await;
-    let ready = async |query: &str, accept: &str| port.send("GET", &format!("/readyz{query}"), &[("accept", accept)], b"").await;
+    let ready = async |query: &str, accept: &str| {
+        port.send("GET", &format!("/readyz{query}"), &[("accept", accept)], b"").await
+    };
     let answer = ready("", "*/*").await;
     assert_eq!((answer.status, answer.text().as_str()), (200, "ready\n"));
     port.memory.be(Readiness::Degraded, &["no quorum in the control group"]);
@@ -143,7 +148,10 @@ async fn ready_follows_the_node() {
     assert_eq!((answer.status, answer.text().as_str()), (200, "degraded\n"));
     assert_eq!(ready("?verbose", "*/*").await.text(), "degraded\nno quorum in the control group\n");
     let json = ready("", "application/json").await.ok();
-    assert_eq!((json["status"].as_str(), json["reasons"][0].as_str()), (Some("degraded"), Some("no quorum in the control group")));
+    assert_eq!(
+        (json["status"].as_str(), json["reasons"][0].as_str()),
+        (Some("degraded"), Some("no quorum in the control group"))
+    );
     for (readiness, word) in [(Readiness::Draining, "draining\n"), (Readiness::Starting, "starting\n")] {
         port.memory.be(readiness, &[]);
         let answer = ready("", "*/*").await;

@@ -1,10 +1,8 @@
 //! gRPC on the admin port, spoken by a tonic client.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{OPERATOR, Port, READER, start};
+use crate::common::{OPERATOR, Port, READER, start};
 use tidegate_admin::proto::cluster::cluster_client::ClusterClient;
 use tidegate_admin::proto::cluster::{Readiness as PbReadiness, StatusRequest, WatchRequest};
 use tidegate_admin::proto::health::HealthCheckRequest;
@@ -45,7 +43,10 @@ async fn status_needs_a_token_and_says_what_the_rest_api_says() {
     let port = start().await;
     let mut cluster = ClusterClient::new(channel(&port).await);
     assert_eq!(cluster.status(StatusRequest {}).await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(cluster.status(with_token("tga_wrong", StatusRequest {})).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(
+        cluster.status(with_token("tga_wrong", StatusRequest {})).await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
     let status = cluster.status(with_token(READER, StatusRequest {})).await.unwrap().into_inner().status.unwrap();
     let rest = port.get(READER, "/v1/cluster").await.ok();
     let grpc: tidegate_admin::wire::ClusterStatus = status.into();
@@ -60,7 +61,7 @@ async fn watch_sends_the_status_now_and_when_it_changes_and_ends_when_the_port_c
     let mut watch = cluster.watch(with_token(READER, ask)).await.unwrap().into_inner();
     let first = watch.message().await.unwrap().unwrap().status.unwrap();
     assert_eq!((first.readiness(), first.revision), (PbReadiness::Ready, 0));
-    port.ask(OPERATOR, "PUT", "/v1/document", common::GOOD).await.ok();
+    port.ask(OPERATOR, "PUT", "/v1/document", crate::common::GOOD).await.ok();
     assert_eq!(watch.message().await.unwrap().unwrap().status.unwrap().revision, 1);
     port.memory.be(Readiness::Degraded, &["alone"]);
     let degraded = watch.message().await.unwrap().unwrap().status.unwrap();
@@ -76,8 +77,8 @@ async fn watch_sends_the_status_now_and_when_it_changes_and_ends_when_the_port_c
 async fn an_unknown_method_is_unimplemented_in_grpcs_own_words() {
     let port = start().await;
     let mut grpc = tonic::client::Grpc::new(channel(&port).await);
-    grpc.ready().await.unwrap();
     for path in ["/grpc.health.v1.Health/Nothing", "/nobody.v1.Nothing/Call"] {
+        grpc.ready().await.unwrap();
         let codec = tonic_prost::ProstCodec::<StatusRequest, StatusRequest>::default();
         let answer = grpc.unary(with_token(READER, StatusRequest {}), path.parse().unwrap(), codec).await;
         assert_eq!(answer.unwrap_err().code(), Code::Unimplemented, "{path}");

@@ -1,7 +1,5 @@
 //! A node's admin port over a cluster in memory, and a client that speaks plain HTTP/1.1 to it.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -40,7 +38,8 @@ pub(crate) struct Port {
 }
 
 pub(crate) async fn start() -> Port {
-    let memory = Arc::new(Memory::new(ADMIN, Box::new(|text, revision| compile(text, revision, |_| Inputs::assumed()))));
+    let memory =
+        Arc::new(Memory::new(ADMIN, Box::new(|text, revision| compile(text, revision, |_| Inputs::assumed()))));
     memory.add_token(OPERATOR, Role::Operator);
     memory.add_token(READER, Role::Reader);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

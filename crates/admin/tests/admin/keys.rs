@@ -1,8 +1,6 @@
 //! Keys over the admin port.
 
-mod common;
-
-use common::{GOOD, OPERATOR, Port, READER, start};
+use crate::common::{GOOD, OPERATOR, Port, READER, start};
 use serde_json::{Value, json};
 use tidegate_model::Millis;
 
@@ -28,7 +26,10 @@ async fn a_new_key_shows_its_secret_once_and_only_its_hash_is_kept() {
     let list = port.get(READER, "/v1/keys").await;
     assert!(!list.text().contains(secret));
     let key = list.ok()["keys"][0].clone();
-    assert_eq!((key["tenant"].as_str(), key["consumer"].as_str(), key["name"].as_str()), (Some("default"), Some("acme"), Some("laptop")));
+    assert_eq!(
+        (key["tenant"].as_str(), key["consumer"].as_str(), key["name"].as_str()),
+        (Some("default"), Some("acme"), Some("laptop"))
+    );
     assert!(secret.starts_with(key["prefix"].as_str().unwrap()));
     let hash = tidegate_auth::hash(secret.as_bytes());
     let kept = port.state().read(|state| state.keys.by_hash(&hash).map(|key| key.id.0));
@@ -52,7 +53,10 @@ async fn a_revoked_key_stays_revoked_and_revoking_twice_is_harmless() {
     let id = create(&port).await["id"].clone();
     for _ in 0..2 {
         let revoked = port.ask(OPERATOR, "DELETE", &format!("/v1/keys/{id}"), "").await.ok();
-        assert_eq!((revoked["complete"].as_bool(), revoked["nodes"][0]["state"].as_str()), (Some(true), Some("applied")));
+        assert_eq!(
+            (revoked["complete"].as_bool(), revoked["nodes"][0]["state"].as_str()),
+            (Some(true), Some("applied"))
+        );
     }
     port.ask(OPERATOR, "POST", &format!("/v1/keys/{id}/rotate"), "").await.refused(404, "not_found");
     assert_eq!(port.get(READER, "/v1/keys").await.ok()["keys"][0]["state"], "revoked");

@@ -1,8 +1,6 @@
 //! Documents over the admin port: published, refused, remembered, taken back.
 
-mod common;
-
-use common::{ADMIN, BAD, GOOD, OPERATOR, READER, start};
+use crate::common::{ADMIN, BAD, GOOD, OPERATOR, READER, start};
 use tidegate_state::{Command, Format, Publish};
 
 #[tokio::test]
@@ -41,7 +39,9 @@ async fn a_document_with_problems_is_refused_with_all_of_them_and_changes_nothin
 #[tokio::test]
 async fn a_document_that_is_no_document_is_refused_and_never_a_fault() {
     let port = start().await;
-    for text in ["", "[]", "42", "{", "version: 99", "\t", "a: &a [*a]", "version: 1\nversion: 1", "!!binary x", "\u{0}"] {
+    for text in
+        ["", "[]", "42", "{", "version: 99", "\t", "a: &a [*a]", "version: 1\nversion: 1", "!!binary x", "\u{0}"]
+    {
         let answer = port.ask(OPERATOR, "PUT", "/v1/document", text).await;
         answer.refused(422, "invalid_document");
     }
@@ -81,7 +81,10 @@ async fn of_two_that_publish_at_once_against_one_revision_one_wins() {
 async fn waiting_tells_which_nodes_have_it() {
     let port = start().await;
     let published = port.ask(OPERATOR, "PUT", "/v1/document?wait=2s", GOOD).await.ok();
-    assert_eq!((published["complete"].as_bool(), published["nodes"][0]["state"].as_str()), (Some(true), Some("applied")));
+    assert_eq!(
+        (published["complete"].as_bool(), published["nodes"][0]["state"].as_str()),
+        (Some(true), Some("applied"))
+    );
     assert!(port.ask(OPERATOR, "PUT", "/v1/document", GOOD).await.ok()["nodes"].is_null());
     for wrong in ["1h", "-1", "301s", "soon"] {
         port.ask(OPERATOR, "PUT", &format!("/v1/document?wait={wrong}"), GOOD).await.refused(400, "bad_request");

@@ -1,0 +1,9 @@
+//! The admin port over real sockets; behind it a cluster in memory.
+
+#![allow(clippy::unwrap_used)] // a failing step is a failing test
+
+mod access;
+mod common;
+mod documents;
+mod grpc;
+mod keys;
