@@ -22,7 +22,7 @@ use crate::quota::{self, Desk, Leader, Quota, Unreachable};
 use crate::ready::{Readiness, Waiting};
 use crate::seal::ClusterKey;
 use crate::settings::{Acks, Settings};
-use crate::status::{self, Status};
+use crate::status::{self, NodeReport, Status};
 use crate::token::JoinToken;
 use crate::transport::identity::{self, Identity};
 use crate::transport::listener::Open;
@@ -282,6 +282,12 @@ impl Cluster {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.inner.held.is_live()
+    }
+
+    /// This node's part in both groups: at once, without asking anybody.
+    #[must_use]
+    pub fn report(&self) -> NodeReport {
+        status::report(&self.inner)
     }
 
     /// The whole cluster, as seen from here and from its leaders.

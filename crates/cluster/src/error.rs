@@ -18,7 +18,10 @@ pub enum Error {
     JoinRefused(String),
     /// No member answered in time.
     JoinFailed(String),
-    Io { what: String, error: std::io::Error },
+    Io {
+        what: String,
+        error: std::io::Error,
+    },
     Internal(String),
 }
 

@@ -129,7 +129,9 @@ impl Folder {
     pub(crate) fn clear(&self) -> Result<(), Error> {
         for name in ["control", "quota", "tls"] {
             let path = self.path(name);
-            fs::remove_dir_all(&path).and_then(|()| make(&path)).map_err(Error::io(format!("folder {}", path.display())))?;
+            fs::remove_dir_all(&path)
+                .and_then(|()| make(&path))
+                .map_err(Error::io(format!("folder {}", path.display())))?;
         }
         fs::remove_file(self.path("node.json")).map_err(Error::io("node.json"))
     }

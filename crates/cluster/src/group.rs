@@ -102,8 +102,11 @@ impl<M: Machine> Group<M> {
         self.replica.read(read)
     }
 
+    /// Who leads, as far as this node knows. A group that stopped here knows nothing any more.
     pub(crate) fn leader(&self) -> Option<NodeId> {
-        self.raft.server_metrics().borrow_watched().current_leader.map(NodeId)
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.current_leader.filter(|_| metrics.running_state.is_ok()).map(NodeId)
     }
 
     pub(crate) fn is_leader(&self) -> bool {

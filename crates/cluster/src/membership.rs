@@ -106,8 +106,7 @@ pub(crate) async fn follow_members(cluster: Arc<Inner>) {
         if !members.is_empty() {
             // This node's own id is missing while it catches up with the log in which it joined.
             let stays = |node: NodeId| {
-                members.contains(&node)
-                    || !cluster.control.read(|control| control.state.members.was_removed(node))
+                members.contains(&node) || !cluster.control.read(|control| control.state.members.was_removed(node))
             };
             cluster.open.close_all_but(stays);
             cluster.peers.drop_all_but(stays);
@@ -185,9 +184,9 @@ pub(crate) async fn converge_forever(cluster: Arc<Inner>) {
 
 async fn converge(cluster: &Inner) -> Result<(), String> {
     let status = cluster.control.status();
-    let members: BTreeMap<u64, String> = cluster.control.read(|control| {
-        control.state.members.nodes().map(|node| (node.id.0, node.addresses.peer.clone())).collect()
-    });
+    let members: BTreeMap<u64, String> = cluster
+        .control
+        .read(|control| control.state.members.nodes().map(|node| (node.id.0, node.addresses.peer.clone())).collect());
     if members.is_empty() {
         return Ok(());
     }
@@ -231,11 +230,7 @@ async fn converge(cluster: &Inner) -> Result<(), String> {
     Ok(())
 }
 
-async fn seen(
-    cluster: &Inner,
-    members: &BTreeMap<u64, String>,
-    last_log: u64,
-) -> Result<BTreeMap<u64, Seen>, String> {
+async fn seen(cluster: &Inner, members: &BTreeMap<u64, String>, last_log: u64) -> Result<BTreeMap<u64, Seen>, String> {
     let LeasesReply::Are(leases) = cluster.lease_views().await else { return Err("not the leader any more".into()) };
     let matched = cluster.control.matched();
     let look = |id: &u64| {
@@ -302,7 +297,8 @@ pub(crate) async fn quota_voters(cluster: &Inner, voters: BTreeSet<u64>) -> Done
     }
     cluster.quota.set_voters(voters.clone(), false).await?;
     let status = cluster.quota.status();
-    let strangers: BTreeSet<u64> = status.learners.iter().map(|node| node.0).filter(|id| !voters.contains(id)).collect();
+    let strangers: BTreeSet<u64> =
+        status.learners.iter().map(|node| node.0).filter(|id| !voters.contains(id)).collect();
     if strangers.is_empty() { Ok(()) } else { cluster.quota.remove_learners(strangers).await }
 }
 

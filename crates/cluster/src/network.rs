@@ -102,7 +102,11 @@ impl RaftNetworkV2<Types> for Client {
         Ok(self.call(Lane::Pulse, &request, PULSE_TIMEOUT).await?)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<Types>, _: RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        _: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let request = Request::PreVote { group: self.group, rpc };
         Ok(self.call(Lane::Pulse, &request, PULSE_TIMEOUT).await?)
     }

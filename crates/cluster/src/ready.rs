@@ -24,7 +24,9 @@ pub(crate) struct Waiting(Mutex<Goal>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goal {
     /// Nobody said yet how far the log is committed.
-    Unknown { since: Instant },
+    Unknown {
+        since: Instant,
+    },
     Index(u64),
     Reached,
 }

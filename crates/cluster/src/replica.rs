@@ -54,7 +54,12 @@ struct Position {
 
 impl<M: Machine> Replica<M> {
     /// Loads the newest snapshot; the log is replayed onto it by openraft.
-    pub(crate) fn load(mut machine: M, snapshots: Snapshots, purged: Option<u64>, folder: &std::path::Path) -> Result<Self, Damage> {
+    pub(crate) fn load(
+        mut machine: M,
+        snapshots: Snapshots,
+        purged: Option<u64>,
+        folder: &std::path::Path,
+    ) -> Result<Self, Damage> {
         let mut position = Position::default();
         if let Some((meta, bytes)) = snapshots.newest()? {
             let index = meta.last_log_id.map_or(0, |id| id.index);
@@ -97,7 +102,11 @@ impl<M: Machine> Replica<M> {
         with(&mut self.shared.position.lock().expect("no panic while the position is locked"))
     }
 
-    fn apply_one(&self, id: LogId, payload: EntryPayload<crate::raft::Payload, u64, openraft::BasicNode>) -> io::Result<Answer> {
+    fn apply_one(
+        &self,
+        id: LogId,
+        payload: EntryPayload<crate::raft::Payload, u64, openraft::BasicNode>,
+    ) -> io::Result<Answer> {
         let mut answer = Answer::default();
         let mut machine = self.shared.machine.write().expect("apply never panics");
         match payload {

@@ -19,9 +19,7 @@ use crate::token;
 use crate::transport::Handler;
 use crate::transport::identity;
 use crate::transport::joining::{JoinReply, JoinRequest, Welcome};
-use crate::wire::{
-    Done, Exchanged, GroupId, Hello, LeasesReply, PoliciesSet, Renewal, Renewed, Request,
-};
+use crate::wire::{Done, Exchanged, GroupId, Hello, LeasesReply, PoliciesSet, Renewal, Renewed, Request};
 
 /// How long a batch or a proposal is worked on for a peer; its caller waits no longer.
 const FOR_A_PEER: Duration = Duration::from_secs(4);
@@ -134,7 +132,8 @@ impl Inner {
         if self.control.raft.ensure_linearizable(ReadPolicy::LeaseRead).await.is_err() {
             return LeasesReply::NotLeader(None);
         }
-        let members: Vec<NodeId> = self.control.read(|control| control.state.members.nodes().map(|node| node.id).collect());
+        let members: Vec<NodeId> =
+            self.control.read(|control| control.state.members.nodes().map(|node| node.id).collect());
         LeasesReply::Are(self.leases.views(leadership, &members))
     }
 

@@ -267,9 +267,9 @@ fn tasks(cluster: &Arc<Inner>, goal: Option<u64>) {
 impl Inner {
     /// Takes the members' addresses from the state; an empty state (a joiner's) says nothing.
     pub(crate) fn know_members(&self) {
-        let members: BTreeMap<NodeId, String> = self.control.read(|control| {
-            control.state.members.nodes().map(|node| (node.id, node.addresses.peer.clone())).collect()
-        });
+        let members: BTreeMap<NodeId, String> = self
+            .control
+            .read(|control| control.state.members.nodes().map(|node| (node.id, node.addresses.peer.clone())).collect());
         if !members.is_empty() {
             self.peers.addresses.replace(members);
         }

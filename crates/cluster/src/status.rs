@@ -97,9 +97,9 @@ pub(crate) async fn status(cluster: &Inner) -> Status {
         };
         nodes.map(member).collect()
     });
-    let state_hash = cluster.control.read(|control| {
-        (control.state.hash(), cluster.control.replica.applied_id().map_or(0, |id| id.index))
-    });
+    let state_hash = cluster
+        .control
+        .read(|control| (control.state.hash(), cluster.control.replica.applied_id().map_or(0, |id| id.index)));
     let (cluster, node) = (cluster.identity.cluster, own.node);
     Status { cluster, node, control: own.control, quota: own.quota, members, state_hash }
 }

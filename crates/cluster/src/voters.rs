@@ -38,7 +38,8 @@ pub(crate) fn desired(leader: u64, current: &BTreeSet<u64>, members: &BTreeMap<u
 
     // Voters that stay without question, then those that stay unless somebody better is there.
     let keep = |id: &&u64| members.get(*id).is_some_and(|seen| !seen.gone && !seen.draining) || **id == leader;
-    let mut voters: BTreeSet<u64> = current.iter().filter(|id| members.contains_key(*id)).filter(keep).copied().collect();
+    let mut voters: BTreeSet<u64> =
+        current.iter().filter(|id| members.contains_key(*id)).filter(keep).copied().collect();
     let doubtful: Vec<u64> =
         current.iter().filter(|id| members.contains_key(*id) && !voters.contains(*id)).copied().collect();
 

@@ -34,11 +34,28 @@ pub(crate) enum Lane {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Hello(Hello),
-    Append { group: GroupId, rpc: AppendEntriesRequest<Types> },
-    Vote { group: GroupId, rpc: VoteRequest<Types> },
-    PreVote { group: GroupId, rpc: VoteRequest<Types> },
-    Transfer { group: GroupId, rpc: TransferLeaderRequest<Types> },
-    Snapshot { group: GroupId, vote: Vote, meta: SnapshotMeta, data: Bytes },
+    Append {
+        group: GroupId,
+        rpc: AppendEntriesRequest<Types>,
+    },
+    Vote {
+        group: GroupId,
+        rpc: VoteRequest<Types>,
+    },
+    PreVote {
+        group: GroupId,
+        rpc: VoteRequest<Types>,
+    },
+    Transfer {
+        group: GroupId,
+        rpc: TransferLeaderRequest<Types>,
+    },
+    Snapshot {
+        group: GroupId,
+        vote: Vote,
+        meta: SnapshotMeta,
+        data: Bytes,
+    },
     /// An encoded `state::Proposal`, for the control leader.
     Propose(Bytes),
     /// For the control leader.
@@ -50,13 +67,19 @@ pub(crate) enum Request {
     /// For the quota leader.
     Exchange(Batch),
     /// For the quota leader.
-    SetPolicies { revision: Revision, policies: Vec<Policy> },
+    SetPolicies {
+        revision: Revision,
+        policies: Vec<Policy>,
+    },
     /// From the quota leader: report on these keys at once.
     Recall(Vec<Key>),
     /// From the control leader to the quota leader: these shall vote.
     QuotaVoters(BTreeSet<u64>),
     /// Give the leadership of a group away, to this node or the best one.
-    Transferring { group: GroupId, to: Option<NodeId> },
+    Transferring {
+        group: GroupId,
+        to: Option<NodeId>,
+    },
     /// How is your part of the cluster?
     Report,
 }
@@ -75,9 +98,15 @@ pub(crate) struct Hello {
 /// The answer to [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Greeting {
-    Welcome { node: NodeId, feature_level: u32 },
+    Welcome {
+        node: NodeId,
+        feature_level: u32,
+    },
     /// The reason is for people.
-    Refused { removed: bool, reason: String },
+    Refused {
+        removed: bool,
+        reason: String,
+    },
 }
 
 /// A node keeps its node lease.
@@ -98,7 +127,10 @@ pub(crate) struct Renewal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Renewed {
     /// `committed`: the control leader's commit index.
-    Kept { committed: u64, voters: BTreeSet<u64> },
+    Kept {
+        committed: u64,
+        voters: BTreeSet<u64>,
+    },
     NotLeader(Option<NodeId>),
 }
 
@@ -120,7 +152,10 @@ pub(crate) enum LeasesReply {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Proposed {
-    Applied { index: u64, outcome: Outcome },
+    Applied {
+        index: u64,
+        outcome: Outcome,
+    },
     NotLeader(Option<NodeId>),
     /// Committed or not: nobody knows. Asking again with the same request id tells.
     Unknown(String),

@@ -77,7 +77,8 @@ async fn ready(cluster: &Cluster) {
 async fn voters(cluster: &Cluster, expected: &[u64]) {
     until(&format!("voters {expected:?}"), 20, async || {
         let status = cluster.status().await;
-        let is = |voters: &std::collections::BTreeSet<NodeId>| voters.iter().map(|node| node.0).eq(expected.iter().copied());
+        let is =
+            |voters: &std::collections::BTreeSet<NodeId>| voters.iter().map(|node| node.0).eq(expected.iter().copied());
         is(&status.control.group.voters) && status.control.group.leader.is_some()
     })
     .await;

@@ -40,7 +40,8 @@ async fn a_changed_byte_in_an_entry_is_found_and_named() {
     node(dir.path()).await;
     let log = dir.path().join("control/log.redb");
     let mut bytes = fs::read(&log).unwrap();
-    let places: Vec<usize> = bytes.windows(7).enumerate().filter(|(_, found)| found == b"find-me").map(|(at, _)| at).collect();
+    let places: Vec<usize> =
+        bytes.windows(7).enumerate().filter(|(_, found)| found == b"find-me").map(|(at, _)| at).collect();
     for place in places {
         bytes[place] ^= 1;
     }

@@ -133,6 +133,39 @@ async fn a_batch_in_another_nodes_name_is_refused() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_sits_on_permits_is_asked_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = four(&dir).await;
+    nodes[0].set_policies(Revision(1), vec![policy(100)]).await.unwrap();
+    let (mut idle, mut starving) = (Holder::new(&nodes[3]), Holder::new(&nodes[1]));
+    // Takes what it gets and keeps it in its cell.
+    let mut have = 0;
+    for _ in 0..20 {
+        let mut batch = idle.batch(100);
+        batch.items[0].have = Permits(have);
+        if let Verdict::Lease { granted, .. } = nodes[3].exchange(batch).await.unwrap().items[0].verdict {
+            have += granted.0;
+        }
+    }
+    assert!(50 < have, "{have}");
+    let asked = tokio::spawn({
+        let node = nodes[3].clone();
+        async move { node.recalled().await }
+    });
+    until("a recall", 5, async || {
+        let mut batch = starving.batch(90);
+        batch.items[0].waiting = Permits(90);
+        _ = nodes[1].exchange(batch).await;
+        asked.is_finished()
+    })
+    .await;
+    assert_eq!(asked.await.unwrap(), KEY);
+    for node in &nodes {
+        node.shutdown().await;
+    }
+}
+
 /// Prints what an exchange costs and what an idle node's disk does; asserts only the loose bounds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exchanges_share_fsyncs_and_idle_nodes_do_none() {

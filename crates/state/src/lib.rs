@@ -76,9 +76,7 @@ impl State {
                 self.keys.rotate(*id, *hash, prefix, *grace_until, at)
             }
             Command::Join(join) => self.join(join, at),
-            Command::UpdateNode { id, addresses, feature_level } => {
-                self.members.update(*id, addresses, *feature_level)
-            }
+            Command::UpdateNode { id, addresses, feature_level } => self.members.update(*id, addresses, *feature_level),
             Command::RemoveNode { id } => self.members.remove(*id),
             Command::CreateJoinToken { hash, expires_at, uses } => {
                 self.tokens.create_join(*hash, *expires_at, *uses, at)

@@ -211,8 +211,11 @@ fn any_command() -> impl Strategy<Value = Command> {
 }
 
 fn any_log() -> impl Strategy<Value = Vec<Proposal>> {
-    let proposal = (0..40_u128, 0..3000_u64, any_command())
-        .prop_map(|(request, at, command)| Proposal { request: RequestId(request), at: Millis(at), command });
+    let proposal = (0..40_u128, 0..3000_u64, any_command()).prop_map(|(request, at, command)| Proposal {
+        request: RequestId(request),
+        at: Millis(at),
+        command,
+    });
     proptest::collection::vec(proposal, 0..60)
 }
 

@@ -61,7 +61,7 @@ impl Desk {
     /// Starts the task; it ends when all clones of the desk are gone.
     pub(crate) fn open(group: Arc<Group<Quota>>, recalls: Recalls) -> (Self, impl Future<Output = ()> + Send) {
         let (errands, queue) = mpsc::channel(QUEUE);
-        let task = Task { group, recalls, queue, held: None, room: Arc::new(Semaphore::new(IN_FLIGHT)) };
+        let task = Task { group, recalls, queue, stamps: Stamps::default(), room: Arc::new(Semaphore::new(IN_FLIGHT)) };
         (Self(errands), task.run())
     }
 
@@ -75,8 +75,7 @@ struct Task {
     group: Arc<Group<Quota>>,
     recalls: Recalls,
     queue: mpsc::Receiver<Waiting>,
-    /// The leadership this task stamps for, and its last stamp.
-    held: Option<(LeaderId, Nanos)>,
+    stamps: Stamps,
     room: Arc<Semaphore>,
 }
 
@@ -158,15 +157,8 @@ impl Task {
     }
 
     fn stamp(&mut self, leadership: LeaderId, command: Command) -> Entry {
-        let now = tidegate_clock::raw();
-        let since = match self.held {
-            Some((held, stamped)) if held == leadership => stamped,
-            // Every entry of an earlier leadership is applied here or lost for good: our blank entry came after them.
-            _ => self.group.read(|quota| quota.applied_at).unwrap_or(now),
-        };
-        self.held = Some((leadership, now));
-        let dt = u128::from(now.saturating_sub(since).0) * RHO.0 / RHO.1;
-        Entry { dt: Nanos(u64::try_from(dt).unwrap_or(u64::MAX)), command }
+        let applied_at = self.group.read(|quota| quota.applied_at);
+        Entry { dt: self.stamps.next(leadership, applied_at, tidegate_clock::raw()), command }
     }
 
     async fn submit(
@@ -188,6 +180,27 @@ impl Task {
             drop(permit);
             answer(outcome, replies, done, &recalls);
         });
+    }
+}
+
+/// How much time each entry carries.
+#[derive(Debug, Default)]
+struct Stamps {
+    /// The leadership that is stamped for, and its last stamp.
+    held: Option<(LeaderId, Nanos)>,
+}
+
+impl Stamps {
+    /// The span since the stamp before. At the first of a leadership: since this replica applied the last entry there
+    /// is. Every entry of an earlier leadership is applied here or lost for good, as our blank entry came after them.
+    fn next(&mut self, leadership: LeaderId, applied_at: Option<Nanos>, now: Nanos) -> Nanos {
+        let since = match self.held {
+            Some((held, stamped)) if held == leadership => stamped,
+            _ => applied_at.unwrap_or(now),
+        };
+        self.held = Some((leadership, now));
+        let dt = u128::from(now.saturating_sub(since).0) * RHO.0 / RHO.1;
+        Nanos(u64::try_from(dt).unwrap_or(u64::MAX))
     }
 }
 
@@ -229,3 +242,40 @@ fn answer(
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: LeaderId = LeaderId { term: 1, node_id: 1 };
+    const SECOND: LeaderId = LeaderId { term: 3, node_id: 1 };
+
+    /// (leadership, last applied, now, expected dt), in units that ρ leaves whole.
+    fn check(steps: &[(LeaderId, Option<u64>, u64, u64)]) {
+        let mut stamps = Stamps::default();
+        for (leadership, applied_at, now, expected) in steps {
+            let dt = stamps.next(*leadership, applied_at.map(|at| Nanos(at * 1001)), Nanos(now * 1001));
+            assert_eq!(dt, Nanos(expected * 1000), "at {now}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_used_once_whatever_is_applied_meanwhile() {
+        check(&[(FIRST, Some(10), 30, 20), (FIRST, Some(10), 35, 5), (FIRST, Some(36), 37, 2)]);
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_entry() {
+        check(&[(FIRST, None, 1000, 0), (FIRST, None, 1001, 1)]);
+    }
+
+    #[test]
+    fn a_new_leadership_counts_from_what_it_applied_not_from_its_own_old_stamps() {
+        // Between the two leaderships another leader's entries carried the time from 20 to 90.
+        check(&[(FIRST, Some(10), 20, 10), (SECOND, Some(90), 100, 10)]);
+    }
+
+    #[test]
+    fn time_never_runs_backwards() {
+        check(&[(FIRST, Some(50), 40, 0)]);
+    }
+}

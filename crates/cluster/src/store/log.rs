@@ -66,7 +66,8 @@ impl Log {
         tail.committed = committed;
         let progress = Arc::new(Progress::new(hint, last));
         let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let jobs = writer::start(&name, db, counters, progress.clone()).map_err(|error| Damage::new(&path, "", error))?;
+        let jobs =
+            writer::start(&name, db, counters, progress.clone()).map_err(|error| Damage::new(&path, "", error))?;
         Ok(Self { shared: Arc::new(Shared { tail: RwLock::new(tail), jobs, progress }) })
     }
 
@@ -150,8 +151,7 @@ fn load(path: &PathBuf, fresh: bool) -> Result<(Database, Tail), Damage> {
         let log = reading.open_table(LOG).map_err(|error| whole(&error))?;
         let mut next = tail.purged.map(|id| id.index + 1);
         for row in log.iter().map_err(|error| whole(&error))? {
-            let (index, value) =
-                row.map_err(|error| damage(format!("record {}", next.unwrap_or_default()), &error))?;
+            let (index, value) = row.map_err(|error| damage(format!("record {}", next.unwrap_or_default()), &error))?;
             let index = index.value();
             if next.is_some_and(|next| next != index) || (next.is_none() && index != 0) {
                 return Err(damage(format!("record {}", next.unwrap_or_default()), &"missing"));

@@ -37,7 +37,9 @@ impl Snapshots {
         let names = self.names().map_err(|error| Damage::new(&self.folder, "", error))?;
         let Some(path) = names.last() else { return Ok(None) };
         let bytes = fs::read(path).map_err(|error| Damage::new(path, "", error))?;
-        parse(Bytes::from(bytes)).map(Some).map_err(|(offset, what)| Damage::new(path, format!("offset {offset}"), what))
+        parse(Bytes::from(bytes))
+            .map(Some)
+            .map_err(|(offset, what)| Damage::new(path, format!("offset {offset}"), what))
     }
 
     pub(crate) fn write(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<()> {

@@ -73,12 +73,7 @@ pub(super) fn start(
     Ok(jobs)
 }
 
-fn run(
-    db: &Database,
-    queue: &Receiver<Job>,
-    counters: &Counters,
-    progress: &Progress,
-) -> Option<oneshot::Sender<()>> {
+fn run(db: &Database, queue: &Receiver<Job>, counters: &Counters, progress: &Progress) -> Option<oneshot::Sender<()>> {
     let mut stop = None;
     // A failed commit leaves the file as it was before: from then on nothing may be written after the gap.
     let mut broken: Option<String> = None;

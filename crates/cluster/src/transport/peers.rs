@@ -13,8 +13,8 @@ use tidegate_state::Addresses;
 use tokio::time::Instant;
 
 use super::addresses::AddressBook;
-use super::identity::{self, Identity};
 use super::frame_limit;
+use super::identity::{self, Identity};
 use crate::codec;
 use crate::wire::{Greeting, Hello, Lane, PROTOCOL, Request};
 
