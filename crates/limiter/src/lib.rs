@@ -13,7 +13,7 @@ mod tick;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use admit::{Ask, Limiter, Refused, Settings, Standing, Standings, Why};
+pub use admit::{Ask, Counters, Limiter, Refused, Settings, Standing, Standings, Why};
 pub use decisions::DecisionLog;
 pub use permit::Permit;
 use tidegate_quota::protocol::{Batch, Key, Reply};

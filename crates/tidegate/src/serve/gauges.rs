@@ -1,12 +1,105 @@
 //! Facts of other crates for `/metrics`, read when somebody asks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate_cluster::Cluster;
+use tidegate_cluster::{Cluster, Part};
+use tidegate_limiter::Limiter;
 use tidegate_proxy::Gate;
+use tidegate_telemetry::{Kind, Sample, Telemetry};
 
 use super::effect::Effect;
 
 pub(super) fn register(gate: &Arc<Gate>, cluster: &Cluster, effect: &Arc<Effect>) {
-    let _unused = (gate, cluster, effect);
+    let telemetry = &gate.telemetry;
+    document(telemetry, effect);
+    limiter(telemetry, &gate.limiter);
+    groups(telemetry, cluster);
+    connections(telemetry, gate);
+    endpoints(telemetry, gate);
+}
+
+fn document(telemetry: &Telemetry, effect: &Arc<Effect>) {
+    let it = Arc::clone(effect);
+    gauge(telemetry, "document_revision", "Revision of the document this node serves", move || it.served().0);
+    let it = Arc::clone(effect);
+    let help = "1 while the newest published document cannot be served here";
+    gauge(telemetry, "document_alarm", help, move || u64::from(it.alarm().is_some()));
+}
+
+fn limiter(telemetry: &Telemetry, limiter: &Arc<Limiter>) {
+    let it = Arc::clone(limiter);
+    gauge(telemetry, "limit_keys", "Counters this node holds leases of", move || it.keys() as u64);
+    let it = Arc::clone(limiter);
+    let help = "Seconds since the quota leader last answered; 0: it answers";
+    gauge(telemetry, "quota_silent_seconds", help, move || it.silent_for().map_or(0, |silent| silent.as_secs().max(1)));
+    type Pick = fn(&tidegate_limiter::Counters) -> &AtomicU64;
+    let counters: [(&str, &str, Pick); 6] = [
+        ("quota_batches", "Reports sent to the quota leader", |c| &c.batches),
+        ("quota_exchange_failures", "Reports without an answer", |c| &c.exchange_failures),
+        ("limit_waits", "Requests that waited for the quota leader", |c| &c.waited),
+        ("limit_burnt_permits", "Permits taken too late and given up", |c| &c.burnt),
+        ("limit_allowed_unsafely", "Requests served without a permit (on_unavailable: allow)", |c| &c.allowed_unsafely),
+        ("limit_reserve_permits", "Permits taken from partition reserves", |c| &c.reserve_used),
+    ];
+    for (name, help, pick) in counters {
+        let it = Arc::clone(limiter);
+        let sample = move || vec![plain(pick(it.counters()).load(Ordering::Relaxed))];
+        telemetry.register(name, help, Kind::Counter, sample);
+    }
+}
+
+fn groups(telemetry: &Telemetry, cluster: &Cluster) {
+    let it = cluster.clone();
+    gauge(telemetry, "node_live", "1 while this node holds its node lease", move || u64::from(it.is_live()));
+    type Pick = fn(&Part) -> u64;
+    let facts: [(&str, &str, Kind, Pick); 7] = [
+        ("raft_leader", "Node that leads the group; 0: unknown", Kind::Gauge, |p| p.group.leader.map_or(0, |n| n.0)),
+        ("raft_term", "Term of the group", Kind::Gauge, |p| p.group.term),
+        ("raft_applied_index", "Last entry applied on this node", Kind::Gauge, |p| p.group.applied),
+        ("raft_committed_index", "Last entry known to be committed", Kind::Gauge, |p| p.group.committed),
+        ("raft_log_entries", "Entries written to this node's disk", Kind::Counter, |p| p.disk.log_entries),
+        ("raft_log_bytes", "Bytes written to this node's disk", Kind::Counter, |p| p.disk.log_bytes),
+        ("raft_fsyncs", "Times this node's disk was told to keep it", Kind::Counter, |p| p.disk.fsyncs),
+    ];
+    for (name, help, kind, pick) in facts {
+        let it = cluster.clone();
+        telemetry.register(name, help, kind, move || {
+            let report = it.report();
+            let of = |group: &str, part: &Part| labelled(&[("group", group)], pick(part));
+            vec![of("control", &report.control), of("quota", &report.quota)]
+        });
+    }
+}
+
+fn connections(telemetry: &Telemetry, gate: &Arc<Gate>) {
+    let it = Arc::clone(gate);
+    gauge(telemetry, "client_connections", "Open connections of clients", move || it.connections.now() as u64);
+}
+
+fn endpoints(telemetry: &Telemetry, gate: &Arc<Gate>) {
+    let it = Arc::clone(gate);
+    telemetry.register("upstream_in_flight", "Requests an endpoint is answering", Kind::Gauge, move || {
+        let facts = it.upstreams.facts();
+        facts
+            .iter()
+            .map(|fact| labelled(&[("upstream", &fact.upstream), ("endpoint", &fact.endpoint)], fact.in_flight as u64))
+            .collect()
+    });
+    let it = Arc::clone(gate);
+    telemetry.register("upstream_retries", "Tries after the first", Kind::Counter, move || {
+        it.upstreams.retries().iter().map(|(upstream, count)| labelled(&[("upstream", upstream)], *count)).collect()
+    });
+}
+
+fn gauge(telemetry: &Telemetry, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
+    telemetry.register(name, help, Kind::Gauge, move || vec![plain(read())]);
+}
+
+fn plain(value: u64) -> Sample {
+    labelled(&[], value)
+}
+
+fn labelled(labels: &[(&'static str, &str)], value: u64) -> Sample {
+    Sample { labels: labels.iter().map(|(name, of)| (*name, (*of).to_owned())).collect(), value: value as f64 }
 }
