@@ -85,10 +85,15 @@ impl Collector for Registered {
         };
         let mut metric = encoder.encode_descriptor(&self.name, self.help, None, kind)?;
         for sample in (self.sample)().into_iter().take(SAMPLES) {
-            labelled(&mut metric, sample.labels, |metric| match self.kind {
+            let write = |metric: &mut MetricEncoder<'_>| match self.kind {
                 Kind::Counter => metric.encode_counter::<NoLabelSet, _, f64>(&sample.value, None),
                 Kind::Gauge => metric.encode_gauge(&sample.value),
-            })?;
+            };
+            if sample.labels.is_empty() {
+                write(&mut metric)?; // `name{}` would be legal, and odd.
+            } else {
+                labelled(&mut metric, sample.labels, write)?;
+            }
         }
         Ok(())
     }
