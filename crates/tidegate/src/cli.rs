@@ -76,7 +76,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a node
-    Serve(crate::serve::Args),
+    Serve(Box<crate::serve::Args>),
     /// Run a whole cluster on this machine, with demo backends
     Dev(crate::dev::Args),
     /// Say everything that is wrong with a document; needs no node
@@ -118,7 +118,7 @@ pub(crate) enum Quota {
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     let done = match command {
-        Command::Serve(args) => serve(args, &global).map(|()| Exit::Ok).map_err(Error::Local),
+        Command::Serve(args) => serve(*args, &global).map(|()| Exit::Ok).map_err(Error::Local),
         Command::Dev(args) => {
             crate::dev::run(&args, global.output == Output::Json).map(|()| Exit::Ok).map_err(Error::Local)
         }

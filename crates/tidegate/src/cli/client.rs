@@ -183,15 +183,15 @@ impl Ask {
 
 fn no(status: StatusCode, body: &[u8]) -> Error {
     match serde_json::from_slice::<ErrorReply>(body) {
-        Ok(reply) => Error::Refused(reply.error),
-        Err(_) => Error::Refused(ErrorBody {
+        Ok(reply) => Error::Refused(Box::new(reply.error)),
+        Err(_) => Error::Refused(Box::new(ErrorBody {
             code: "unknown".to_owned(),
             message: format!("the admin port answered {status} and no more"),
             request_id: String::new(),
             hint: None,
             problems: Vec::new(),
             revision: None,
-        }),
+        })),
     }
 }
 

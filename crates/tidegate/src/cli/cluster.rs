@@ -148,14 +148,14 @@ fn of_grpc(client: &Client, status: &tonic::Status) -> Error {
             };
         }
     };
-    Error::Refused(ErrorBody {
+    Error::Refused(Box::new(ErrorBody {
         code: code.to_owned(),
         message: status.message().to_owned(),
         request_id: String::new(),
         hint: None,
         problems: Vec::new(),
         revision: None,
-    })
+    }))
 }
 
 fn worded(status: &ClusterStatus) -> String {

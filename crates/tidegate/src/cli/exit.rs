@@ -37,7 +37,7 @@ pub(super) enum Error {
     /// The document is not right.
     Problems(Vec<Problem>),
     /// The cluster said no.
-    Refused(ErrorBody),
+    Refused(Box<ErrorBody>),
     Usage(String),
     Unreachable(String),
     /// Something on this machine: a file, a port.

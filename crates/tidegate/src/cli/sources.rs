@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_admin::wire::{ErrorBody, Problem};
+use tidegate_admin::wire::Problem;
 use tidegate_config::SourceFile;
 
 use super::exit::Error;
@@ -38,11 +38,10 @@ impl Document {
 
     /// A node's problems, with the file and line here where they are.
     pub(super) fn placed(&self, error: Error) -> Error {
-        let Error::Refused(ErrorBody { problems, .. }) = &error else { return error };
-        if problems.is_empty() {
-            return error;
-        }
-        let mut problems = problems.clone();
+        let mut problems = match &error {
+            Error::Refused(body) if !body.problems.is_empty() => body.problems.clone(),
+            _ => return error,
+        };
         if let [one] = self.sources.as_slice() {
             problems.iter_mut().for_each(|problem| problem.file = Some(one.name.clone()));
             return Error::Problems(problems);
