@@ -509,7 +509,7 @@ impl World {
             epoch
         });
         state.epoch = epoch;
-        if news != News::Stale {
+        if matches!(news, News::Lease { .. }) {
             slot.informed = slot.asked_at;
         }
         match news {

@@ -81,7 +81,7 @@ impl World {
                 }
                 self.desk.in_force = revision.0;
                 self.trace(|| format!("in force: {entry:?}"));
-                let lease = self.scenario.lease;
+                let lease = 2 * self.scenario.lease; // The longest that any revision gave.
                 for (limit, known) in self.desk.document.clone().into_iter().enumerate() {
                     self.oracle.committed(known.key, self.now, lease);
                     for node in 0..self.nodes.len() {
@@ -104,15 +104,16 @@ impl World {
         if self.desk.in_force < self.desk.revision {
             return;
         }
-        let limit = self.random.index(self.desk.document.len());
+        let (limit, lease) = (self.random.index(self.desk.document.len()), self.scenario.lease);
         let known = &mut self.desk.document[limit];
         let original = self.scenario.limits[limit].max.0;
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => known.max = Permits(original * 2),
             1 => known.max = Permits((original / 3).max(1)),
             2 => known.max = Permits((original / 20).max(1)),
             3 => known.active = !known.active,
             4 => known.share = !known.share,
+            5 => self.desk.lease = Nanos(self.random.one_of(&[lease / 2, lease, lease * 2])),
             _ => {
                 // Another window is another limit.
                 known.key = Key { limit: LimitId(known.key.limit.0 + 1_000), ..known.key };
@@ -125,6 +126,7 @@ impl World {
 
     /// Puts every limit back as the scenario has it.
     pub(super) fn restore_document(&mut self) {
+        self.desk.lease = Nanos(self.scenario.lease);
         for limit in 0..self.desk.document.len() {
             let known = &mut self.desk.document[limit];
             known.max = self.scenario.limits[limit].max;
