@@ -168,3 +168,53 @@ fn nginx_configuration(servers: &[Server], listed: &[bool]) -> String {
         .collect();
     include_str!("../conf/nginx.conf").replace("@SERVERS@", &lines.join("\n")).replace("@NAMES@", &names.join("\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn servers() -> Vec<Server> {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        (1..=5)
+            .map(|nth| Server {
+                name: format!("n{nth}"),
+                http: address(18080 + nth),
+                health: Some(address(17080 + nth)),
+            })
+            .collect()
+    }
+
+    /// Checked by the program itself, where it is installed.
+    fn accepts(kind: Kind, program: &str, arguments: impl FnOnce(&mut Command, &Path)) {
+        let Some(program) = find_program(program) else { return };
+        let folder = crate::process::Folder::fresh(kind.name()).expect("a folder");
+        let listen = free_address().expect("an address");
+        let listed = [true, true, true, false, false];
+        write_configuration(kind, &folder.path, listen, &servers(), &listed, 1).expect("written");
+        let mut command = Command::new(program);
+        arguments(&mut command, &folder.path);
+        let output = command.output().expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    #[test]
+    fn haproxy_accepts_the_configuration_of_the_demo() {
+        accepts(Kind::Haproxy, "haproxy", |command, folder| {
+            command.arg("-c").arg("-f").arg(folder.join("haproxy.cfg"));
+        });
+    }
+
+    #[test]
+    fn nginx_accepts_the_configuration_of_the_demo() {
+        accepts(Kind::Nginx, "nginx", |command, folder| {
+            command.arg("-t").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+        });
+    }
+
+    #[test]
+    fn nginx_sends_requests_to_the_nodes_that_are_listed_and_knows_the_names_of_all() {
+        let text = nginx_configuration(&servers(), &[true, false, true, false, false]);
+        assert_eq!(text.matches("max_fails=1").count(), 2);
+        assert!(text.contains("18082$ n2;") && !text.contains("server 127.0.0.1:18082"), "{text}");
+    }
+}
