@@ -90,6 +90,8 @@ pub struct Standing {
     pub reset: Duration,
     /// An observed limit would have refused this call.
     pub would_refuse: bool,
+    /// Nobody could say, and the limit allows that (`on_unavailable: allow`): not exact.
+    pub unsafely: bool,
 }
 
 pub type Standings = SmallVec<[Standing; 4]>;
@@ -214,7 +216,7 @@ impl Limiter {
     #[cold]
     async fn admit_slowly(self: &Arc<Self>, asks: &[Ask<'_>], mut miss: Miss) -> Result<Permit, Refused> {
         // Asks beyond the 64th share the last mark; a route cannot name so many (config refuses more).
-        let (mut spared, mut refused) = (0_u64, 0_u64);
+        let (mut spared, mut marks) = (0_u64, Marks::default());
         let started = clock::boot();
         loop {
             let ask = &asks[miss.ask];
@@ -228,18 +230,19 @@ impl Limiter {
                 Ok(Next::AllowUnsafely) => {
                     self.counters.allowed_unsafely.fetch_add(1, Ordering::Relaxed);
                     spared = mark(spared, miss.ask);
+                    marks.unsafely = mark(marks.unsafely, miss.ask);
                 }
                 Err(_) if ask.limit.mode == Mode::Observe => {
                     spared = mark(spared, miss.ask);
-                    refused = mark(refused, miss.ask);
+                    marks.would_refuse = mark(marks.would_refuse, miss.ask);
                 }
                 Err(why) => {
-                    let standings = standings(self, asks, refused);
+                    let standings = standings(self, asks, marks);
                     return Err(Refused { ask: miss.ask, why, standings });
                 }
             }
             match self.try_take(asks, spared) {
-                Ok(taken) => return Ok(Permit::new(Arc::clone(self), taken, standings(self, asks, refused))),
+                Ok(taken) => return Ok(Permit::new(Arc::clone(self), taken, standings(self, asks, marks))),
                 Err(next) => miss = next,
             }
         }
@@ -336,6 +339,13 @@ impl Limiter {
     }
 }
 
+/// What became of asks that were not taken, by bit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Marks {
+    would_refuse: u64,
+    unsafely: u64,
+}
+
 enum Next {
     TryAgain,
     AllowUnsafely,
@@ -354,7 +364,7 @@ fn until(slot: &Slot, now: Nanos) -> Duration {
 }
 
 /// Looks each limit up anew: for answers that are not a plain yes.
-fn standings(limiter: &Limiter, asks: &[Ask<'_>], refused: u64) -> Standings {
+fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> Standings {
     asks.iter()
         .enumerate()
         .map(|(at, ask)| {
@@ -362,7 +372,7 @@ fn standings(limiter: &Limiter, asks: &[Ask<'_>], refused: u64) -> Standings {
             let (remaining, now) = (slot.cell.left(), clock::boot());
             let frees = Nanos(slot.frees_at.load(Ordering::Relaxed));
             let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };
-            Standing { remaining, reset: reset.into(), would_refuse: is_marked(refused, at) }
+            Standing { remaining, reset: reset.into(), would_refuse: is_marked(marks.would_refuse, at), unsafely: is_marked(marks.unsafely, at) }
         })
         .collect()
 }

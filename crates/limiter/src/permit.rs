@@ -46,6 +46,7 @@ impl Taken {
             remaining: slot.cell.left(),
             reset: ask.limit.window.into(),
             would_refuse: false,
+            unsafely: false,
         };
         self.0.iter().zip(asks).map(stand).collect()
     }

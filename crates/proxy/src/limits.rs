@@ -1,5 +1,6 @@
 //! All limits of a call, admitted at once: the route's, then those of the consumer's plan.
 
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -77,6 +78,7 @@ fn decided(limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize
     let verdict = |index: usize, standing: &Standing| match refused {
         Some(at) if at == index => telemetry::Verdict::Refused,
         _ if standing.would_refuse => telemetry::Verdict::WouldRefuse,
+        _ if standing.unsafely => telemetry::Verdict::Unsafe,
         _ => telemetry::Verdict::Admitted,
     };
     let standings = pairs().enumerate().map(|(index, (limit, standing))| telemetry::Standing {
@@ -90,9 +92,10 @@ fn decided(limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize
 fn ask<'a>(limiter: &Limiter, limit: &'a Limit, scope: &Scope<'_>) -> Ask<'a> {
     let address = Network::of(scope.address);
     let key = scope.caller.map(|caller| caller.key.id.0.to_be_bytes());
+    let tenant = scope.caller.map_or(&scope.route.tenant, |c| &c.key.tenant).as_bytes();
     let value = |dimension: &Dimension| -> &[u8] {
         match dimension {
-            Dimension::Tenant => scope.caller.map_or(&scope.route.tenant, |c| &c.key.tenant).as_bytes(),
+            Dimension::Tenant => tenant,
             Dimension::Consumer => scope.caller.map_or(&[], |c| c.consumer.name.as_bytes()),
             Dimension::Key => key.as_ref().map_or(&[], |key| key.as_slice()),
             Dimension::Route => scope.route.id.as_bytes(),
@@ -100,13 +103,14 @@ fn ask<'a>(limiter: &Limiter, limit: &'a Limit, scope: &Scope<'_>) -> Ask<'a> {
             Dimension::Header(name) => scope.headers.get(name).map_or(&[], |v| v.as_bytes()),
         }
     };
-    // Documents rarely name more than three; those are hashed without allocating.
+    // The tenant is part of every counter but the cluster's own. Documents rarely name more than three dimensions; those
+    // are hashed without allocating.
     let subject = match limit.per.as_slice() {
         [] => limiter.subject(limit, &[]),
-        [a] => limiter.subject(limit, &[value(a)]),
-        [a, b] => limiter.subject(limit, &[value(a), value(b)]),
-        [a, b, c] => limiter.subject(limit, &[value(a), value(b), value(c)]),
-        many => limiter.subject(limit, &many.iter().map(value).collect::<Vec<_>>()),
+        [a] => limiter.subject(limit, &[tenant, value(a)]),
+        [a, b] => limiter.subject(limit, &[tenant, value(a), value(b)]),
+        [a, b, c] => limiter.subject(limit, &[tenant, value(a), value(b), value(c)]),
+        many => limiter.subject(limit, &iter::once(tenant).chain(many.iter().map(value)).collect::<Vec<_>>()),
     };
     Ask { limit, subject, cost: COST }
 }

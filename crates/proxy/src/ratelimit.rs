@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn each_enforced_limit_is_one_member_of_both_lists() {
-        let standing = Standing { remaining: Permits(7), reset: Duration::from_millis(1_200), would_refuse: false };
+        let standing = Standing { remaining: Permits(7), reset: Duration::from_millis(1_200), would_refuse: false, unsafely: false };
         let (a, b, c) = (limit("a", Mode::Enforce), limit("b", Mode::Observe), limit("c\"", Mode::Enforce));
         let shown = Shown::new([(&a, &standing), (&b, &standing), (&c, &standing)].into_iter());
         assert_eq!(shown.policy.expect("two limits"), "\"a\";q=600;w=60, \"c\\\"\";q=600;w=60");

@@ -12,13 +12,11 @@ pub enum LogFormat {
 }
 
 /// Once per process. `level`: `info`, or a filter as `TIDEGATE_LOG` takes it: `warn,tidegate_cluster=debug`.
-/// The variable wins over the argument.
 ///
 /// # Errors
 /// The filter cannot be read, or a log was set up already.
 pub fn init_logs(level: &str, format: LogFormat) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let wanted = std::env::var("TIDEGATE_LOG").unwrap_or_else(|_| level.to_owned());
-    let filter = EnvFilter::try_new(wanted)?;
+    let filter = EnvFilter::try_new(level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),

@@ -186,6 +186,9 @@ impl Effect {
         self.gate.telemetry.apply(&snapshot.telemetry).map_err(|why| format!("access log: {why}"))?;
         self.gate.limiter.note_limits(snapshot.limits.iter().map(|limit| &**limit));
         self.gate.upstreams.retain(&snapshot.upstreams);
+        let routes: Vec<_> = snapshot.router.routes().iter().map(|route| route.id.clone()).collect();
+        let upstreams: Vec<_> = snapshot.upstreams.iter().map(|upstream| upstream.id.clone()).collect();
+        self.gate.telemetry.retain(&routes, &upstreams);
         tracing::info!(revision = %snapshot.revision, routes = snapshot.router.routes().len(), "document in effect");
         self.gate.snapshot.store(Arc::new(snapshot));
         Ok(())
