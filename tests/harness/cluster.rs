@@ -1,6 +1,6 @@
 //! Some nodes that know each other.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -46,10 +46,6 @@ impl Cluster {
         }
         cluster.wait_for_voters(if count >= 5 { 5 } else if count >= 3 { 3 } else { 1 }).await;
         cluster
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
     }
 
     /// Starts one more node and waits until it is ready; its position.

@@ -23,7 +23,7 @@ use tidegate_state::ClusterId;
 use crate::error::Error;
 use crate::seal::ClusterKey;
 use crate::store::{Damage, sync_folder};
-use crate::transport::identity::Identity;
+use crate::transport::identity::{self, Identity};
 
 /// Grows when an older release could no longer read the folder.
 const FORMAT: u32 = 1;
@@ -152,11 +152,20 @@ impl Folder {
         let identity = Identity {
             cluster: ClusterId(cluster),
             node: NodeId(node.node),
-            ca: self.read("tls/ca.der")?,
-            certificate: self.read("tls/node.der")?,
+            ca: self.certificate("tls/ca.der")?,
+            certificate: self.certificate("tls/node.der")?,
             key: self.read("tls/node.key")?,
         };
+        identity::read_key(&identity.key).map_err(|error| Damage::new(&self.path("tls/node.key"), "", error))?;
         Ok((identity, ClusterKey(key)))
+    }
+
+    /// A certificate that is whole: a cut one is named here, not by whoever fails to use it.
+    fn certificate(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let der = self.read(name)?;
+        let parsed = rustls::server::ParsedCertificate::try_from(&der.as_slice().into()).map(drop);
+        parsed.map_err(|error| Damage::new(&self.path(name), "", error))?;
+        Ok(der)
     }
 }
 

@@ -77,7 +77,11 @@ impl Node {
         // Sockets first: a taken port is said before anything is joined or written.
         let listeners = Listeners::bind(&settings)?;
         let admin = ready::Admin::bind(&settings).await?;
+        let is_new = !settings.data.join("node.json").exists();
         let cluster = Cluster::start(cluster_settings(&settings, &listeners, &admin)?).await?;
+        if is_new && settings.join.is_none() {
+            ready::show_first_token(&settings.data);
+        }
 
         let limiter = Limiter::new(limiter_settings(&settings, &cluster)?);
         tokio::spawn(Arc::clone(&limiter).run(Arc::new(leases::QuotaGroup(cluster.clone()))));

@@ -23,10 +23,15 @@ pub(crate) struct Hint(File);
 impl Hint {
     /// Opens the file and reads the hint. A torn one counts as none.
     pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<LogId>)> {
+        let known = path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut bytes = [0; SIZE];
         let read = file.read_at(&mut bytes, 0)?;
-        Ok((Self(file), parse(&bytes[..read])))
+        let hint = parse(&bytes[..read]);
+        if known && hint.is_none() {
+            tracing::warn!(file = %path.display(), "the commit hint is damaged: the log's end cannot be checked against it");
+        }
+        Ok((Self(file), hint))
     }
 
     pub(crate) fn write(&self, committed: Option<LogId>) -> io::Result<()> {
@@ -75,7 +80,7 @@ impl Progress {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<LogId> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<LogId> {
     let (length, rest) = bytes.split_first()?;
     let record = rest.get(..usize::from(*length))?;
     codec::decode(record::check(0, record).ok()?).ok()?

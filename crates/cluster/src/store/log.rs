@@ -1,6 +1,5 @@
 //! A group's log: entries on disk through the writer thread, and a copy of the unpurged tail in memory for reading.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::RangeBounds;
@@ -15,6 +14,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 use tokio::sync::oneshot;
 
 use super::hint::{Hint, Progress};
+use super::tail::{Facts, Reading, Tail};
 use super::writer::{self, Done, Job, LAST, LOG, META, PURGED, VOTE};
 use super::{Counters, Damage, record};
 use crate::codec;
@@ -36,14 +36,6 @@ struct Shared {
     tail: RwLock<Tail>,
     jobs: SyncSender<Job>,
     progress: Arc<Progress>,
-}
-
-#[derive(Default)]
-struct Tail {
-    entries: BTreeMap<u64, Entry>,
-    purged: Option<LogId>,
-    vote: Option<Vote>,
-    committed: Option<LogId>,
 }
 
 impl Log {
@@ -111,14 +103,7 @@ impl Log {
     }
 }
 
-impl Tail {
-    fn last(&self) -> Option<LogId> {
-        self.entries.values().next_back().map(|entry| entry.log_id).or(self.purged)
-    }
-}
-
 fn load(path: &PathBuf, fresh: bool) -> Result<(Database, Tail), Damage> {
-    let damage = |place: String, what: &dyn std::fmt::Display| Damage::new(path, place, what);
     let whole = |error: &dyn std::fmt::Display| Damage::new(path, "", error);
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE);
@@ -130,46 +115,27 @@ fn load(path: &PathBuf, fresh: bool) -> Result<(Database, Tail), Damage> {
         transaction.open_table(META).map_err(|error| whole(&error))?;
         transaction.commit().map_err(|error| whole(&error))?;
     }
-    let mut tail = Tail::default();
-    {
-        let reading = db.begin_read().map_err(|error| whole(&error))?;
-        let meta = reading.open_table(META).map_err(|error| whole(&error))?;
-        let body = |name: &str| -> Result<Option<Vec<u8>>, Damage> {
-            let Some(row) = meta.get(name).map_err(|error| damage(format!("record {name}"), &error))? else {
-                return Ok(None);
-            };
-            let body = record::check(0, row.value()).map_err(|what| damage(format!("record {name}"), &what))?;
-            Ok(Some(body.to_vec()))
-        };
-        if let Some(bytes) = body(VOTE)? {
-            tail.vote = Some(codec::decode(&bytes).map_err(|what| damage("record vote".into(), &what))?);
-        }
-        if let Some(bytes) = body(PURGED)? {
-            tail.purged = Some(codec::decode(&bytes).map_err(|what| damage("record purged".into(), &what))?);
-        }
-        let last = body(LAST)?;
-        let log = reading.open_table(LOG).map_err(|error| whole(&error))?;
-        let mut next = tail.purged.map(|id| id.index + 1);
-        for row in log.iter().map_err(|error| whole(&error))? {
-            let (index, value) = row.map_err(|error| damage(format!("record {}", next.unwrap_or_default()), &error))?;
-            let index = index.value();
-            if next.is_some_and(|next| next != index) || (next.is_none() && index != 0) {
-                return Err(damage(format!("record {}", next.unwrap_or_default()), &"missing"));
-            }
-            let entry = record::open(index, value.value()).map_err(|what| damage(format!("record {index}"), &what))?;
-            tail.entries.insert(index, entry);
-            next = Some(index + 1);
-        }
-        if let Some(bytes) = last {
-            let last = <[u8; 8]>::try_from(bytes.as_slice()).map(u64::from_le_bytes);
-            let last = last.map_err(|_| damage("record last".into(), &"malformed"))?;
-            let found = tail.last().map_or(0, |id| id.index);
-            if found < last {
-                return Err(damage(format!("record {}", found + 1), &format!("missing, the log ended at {last}")));
-            }
-        }
-    }
+    let tail = read(path, &db)?;
     Ok((db, tail))
+}
+
+/// Everything in the file, checked.
+fn read(path: &Path, db: &Database) -> Result<Tail, Damage> {
+    let whole = |error: &dyn std::fmt::Display| Damage::new(path, "", error);
+    let reading = db.begin_read().map_err(|error| whole(&error))?;
+    let meta = reading.open_table(META).map_err(|error| whole(&error))?;
+    let fact = |name: &str| -> Result<Option<Vec<u8>>, Damage> {
+        let row = meta.get(name).map_err(|error| Damage::new(path, format!("record {name}"), error))?;
+        Ok(row.map(|row| row.value().to_vec()))
+    };
+    let facts = Facts { vote: fact(VOTE)?, purged: fact(PURGED)?, last: fact(LAST)? };
+    let mut tail = Reading::begin(&facts).map_err(|fault| fault.damage(path))?;
+    let log = reading.open_table(LOG).map_err(|error| whole(&error))?;
+    for row in log.iter().map_err(|error| whole(&error))? {
+        let (index, record) = row.map_err(|error| tail.fault(error).damage(path))?;
+        tail.row(index.value(), record.value()).map_err(|fault| fault.damage(path))?;
+    }
+    tail.end().map_err(|fault| fault.damage(path))
 }
 
 fn private(path: &Path) -> io::Result<()> {

@@ -17,7 +17,7 @@ use super::{Counters, Damage, sync_folder};
 use crate::codec;
 use crate::raft::SnapshotMeta;
 
-const MAGIC: &[u8; 8] = b"TIDESNAP";
+pub(crate) const MAGIC: &[u8; 8] = b"TIDESNAP";
 const PREFIX: &str = "snapshot-";
 const KEPT: usize = 2;
 
@@ -86,7 +86,7 @@ impl Snapshots {
     }
 }
 
-fn parse(bytes: Bytes) -> Result<(SnapshotMeta, Bytes), (usize, String)> {
+pub(crate) fn parse(bytes: Bytes) -> Result<(SnapshotMeta, Bytes), (usize, String)> {
     const HEAD: usize = 8 + 32;
     if bytes.len() < HEAD + 4 || &bytes[..8] != MAGIC {
         return Err((0, "not a whole snapshot".into()));

@@ -198,7 +198,7 @@ impl Settings {
             drain_wait: span(args.drain_wait.or(file.drain_wait), "drain-wait", Duration::from_secs(3))?,
             drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
             leave: args.leave || file.leave,
-            log: args.log.or(file.log).unwrap_or_else(|| "info".into()),
+            log: filter(args.log.or(file.log).unwrap_or_else(|| "info".into())),
             json_log: match args.log_format.or(file.log_format).as_deref() {
                 None | Some("text") => false,
                 Some("json") => true,
@@ -265,6 +265,14 @@ fn span(given: Option<String>, name: &str, default: Duration) -> anyhow::Result<
         other => bail!("{name} {text:?}: the unit {other:?} is not ms, s or m"),
     };
     Duration::try_from_secs_f64(count * unit).with_context(|| format!("{name} {text:?}"))
+}
+
+/// A bare level speaks of Tidegate; its libraries say only what went wrong. Any other filter is taken as it is.
+fn filter(wanted: String) -> String {
+    if matches!(wanted.as_str(), "error" | "warn" | "info") {
+        return format!("{wanted},openraft=error,quinn=warn,hickory_resolver=error");
+    }
+    wanted
 }
 
 fn cores() -> usize {

@@ -44,10 +44,10 @@ pub(super) async fn drain(node: &Node) {
     }
     node.limiter.hand_back(Duration::from_secs(2)).await;
     node.gate.telemetry.flush();
-    if settings.leave {
-        if let Err(why) = node.cluster.leave().await {
-            tracing::warn!(%why, "could not leave the cluster: remove this node with `tidegate cluster remove`");
-        }
+    if settings.leave
+        && let Err(why) = node.cluster.leave().await
+    {
+        tracing::warn!(%why, "could not leave the cluster: remove this node with `tidegate cluster remove`");
     }
     node.cluster.shutdown().await;
 }

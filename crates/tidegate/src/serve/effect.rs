@@ -17,6 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// How long a node that is cut off still accepts keys, which may have been revoked meanwhile.
 const MAX_STALENESS: Duration = Duration::from_secs(60);
+/// No publish is under way for longer.
+const PUBLISH_TAKES: Duration = Duration::from_secs(15);
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -28,6 +30,8 @@ pub(super) struct Effect {
     published: AtomicU64,
     /// Why the newest document is not served.
     alarm: Mutex<Option<String>>,
+    /// Since when the quota log's limits are not those of the served document.
+    differing_since: Mutex<Option<Instant>>,
     serving: AtomicBool,
     draining: AtomicBool,
 }
@@ -65,6 +69,7 @@ impl Effect {
             certificates,
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
+            differing_since: Mutex::new(None),
             serving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
@@ -166,10 +171,7 @@ impl Effect {
         }
         let compiled = tokio::task::spawn_blocking(move || tidegate_admin::compile(&text, revision, super::inputs::gather)).await;
         let why = match compiled {
-            Ok(Ok(compiled)) => match self.put_into_effect(compiled.snapshot) {
-                Ok(()) => None,
-                Err(why) => Some(why),
-            },
+            Ok(Ok(compiled)) => self.put_into_effect(compiled.snapshot).err(),
             Ok(Err(problems)) => Some(problems.first().map_or_else(String::new, |problem| problem.reason.clone())),
             Err(panicked) => Some(panicked.to_string()),
         };
@@ -203,14 +205,23 @@ impl Effect {
         }
         let mut wanted = policies(&snapshot);
         wanted.sort_by_key(|policy| policy.limit);
-        let same = self.cluster.read_ledger(|ledger| {
-            ledger.revision() > snapshot.revision || ledger.policies().eq(wanted.iter())
-        });
-        if !same {
-            tracing::info!(revision = %snapshot.revision, "putting the document's limits into the quota log");
-            if let Err(why) = self.cluster.set_policies(snapshot.revision, wanted).await {
-                tracing::warn!(%why, "the limits are not in the quota log yet");
+        let (logged, same) =
+            self.cluster.read_ledger(|ledger| (ledger.revision(), ledger.policies().eq(wanted.iter())));
+        let waits = {
+            let mut since = self.differing_since.lock().unwrap_or_else(PoisonError::into_inner);
+            if same {
+                *since = None;
+                return;
             }
+            since.get_or_insert_with(Instant::now).elapsed()
+        };
+        // A higher revision is a publish on its way; one that never arrives has failed after its limits were written.
+        if logged > snapshot.revision && waits < PUBLISH_TAKES {
+            return;
+        }
+        tracing::info!(revision = %snapshot.revision, "putting the document's limits into the quota log");
+        if let Err(why) = self.cluster.set_policies(logged.max(snapshot.revision), wanted).await {
+            tracing::warn!(%why, "the limits are not in the quota log yet");
         }
     }
 

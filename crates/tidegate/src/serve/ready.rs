@@ -130,6 +130,14 @@ pub(super) async fn wait(cluster: &Cluster, effect: &Effect) -> anyhow::Result<(
     Ok(())
 }
 
+/// Once, when a cluster is formed: nobody could use its admin port otherwise.
+pub(super) fn show_first_token(data: &Path) {
+    let path = data.join("admin.token");
+    if let Ok(token) = std::fs::read_to_string(&path) {
+        crate::say(&format!("admin token: {}\n(also in {}; it is not shown again)", token.trim(), path.display()));
+    }
+}
+
 /// Logs where the node is reached, and writes it to the ready file.
 pub(super) fn tell(settings: &Settings, cluster: &Cluster, listeners: &Listeners, admin: &Admin) -> anyhow::Result<()> {
     let text = |address: Option<SocketAddr>| address.map(|it| it.to_string()).unwrap_or_default();
