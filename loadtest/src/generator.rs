@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::histogram::Histogram;
-use crate::http::{Broken, Connection};
+use crate::http::{Answer, Broken, Connection};
 use crate::linux;
 
 /// Failures beyond this many are counted, not described.
@@ -53,6 +53,7 @@ struct Schedule {
 struct Tally {
     admitted: AtomicU64,
     refused: AtomicU64,
+    undecided: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct Counts {
     pub(crate) admitted: u64,
     /// 429.
     pub(crate) refused: u64,
+    /// The gate's other deliberate no: 503 `limit_unavailable`, while no leader answers.
+    pub(crate) undecided: u64,
     /// Everything else, cut connections included.
     pub(crate) failed: u64,
 }
@@ -77,7 +80,7 @@ pub(crate) struct Failure {
 
 impl Counts {
     pub(crate) fn total(self) -> u64 {
-        self.admitted + self.refused + self.failed
+        self.admitted + self.refused + self.undecided + self.failed
     }
 }
 
@@ -114,6 +117,7 @@ impl Load {
         self.shared.tallies.iter().map(Tally::read).fold(Counts::default(), |sum, one| Counts {
             admitted: sum.admitted + one.admitted,
             refused: sum.refused + one.refused,
+            undecided: sum.undecided + one.undecided,
             failed: sum.failed + one.failed,
         })
     }
@@ -167,25 +171,24 @@ impl Shared {
         let began = Instant::now();
         let answer = exchange(connection, &self.plan);
         let ended = Instant::now();
-        let (node, status) = match answer {
-            Ok((node, status)) => (node, Ok(status)),
-            Err(broken) => (broken.node, Err(broken.why)),
+        let (node, kind) = match answer {
+            Ok(answer) => (answer.node.clone(), kind_of(&answer)),
+            Err(broken) => (broken.node, Err(broken.why.to_string())),
         };
         let known = node.as_ref().and_then(|node| self.plan.nodes.iter().position(|name| name == node));
         let tally = &self.tallies[known.unwrap_or(self.plan.nodes.len())];
-        let what = match status {
-            Ok(200..=299) => {
+        let what = match kind {
+            Ok(kind) => {
                 self.latencies.record(ended - due);
-                tally.admitted.fetch_add(1, Ordering::Relaxed);
+                let count = match kind {
+                    Kind::Admitted => &tally.admitted,
+                    Kind::Refused => &tally.refused,
+                    Kind::Undecided => &tally.undecided,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Ok(429) => {
-                self.latencies.record(ended - due);
-                tally.refused.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            Ok(status) => format!("status {status}"),
-            Err(why) => why.to_string(),
+            Err(what) => what,
         };
         tally.failed.fetch_add(1, Ordering::Relaxed);
         let mut failures = lock(&self.failures);
@@ -200,19 +203,39 @@ impl Tally {
         Counts {
             admitted: self.admitted.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
+            undecided: self.undecided.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
         }
     }
 }
 
-fn exchange(kept: &mut Option<Connection>, plan: &Plan) -> Result<(Option<String>, u16), Broken> {
+/// An answer the gate meant to give.
+enum Kind {
+    Admitted,
+    Refused,
+    Undecided,
+}
+
+fn kind_of(answer: &Answer) -> Result<Kind, String> {
+    let says = |code: &[u8]| answer.body.windows(code.len()).any(|part| part == code);
+    match answer.status {
+        200..=299 => Ok(Kind::Admitted),
+        429 => Ok(Kind::Refused),
+        503 if says(b"\"limit_unavailable\"") => Ok(Kind::Undecided),
+        status => {
+            Err(format!("status {status} {}", String::from_utf8_lossy(&answer.body[..answer.body.len().min(120)])))
+        }
+    }
+}
+
+fn exchange(kept: &mut Option<Connection>, plan: &Plan) -> Result<Answer, Broken> {
     let mut connection = match kept.take() {
         Some(connection) => connection,
         None => Connection::open(plan.target, PATIENCE)?,
     };
     let answer = connection.exchange(&plan.request)?;
     *kept = connection.is_reusable().then_some(connection);
-    Ok((answer.node, answer.status))
+    Ok(answer)
 }
 
 fn gap(rate: f64) -> Duration {
@@ -273,7 +296,16 @@ mod tests {
         assert_eq!((refused.admitted, refused.failed), (0, 0));
         let load = run("HTTP/1.1 502 No\r\nx-node: n1\r\ncontent-length: 0\r\n\r\n", Duration::ZERO, 1, 5);
         assert_eq!(load.counts().failed, load.counts().total());
-        assert_eq!(load.failures()[0].what, "status 502");
+        assert!(load.failures()[0].what.starts_with("status 502"));
+    }
+
+    #[test]
+    fn only_the_code_of_a_503_tells_a_refusal_from_a_failure() {
+        let wire = "HTTP/1.1 503 No\r\ncontent-length: 38\r\n\r\n{\"error\":{\"code\":\"limit_unavailable\"}}";
+        let counts = run(wire, Duration::ZERO, 1, 5).counts();
+        assert_eq!((counts.undecided, counts.failed), (counts.total(), 0));
+        let counts = run("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", Duration::ZERO, 1, 5).counts();
+        assert_eq!(counts.failed, counts.total());
     }
 
     #[test]

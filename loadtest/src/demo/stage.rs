@@ -17,8 +17,8 @@ use crate::linux::WhenOrphaned;
 use crate::node::{Binary, Cluster, Manner};
 use crate::process::{Folder, Process, Start, logged_line};
 
-/// The limit's window.
-pub(crate) const WINDOW: Duration = Duration::from_secs(1);
+/// The limit's window. Ten seconds let a lease bridge a failover.
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 /// The request ids that the backend saw.
 const SEEN: &str = "requests";
 const LOOK_EVERY: Duration = Duration::from_millis(500);

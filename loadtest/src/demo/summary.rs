@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::Story;
-use super::stage::Stage;
+use super::stage::{Stage, WINDOW};
 use super::view::{failures, millis};
 
 /// Judges the run from the decision logs and prints the summary. `false`: the limit was exceeded, or a request went by it.
@@ -24,12 +24,16 @@ pub(crate) fn tell(story: &Story, mut stage: Stage) -> Result<bool> {
         stage.balancer.kind.name()
     );
     println!(
-        "  limit    {} a second over all nodes: {} admitted ({:.1} % of what it allows), {} refused with 429",
+        "  limit    {} in {} s over all nodes: {} admitted ({:.1} % of what it allows), {} refused with 429",
         story.max,
+        WINDOW.as_secs(),
         counts.admitted,
         share * 100.0,
         counts.refused
     );
+    if counts.undecided > 0 {
+        println!("           {} refused with 503 limit_unavailable, while nobody led", counts.undecided);
+    }
     println!(
         "  exact    {} decisions in the logs of all nodes, fullest window {ratio:.4} of the limit; {} requests that the \
          backend saw are in no log",

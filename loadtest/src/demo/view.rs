@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
-use super::stage::Stage;
+use super::stage::{Stage, WINDOW};
 use super::window::Window;
 use crate::generator::{Counts, Load};
 
@@ -86,12 +86,13 @@ impl View {
         let admitted = window.admitted();
         #[expect(clippy::cast_precision_loss)]
         let share = admitted as f64 / self.max as f64;
-        let refused = window.per_second(|counts| counts.refused);
+        let refused = window.per_second(|counts| counts.refused + counts.undecided);
         let _ = writeln!(
             text,
-            "  limit              {} {admitted:>6} of {} admitted in the last second, {refused:.0} refused",
+            "  limit              {} {admitted:>6} of {} admitted in the last {} s, {refused:.0}/s refused",
             bar(share, BAR),
-            self.max
+            self.max,
+            WINDOW.as_secs()
         );
         let (failed, cut) = failures(stage, load);
         let _ = writeln!(
