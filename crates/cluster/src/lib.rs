@@ -14,6 +14,8 @@ pub mod codec;
 mod control;
 mod error;
 mod folder;
+#[doc(hidden)]
+pub mod fuzz;
 mod group;
 mod leases;
 mod membership;

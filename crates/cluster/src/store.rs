@@ -12,6 +12,7 @@ pub(crate) mod hint;
 pub(crate) mod log;
 pub(crate) mod record;
 pub(crate) mod snapshots;
+pub(crate) mod tail;
 mod writer;
 
 use std::fmt;

@@ -42,15 +42,30 @@ pub fn write(document: &Document) -> Result<String, String> {
     serde_saphyr::to_string(document).map_err(|error| error.to_string())
 }
 
-/// For fuzzing: any bytes are read, compiled and compared without a panic.
+/// For fuzzing (docs/fuzzing.md): any bytes are read, compiled, compared and written again without a panic. Files of a
+/// folder are divided by zero bytes.
+///
+/// # Panics
+/// When a document that was read is written as another one.
 #[doc(hidden)]
 pub fn fuzz_document(bytes: &[u8]) {
-    let file = SourceFile { name: "fuzz", bytes };
-    let checked = check(&[file], |_| Inputs::assumed(), tidegate_model::Revision(1));
-    if let Ok((document, _)) = checked {
-        let _ = diff(&Document::default(), &document);
-        let text = write(&document).expect("a document that was read can be written");
-        let again = parse(text.as_bytes(), Format::Yaml).map(|(document, _)| document);
-        assert_eq!(again.as_ref(), Ok(&document), "what is written reads the same");
+    let files = bytes.splitn(8, |byte| *byte == 0).map(|bytes| SourceFile { name: "fuzz", bytes });
+    let files: Vec<SourceFile<'_>> = files.collect();
+    let (document, _) = match check(&files, |_| Inputs::assumed(), tidegate_model::Revision(1)) {
+        Ok(checked) => checked,
+        Err(problems) => {
+            assert!(!problems.is_empty(), "a refusal says why");
+            return problems.iter().for_each(|problem| drop(problem.to_string()));
+        }
+    };
+    let other = Document::default();
+    drop((needs(&document), diff(&other, &document), diff(&document, &other)));
+    let unchanged = diff(&document, &document);
+    assert!(unchanged.is_empty(), "nothing changed: {unchanged:?}");
+    let yaml = write(&document).expect("a document that was read can be written");
+    let json = serde_json::to_string(&document).expect("a document that was read can be written");
+    for (text, format) in [(yaml, Format::Yaml), (json, Format::Json)] {
+        let again = parse(text.as_bytes(), format).map(|(document, _)| document);
+        assert_eq!(again.as_ref(), Ok(&document), "what is written reads the same:\n{text}");
     }
 }

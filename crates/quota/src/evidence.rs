@@ -12,19 +12,27 @@
 //! ```
 //! `check` is written last; a record without a right one was cut off by a crash, and says so in the verdict.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+#[doc(hidden)]
+pub mod fuzz;
+mod judge;
+
+use std::collections::{BTreeMap, HashSet};
 use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::Hasher128 as _;
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Subject};
 
-use crate::protocol::{Key, LEASE_TTL};
+use crate::protocol::Key;
+
+pub use judge::Finding;
 
 pub const MAGIC: [u8; 8] = *b"TIDEDEC1";
 pub const RECORD_BYTES: usize = 64;
 const KIND_SHIFT: u32 = 56;
 const COST: u64 = (1 << KIND_SHIFT) - 1;
+/// A policy as a node learnt of it: when, its maximum, its window.
+type Learnt = (Nanos, Permits, Nanos);
 
 /// One line of a decision log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +156,7 @@ fn check(bytes: &[u8; RECORD_BYTES]) -> u64 {
 #[derive(Debug, Default)]
 pub struct Evidence {
     permits: BTreeMap<Key, Vec<(Nanos, Permits)>>,
-    policies: BTreeMap<LimitId, Vec<(Nanos, Permits, Nanos)>>,
+    policies: BTreeMap<LimitId, Vec<Learnt>>,
     names: BTreeMap<LimitId, String>,
     requests: HashSet<RequestMark>,
     torn: u64,
@@ -157,23 +165,6 @@ pub struct Evidence {
 /// A file that is no decision log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotALog(pub &'static str);
-
-/// What the judge found of one limit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Finding {
-    pub limit: LimitId,
-    /// Empty if no file names it.
-    pub name: String,
-    pub max: Permits,
-    pub window: Nanos,
-    pub permits: u64,
-    /// Costs of all permits of the busiest key, and the time from its first to its last.
-    pub busiest: (Permits, Nanos),
-    /// The fullest window of any key.
-    pub worst: Permits,
-    /// `worst` over the maximum in force, the largest over all windows: above 1.0 the promise is broken.
-    pub worst_ratio: f64,
-}
 
 impl Evidence {
     /// Reads one file.
@@ -230,74 +221,6 @@ impl Evidence {
     pub fn knows(&self, request: RequestMark) -> bool {
         self.requests.contains(&request)
     }
-
-    /// Tests every window of every key.
-    #[must_use]
-    pub fn judge(mut self) -> Vec<Finding> {
-        let mut findings: BTreeMap<LimitId, Finding> = BTreeMap::new();
-        for policy in self.policies.values_mut() {
-            policy.sort_unstable();
-        }
-        for (key, mut permits) in self.permits {
-            permits.sort_unstable();
-            let history = self.policies.get(&key.limit).map_or(&[][..], Vec::as_slice);
-            let (max, window) = history.last().map_or((Permits::ZERO, Nanos::ZERO), |(_, max, window)| (*max, *window));
-            let (worst, worst_ratio) = worst_window(&permits, history, window);
-            let total = permits.iter().fold(Permits::ZERO, |sum, (_, cost)| sum.saturating_add(*cost));
-            let span = permits.last().expect("keys have permits").0.saturating_sub(permits[0].0);
-            let finding = findings.entry(key.limit).or_insert_with(|| Finding {
-                limit: key.limit,
-                name: self.names.get(&key.limit).cloned().unwrap_or_default(),
-                max,
-                window,
-                permits: 0,
-                busiest: (Permits::ZERO, Nanos::ZERO),
-                worst: Permits::ZERO,
-                worst_ratio: 0.0,
-            });
-            finding.permits += permits.len() as u64;
-            finding.worst = finding.worst.max(worst);
-            finding.worst_ratio = finding.worst_ratio.max(worst_ratio);
-            if total > finding.busiest.0 {
-                finding.busiest = (total, span);
-            }
-        }
-        findings.into_values().collect()
-    }
-}
-
-/// The fullest (x, x + window], and the largest ratio of any such window to the maximum that was in force.
-fn worst_window(permits: &[(Nanos, Permits)], history: &[(Nanos, Permits, Nanos)], window: Nanos) -> (Permits, f64) {
-    let (mut inside, mut sum) = (VecDeque::new(), Permits::ZERO);
-    let (mut worst, mut worst_ratio) = (Permits::ZERO, 0.0_f64);
-    for (at, cost) in permits {
-        inside.push_back((*at, *cost));
-        sum = sum + *cost;
-        while let Some((first, left)) = inside.front().copied() {
-            if first.saturating_add(window) > *at {
-                break;
-            }
-            inside.pop_front();
-            sum = sum - left;
-        }
-        worst = worst.max(sum);
-        let max = in_force(history, at.saturating_sub(window), *at);
-        worst_ratio = worst_ratio.max(if max == Permits::ZERO { f64::INFINITY } else { sum.0 as f64 / max.0 as f64 });
-    }
-    (worst, worst_ratio)
-}
-
-/// The largest maximum between `from` and `to`. A lowered one binds within D; a node that starts learns an old one late.
-fn in_force(history: &[(Nanos, Permits, Nanos)], from: Nanos, to: Nanos) -> Permits {
-    let mut max = Permits::ZERO;
-    for (at, (since, value, _)) in history.iter().enumerate() {
-        let replaced = history[at + 1..].iter().find(|(_, later, _)| later != value);
-        let ends = replaced.map_or(Nanos::MAX, |(until, ..)| until.saturating_add(LEASE_TTL));
-        if *since <= to.saturating_add(LEASE_TTL) && ends >= from {
-            max = max.max(*value);
-        }
-    }
-    max
 }
 
 #[cfg(test)]

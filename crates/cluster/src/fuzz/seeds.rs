@@ -1,0 +1,255 @@
+//! Real frames, records and files: what the fuzzer starts from. Written with
+//! `TIDEGATE_WRITE_SEEDS=tests/fuzz/corpus cargo test -p tidegate-cluster seeds`; always read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
+use openraft::{BasicNode, EntryPayload};
+use tidegate_model::{Incarnation, LimitId, Subject};
+use tidegate_quota::Ledger;
+use tidegate_quota::protocol::{self, Answer, Key, Reply, Verdict};
+use tidegate_state::{Addresses, ClusterId, Outcome, Proposal, State};
+
+use super::*;
+use crate::raft::{LeaderId, Membership};
+use crate::store::Counters;
+use crate::transport::joining::Welcome;
+use crate::wire::{GroupId, Hello, Lane, LeaseView, PROTOCOL, Renewal};
+
+const ID: LeaderId = LeaderId { term: 3, node_id: 1 };
+const KEY: Key = Key { limit: LimitId(1), subject: Subject(2) };
+
+fn vote() -> Vote {
+    openraft::Vote::new_committed(3, 1)
+}
+
+fn entry(index: u64, payload: EntryPayload<Payload, u64, BasicNode>) -> Entry {
+    Entry { log_id: LogId::new(ID, index), payload }
+}
+
+fn normal(index: u64, command: &impl Serialize) -> Entry {
+    entry(index, EntryPayload::Normal(Payload(Bytes::from(codec::encode(command)))))
+}
+
+fn membership() -> openraft::Membership<u64, BasicNode> {
+    let nodes: BTreeMap<u64, BasicNode> = (1..4).map(|id| (id, BasicNode::new(format!("10.0.0.{id}:7081")))).collect();
+    openraft::Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).expect("three voters that are nodes")
+}
+
+fn addresses() -> Addresses {
+    Addresses { peer: "10.0.0.1:7081".into(), http: "10.0.0.1:8080".into(), admin: String::new() }
+}
+
+fn proposals() -> Vec<Proposal> {
+    let golden = include_bytes!("../../tests/golden/proposals-1.bin");
+    codec::decode(golden).expect("a golden file")
+}
+
+fn batch(seq: u64, spent: u64, have: u64, want: u64) -> Batch {
+    let item = Item {
+        key: KEY,
+        epoch: 1,
+        spent: Permits(spent),
+        have: Permits(have),
+        want: Permits(want),
+        waiting: Permits(1),
+        reserve: true,
+        reserved: Permits(0),
+    };
+    Batch { node: NodeId(1), incarnation: Incarnation(5), seq, items: vec![item] }
+}
+
+fn policies() -> Vec<Policy> {
+    vec![Policy { limit: KEY.limit, max: Permits(100), window: Nanos::SECOND, ttl: LEASE_TTL }]
+}
+
+fn quota_entries() -> Vec<protocol::Entry> {
+    let commands = [
+        Command::SetPolicies { revision: Revision(1), policies: policies() },
+        Command::Batches(vec![batch(1, 0, 0, 8)]),
+        Command::Tick,
+        Command::Batches(vec![batch(2, 5, 3, 8), Batch { node: NodeId(2), ..batch(1, 0, 0, 90) }]),
+        Command::RemoveNode { node: NodeId(2) },
+        Command::Batches(vec![batch(3, 9, 0, 0)]),
+    ];
+    commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
+}
+
+fn logs() -> [Vec<Entry>; 2] {
+    let control = proposals().iter().zip(2..).map(|(proposal, index)| normal(index, proposal)).collect::<Vec<_>>();
+    let head = [entry(0, EntryPayload::Blank), entry(1, EntryPayload::Membership(membership()))];
+    let quota = quota_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect();
+    [head.into_iter().chain(control).collect(), quota]
+}
+
+fn renewal() -> Renewal {
+    Renewal {
+        node: NodeId(2),
+        applied: 9,
+        in_effect: 8,
+        feature_level: 1,
+        addresses: addresses(),
+        ready: true,
+        draining: false,
+    }
+}
+
+fn meta() -> SnapshotMeta {
+    let last = LogId::new(ID, 15);
+    SnapshotMeta { last_log_id: Some(last), last_membership: Membership::new(Some(last), membership()) }
+}
+
+fn state() -> Vec<u8> {
+    let mut state = State::default();
+    proposals().iter().for_each(|proposal| _ = state.apply(proposal));
+    codec::encode(&state)
+}
+
+fn ledger() -> Vec<u8> {
+    let mut ledger = Ledger::default();
+    quota_entries().iter().for_each(|entry| _ = ledger.apply(entry));
+    codec::encode(&ledger)
+}
+
+fn requests() -> Vec<Request> {
+    let (group, last) = (GroupId::Control, Some(LogId::new(ID, 7)));
+    let ballot = || VoteRequest::new(openraft::Vote::new(4, 2), last);
+    let [control, quota] = logs();
+    let hello = Hello {
+        protocol: PROTOCOL,
+        cluster: ClusterId(7),
+        node: NodeId(2),
+        lane: Lane::Calls,
+        feature_level: 1,
+        addresses: addresses(),
+    };
+    let append = |group, prev_log_id, entries| {
+        let rpc = AppendEntriesRequest { vote: vote(), prev_log_id, entries, leader_commit: last };
+        Request::Append { group, rpc }
+    };
+    let mut requests = vec![
+        Request::Hello(hello),
+        append(group, None, control),
+        append(GroupId::Quota(0), last, quota),
+        append(group, last, Vec::new()),
+        Request::Vote { group, rpc: ballot() },
+        Request::PreVote { group, rpc: ballot() },
+        Request::Transfer { group, rpc: TransferLeaderRequest::new(vote(), 2, last) },
+        Request::Snapshot { group, vote: vote(), meta: meta(), data: state().into() },
+        Request::Snapshot { group: GroupId::Quota(0), vote: vote(), meta: meta(), data: ledger().into() },
+        Request::Renew(renewal()),
+        Request::Leases,
+        Request::Leader(GroupId::Quota(0)),
+        Request::Exchange(batch(1, 0, 0, 8)),
+        Request::SetPolicies { revision: Revision(1), policies: policies() },
+        Request::Recall(vec![KEY]),
+        Request::QuotaVoters(BTreeSet::from([1, 2, 3])),
+        Request::Transferring { group, to: Some(NodeId(2)) },
+        Request::Report,
+    ];
+    requests.extend(proposals().iter().map(|proposal| Request::Propose(codec::encode(proposal).into())));
+    requests
+}
+
+fn replies() -> Vec<Vec<u8>> {
+    let lease = Verdict::Lease {
+        granted: Permits(8),
+        free: Permits(92),
+        ttl: LEASE_TTL,
+        retry: Nanos::ZERO,
+        reserve: Permits(3),
+    };
+    let items = vec![Answer { key: KEY, epoch: 1, verdict: lease }];
+    let view = LeaseView { live: true, unknown: false, age_ms: 40, renewal: Some(renewal()) };
+    let part = crate::status::Part { failure: Some("disk full".into()), ..Default::default() };
+    vec![
+        codec::encode(&Greeting::Welcome { node: NodeId(1), feature_level: 1 }),
+        codec::encode(&Greeting::Refused { removed: true, reason: "removed".into() }),
+        codec::encode(&Proposed::Applied { index: 4, outcome: Outcome::Conflict { current: Revision(3) } }),
+        codec::encode(&Renewed::Kept { committed: 9, voters: BTreeSet::from([1, 2, 3]) }),
+        codec::encode(&LeasesReply::Are(BTreeMap::from([(NodeId(2), view)]))),
+        codec::encode(&Exchanged::Reply(Reply { node: NodeId(1), incarnation: Incarnation(5), seq: 1, items })),
+        codec::encode(&PoliciesSet::NotLeader(Some(NodeId(2)))),
+        codec::encode(&Done::Err("not the leader".into())),
+        codec::encode(&NodeReport { node: NodeId(1), control: part.clone(), quota: part }),
+        codec::encode(&Answered::Ok(AppendEntriesResponse::<Types>::PartialSuccess(Some(LogId::new(ID, 7))))),
+        codec::encode(&Answered::Ok(VoteResponse::<Types> { vote: vote(), vote_granted: true, last_log_id: None })),
+        codec::encode(&Answered::Ok(SnapshotResponse::<Types>::new(vote()))),
+    ]
+}
+
+fn joining() -> [Vec<u8>; 2] {
+    // Keys are random: written once, these stay as they are.
+    let cluster = ClusterId(7);
+    let (ca, ca_key) = identity::new_ca(cluster).expect("randomness");
+    let signing_request = identity::signing_request(&identity::new_key().expect("randomness")).expect("a key signs");
+    let certificate = identity::sign(&signing_request, &ca, &ca_key, cluster, NodeId(2)).expect("a good request");
+    assert_eq!(identity::node_in(&certificate, cluster), Some(NodeId(2)));
+    let request =
+        JoinRequest { secret: [7; 32], name: "b".into(), addresses: addresses(), feature_level: 1, signing_request };
+    let members = BTreeMap::from([(NodeId(1), "10.0.0.1:7081".to_owned())]);
+    let welcome = Welcome { cluster, node: NodeId(2), ca, certificate, cluster_key: [8; 32], members, index: 12 };
+    [codec::encode(&request), codec::encode(&JoinReply::Welcome(Box::new(welcome)))]
+}
+
+/// As [`log_record`] takes a whole log.
+fn rows(vote: &[u8], purged: &[u8], last: u64, entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let last = last.to_le_bytes();
+    let entries: Vec<Vec<u8>> = entries.iter().map(codec::encode).collect();
+    for body in [vote, purged, &last].into_iter().chain(entries.iter().map(Vec::as_slice)) {
+        bytes.extend(u16::try_from(body.len()).expect("short").to_le_bytes());
+        bytes.extend(body);
+    }
+    bytes
+}
+
+fn records() -> Vec<Vec<u8>> {
+    let [control, quota] = logs();
+    let purged = codec::encode(&LogId::new(ID, 7));
+    let mut records = vec![
+        codec::encode(&vote()),
+        purged.clone(),
+        record::seal(0, &codec::encode(&Some(LogId::new(ID, 7)))),
+        record::seal(0, &codec::encode(&control[0])),
+        rows(&codec::encode(&vote()), &[], 15, &control),
+        rows(&codec::encode(&vote()), &purged, 13, &quota),
+    ];
+    for state in [state(), ledger()] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = snapshots::Snapshots::new(folder.path(), std::sync::Arc::new(Counters::default()));
+        files.write(&meta(), &state).expect("a writable folder");
+        let file = fs::read_dir(folder.path()).expect("a folder").flatten().next().expect("a snapshot").path();
+        records.push(fs::read(file).expect("a snapshot"));
+    }
+    records.extend(control.iter().chain(&quota).map(codec::encode));
+    records
+}
+
+#[test]
+fn every_seed_is_read_as_what_it_is() {
+    let frames: Vec<Vec<u8>> = requests().iter().map(codec::encode).collect();
+    for frame in &frames {
+        assert!(codec::decode::<Request>(frame).is_ok());
+    }
+    let [request, reply] = joining();
+    let asked = codec::decode::<JoinRequest>(&request).expect("a request");
+    assert!(identity::requested_key(&asked.signing_request).is_ok());
+    assert!(codec::decode::<JoinReply>(&reply).is_ok());
+    let frames = [frames, replies(), vec![request, reply]].concat();
+    frames.iter().for_each(|frame| peer_frame(frame));
+    records().iter().for_each(|record| log_record(record));
+    if let Some(corpus) = std::env::var_os("TIDEGATE_WRITE_SEEDS") {
+        write(&Path::new(&corpus).join("peer_frame"), &frames);
+        write(&Path::new(&corpus).join("log_record"), &records());
+    }
+}
+
+fn write(folder: &Path, seeds: &[Vec<u8>]) {
+    fs::create_dir_all(folder).expect("a writable folder");
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number:02}")), seed).expect("a writable folder");
+    }
+}
