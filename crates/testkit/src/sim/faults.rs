@@ -64,19 +64,25 @@ impl World {
         self.after(wait, Event::Heal { node });
     }
 
-    /// A node fills up, falls silent, and spends everything about when its lease ends.
+    /// A node fills up, falls silent, and spends everything about when its lease ends; and just when the ledger no longer
+    /// charges what it held, another node takes all it gets.
     fn hoard(&mut self, node: usize) {
         let limit = self.random.index(self.scenario.limits.len());
-        let max = self.scenario.limits[limit].max.0;
+        let (max, lease) = (self.scenario.limits[limit].max.0, self.scenario.lease);
         let many = u32::try_from(max.min(150)).expect("small");
-        self.after(0, Event::Burst { node, limit, left: many, every: MILLI });
-        let holds = self.random.between(20, 300) * MILLI;
-        let lease = self.scenario.lease;
-        let spends = self.random.between(lease * 7 / 10, lease * 12 / 10);
-        let every = (self.random.between(MILLI, lease * 3 / 10) / u64::from(many)).max(1);
+        self.after(0, Event::Burst { node, limit, left: many / 2, every: MILLI });
+        let holds = u64::from(many / 2) * MILLI + self.random.between(1, 60) * MILLI;
+        let (from, to, long) = self.random.one_of(&[(80, 115, lease / 8), (97, 109, MILLI)]);
+        let spends = self.random.between(lease * from / 100, lease * to / 100);
+        let every = (self.random.between(MILLI, long) / u64::from(many)).max(1);
         let (until, cut) = (self.now + holds + spends, self.random.chance(0.8));
         self.after(holds, Event::Hush { node, until, cut });
         self.after(holds + spends, Event::Burst { node, limit, left: many, every });
+        let other = (node + 1) % self.nodes.len();
+        let window = self.desk.in_force(limit).window.0;
+        let late = self.random.below(lease / 25);
+        let every = (lease / 100 / u64::from(many)).max(1);
+        self.after(holds + lease + window + late, Event::Burst { node: other, limit, left: many, every });
     }
 
     pub(super) fn hush(&mut self, node: usize, until: u64, cut: bool) {

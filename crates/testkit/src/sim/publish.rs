@@ -83,7 +83,9 @@ impl World {
                 self.trace(|| format!("in force: {entry:?}"));
                 let lease = 2 * self.scenario.lease; // The longest that any revision gave.
                 for (limit, known) in self.desk.document.clone().into_iter().enumerate() {
-                    self.oracle.committed(known.key, self.now, lease);
+                    if known.active {
+                        self.oracle.committed(known.key, self.now, lease);
+                    }
                     for node in 0..self.nodes.len() {
                         let wait = self.random.below(2 * SECOND);
                         self.after(wait, Event::Learn { node, limit, known });
@@ -139,7 +141,9 @@ impl World {
         let known = self.desk.document[limit];
         self.desk.revision += 1;
         // Withdrawn: what was in force stays the bound while nodes still serve the older document.
-        self.oracle.proposed(known.key, known.max, known.window.0, self.now);
+        if known.active {
+            self.oracle.proposed(known.key, known.max, known.window.0, self.now);
+        }
         self.after(0, Event::Publish);
     }
 
