@@ -16,6 +16,7 @@ use tidegate_quota::protocol::{Batch, Command, Item, LEASE_TTL, Policy};
 
 use self::replicas::Replicas;
 use crate::codec;
+use crate::plausible;
 use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Types, Vote};
 use crate::status::NodeReport;
 use crate::store::tail::{Facts, Reading};
@@ -94,6 +95,7 @@ fn twice<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 /// What a replica or a leader would do with it.
 fn obey(request: Request) {
     _ = format!("{request:?}");
+    _ = plausible::check(NodeId(1), &request);
     let mut replicas = Replicas::default();
     match request {
         Request::Append { rpc, .. } => rpc.entries.into_iter().for_each(|entry| replicas.payload(entry.payload)),

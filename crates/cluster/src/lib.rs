@@ -20,6 +20,7 @@ mod group;
 mod leases;
 mod membership;
 mod network;
+mod plausible;
 mod propose;
 mod quota;
 mod raft;

@@ -11,6 +11,7 @@ use tidegate_state::{CA_KEY, Command, Join, Outcome, RequestId};
 use crate::cluster::{Inner, wall};
 use crate::codec;
 use crate::group::Group;
+use crate::plausible;
 use crate::propose::{self, PATIENCE};
 use crate::quota;
 use crate::replica::Machine;
@@ -40,6 +41,9 @@ impl Handler for Server {
 
     async fn answer(&self, from: NodeId, request: Request) -> Vec<u8> {
         let cluster = self.0.as_ref();
+        if let Err(reason) = plausible::check(from, &request) {
+            return codec::encode(&Err::<(), _>(reason));
+        }
         match request {
             Request::Hello(_) => codec::encode(&Err::<(), _>("hello was said before".to_owned())),
             Request::Append { group, .. }
