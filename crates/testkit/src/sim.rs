@@ -29,6 +29,8 @@ pub struct Verdict {
     pub seed: u64,
     /// Every broken promise; empty: none.
     pub broken: Vec<String>,
+    /// Not only too slow to serve again: more was admitted than promised, or replicas differ.
+    pub is_unsafe: bool,
     pub admissions: u64,
     pub entries: usize,
     pub asked: u64,
@@ -51,6 +53,8 @@ pub fn run(scenario: Scenario) -> Verdict {
     let (end, begins) = (scenario.duration, scenario.serves_again_at());
     let mut world = World::new(scenario);
     world.run_until(end);
+    world.oracle.judge();
+    let is_unsafe = !world.oracle.broken.is_empty();
     let (admitted, allowed) = world.used(0, begins, end);
     let utilisation = admitted as f64 / allowed;
     for limit in 0..world.scenario.limits.len() {
@@ -62,12 +66,12 @@ pub fn run(scenario: Scenario) -> Verdict {
             world.oracle.broken(format!("limit {limit}: only {share:.3} of it admitted in the last {seconds} s"));
         }
     }
-    world.oracle.judge();
     let (asked, refused) = world.oracle.refusals();
     Verdict {
         seed: world.scenario.seed,
         admissions: world.oracle.admissions(),
         entries: world.history.len(),
+        is_unsafe,
         asked,
         refused,
         utilisation,

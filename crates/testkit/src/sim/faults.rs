@@ -12,13 +12,14 @@ impl World {
             self.heal();
             return;
         }
-        let wait = self.random.about(mean) as u64;
-        self.after(wait.min(10 * SECOND), Event::Fault);
+        let wait = if self.scenario.only_hoards { mean } else { self.random.about(mean) };
+        self.after((wait as u64).min(30 * SECOND), Event::Fault);
         let node = self.random.index(self.nodes.len());
         let voter = self.random.index(self.voters.len());
         let fault = self.random.below(16);
         self.trace(|| format!("fault {fault} of node {node} or voter {voter}"));
         match fault {
+            _ if self.scenario.only_hoards => self.hoard(node),
             0 => self.kill(node),
             1 | 2 => self.freeze(node),
             3 => self.cut_off(node),
@@ -70,8 +71,9 @@ impl World {
         let limit = self.random.index(self.scenario.limits.len());
         let (max, lease) = (self.scenario.limits[limit].max.0, self.scenario.lease);
         let many = u32::try_from(max.min(150)).expect("small");
-        self.after(0, Event::Burst { node, limit, left: many / 2, every: MILLI });
-        let holds = u64::from(many / 2) * MILLI + self.random.between(1, 60) * MILLI;
+        let fills = many / self.random.one_of(&[2, 8]) + 1;
+        self.after(0, Event::Burst { node, limit, left: fills, every: MILLI });
+        let holds = u64::from(fills) * MILLI + self.random.between(1, 60) * MILLI;
         let (from, to, long) = self.random.one_of(&[(80, 115, lease / 8), (97, 109, MILLI)]);
         let spends = self.random.between(lease * from / 100, lease * to / 100);
         let every = (self.random.between(MILLI, long) / u64::from(many)).max(1);

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub(super) slow_threads: f64,
     /// A settled key is forgotten after this long.
     pub(super) kept: u64,
+    /// The one fault there is: see `World::hoard`.
+    pub(super) only_hoards: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -65,9 +67,17 @@ pub(super) struct Network {
 }
 
 impl Scenario {
-    /// The scenario of a seed: everything may go wrong.
+    /// The scenario of a seed: most are wild, some are after one thing.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
+        match seed % 4 {
+            3 => Self::stranded(seed),
+            _ => Self::wild(seed),
+        }
+    }
+
+    /// Everything may go wrong.
+    fn wild(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let nodes = random.index(8) + 3;
         let window = random.one_of(&[1, 1, 1, 10, 10, 60]) * SECOND;
@@ -94,6 +104,34 @@ impl Scenario {
             pairs: random.one_of(&[0.0, 0.2]),
             slow_threads: random.one_of(&[0.0, 0.005, 0.05]),
             kept: random.one_of(&[100, 1_000, 10_000]) * MILLI,
+            only_hoards: false,
+        }
+    }
+
+    /// A calm cluster but for nodes that spend their leases as late as they may, while others wait for that very moment.
+    fn stranded(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let nodes = random.index(3) + 3;
+        let (window, lease) = (random.one_of(&[1, 2, 4, 10]) * SECOND, random.one_of(&[1, 2, 4, 10]) * SECOND);
+        let limit = Limit {
+            key: Key { limit: LimitId(1), subject: Subject(1) },
+            max: Permits(random.between(20, 120)),
+            window,
+            demand: random.one_of(&[0.2, 0.6, 1.0]),
+            bursty: false,
+            share: false,
+            costs: Costs::One,
+            spread: vec![1.0; nodes],
+        };
+        Self {
+            limits: vec![limit],
+            nodes,
+            lease,
+            worst_clocks: true,
+            duration: 10 * SECOND + 12 * (window + 2 * lease),
+            faults: Some(window + 2 * lease),
+            only_hoards: true,
+            ..Self::quiet(seed, 1, 1.0)
         }
     }
 
@@ -126,6 +164,7 @@ impl Scenario {
             pairs: 0.0,
             slow_threads: 0.0,
             kept: 10 * SECOND,
+            only_hoards: false,
         }
     }
 
