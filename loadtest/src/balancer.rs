@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::linux::WhenOrphaned;
 use crate::process::{Process, Start, free_address};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     Haproxy,
     Nginx,

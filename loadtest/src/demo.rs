@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::balancer::Kind;
 use crate::generator::{Load, Plan};
 use crate::http;
 use crate::linux;
@@ -28,6 +29,7 @@ pub(crate) struct Options {
     pub(crate) seconds: u64,
     /// Requests per second outside the spike.
     pub(crate) rate: f64,
+    pub(crate) balancer: Kind,
     pub(crate) binary: Binary,
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // Two thirds of what is asked for: the limit always has to say no.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the rate is a small positive number")]
     let max = (options.rate * WINDOW.as_secs_f64() * 2.0 / 3.0).round() as u64;
-    let mut stage = Stage::set(&options.binary, max)?;
+    let mut stage = Stage::set(&options.binary, options.balancer, max)?;
     let played = play(options, &mut stage);
     match played.and_then(|story| summary::tell(&story, stage)) {
         Ok(true) => Ok(()),

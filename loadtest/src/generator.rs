@@ -3,6 +3,7 @@
 //!
 //! A thread per kept-alive connection, blocking sockets, exact sleeps: nothing of ours hides in the figures.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -229,13 +230,30 @@ fn kind_of(answer: &Answer) -> Result<Kind, String> {
 }
 
 fn exchange(kept: &mut Option<Connection>, plan: &Plan) -> Result<Answer, Broken> {
-    let mut connection = match kept.take() {
-        Some(connection) => connection,
-        None => Connection::open(plan.target, PATIENCE)?,
-    };
-    let answer = connection.exchange(&plan.request)?;
+    if let Some(mut connection) = kept.take() {
+        match connection.exchange(&plan.request) {
+            // Closed while it was idle: every client asks again on a new connection (RFC 9112, 9.3.1).
+            Err(broken) if broken.unanswered && was_closed(&broken.why) => {}
+            answer => return keep(kept, connection, answer),
+        }
+    }
+    let mut connection = Connection::open(plan.target, PATIENCE)?;
+    let answer = connection.exchange(&plan.request);
+    keep(kept, connection, answer)
+}
+
+fn keep(
+    kept: &mut Option<Connection>,
+    connection: Connection,
+    answer: Result<Answer, Broken>,
+) -> Result<Answer, Broken> {
     *kept = connection.is_reusable().then_some(connection);
-    Ok(answer)
+    answer
+}
+
+fn was_closed(why: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(why.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn gap(rate: f64) -> Duration {
@@ -297,6 +315,27 @@ mod tests {
         let load = run("HTTP/1.1 502 No\r\nx-node: n1\r\ncontent-length: 0\r\n\r\n", Duration::ZERO, 1, 5);
         assert_eq!(load.counts().failed, load.counts().total());
         assert!(load.failures()[0].what.starts_with("status 502"));
+    }
+
+    #[test]
+    fn a_kept_connection_that_was_closed_while_idle_is_no_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let target = listener.local_addr().expect("bound");
+        thread::spawn(move || {
+            // One answer for each connection, without saying that it closes.
+            for stream in listener.incoming() {
+                let (mut stream, mut request) = (stream.expect("accepts"), [0; 1024]);
+                let _ = stream.read(&mut request);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            }
+        });
+        let request = crate::http::get_request("h", "/", &[]);
+        let mut load = Load::start(Plan { target, request, connections: 1, rate: 200.0, nodes: Vec::new() });
+        while load.counts().total() < 10 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        load.stop();
+        assert_eq!(load.counts().failed, 0, "{:?}", load.failures());
     }
 
     #[test]

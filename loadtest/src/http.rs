@@ -34,11 +34,13 @@ enum Length {
 pub(crate) struct Broken {
     pub(crate) node: Option<String>,
     pub(crate) why: io::Error,
+    /// Not a byte of the answer had come.
+    pub(crate) unanswered: bool,
 }
 
 impl From<io::Error> for Broken {
     fn from(why: io::Error) -> Self {
-        Self { node: None, why }
+        Self { node: None, why, unanswered: true }
     }
 }
 
@@ -59,7 +61,9 @@ impl Connection {
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Answer, Broken> {
         self.reusable = false; // until the answer is complete
         self.stream.write_all(request)?;
-        let (status, node, length, keep) = self.read_head()?;
+        let head = self.read_head();
+        let unanswered = self.buffer.is_empty();
+        let (status, node, length, keep) = head.map_err(|why| Broken { node: None, why, unanswered })?;
         let body = match length {
             Length::Exactly(length) => self.read_exactly(length),
             Length::Chunked => self.read_chunks(),
@@ -71,7 +75,7 @@ impl Connection {
                 self.reusable = keep;
                 Ok(Answer { status, node, body })
             }
-            Err(why) => Err(Broken { node, why }),
+            Err(why) => Err(Broken { node, why, unanswered: false }),
         }
     }
 

@@ -40,6 +40,9 @@ enum Command {
         /// Requests per second before the spike; the spike is twice that.
         #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(20..=100_000))]
         rate: u32,
+        /// By default HAProxy, or nginx where that is missing.
+        #[arg(long)]
+        balancer: Option<balancer::Kind>,
         /// The `tidegate` program; by default the one beside this program.
         #[arg(long)]
         tidegate: Option<PathBuf>,
@@ -93,9 +96,12 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Demo { seconds, rate, tidegate } => {
-            demo::run(&demo::Options { seconds, rate: f64::from(rate), binary: node::Binary::at(tidegate)? })
-        }
+        Command::Demo { seconds, rate, balancer, tidegate } => demo::run(&demo::Options {
+            seconds,
+            rate: f64::from(rate),
+            balancer: balancer.map_or_else(balancer::Kind::installed, Ok)?,
+            binary: node::Binary::at(tidegate)?,
+        }),
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }

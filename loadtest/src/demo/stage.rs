@@ -62,9 +62,8 @@ pub(crate) struct Killed {
 }
 
 impl Stage {
-    pub(crate) fn set(binary: &Binary, max: u64) -> Result<Self> {
+    pub(crate) fn set(binary: &Binary, kind: Kind, max: u64) -> Result<Self> {
         let folder = Folder::fresh("demo")?;
-        let kind = Kind::installed()?;
         println!("cache: memory only");
         println!("starting three nodes, a backend and {} …", kind.name());
         let (backend, backend_address) = start_backend(&folder)?;

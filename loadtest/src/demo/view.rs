@@ -58,7 +58,7 @@ impl View {
     pub(crate) fn close(&mut self) {
         self.lines = 0;
         if self.live {
-            println!();
+            let _ = writeln!(io::stdout()); // the terminal may be gone
         }
     }
 
