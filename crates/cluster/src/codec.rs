@@ -20,6 +20,13 @@ pub const MAX_FRAME: usize = 34 << 20;
 /// Longest snapshot.
 pub const MAX_SNAPSHOT: usize = 2 << 30;
 
+/// A text claims its length in memory before it is read, and a number up to 16 bytes for the one it takes. So what is
+/// short may claim 16 times its length and not what the longest may: a lying length gets no memory.
+const SHORT: usize = 64 << 10;
+const SHORT_CLAIMS: usize = 16 * SHORT;
+const MEDIUM: usize = 16 << 20;
+const MEDIUM_CLAIMS: usize = 16 * MEDIUM;
+
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
@@ -66,7 +73,11 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// When the bytes are not exactly one value of this type.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    read(bytes, bincode::config::standard().with_limit::<MAX_FRAME>())
+    let body = body(bytes)?;
+    match body.len() {
+        ..=SHORT => read(body, bincode::config::standard().with_limit::<SHORT_CLAIMS>()),
+        _ => read(body, bincode::config::standard().with_limit::<MAX_FRAME>()),
+    }
 }
 
 /// Reads a snapshot: the same with the limit [`MAX_SNAPSHOT`].
@@ -74,7 +85,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 /// # Errors
 /// When the bytes are not exactly one value of this type.
 pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    read(bytes, bincode::config::standard().with_limit::<MAX_SNAPSHOT>())
+    let body = body(bytes)?;
+    match body.len() {
+        ..=SHORT => read(body, bincode::config::standard().with_limit::<SHORT_CLAIMS>()),
+        ..=MEDIUM => read(body, bincode::config::standard().with_limit::<MEDIUM_CLAIMS>()),
+        _ => read(body, bincode::config::standard().with_limit::<MAX_SNAPSHOT>()),
+    }
 }
 
 /// Reads what a peer sent, for the fuzzer: the outcome does not matter, coming back does.
@@ -94,11 +110,12 @@ pub fn decode_record(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn read<T: DeserializeOwned, C: bincode::config::Config>(bytes: &[u8], config: C) -> Result<T, Error> {
+fn body(bytes: &[u8]) -> Result<&[u8], Error> {
     let (version, body) = bytes.split_first().ok_or(Error::Empty)?;
-    if *version != VERSION {
-        return Err(Error::Version(*version));
-    }
+    if *version == VERSION { Ok(body) } else { Err(Error::Version(*version)) }
+}
+
+fn read<T: DeserializeOwned, C: bincode::config::Config>(body: &[u8], config: C) -> Result<T, Error> {
     let (value, used) =
         bincode::serde::decode_from_slice(body, config).map_err(|error| Error::Malformed(error.to_string()))?;
     if used != body.len() {

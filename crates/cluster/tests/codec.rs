@@ -114,6 +114,18 @@ fn other_versions_and_leftovers_are_refused() {
     assert_eq!(codec::decode::<u64>(&[]), Err(codec::Error::Empty));
 }
 
+#[test]
+fn a_lying_length_gets_no_memory() {
+    let mut bytes = codec::encode(&(1_u64 << 30)); // The length of a text of a gigabyte, and no text.
+    for _ in 0..2 {
+        let read = codec::decode_snapshot::<String>(&bytes);
+        assert!(matches!(&read, Err(codec::Error::Malformed(what)) if what.contains("Limit")), "{read:?}");
+        bytes.resize(1 << 20, 0);
+    }
+    let numbers = vec![u128::from(u8::MAX - 5); 60_000];
+    assert_eq!(codec::decode(&codec::encode(&numbers)), Ok(numbers), "what is true is read");
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_decoder_fall_over(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {

@@ -40,7 +40,7 @@ fn command(name: &str, found: &str, seconds: u64) -> Command {
     fuzz.args(["+nightly", "fuzz", "run", "--fuzz-dir", HOME, "--sanitizer", "none", name]);
     // New finds go to the first folder.
     fuzz.args([found, &format!("{HOME}/corpus/{name}"), "--"]);
-    fuzz.args([&format!("-max_total_time={seconds}"), "-timeout=10", "-max_len=16384"]);
+    fuzz.args([&format!("-max_total_time={seconds}"), "-timeout=10", "-max_len=20480"]);
     let words = format!("{HOME}/{name}.dict");
     if root().join(&words).exists() {
         fuzz.arg(format!("-dict={words}"));

@@ -7,19 +7,20 @@ use super::{Evidence, Learnt, MAGIC, RECORD_BYTES, Record, check};
 use crate::protocol::{Key, LEASE_TTL};
 
 /// The slow way is quadratic.
-const MOST_RECORDS: usize = 256;
+const MOST_RECORDS: usize = 320;
 
 /// Whatever the bytes: no panic, and findings that hold.
 ///
 /// # Panics
 /// When they do not.
 pub fn decision_log(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(RECORD_BYTES * MOST_RECORDS)];
     let mut evidence = Evidence::default();
     if evidence.read(bytes).is_ok() {
         agree(evidence);
     }
     // No fuzzer guesses checksums: the same with right ones.
-    let mut file = bytes[..bytes.len().min(RECORD_BYTES * MOST_RECORDS)].to_vec();
+    let mut file = bytes.to_vec();
     let Some((header, records)) = file.split_first_chunk_mut::<RECORD_BYTES>() else { return };
     header[..8].copy_from_slice(&MAGIC);
     for record in records.as_chunks_mut::<RECORD_BYTES>().0 {
@@ -103,6 +104,8 @@ mod tests {
             vec![policy(0, 5, 100), policy(250, 3, 100), permit(90, 1, 4), permit(250, 1, 3), permit(251, 1, 9)],
             vec![policy(5, 7, u64::MAX), permit(u64::MAX, 1, u64::MAX), permit(0, 1, u64::MAX), permit(9, 1, 8)],
             vec![permit(7, 1, 1)],
+            // More than 64 bits hold.
+            (0..300).map(|at| permit(at, 1, u64::MAX)).chain([policy(0, 5, 1_000)]).collect(),
         ];
         let file = |log: &Vec<Record>| {
             let mut bytes = header(NodeId(1), Incarnation(2)).to_vec();
