@@ -212,6 +212,73 @@ fn a_reserve_is_charged_whole_and_one_window_beyond_its_end() {
 }
 
 #[test]
+fn a_lease_above_a_lowered_limit_is_not_renewed_and_binds_within_its_time() {
+    let mut ledger = ledger(100);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 60, waiting: 60, ..Say::default() });
+    publish(&mut ledger, 2, 50);
+    let held = Say { node: 1, seq: 2, have: 60, ..Say::default() };
+    assert!(matches!(say(&mut ledger, 1_000, held), Some(Verdict::Lease { ttl: Nanos::ZERO, .. })));
+    // Renewed, it would be charged until 6 s, and could be kept and spent for ever.
+    apply(&mut ledger, 4_000, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(0));
+}
+
+#[test]
+fn a_shortened_lease_stays_charged_for_as_long_as_its_holder_may_use_it() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    let policies = vec![Policy { limit: KEY.limit, max: Permits(10), window: W, ttl: Nanos::from_secs(1) }];
+    apply(&mut ledger, 0, Command::SetPolicies { revision: Revision(2), policies });
+    say(&mut ledger, 100, Say { node: 1, seq: 2, have: 10, ..Say::default() });
+    apply(&mut ledger, 4_800, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+}
+
+#[test]
+fn a_reserve_above_a_lowered_limit_is_charged_until_its_node_gave_it_up() {
+    let mut ledger = ledger(320);
+    let ask = Say { node: 1, reserve: true, ..Say::default() };
+    say(&mut ledger, 0, Say { seq: 1, ..ask });
+    publish(&mut ledger, 2, 32);
+    let told = say(&mut ledger, 0, Say { seq: 2, reserved: 10, ..ask });
+    assert!(matches!(told, Some(Verdict::Lease { reserve: Permits(1), .. })));
+    apply(&mut ledger, 3_000, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(10)); // Its node may not have heard.
+    say(&mut ledger, 0, Say { seq: 3, reserved: 1, ..ask });
+    assert_eq!(ledger.charged(KEY), Permits(10)); // Nine may have been spent a moment ago.
+    apply(&mut ledger, 1_000, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(1));
+}
+
+#[test]
+fn late_batches_of_a_former_life_do_not_end_a_reserve() {
+    let mut ledger = ledger(320);
+    let speak = |ledger: &mut Ledger, incarnation, seq, reserve, reserved| {
+        let item = Item {
+            key: KEY,
+            epoch: seq,
+            spent: Permits(0),
+            have: Permits(0),
+            want: Permits(0),
+            waiting: Permits(0),
+            reserve,
+            reserved: Permits(reserved),
+        };
+        let batch = Batch { node: NodeId(1), incarnation: Incarnation(incarnation), seq, items: vec![item] };
+        apply(ledger, 0, Command::Batches(vec![batch]));
+    };
+    speak(&mut ledger, 1, 1, true, 0);
+    speak(&mut ledger, 2, 1, true, 0); // Started anew: it inherits.
+    speak(&mut ledger, 1, 8, true, 0);
+    speak(&mut ledger, 1, 9, false, 0); // Late words of the first life.
+    apply(&mut ledger, 60_000, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+    speak(&mut ledger, 2, 2, false, 0);
+    apply(&mut ledger, 60_000, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(0));
+}
+
+#[test]
 fn an_unknown_limit_is_named_as_such_and_keeps_no_state() {
     let mut ledger = Ledger::default();
     assert_eq!(say(&mut ledger, 0, Say { node: 1, seq: 1, ..Say::default() }), Some(Verdict::Unknown));

@@ -42,7 +42,8 @@ prop_compose! {
 
 fn policies() -> impl Strategy<Value = Command> {
     let policy = (1..4_u64, number(), span(), span());
-    let policy = policy.prop_map(|(limit, max, window, ttl)| Policy { limit: LimitId(limit), max: Permits(max), window, ttl });
+    let policy =
+        policy.prop_map(|(limit, max, window, ttl)| Policy { limit: LimitId(limit), max: Permits(max), window, ttl });
     (0..9_u64, prop::collection::vec(policy, 0..4))
         .prop_map(|(revision, policies)| Command::SetPolicies { revision: Revision(revision), policies })
 }
@@ -59,12 +60,8 @@ fn hostile() -> impl Strategy<Value = Entry> {
 }
 
 fn publish() -> Entry {
-    let policy = |limit| Policy {
-        limit: LimitId(limit),
-        max: Permits(MAX),
-        window: Nanos::SECOND,
-        ttl: Nanos::from_secs(4),
-    };
+    let policy =
+        |limit| Policy { limit: LimitId(limit), max: Permits(MAX), window: Nanos::SECOND, ttl: Nanos::from_secs(4) };
     let policies = (1..4).map(policy).collect();
     Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } }
 }
@@ -161,6 +158,10 @@ proptest! {
         prop_assert!(!ledger.is_charged());
         prop_assert_eq!(ledger.views().count(), 0);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn its_state_stays_small_however_long_it_is_asked(seed in any::<u64>()) {

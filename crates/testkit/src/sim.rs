@@ -19,8 +19,8 @@ mod random;
 mod scenario;
 mod world;
 
-pub use scenario::Scenario;
 use scenario::SECOND;
+pub use scenario::Scenario;
 use world::World;
 
 /// What became of one run.

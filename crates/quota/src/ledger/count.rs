@@ -257,7 +257,8 @@ impl Count {
             retry = retry.min(RECALL_TAKES);
         }
         if item.waiting.0 > 1 && item.waiting <= policy.max {
-            let until = clock.saturating_add(retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.window));
+            let until =
+                clock.saturating_add(retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.window));
             let held = Held { node, cost: item.waiting, until };
             match self.held.iter().position(|held| held.node == node) {
                 Some(at) => self.held[at] = held,

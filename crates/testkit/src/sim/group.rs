@@ -91,7 +91,9 @@ impl Voter {
 
 impl World {
     pub(super) fn leader(&self) -> Option<usize> {
-        (0..self.voters.len()).filter(|v| self.voters[*v].leads && self.voters[*v].up).max_by_key(|v| self.voters[*v].term)
+        (0..self.voters.len())
+            .filter(|v| self.voters[*v].leads && self.voters[*v].up)
+            .max_by_key(|v| self.voters[*v].term)
     }
 
     fn reachable(&self, voter: usize) -> bool {
@@ -223,7 +225,7 @@ impl World {
             let outcome = state.ledger.apply(&logged.entry);
             state.applied += 1;
             let mut print = print(&encode(&outcome));
-            if index % 32 == 0 {
+            if index.is_multiple_of(32) {
                 let bytes = encode(&state.ledger);
                 print ^= self::print(&bytes);
                 if self.random.chance(0.3) {

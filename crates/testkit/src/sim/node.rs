@@ -100,7 +100,8 @@ enum Took {
 impl Node {
     pub(super) fn new(at: usize, scenario: &Scenario, random: &mut Random) -> Self {
         let rate = if scenario.worst_clocks { HOLDER_SLOWEST } else { random.between(HOLDER_SLOWEST, HOLDER_FASTEST) };
-        let spread = |limit: &super::scenario::Limit| limit.rate() * limit.spread[at] / limit.spread.iter().sum::<f64>();
+        let spread =
+            |limit: &super::scenario::Limit| limit.rate() * limit.spread[at] / limit.spread.iter().sum::<f64>();
         let known = |limit: &super::scenario::Limit| Known {
             key: limit.key,
             max: limit.max,
@@ -163,7 +164,7 @@ impl World {
         self.after((wait as u64).clamp(1, 3_600 * SECOND), Event::Arrive { node });
         let limit = self.random.weighted(&rates);
         // A burst is four times the demand for a fifth of the time, and silence.
-        let idles = self.scenario.limits[limit].bursty && (self.now / (300 * MILLI) + node as u64) % 5 != 0;
+        let idles = self.scenario.limits[limit].bursty && !(self.now / (300 * MILLI) + node as u64).is_multiple_of(5);
         if !idles || self.random.chance(0.1) {
             self.request(node, limit);
         }
@@ -239,7 +240,9 @@ impl World {
             match take {
                 Take::Taken(ticket) => {
                     self.list(node, known.key);
-                    self.trace(|| format!("node {node} took {cost} of {:?} stamped {stamp}, cell {:?}", known.key.limit, cell));
+                    self.trace(|| {
+                        format!("node {node} took {cost} of {:?} stamped {stamp}, cell {:?}", known.key.limit, cell)
+                    });
                     let mark = self.oracle.admit(known.key, node, stamp, cost, u64::MAX);
                     return Took::Held(Hold { key: known.key, cell, ticket: Some(ticket), mark });
                 }
@@ -540,7 +543,10 @@ impl World {
 
     pub(super) fn recall(&mut self, node: usize, recall: Recall) {
         let state = &mut self.nodes[node];
-        if state.up && !state.cut && let Some(slot) = state.slots.get_mut(&recall.key) {
+        if state.up
+            && !state.cut
+            && let Some(slot) = state.slots.get_mut(&recall.key)
+        {
             slot.recalled = true;
             let life = state.life;
             self.list(node, recall.key);

@@ -39,35 +39,110 @@ pub(super) struct Applied {
 
 pub(super) enum Event {
     /// The next request of this node's clients.
-    Arrive { node: usize },
+    Arrive {
+        node: usize,
+    },
     /// `left` more requests for one key, as fast as they come.
-    Burst { node: usize, limit: usize, left: u32, every: u64 },
-    Tick { node: usize, life: u32 },
-    Pressed { node: usize, life: u32 },
+    Burst {
+        node: usize,
+        limit: usize,
+        left: u32,
+        every: u64,
+    },
+    Tick {
+        node: usize,
+        life: u32,
+    },
+    Pressed {
+        node: usize,
+        life: u32,
+    },
     /// A later look at a slot that nobody used.
-    Look { node: usize, life: u32, key: Key },
+    Look {
+        node: usize,
+        life: u32,
+        key: Key,
+    },
     /// No answer to this batch is waited for any more.
-    Deadline { node: usize, life: u32, seq: u64 },
-    Patience { node: usize, life: u32, request: u64 },
-    GiveBack { node: usize, life: u32, held: Vec<Hold> },
-    Reply { node: usize, reply: Rc<Reply> },
-    Recall { node: usize, recall: Recall },
-    Batch { voter: usize, batch: Rc<Batch> },
-    Learn { node: usize, limit: usize, known: super::node::Known },
-    Append { voter: usize, from: usize, term: u64, before: (usize, u64), entries: Vec<Logged>, commit: usize },
-    Ack { voter: usize, from: usize, term: u64, matched: Option<usize> },
-    Propose { voter: usize, life: u32 },
-    Beat { voter: usize, life: u32, term: u64 },
+    Deadline {
+        node: usize,
+        life: u32,
+        seq: u64,
+    },
+    Patience {
+        node: usize,
+        life: u32,
+        request: u64,
+    },
+    GiveBack {
+        node: usize,
+        life: u32,
+        held: Vec<Hold>,
+    },
+    Reply {
+        node: usize,
+        reply: Rc<Reply>,
+    },
+    Recall {
+        node: usize,
+        recall: Recall,
+    },
+    Batch {
+        voter: usize,
+        batch: Rc<Batch>,
+    },
+    Learn {
+        node: usize,
+        limit: usize,
+        known: super::node::Known,
+    },
+    Append {
+        voter: usize,
+        from: usize,
+        term: u64,
+        before: (usize, u64),
+        entries: Vec<Logged>,
+        commit: usize,
+    },
+    Ack {
+        voter: usize,
+        from: usize,
+        term: u64,
+        matched: Option<usize>,
+    },
+    Propose {
+        voter: usize,
+        life: u32,
+    },
+    Beat {
+        voter: usize,
+        life: u32,
+        term: u64,
+    },
     Watch,
     Fault,
     /// A node's clients fall silent, and maybe its network.
-    Hush { node: usize, until: u64, cut: bool },
+    Hush {
+        node: usize,
+        until: u64,
+        cut: bool,
+    },
     /// A node that was removed is set up anew, under a new id.
-    Rejoin { node: usize },
-    Restart { node: usize },
-    Heal { node: usize },
-    RestartVoter { voter: usize },
-    HealVoter { voter: usize },
+    Rejoin {
+        node: usize,
+    },
+    Restart {
+        node: usize,
+    },
+    Heal {
+        node: usize,
+    },
+    RestartVoter {
+        voter: usize,
+    },
+    HealVoter {
+        voter: usize,
+    },
     Slew,
     Publish,
 }
