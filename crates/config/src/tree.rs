@@ -71,11 +71,16 @@ impl Node {
 pub(crate) struct Unreadable {
     pub(crate) mark: Mark,
     pub(crate) reason: String,
+    hint: Option<&'static str>,
 }
 
 impl Unreadable {
     fn new(mark: Mark, reason: impl Into<String>) -> Self {
-        Self { mark, reason: reason.into() }
+        Self { mark, reason: reason.into(), hint: None }
+    }
+
+    fn hinted(self, hint: Option<&'static str>) -> Self {
+        Self { hint, ..self }
     }
 
     pub(crate) fn problem(self, file: Option<String>) -> Problem {
@@ -86,7 +91,7 @@ impl Unreadable {
             line: Some(self.mark.line.max(1)),
             column: Some(self.mark.column.max(1)),
             reason: self.reason,
-            hint: None,
+            hint: self.hint.map(str::to_owned),
         }
     }
 }

@@ -46,10 +46,9 @@ impl<'t> Reader<'t> {
                 Some(Ok((event, span))) => return Ok((event, self.mark(span))),
                 Some(Err(error)) => {
                     let at = error.marker();
-                    return Err(Unreadable::new(
-                        self.at(at.line(), at.col()),
-                        format!("not valid YAML: {}", error.info()),
-                    ));
+                    let unreadable =
+                        Unreadable::new(self.at(at.line(), at.col()), format!("not valid YAML: {}", error.info()));
+                    return Err(unreadable.hinted(hint(&error.info())));
                 }
             }
         }
@@ -227,4 +226,10 @@ fn size(node: &Node) -> usize {
         Value::List(items) => items.iter().map(size).sum(),
         Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
     }
+}
+
+/// The mistake people make with path templates.
+fn hint(info: &str) -> Option<&'static str> {
+    let flow = info.contains("flow mapping") || info.contains("flow sequence");
+    flow.then_some("inside { } and [ ], quote a value that holds one of { } [ ] , : `path: \"/v1/users/{id}\"`")
 }
