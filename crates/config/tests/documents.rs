@@ -511,3 +511,15 @@ routes:
         ]
     );
 }
+
+/// What newcomers paste first.
+#[test]
+fn the_documents_in_the_readme_compile() {
+    let readme = include_str!("../../../README.md");
+    let blocks: Vec<&str> =
+        readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().expect("closed")).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        compiled(block);
+    }
+}
