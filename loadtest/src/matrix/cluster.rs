@@ -1,6 +1,5 @@
 //! What being a cluster costs: five nodes as one against five alone, an idle node, and publishing a document.
 
-use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use super::Effort;
 use super::measure::{Backend, PerRequest, paced, wrk};
 use crate::balancer::{Balancer, Kind, Server};
+use crate::http;
 use crate::node::{Binary, Cluster, Extent, Manner};
 use crate::usage::Usage;
 
@@ -78,28 +78,30 @@ pub(crate) fn idle(binary: &Binary, folder: &Path, effort: Effort) -> Result<Idl
     let cluster = Cluster::start(binary, folder, 3, Manner::default())?;
     thread::sleep(Duration::from_secs(5));
     let groups = cluster.groups();
-    let (before, writes) = (Usage::of(&groups), disk_writes(&groups));
+    let (before, syncs) = (Usage::of(&groups), fsyncs(&cluster)?);
     let began = Instant::now();
     thread::sleep(effort.paced);
     let seconds = began.elapsed().as_secs_f64();
     let used = Usage::of(&groups) - before;
     #[expect(clippy::cast_precision_loss)]
-    let (nodes, writes) = (groups.len() as f64, (disk_writes(&groups) - writes) as f64);
+    let nodes = groups.len() as f64;
     Ok(Idle {
         resident_bytes: used.resident_bytes / groups.len() as u64,
         core_share: (used.user + used.system).as_secs_f64() / seconds / nodes,
-        syncs_per_second: writes / seconds / nodes,
+        syncs_per_second: (fsyncs(&cluster)? - syncs) / seconds / nodes,
     })
 }
 
-/// Write system calls of the processes: an upper bound of their fsyncs, since a log that syncs has written first.
-fn disk_writes(pids: &[u32]) -> u64 {
-    let calls = |pid: &u32| {
-        let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
-        io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse::<u64>().ok())
-    };
-    // redb writes whole pages: each sync flushes at least one.
-    pids.iter().filter_map(calls).sum::<u64>() / 4096
+/// As the nodes count them.
+fn fsyncs(cluster: &Cluster) -> Result<f64> {
+    let mut sum = 0.0;
+    for node in &cluster.nodes {
+        let answer = http::get(node.admin, "/metrics", Duration::from_secs(2)).map_err(|broken| broken.why)?;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let samples = text.lines().filter(|line| !line.starts_with('#') && line.contains("raft_fsyncs"));
+        sum += samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>();
+    }
+    Ok(sum)
 }
 
 /// From `apply --wait` to its return, the CLI's own start included.

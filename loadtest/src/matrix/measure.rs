@@ -20,6 +20,8 @@ use crate::process::{Process, Start, free_address, output_of};
 use crate::usage::Usage;
 
 const CONNECTIONS: usize = 64;
+/// What everybody is asked for.
+const PATH: &str = "/load";
 
 /// What the requests end at, and how fast it is without anything in between.
 pub(crate) struct Backend {
@@ -125,7 +127,7 @@ pub(crate) fn wrk(to: SocketAddr, headers: &[(String, String)], time: Duration) 
     for (name, value) in headers {
         command.args(["-H", &format!("{name}: {value}")]);
     }
-    command.arg(format!("http://{to}/"));
+    command.arg(format!("http://{to}{PATH}"));
     linux::tie_to_us(&mut command, WhenOrphaned::Kill, None);
     let printed = output_of(&mut command)?;
     parse_wrk(&printed).with_context(|| format!("wrk printed something unexpected:\n{printed}"))
@@ -165,7 +167,7 @@ pub(crate) struct Paced {
 /// 2,000 requests per second, and what `groups` used meanwhile.
 pub(crate) fn paced(to: SocketAddr, headers: &[(String, String)], groups: &[u32], effort: Effort) -> Result<Paced> {
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let request = http::get_request("load.test", "/", &headers);
+    let request = http::get_request("load.test", PATH, &headers);
     let plan = Plan { target: to, request, connections: CONNECTIONS, rate: PACE, nodes: Vec::new() };
     // In a thread of its own, so that only the generator is pinned (new threads inherit it).
     thread::scope(|scope| {

@@ -101,7 +101,7 @@ impl Report {
         if let Some(idle) = &self.idle {
             let _ = writeln!(
                 text,
-                "\nIdle, each node of three: {}, {:.2} % of a core, {:.1} writes that reach the disk per second.",
+                "\nIdle, each node of three: {}, {:.2} % of a core, {:.1} fsyncs per second.",
                 megabytes(idle.resident_bytes),
                 idle.core_share * 100.0,
                 idle.syncs_per_second
