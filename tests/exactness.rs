@@ -45,7 +45,8 @@ fn demand(url: String, key: String, per_second: f64, ends: Instant) -> (Arc<Tall
             });
             while requests.try_join_next().is_some() {}
         }
-        while tokio::time::timeout(Duration::from_secs(10), requests.join_next()).await.is_ok_and(|one| one.is_some()) {}
+        while tokio::time::timeout(Duration::from_secs(10), requests.join_next()).await.is_ok_and(|one| one.is_some()) {
+        }
     });
     (tally, task)
 }

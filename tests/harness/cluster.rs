@@ -44,7 +44,15 @@ impl Cluster {
         for _ in 1..count {
             cluster.join().await;
         }
-        cluster.wait_for_voters(if count >= 5 { 5 } else if count >= 3 { 3 } else { 1 }).await;
+        cluster
+            .wait_for_voters(if count >= 5 {
+                5
+            } else if count >= 3 {
+                3
+            } else {
+                1
+            })
+            .await;
         cluster
     }
 

@@ -64,7 +64,8 @@ impl Node {
     /// Starts the process; on a later start it keeps the ports it had.
     pub(crate) fn spawn(&mut self, join: Option<(SocketAddr, &str)>) {
         let _not_there = std::fs::remove_file(self.ready_file());
-        let log = File::options().create(true).append(true).open(self.folder.join(format!("{}.log", self.name))).unwrap();
+        let log =
+            File::options().create(true).append(true).open(self.folder.join(format!("{}.log", self.name))).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (http, https, admin) = self.ready.as_ref().map_or((any, any, any), |r| (r.http, r.https, r.admin));
         let mut command = Command::new(TIDEGATE);

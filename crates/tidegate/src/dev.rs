@@ -42,7 +42,8 @@ pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<()> {
     // Children are started by this thread, which lives as long as the process: they are told to end with it.
     cluster.nodes.push(Node::start(&data.path, 1, args.port, None)?);
     let first = &cluster.nodes[0];
-    let token = std::fs::read_to_string(first.data.join("admin.token")).context("reading the first node's admin token")?;
+    let token =
+        std::fs::read_to_string(first.data.join("admin.token")).context("reading the first node's admin token")?;
     let token = token.trim().to_owned();
     let first_admin = first.admin.clone();
     if !json {

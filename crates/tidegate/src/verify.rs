@@ -29,7 +29,9 @@ pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<bool> {
     for dir in &args.dirs {
         for file in logs(dir)? {
             let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-            evidence.read(&bytes).map_err(|why| anyhow::anyhow!("{} is no decision log: it is {}", file.display(), why.0))?;
+            evidence
+                .read(&bytes)
+                .map_err(|why| anyhow::anyhow!("{} is no decision log: it is {}", file.display(), why.0))?;
             files += 1;
         }
     }
@@ -90,14 +92,7 @@ fn admitted_share(finding: &Finding) -> f64 {
     if allowed == 0.0 { 0.0 } else { total.0 as f64 / allowed }
 }
 
-fn as_json(
-    findings: &[Finding],
-    permits: usize,
-    torn: u64,
-    files: usize,
-    missing: &[String],
-    worst: f64,
-) -> String {
+fn as_json(findings: &[Finding], permits: usize, torn: u64, files: usize, missing: &[String], worst: f64) -> String {
     let limits: Vec<_> = findings
         .iter()
         .map(|finding| {
@@ -127,14 +122,7 @@ fn as_json(
     .to_string()
 }
 
-fn as_table(
-    findings: &[Finding],
-    permits: usize,
-    torn: u64,
-    files: usize,
-    missing: &[String],
-    worst: f64,
-) -> String {
+fn as_table(findings: &[Finding], permits: usize, torn: u64, files: usize, missing: &[String], worst: f64) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["LIMIT", "MAX", "WINDOW", "PERMITS", "WORST WINDOW", "RATIO", "ADMITTED"]);
@@ -151,12 +139,14 @@ fn as_table(
     }
     let mut text = table.to_string();
     let verdict = if worst <= 1.0 { "exact: no window of any limit holds more than it may" } else { "BROKEN" };
-    let _infallible = write!(text, "\n\n{permits} permits in {files} files, worst window {worst:.3} of its limit: {verdict}");
+    let _infallible =
+        write!(text, "\n\n{permits} permits in {files} files, worst window {worst:.3} of its limit: {verdict}");
     if torn > 0 {
         let _infallible = write!(text, "\n{torn} records were cut off by a crash");
     }
     if !missing.is_empty() {
-        let _infallible = write!(text, "\n{} requests that a backend saw are in no log, first: {}", missing.len(), missing[0]);
+        let _infallible =
+            write!(text, "\n{} requests that a backend saw are in no log, first: {}", missing.len(), missing[0]);
     }
     text
 }

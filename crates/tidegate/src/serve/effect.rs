@@ -162,14 +162,16 @@ impl Effect {
 
     /// Compiles the newest document and swaps it in. On a problem the last good one stays, and an alarm is raised.
     async fn load_document(&self) {
-        let latest = self.cluster.read(|state| state.documents.latest().map(|it| (it.revision, Arc::clone(&it.document))));
+        let latest =
+            self.cluster.read(|state| state.documents.latest().map(|it| (it.revision, Arc::clone(&it.document))));
         let Some((revision, text)) = latest else { return };
         self.published.store(revision.0, Ordering::Relaxed);
         if self.served() == revision {
             self.set_alarm(None);
             return;
         }
-        let compiled = tokio::task::spawn_blocking(move || tidegate_admin::compile(&text, revision, super::inputs::gather)).await;
+        let compiled =
+            tokio::task::spawn_blocking(move || tidegate_admin::compile(&text, revision, super::inputs::gather)).await;
         let why = match compiled {
             Ok(Ok(compiled)) => self.put_into_effect(compiled.snapshot).err(),
             Ok(Err(problems)) => Some(problems.first().map_or_else(String::new, |problem| problem.reason.clone())),

@@ -92,7 +92,12 @@ fn endpoints(telemetry: &Telemetry, gate: &Arc<Gate>) {
     });
 }
 
-fn gauge(telemetry: &Telemetry, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
+fn gauge(
+    telemetry: &Telemetry,
+    name: &'static str,
+    help: &'static str,
+    read: impl Fn() -> u64 + Send + Sync + 'static,
+) {
     telemetry.register(name, help, Kind::Gauge, move || vec![plain(read())]);
 }
 

@@ -116,7 +116,9 @@ pub(super) async fn wait(cluster: &Cluster, effect: &Effect) -> anyhow::Result<(
             }
             Readiness::NotYet(why) => {
                 if let Some(removed) = cluster.removed().borrow().clone() {
-                    anyhow::bail!("this node was removed from its cluster ({removed}): join anew with an empty data folder");
+                    anyhow::bail!(
+                        "this node was removed from its cluster ({removed}): join anew with an empty data folder"
+                    );
                 }
                 if said.elapsed() > Duration::from_secs(2) {
                     tracing::info!(%why, "not ready yet");
