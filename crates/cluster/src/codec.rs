@@ -73,11 +73,11 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// When the bytes are not exactly one value of this type.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let body = body(bytes)?;
-    match body.len() {
-        ..=SHORT => read(body, bincode::config::standard().with_limit::<SHORT_CLAIMS>()),
-        _ => read(body, bincode::config::standard().with_limit::<MAX_FRAME>()),
+    let (body, limit) = (body(bytes)?, bincode::config::standard());
+    if body.len() <= SHORT {
+        return read(body, limit.with_limit::<SHORT_CLAIMS>());
     }
+    read(body, limit.with_limit::<MAX_FRAME>())
 }
 
 /// Reads a snapshot: the same with the limit [`MAX_SNAPSHOT`].
@@ -85,12 +85,14 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 /// # Errors
 /// When the bytes are not exactly one value of this type.
 pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let body = body(bytes)?;
-    match body.len() {
-        ..=SHORT => read(body, bincode::config::standard().with_limit::<SHORT_CLAIMS>()),
-        ..=MEDIUM => read(body, bincode::config::standard().with_limit::<MEDIUM_CLAIMS>()),
-        _ => read(body, bincode::config::standard().with_limit::<MAX_SNAPSHOT>()),
+    let (body, limit) = (body(bytes)?, bincode::config::standard());
+    if body.len() <= SHORT {
+        return read(body, limit.with_limit::<SHORT_CLAIMS>());
     }
+    if body.len() <= MEDIUM {
+        return read(body, limit.with_limit::<MEDIUM_CLAIMS>());
+    }
+    read(body, limit.with_limit::<MAX_SNAPSHOT>())
 }
 
 /// Reads what a peer sent, for the fuzzer: the outcome does not matter, coming back does.

@@ -49,8 +49,8 @@ pub(crate) struct Reading {
 
 impl Reading {
     pub(crate) fn begin(facts: &Facts) -> Result<Self, Fault> {
-        let vote = value(facts.vote.as_deref(), "vote", |body| codec::decode(body))?;
-        let purged = value(facts.purged.as_deref(), "purged", |body| codec::decode::<LogId>(body))?;
+        let vote = value(facts.vote.as_deref(), "vote", codec::decode)?;
+        let purged = value(facts.purged.as_deref(), "purged", codec::decode::<LogId>)?;
         let last = value(facts.last.as_deref(), "last", |body| match <[u8; 8]>::try_from(body) {
             Ok(bytes) => Ok(u64::from_le_bytes(bytes)),
             Err(_) => Err("malformed"),
