@@ -209,7 +209,7 @@ impl Cluster {
         if extent == Extent::Bare {
             return Ok(Vec::new());
         }
-        let answer = self.cli_json(&["key", "create", "--consumer", "load"])?;
+        let answer = self.cli_json(&["key", "create", "load"])?;
         let key = answer["secret"].as_str().context("`key create` printed no key")?;
         Ok(vec![("authorization".to_owned(), format!("Bearer {key}"))])
     }

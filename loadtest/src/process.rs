@@ -118,7 +118,10 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} failed ({}): {}{}", output.status, text.trim(), said.trim());
+        // Not the whole command: its environment may hold a token.
+        let program = command.get_program();
+        let first = command.get_args().next().unwrap_or_default();
+        bail!("{program:?} {first:?} failed ({}): {}{}", output.status, text.trim(), said.trim());
     }
     Ok(text)
 }
