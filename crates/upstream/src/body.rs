@@ -33,7 +33,8 @@ pub enum Broken {
 /// Once its end is seen it holds nothing any more.
 #[derive(Debug)]
 pub struct Body {
-    flow: Option<Flow>,
+    /// Boxed: an answer is moved through half a dozen hands.
+    flow: Option<Box<Flow>>,
 }
 
 /// Fields are dropped in this order: the connection goes before the endpoint's count does.
@@ -53,7 +54,7 @@ pub(crate) struct Flow {
 
 impl Body {
     pub(crate) fn new(flow: Flow) -> Self {
-        let mut body = Self { flow: Some(flow) };
+        let mut body = Self { flow: Some(Box::new(flow)) };
         body.finish_if_ended();
         body
     }

@@ -1,14 +1,13 @@
 //! The life of a call: pick an endpoint, get a connection, send, wait for the head; again elsewhere if that is allowed.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, HeaderName};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::SizeHint;
 use hyper::body::Incoming;
 use tidegate_policy::{Protocol, RetryOn, Timeouts, Upstream};
@@ -18,6 +17,7 @@ use crate::alarm::Alarm;
 use crate::body::{Body, Flow};
 use crate::checkout::{NoLine, Want, checkout};
 use crate::endpoint::{Endpoint, InFlight, age, millis};
+use crate::head::{Head, in_origin_form, keep_alive, with_authority};
 use crate::live::Live;
 use crate::outgoing::{Outgoing, Source};
 use crate::pool::{Held, Line};
@@ -29,9 +29,10 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 const FIRST_BACKOFF: u64 = 10; // milliseconds
 const LONGEST_BACKOFF: u64 = 250;
 
-/// One call, with its body's type hidden.
+/// One call, with its body's type hidden. The request lies here and not in the futures below: what they hold is moved
+/// about with every request.
 pub(crate) struct Run<'a> {
-    pub(crate) live: &'a Arc<Live>,
+    pub(crate) live: Arc<Live>,
     pub(crate) upstream: &'a Arc<Upstream>,
     pub(crate) timeouts: Timeouts,
     pub(crate) upgrade: bool,
@@ -42,68 +43,63 @@ pub(crate) struct Run<'a> {
     /// Sent methods may be repeated (RFC 9110 § 9.2.2), or the document says that they may.
     pub(crate) repeatable: bool,
     pub(crate) idempotent: bool,
+    /// What is to be sent; gone while it is being sent, and back if not a byte of it was.
+    pub(crate) request: Option<Request<Outgoing>>,
+    /// To make it anew, where that may be called for.
+    pub(crate) copy: Option<Head>,
+    pub(crate) attempts: u32,
     /// Views of the body given out.
     pub(crate) sendings: u32,
+    pub(crate) tried: Vec<Arc<Endpoint>>,
 }
 
 /// How one try ended without a response head.
 struct Failed {
     why: CallFailed,
-    /// The request, if not a byte of it was sent.
-    unsent: Option<Box<Request<Outgoing>>>,
     /// The peer said that it did nothing with it.
     untouched: bool,
 }
 
 impl Run<'_> {
-    pub(crate) async fn run(mut self, request: Request<Outgoing>) -> Result<Answer, CallFailed> {
+    pub(crate) async fn run(&mut self) -> Result<Answer, CallFailed> {
         self.live.budget.request(age(self.started));
-        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut attempts = 0;
-        // A copy of the head is made only for a try that may have to be repeated after it was sent.
-        let mut next = Some(request);
         loop {
-            attempts += 1;
-            let request = next.take().expect("set before the loop and before each turn");
-            let endpoint = self.pick(&tried).await?;
-            let may = attempts <= self.upstream.retries.max;
-            let copy = (self.repeatable && !self.upgrade).then(|| head_of(&request));
-            let outcome = self.attempt(endpoint.begin(), request, copy.as_ref(), attempts).await;
-            let (again, answer) = match outcome {
-                Ok(answer) if !self.unwanted(answer.response.status()) => return Ok(answer),
-                Ok(answer) => (copy.and_then(|head| self.again(head)), Ok(answer)),
-                Err(failed) => {
-                    let again = self.after(failed.unsent, failed.untouched, &failed.why, copy);
-                    (again, Err(failed.why))
-                }
+            self.attempts += 1;
+            let endpoint = match self.pick_now() {
+                Ok(Some(endpoint)) => endpoint,
+                Ok(None) => Box::pin(self.pick()).await?,
+                Err(failed) => return Err(failed),
             };
-            let Some(again) = again.filter(|_| may && self.granted()) else { return answer };
-            if let Ok(answer) = answer {
-                answer.response.into_body().discard();
-            }
-            tried.push(endpoint);
-            next = Some(again);
-            if !self.pause(attempts, &tried).await {
-                return Err(CallFailed::Timeout(Phase::Total));
+            let outcome = match self.attempt(&endpoint).await {
+                Ok(answer) if !self.unwanted(answer.response.status()) => return Ok(answer),
+                Ok(answer) => Ok(Box::new(answer)),
+                Err(failed) => Err(Box::new(failed)),
+            };
+            if let Some(last) = Box::pin(self.after(outcome, endpoint)).await {
+                return last.map(|answer| *answer);
             }
         }
     }
 
-    /// The upstream's next endpoint; waits for its names to be resolved the first time.
-    async fn pick(&self, tried: &[Arc<Endpoint>]) -> Result<Arc<Endpoint>, CallFailed> {
+    /// The upstream's next endpoint. `None`: its names are not resolved yet.
+    fn pick_now(&self) -> Result<Option<Arc<Endpoint>>, CallFailed> {
+        let view = self.live.view();
+        let now = if self.attempts == 1 { self.started } else { Instant::now() };
+        match view.members.pick(self.upstream.balance, &self.tried, millis(now)) {
+            Some(endpoint) => Ok(Some(endpoint)),
+            None if view.unresolved => Ok(None),
+            None => Err(CallFailed::NoEndpoint),
+        }
+    }
+
+    /// As [`Run::pick_now`]; waits for the upstream's names to be resolved the first time.
+    async fn pick(&self) -> Result<Arc<Endpoint>, CallFailed> {
         let until = self.started + self.upstream.timeouts.connect.min(NEVER);
         loop {
             let resolved = self.live.resolved.notified();
             let mut resolved = pin!(resolved);
-            let unresolved = {
-                let view = self.live.view();
-                if let Some(endpoint) = view.members.pick(self.upstream.balance, tried, millis(Instant::now())) {
-                    return Ok(endpoint);
-                }
-                view.unresolved
-            };
-            if !unresolved {
-                return Err(CallFailed::NoEndpoint);
+            if let Some(endpoint) = self.pick_now()? {
+                return Ok(endpoint);
             }
             self.live.watch();
             resolved.as_mut().enable();
@@ -115,46 +111,47 @@ impl Run<'_> {
 
     /// One try at one endpoint. A connection that was idle may have been closed by the peer at the very moment it was
     /// used again: then the request goes out once more, on a fresh one, if it was not sent or may be repeated.
-    async fn attempt(
-        &mut self,
-        in_flight: InFlight,
-        request: Request<Outgoing>,
-        copy: Option<&Request<()>>,
-        attempts: u32,
-    ) -> Result<Answer, Failed> {
-        let https = in_flight.endpoint().address.https;
-        let held = match self.line(in_flight.endpoint(), false).await {
-            Ok(held) => held,
-            Err(failed) => return Err(Failed { unsent: Some(Box::new(request)), ..failed }),
+    async fn attempt(&mut self, endpoint: &Arc<Endpoint>) -> Result<Answer, Failed> {
+        let in_flight = endpoint.begin();
+        let mut held = match self.idle_line(endpoint) {
+            Some(held) => held,
+            None => Box::pin(self.line(endpoint, false)).await?,
         };
         let reused = held.connect.is_none();
-        let copy = copy.filter(|_| reused && self.idempotent);
-        match self.exchange(held, request, https).await {
-            Ok((held, response)) => self.answer(in_flight, held, response, attempts),
+        self.keep_head(reused);
+        match self.exchange(&mut held, endpoint.address.https).await {
+            Ok(response) => self.answer(in_flight, held, response),
             Err(failed) => {
+                drop(held);
                 let broke = reused && matches!(failed.why, CallFailed::Reset(_));
-                let again = if broke {
-                    failed.unsent.map(|request| *request).or_else(|| copy.and_then(|head| self.again(head.clone())))
-                } else {
-                    None
-                };
-                let Some(request) = again else {
-                    self.count(&in_flight, &failed.why);
-                    return Err(Failed { unsent: None, ..failed });
-                };
-                let held = match self.line(in_flight.endpoint(), true).await {
-                    Ok(held) => held,
-                    Err(failed) => return Err(Failed { unsent: Some(Box::new(request)), ..failed }),
-                };
-                match self.exchange(held, request, https).await {
-                    Ok((held, response)) => self.answer(in_flight, held, response, attempts),
-                    Err(failed) => {
-                        self.count(&in_flight, &failed.why);
-                        Err(failed)
-                    }
+                if broke && (self.request.is_some() || (self.idempotent && self.renew())) {
+                    return Box::pin(self.attempt_afresh(in_flight)).await;
                 }
+                self.request = None;
+                self.count(&in_flight, &failed.why);
+                Err(failed)
             }
         }
+    }
+
+    async fn attempt_afresh(&mut self, in_flight: InFlight) -> Result<Answer, Failed> {
+        let mut held = self.line(in_flight.endpoint(), true).await?;
+        self.keep_head(false);
+        match self.exchange(&mut held, in_flight.endpoint().address.https).await {
+            Ok(response) => self.answer(in_flight, held, response),
+            Err(failed) => {
+                self.count(&in_flight, &failed.why);
+                Err(failed)
+            }
+        }
+    }
+
+    /// Copies the head if there may be a reason to send the request again after it was sent.
+    fn keep_head(&mut self, reused: bool) {
+        let retries = &self.upstream.retries;
+        let wanted = (reused && self.idempotent) || (self.attempts <= retries.max && !retries.on.is_empty());
+        let may = wanted && self.repeatable && !self.upgrade;
+        self.copy = self.request.as_ref().filter(|_| may).map(Head::of);
     }
 
     fn count(&self, in_flight: &InFlight, why: &CallFailed) {
@@ -166,20 +163,25 @@ impl Run<'_> {
         };
     }
 
-    async fn line(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Held, Failed> {
+    /// A connection that stands and is free.
+    fn idle_line(&self, endpoint: &Arc<Endpoint>) -> Option<Held> {
+        if self.upgrade && self.upstream.protocol == Protocol::Http2 {
+            return None;
+        }
         let now = if self.sendings == 0 { self.started } else { Instant::now() };
+        endpoint.pool.take(self.shard, self.upgrade, now)
+    }
+
+    /// A connection that has to be waited for or made: rare, and large, so its callers box it.
+    async fn line(&self, endpoint: &Arc<Endpoint>, fresh: bool) -> Result<Held, Failed> {
         if self.upgrade && self.upstream.protocol == Protocol::Http2 {
             return Err(lost(CallFailed::BadResponse("an HTTP/2 upstream cannot switch protocols".into())));
-        }
-        if !fresh && let Some(held) = endpoint.pool.take(self.shard, self.upgrade, now) {
-            return Ok(held);
         }
         let connector = Arc::clone(&self.live.view().connector);
         let until = Instant::now() + self.upstream.timeouts.connect.min(NEVER);
         let total = self.total_at();
         let want = Want { upgrade: self.upgrade, fresh };
-        // Boxed: connecting is rare, and its large future would be moved about with every request.
-        Box::pin(checkout(endpoint, &connector, want, self.shard, until.min(total))).await.map_err(|why| {
+        checkout(endpoint, &connector, want, self.shard, until.min(total)).await.map_err(|why| {
             lost(match why {
                 NoLine::Failed(why) => CallFailed::Connect(why),
                 _ if total <= until => CallFailed::Timeout(Phase::Total),
@@ -190,50 +192,50 @@ impl Run<'_> {
     }
 
     /// Sends the request and waits for the response's head.
-    async fn exchange(
-        &mut self,
-        mut held: Held,
-        mut request: Request<Outgoing>,
-        https: bool,
-    ) -> Result<(Held, Response<Incoming>), Failed> {
+    async fn exchange(&mut self, held: &mut Held, https: bool) -> Result<Response<Incoming>, Failed> {
+        let first = self.sendings == 0 && held.connect.is_none();
+        let sent = if first { self.started } else { Instant::now() };
         self.sendings += 1;
-        let sent = Instant::now();
-        let limit = || self.head_limit(sent);
-        let Held { line, alarm, .. } = &mut held;
+        let Held { line, alarm, .. } = held;
         let result = match line {
             Line::One(one) => {
-                in_origin_form(&mut request);
                 if !one.send.is_ready() {
-                    match within(one.send.ready(), alarm, &limit).await {
-                        Err(phase) => return Err(lost(CallFailed::Timeout(phase))),
-                        Ok(Err(why)) => {
-                            return Err(Failed {
-                                unsent: Some(Box::new(request)),
-                                ..lost(CallFailed::Reset(why.into()))
-                            });
+                    let mut ready = pin!(one.send.ready());
+                    let outcome = within(ready.as_mut(), alarm, &|| self.head_limit(sent)).await;
+                    match outcome {
+                        Err(phase) => {
+                            self.request = None;
+                            return Err(lost(CallFailed::Timeout(phase)));
                         }
+                        Ok(Err(why)) => return Err(lost(CallFailed::Reset(why.into()))),
                         Ok(Ok(())) => {}
                     }
                 }
-                within(one.send.try_send_request(request), alarm, &limit).await
+                let mut request = self.request.take().expect("set before each sending");
+                in_origin_form(&mut request);
+                let mut sending = pin!(one.send.try_send_request(request));
+                within(sending.as_mut(), alarm, &|| self.head_limit(sent)).await
             }
             Line::Many(stream) => {
+                let mut request = self.request.take().expect("set before each sending");
                 with_authority(&mut request, if https { "https" } else { "http" });
-                within(stream.sender().try_send_request(request), alarm, &limit).await
+                let mut sender = stream.sender();
+                let mut sending = pin!(sender.try_send_request(request));
+                within(sending.as_mut(), alarm, &|| self.head_limit(sent)).await
             }
         };
         match result {
-            Ok(Ok(response)) => Ok((held, response)),
+            Ok(Ok(response)) => Ok(response),
             Ok(Err(mut why)) => {
-                let unsent = why.take_message().map(Box::new);
-                Err(self.judge(why.into_error(), unsent))
+                self.request = why.take_message();
+                Err(self.judge(why.into_error()))
             }
             Err(phase) => Err(lost(CallFailed::Timeout(phase))),
         }
     }
 
     /// Whose fault is it?
-    fn judge(&self, why: hyper::Error, unsent: Option<Box<Request<Outgoing>>>) -> Failed {
+    fn judge(&self, why: hyper::Error) -> Failed {
         if let Some(why) = self.source.as_ref().and_then(|source| source.broken()) {
             return lost(CallFailed::RequestBody(why));
         }
@@ -241,16 +243,10 @@ impl Run<'_> {
         let untouched = h2.is_some_and(|h2| h2.reason() == Some(h2::Reason::REFUSED_STREAM) && h2.is_remote());
         let malformed = why.is_parse() || h2.is_some_and(|h2| h2.is_library() && h2.reason().is_some());
         let why = if malformed { CallFailed::BadResponse(why.into()) } else { CallFailed::Reset(why.into()) };
-        Failed { why, unsent, untouched }
+        Failed { why, untouched }
     }
 
-    fn answer(
-        &self,
-        in_flight: InFlight,
-        held: Held,
-        mut response: Response<Incoming>,
-        attempts: u32,
-    ) -> Result<Answer, Failed> {
+    fn answer(&self, in_flight: InFlight, held: Held, mut response: Response<Incoming>) -> Result<Answer, Failed> {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.upgrade {
             return Err(lost(CallFailed::BadResponse("switched protocols without being asked".into())));
@@ -279,40 +275,55 @@ impl Run<'_> {
             })
         });
         let first_byte = self.started.elapsed();
-        Ok(Answer { response, endpoint, attempts, connect, first_byte })
+        Ok(Answer { response, endpoint, attempts: self.attempts, connect, first_byte })
     }
 
-    /// A request to try again, if the document and the failure allow it.
-    fn after(
+    /// After a try that was no good. `None`: try again; the request is there once more.
+    async fn after(
         &mut self,
-        unsent: Option<Box<Request<Outgoing>>>,
-        untouched: bool,
-        why: &CallFailed,
-        copy: Option<Request<()>>,
-    ) -> Option<Request<Outgoing>> {
+        outcome: Result<Box<Answer>, Box<Failed>>,
+        endpoint: Arc<Endpoint>,
+    ) -> Option<Result<Box<Answer>, CallFailed>> {
+        let again = self.attempts <= self.upstream.retries.max
+            && match &outcome {
+                Ok(_) => self.renew(),
+                Err(failed) => self.wants_again(failed) && (self.request.is_some() || self.renew()),
+            }
+            && self.granted();
+        if !again {
+            return Some(outcome.map_err(|failed| failed.why));
+        }
+        if let Ok(answer) = outcome {
+            answer.response.into_body().discard();
+        }
+        self.tried.push(endpoint);
+        if self.pause().await { None } else { Some(Err(CallFailed::Timeout(Phase::Total))) }
+    }
+
+    /// Does the document want another try after such a failure?
+    fn wants_again(&self, failed: &Failed) -> bool {
         let on = |kind| self.upstream.retries.on.contains(&kind);
-        let wanted = match why {
+        match failed.why {
             // Nothing was sent: whatever the method, the request is still in our hands.
             CallFailed::Connect(_) | CallFailed::Timeout(Phase::Connect) => on(RetryOn::Connect),
-            CallFailed::Reset(_) => on(RetryOn::Reset) || (untouched && on(RetryOn::Connect)),
+            CallFailed::Reset(_) => on(RetryOn::Reset) || (failed.untouched && on(RetryOn::Connect)),
             CallFailed::Timeout(Phase::FirstByte) => on(RetryOn::Timeout),
             _ => false,
-        };
-        if !wanted {
-            return None;
         }
-        unsent.map(|request| *request).or_else(|| copy.and_then(|head| self.again(head)))
     }
 
-    /// The same request with the body from its beginning; `None` when part of that is gone.
-    fn again(&mut self, head: Request<()>) -> Option<Request<Outgoing>> {
+    /// Makes the request anew from its copy, with the body from its beginning; false when part of that is gone.
+    fn renew(&mut self) -> bool {
+        let Some(head) = self.copy.take() else { return false };
         let body = match &self.source {
             None => Outgoing::Empty,
-            Some(source) => {
-                source.again(self.sendings).then(|| Outgoing::stream(Arc::clone(source), self.sendings, self.hint))?
+            Some(source) if source.again(self.sendings) => {
+                Outgoing::stream(Arc::clone(source), self.sendings, self.hint)
             }
+            Some(_) => return false,
         };
-        Some(head.map(|()| body))
+        self.request = Some(head.with(body));
+        true
     }
 
     fn unwanted(&self, status: StatusCode) -> bool {
@@ -329,16 +340,16 @@ impl Run<'_> {
 
     /// Before another try: none if another endpoint is there to be asked, else 10 ms, 20 ms, … 250 ms, jittered by
     /// half. False when the whole exchange's time is over.
-    async fn pause(&self, attempts: u32, tried: &[Arc<Endpoint>]) -> bool {
+    async fn pause(&self) -> bool {
         let another = {
             let view = self.live.view();
             let now = millis(Instant::now());
-            let may = |e: &Arc<Endpoint>| !e.is_ejected(now) && !tried.iter().any(|t| Arc::ptr_eq(t, e));
+            let may = |e: &Arc<Endpoint>| !e.is_ejected(now) && !self.tried.iter().any(|t| Arc::ptr_eq(t, e));
             view.members.all.iter().any(|m| m.weight > 0 && may(&m.endpoint))
         };
         let total = self.total_at();
         if !another {
-            let most = (FIRST_BACKOFF << (attempts - 1).min(8)).min(LONGEST_BACKOFF);
+            let most = (FIRST_BACKOFF << (self.attempts - 1).min(8)).min(LONGEST_BACKOFF);
             let pause = Duration::from_millis(most / 2 + random::below(most / 2 + 1));
             tokio::time::sleep_until((Instant::now() + pause).min(total)).await;
         }
@@ -371,11 +382,10 @@ impl Run<'_> {
 
 /// The future's output, or the phase whose time was over first. The limit may move while we wait.
 async fn within<F: Future>(
-    future: F,
+    mut future: Pin<&mut F>,
     alarm: &mut Alarm,
     limit: &impl Fn() -> (Instant, Phase),
 ) -> Result<F::Output, Phase> {
-    let mut future = pin!(future);
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
@@ -393,70 +403,5 @@ async fn within<F: Future>(
 }
 
 fn lost(why: CallFailed) -> Failed {
-    Failed { why, unsent: None, untouched: false }
-}
-
-fn head_of(request: &Request<Outgoing>) -> Request<()> {
-    let mut copy = Request::new(());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
-/// HTTP/1.1: path and query in the request line, the authority in `Host`.
-fn in_origin_form(request: &mut Request<Outgoing>) {
-    *request.version_mut() = Version::HTTP_11;
-    let Some(authority) = request.uri().authority().filter(|_| request.method() != Method::CONNECT) else { return };
-    if !request.headers().contains_key(HOST)
-        && let Ok(host) = authority.as_str().parse()
-    {
-        request.headers_mut().insert(HOST, host);
-    }
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-}
-
-/// HTTP/2: `:scheme` and `:authority` come from the URI, and `Host` is not sent beside them (RFC 9113 § 8.3.1).
-fn with_authority(request: &mut Request<Outgoing>, scheme: &'static str) {
-    *request.version_mut() = Version::HTTP_2;
-    if request.uri().authority().is_some() {
-        return;
-    }
-    let Some(host) = request.headers_mut().remove(HOST) else { return };
-    let path = request.uri().path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
-    let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path).build();
-    match uri {
-        Ok(uri) => *request.uri_mut() = uri,
-        // Not an authority: hyper refuses the request without one, which is told as it is.
-        Err(_) => drop(request.headers_mut().insert(HOST, host)),
-    }
-}
-
-/// May the connection be used again, and for how long? `None`: no. The peer's own timeout (`Keep-Alive: timeout=5`)
-/// is kept a second short, so that no request meets its close on the way.
-fn keep_alive(response: &Response<Incoming>) -> Option<Duration> {
-    static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    let says = |token: &str| {
-        response
-            .headers()
-            .get_all(CONNECTION)
-            .iter()
-            .any(|value| value.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token))))
-    };
-    match response.version() {
-        Version::HTTP_10 if !says("keep-alive") => return None,
-        Version::HTTP_11 if says("close") => return None,
-        _ => {}
-    }
-    let told = response.headers().get(&KEEP_ALIVE).and_then(|value| {
-        let value = value.to_str().ok()?;
-        let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
-        seconds.trim().parse::<u64>().ok()
-    });
-    match told {
-        None => Some(NEVER),
-        Some(seconds) => seconds.checked_sub(1).filter(|left| *left > 0).map(Duration::from_secs),
-    }
+    Failed { why, untouched: false }
 }

@@ -15,6 +15,7 @@ mod connect;
 mod endpoint;
 mod facts;
 mod failed;
+mod head;
 mod live;
 mod names;
 mod outgoing;
@@ -90,7 +91,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// No response head was got; [`CallFailed`] says whose fault that is.
-    pub async fn call<B>(&self, call: Call<'_, B>) -> Result<Answer, CallFailed>
+    pub fn call<'a, B>(&self, call: Call<'a, B>) -> impl Future<Output = Result<Answer, CallFailed>> + Send + use<'a, B>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -104,8 +105,8 @@ impl Upstreams {
         parts.extensions.clear();
         let (body, source) = outgoing::outgoing(body, started);
         let idempotent = parts.method.is_idempotent();
-        let run = Run {
-            live: &live,
+        let mut run = Run {
+            live,
             upstream: call.upstream,
             timeouts: call.timeouts,
             upgrade: call.upgrade,
@@ -115,9 +116,14 @@ impl Upstreams {
             hint: http_body::Body::size_hint(&body),
             idempotent,
             repeatable: idempotent || call.upstream.retries.unsafe_methods,
+            request: Some(http::Request::from_parts(parts, body)),
+            copy: None,
+            attempts: 0,
             sendings: 0,
+            tried: Vec::new(),
         };
-        run.run(http::Request::from_parts(parts, body)).await
+        // Not an `async fn`: its argument would lie in the future twice.
+        async move { run.run().await }
     }
 
     /// What is known about every endpoint now, for metrics.
