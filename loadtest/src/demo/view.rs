@@ -49,7 +49,8 @@ impl View {
         }
         self.lines = text.lines().count();
         for line in text.lines() {
-            let _ = if self.live { writeln!(out, "\x1b[2K{line}") } else { writeln!(out, "{line}") };
+            // Cut at the edge, not wrapped: a wrapped line would make the drawing one line longer than it counts.
+            let _ = if self.live { writeln!(out, "\x1b[2K\x1b[?7l{line}\x1b[?7h") } else { writeln!(out, "{line}") };
         }
         let _ = out.flush();
     }
@@ -89,7 +90,7 @@ impl View {
         let refused = window.per_second(|counts| counts.refused + counts.undecided);
         let _ = writeln!(
             text,
-            "  limit              {} {admitted:>6} of {} admitted in the last {} s, {refused:.0}/s refused",
+            "  limit                 {} {admitted:>6} of {} in {} s, {refused:.0}/s refused",
             bar(share, BAR),
             self.max,
             WINDOW.as_secs()
