@@ -156,7 +156,8 @@ impl Limiter {
                 let standings = taken.standings(asks);
                 Ok(Permit::new(Arc::clone(self), taken, standings))
             }
-            Err(miss) => self.admit_slowly(asks, miss).await,
+            // Boxed: a rare case must not make every request's future larger.
+            Err(miss) => Box::pin(self.admit_slowly(asks, miss)).await,
         }
     }
 
