@@ -12,23 +12,27 @@ use crate::refusal::Refusal;
 
 /// Who the request is for, as the client wrote it: one valid host, maybe with a port.
 #[derive(Debug, Clone)]
-pub(crate) struct Host(Option<HeaderValue>);
+pub(crate) struct Host {
+    value: Option<HeaderValue>,
+    /// So much of it is the name.
+    name: usize,
+}
 
 impl Host {
     /// Lower case, no port, no final dot: as routes are matched. Empty for an HTTP/1.0 request without a host.
     pub(crate) fn name(&self) -> Cow<'_, str> {
         let text = self.as_str();
-        let bare = split_port(text).map_or(text, |(name, _)| name);
+        let bare = text.get(..self.name).unwrap_or(text);
         let bare = bare.strip_suffix('.').unwrap_or(bare);
         if bare.bytes().any(|b| b.is_ascii_uppercase()) { bare.to_ascii_lowercase().into() } else { bare.into() }
     }
 
     pub(crate) fn as_str(&self) -> &str {
-        self.0.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.value.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
     pub(crate) fn value(&self) -> Option<&HeaderValue> {
-        self.0.as_ref()
+        self.value.as_ref()
     }
 }
 
@@ -94,42 +98,35 @@ fn host(parts: &mut Parts, seen: Seen) -> Result<Host, Refusal> {
         (None, None) if parts.version >= Version::HTTP_11 => return Err(Refusal::InvalidHost),
         _ => {}
     }
-    let host = Host(parts.headers.get(HOST).cloned());
-    match &host.0 {
-        Some(value) if !valid(value.as_bytes()) => Err(Refusal::InvalidHost),
-        _ => Ok(host),
-    }
+    let value = parts.headers.get(HOST).cloned();
+    let name = value.as_ref().map_or(Some(0), |value| valid(value.as_bytes())).ok_or(Refusal::InvalidHost)?;
+    Ok(Host { value, name })
 }
 
-fn valid(host: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(host) else { return false };
-    let Some((name, port)) = split_port(text) else { return false };
-    let port_ok = port.is_none_or(|p| !p.is_empty() && p.parse::<u16>().is_ok());
-    let name_ok = match name.strip_prefix('[').and_then(|n| n.strip_suffix(']')) {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-            !name.is_empty()
-                && name.len() <= 253
-                && name.bytes().all(letter)
-                && !name.starts_with('.')
-                && !name.contains("..")
-        }
+/// How long the name is, without the port; `None`: not a host.
+fn valid(host: &[u8]) -> Option<usize> {
+    let bracketed = host.first() == Some(&b'[');
+    let end = if bracketed { memchr::memchr(b']', host)? + 1 } else { host.iter().position(|b| *b == b':').unwrap_or(host.len()) };
+    let (name, port) = host.split_at(end);
+    let port_ok = port.is_empty() || is_port(port);
+    let name_ok = if bracketed {
+        std::str::from_utf8(&name[1..end - 1]).is_ok_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
+    } else {
+        let letter = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        !name.is_empty()
+            && name.len() <= 253
+            && name.iter().all(letter)
+            && name[0] != b'.'
+            && !name.windows(2).any(|pair| pair == b"..")
     };
-    name_ok && port_ok
+    (name_ok && port_ok).then_some(end)
 }
 
-/// `None`: brackets without a partner.
-fn split_port(host: &str) -> Option<(&str, Option<&str>)> {
-    if host.starts_with('[') {
-        let end = host.find(']')?;
-        let (name, rest) = host.split_at(end + 1);
-        return if rest.is_empty() { Some((name, None)) } else { rest.strip_prefix(':').map(|p| (name, Some(p))) };
-    }
-    Some(match host.rsplit_once(':') {
-        Some((name, port)) => (name, Some(port)),
-        None => (host, None),
-    })
+/// `:8080`
+fn is_port(port: &[u8]) -> bool {
+    let [b':', digits @ ..] = port else { return false };
+    let number = || digits.iter().fold(0_u32, |sum, b| sum.saturating_mul(10).saturating_add(u32::from(b - b'0')));
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) && number() <= u32::from(u16::MAX)
 }
 
 /// The target in origin form. Dot segments and spelling are the router's matter ([`tidegate_policy::path`]); here goes

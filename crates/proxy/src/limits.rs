@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use smallvec::SmallVec;
 use tidegate_limiter::{Ask, Limiter, Permit, Refused, Standing, Why};
 use tidegate_model::Permits;
 use tidegate_policy::{Dimension, Limit, Route, Snapshot};
@@ -29,16 +30,19 @@ pub(crate) struct Decided {
     pub(crate) standings: Vec<telemetry::Standing>,
 }
 
+/// A call hardly ever has more limits; more cost an allocation.
+pub(crate) type Few<T> = SmallVec<[T; 4]>;
+
 /// One request is one permit of each.
 const COST: Permits = Permits(1);
 
 /// Empty when neither the route nor the caller's plan limits anything.
-pub(crate) fn of<'a>(snapshot: &'a Snapshot, route: &Route, caller: Option<&Caller>) -> Vec<&'a Arc<Limit>> {
+pub(crate) fn of<'a>(snapshot: &'a Snapshot, route: &Route, caller: Option<&Caller>) -> Few<&'a Arc<Limit>> {
     let plan = caller.map_or(&[][..], |caller| &caller.consumer.limits);
-    let mut limits: Vec<&Arc<Limit>> = Vec::with_capacity(route.limits.len() + plan.len());
+    let mut limits: Few<&'a Arc<Limit>> = Few::new();
     for limit in route.limits.iter().chain(plan).filter_map(|&index| snapshot.limits.get(index)) {
         // A limit that the route and the plan both name counts once.
-        if !limits.iter().any(|known| Arc::ptr_eq(known, limit)) {
+        if !limits.iter().any(|known: &&Arc<Limit>| Arc::ptr_eq(known, limit)) {
             limits.push(limit);
         }
     }
@@ -51,7 +55,7 @@ pub(crate) async fn admit(
     limits: &[&Arc<Limit>],
     scope: &Scope<'_>,
 ) -> (Result<Permit, Refusal>, Decided) {
-    let asks: Vec<Ask<'_>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
+    let asks: Few<Ask<'_>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
     match limiter.admit(&asks).await {
         Ok(permit) => {
             let decided = decided(limits, &permit.standings, None);
@@ -74,7 +78,7 @@ fn refusal(refused: &Refused) -> Refusal {
 
 fn decided(limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize>) -> Decided {
     let pairs = || limits.iter().zip(standings);
-    let shown = Shown::new(pairs().map(|(limit, standing)| (limit.as_ref(), standing)));
+    let shown = Shown::new(limits, standings);
     let verdict = |index: usize, standing: &Standing| match refused {
         Some(at) if at == index => telemetry::Verdict::Refused,
         _ if standing.would_refuse => telemetry::Verdict::WouldRefuse,

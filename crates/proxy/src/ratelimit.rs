@@ -1,11 +1,15 @@
 //! `RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers says, and `Retry-After`.
 
-use std::fmt::Write;
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_limiter::Standing;
 use tidegate_policy::{Limit, Mode};
+
+use crate::limits::Few;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STANDING: HeaderName = HeaderName::from_static("ratelimit");
@@ -19,17 +23,17 @@ pub(crate) struct Shown {
 
 impl Shown {
     /// Observed limits are not shown: they bind nobody.
-    pub(crate) fn new<'a>(limits: impl Iterator<Item = (&'a Limit, &'a Standing)>) -> Self {
-        let (mut policy, mut standing) = (String::with_capacity(64), String::with_capacity(64));
-        for (limit, at) in limits.filter(|(limit, _)| limit.mode == Mode::Enforce) {
-            let comma = if policy.is_empty() { "" } else { ", " };
-            let window = seconds(limit.window.to_duration()).max(1);
-            let (max, left, reset) = (limit.max.0, at.remaining.0, seconds(at.reset));
-            let name = Quoted(&limit.name);
-            let _infallible = write!(policy, "{comma}{name};q={max};w={window}");
-            let _infallible = write!(standing, "{comma}{name};r={left};t={reset}");
+    pub(crate) fn new(limits: &[&Arc<Limit>], standings: &[Standing]) -> Self {
+        let mut text = Vec::with_capacity(96);
+        for (limit, at) in limits.iter().zip(standings).filter(|(limit, _)| limit.mode == Mode::Enforce) {
+            name(&mut text, &limit.name);
+            number(&mut text, b";r=", at.remaining.0);
+            number(&mut text, b";t=", seconds(at.reset));
         }
-        Self { policy: value(policy), standing: value(standing) }
+        if text.is_empty() {
+            return Self::default();
+        }
+        Self { policy: policy(limits), standing: value(text) }
     }
 
     pub(crate) fn put(self, headers: &mut HeaderMap) {
@@ -40,25 +44,75 @@ impl Shown {
     }
 }
 
-fn value(text: String) -> Option<HeaderValue> {
-    if text.is_empty() { None } else { HeaderValue::try_from(text).ok() }
+/// What a thread remembers of policies: the same few sets of limits are shown again and again.
+const REMEMBERED: usize = 16;
+
+struct Known {
+    /// Kept alive, so that no other limit can lie at the same address.
+    limits: Few<Arc<Limit>>,
+    text: HeaderValue,
 }
 
-/// A structured-field string (RFC 9651 § 3.3.3): printable ASCII, quote and backslash escaped.
-struct Quoted<'a>(&'a str);
-
-impl std::fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_char('"')?;
-        for c in self.0.chars() {
-            match c {
-                '"' | '\\' => write!(f, "\\{c}")?,
-                ' '..='~' => f.write_char(c)?,
-                _ => f.write_char('_')?,
-            }
+fn policy(limits: &[&Arc<Limit>]) -> Option<HeaderValue> {
+    thread_local!(static KNOWN: RefCell<[Option<Known>; REMEMBERED]> = const { RefCell::new([const { None }; REMEMBERED]) });
+    let place = limits.iter().fold(0, |mix, limit| mix * 31 + (Arc::as_ptr(limit).addr() >> 4)) % REMEMBERED;
+    KNOWN.with_borrow_mut(|known| {
+        let same = |known: &&Known| {
+            known.limits.len() == limits.len() && known.limits.iter().zip(limits).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        if let Some(known) = known[place].as_ref().filter(same) {
+            return Some(known.text.clone());
         }
-        f.write_char('"')
+        let text = written(limits)?;
+        let limits = limits.iter().map(|limit| Arc::clone(limit)).collect();
+        known[place] = Some(Known { limits, text: text.clone() });
+        Some(text)
+    })
+}
+
+fn written(limits: &[&Arc<Limit>]) -> Option<HeaderValue> {
+    let mut text = Vec::with_capacity(96);
+    for limit in limits.iter().filter(|limit| limit.mode == Mode::Enforce) {
+        name(&mut text, &limit.name);
+        number(&mut text, b";q=", limit.max.0);
+        number(&mut text, b";w=", seconds(limit.window.to_duration()).max(1));
     }
+    value(text)
+}
+
+fn value(text: Vec<u8>) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+}
+
+/// A list's next member, a structured-field string (RFC 9651 § 3.3.3): printable ASCII, quote and backslash escaped.
+fn name(list: &mut Vec<u8>, name: &str) {
+    if !list.is_empty() {
+        list.extend_from_slice(b", ");
+    }
+    list.push(b'"');
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => list.extend_from_slice(&[b'\\', c as u8]),
+            ' '..='~' => list.push(c as u8),
+            _ => list.push(b'_'),
+        }
+    }
+    list.push(b'"');
+}
+
+fn number(list: &mut Vec<u8>, parameter: &[u8], mut number: u64) {
+    list.extend_from_slice(parameter);
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    list.extend_from_slice(&digits[at..]);
 }
 
 /// Whole seconds, rounded up: a client that waits so long does not come too early.
@@ -90,9 +144,14 @@ mod tests {
     #[test]
     fn each_enforced_limit_is_one_member_of_both_lists() {
         let standing = Standing { remaining: Permits(7), reset: Duration::from_millis(1_200), would_refuse: false, unsafely: false };
-        let (a, b, c) = (limit("a", Mode::Enforce), limit("b", Mode::Observe), limit("c\"", Mode::Enforce));
-        let shown = Shown::new([(&a, &standing), (&b, &standing), (&c, &standing)].into_iter());
-        assert_eq!(shown.policy.expect("two limits"), "\"a\";q=600;w=60, \"c\\\"\";q=600;w=60");
-        assert_eq!(shown.standing.expect("two limits"), "\"a\";r=7;t=2, \"c\\\"\";r=7;t=2");
+        let [a, b, c] = [("a", Mode::Enforce), ("b", Mode::Observe), ("c\"", Mode::Enforce)].map(|(n, m)| Arc::new(limit(n, m)));
+        for _remembered in 0..2 {
+            let shown = Shown::new(&[&a, &b, &c], &[standing; 3]);
+            assert_eq!(shown.policy.expect("two limits"), "\"a\";q=600;w=60, \"c\\\"\";q=600;w=60");
+            assert_eq!(shown.standing.expect("two limits"), "\"a\";r=7;t=2, \"c\\\"\";r=7;t=2");
+            let less = Shown::new(&[&a], &[standing]);
+            assert_eq!(less.policy.expect("one limit"), "\"a\";q=600;w=60");
+        }
+        assert!(Shown::new(&[&b], &[standing]).policy.is_none());
     }
 }
