@@ -112,6 +112,10 @@ impl Telemetry {
         self.meters.begun();
     }
 
+    pub(crate) fn is_logging(&self) -> bool {
+        self.log.is_on()
+    }
+
     pub(crate) fn settings(&self) -> arc_swap::Guard<Option<Arc<AccessLog>>> {
         self.settings.load()
     }
@@ -126,7 +130,7 @@ impl Telemetry {
     pub(crate) fn finished(&self, record: &Record) {
         let took = tidegate_clock::boot().saturating_sub(record.started);
         self.meters.finished(record, took);
-        if self.log.is_on() {
+        if record.is_logged() && self.log.is_on() {
             self.log.push(|out| line::write(out, record, took, tidegate_clock::wall()));
         }
     }

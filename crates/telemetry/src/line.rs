@@ -10,7 +10,11 @@ use crate::json::{Object, number, string};
 use crate::record::{Cut, Record, Side, Standing, Verdict};
 use crate::redact;
 
+/// Hardly a line is longer.
+const LINE: usize = 1024;
+
 pub(crate) fn write(out: &mut Vec<u8>, record: &Record, took: Nanos, ended: Nanos) {
+    out.reserve(LINE);
     let mut line = Object::open(out);
     time(line.field("time"), ended.saturating_sub(took));
     who(&mut line, record);

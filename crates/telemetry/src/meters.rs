@@ -60,13 +60,13 @@ pub(crate) struct UpstreamLane {
 /// Meters by a name of the document: looked up without a lock or an allocation.
 #[derive(Debug)]
 pub(crate) struct Named<T> {
-    by_name: papaya::HashMap<Arc<str>, Arc<T>>,
+    by_name: papaya::HashMap<Arc<str>, Arc<T>, foldhash::fast::RandomState>,
     other: T,
 }
 
 impl<T: Default> Default for Named<T> {
     fn default() -> Self {
-        Self { by_name: papaya::HashMap::new(), other: T::default() }
+        Self { by_name: papaya::HashMap::default(), other: T::default() }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::Telemetry;
 #[derive(Debug)]
 pub struct Record {
     telemetry: Arc<Telemetry>,
+    logged: bool,
     /// Boot clock, when the head was read.
     pub started: Nanos,
     pub request_id: Option<HeaderValue>,
@@ -97,6 +98,7 @@ impl Record {
         telemetry.begun();
         Self {
             telemetry: Arc::clone(telemetry),
+            logged: telemetry.is_logging(),
             started,
             request_id: None,
             client: None,
@@ -136,11 +138,21 @@ impl Record {
         self.capture(Side::Response, headers);
     }
 
+    /// Will there be a line about this request? If not, what only the line tells need not be set. Decided when the
+    /// request begins: a log that is turned on meanwhile tells of those that begin from then on.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        self.logged
+    }
+
     fn capture(&mut self, side: Side, headers: &HeaderMap) {
-        let telemetry = Arc::clone(&self.telemetry);
+        if !self.logged {
+            return;
+        }
+        let Self { telemetry, headers: kept, .. } = self;
         telemetry.with_logged_headers(|name| {
             for value in headers.get_all(name) {
-                self.headers.push((side, name.clone(), value.clone()));
+                kept.push((side, name.clone(), value.clone()));
             }
         });
     }
@@ -151,7 +163,6 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let telemetry = Arc::clone(&self.telemetry);
-        telemetry.finished(self);
+        self.telemetry.finished(self);
     }
 }

@@ -100,8 +100,8 @@ fn is_secret_pair(pair: &str) -> bool {
 
 /// Text with keys of ours masked: someone will put one into a path, a user agent, an error.
 pub(crate) fn keys(text: &[u8]) -> Cow<'_, [u8]> {
-    // `str::find` is vectorised; text that is not UTF-8 is rare.
-    let Ok(found) = std::str::from_utf8(text).map(|text| text.contains("tg_")) else { return masked(text) };
+    // Underscores are rare, and found sixteen bytes at a time.
+    let found = memchr::memchr_iter(b'_', text).any(|at| text[..at].ends_with(b"tg"));
     if found { masked(text) } else { Cow::Borrowed(text) }
 }
 

@@ -44,7 +44,7 @@ use names::Names;
 /// Every upstream this node calls.
 #[derive(Debug)]
 pub struct Upstreams {
-    by_id: papaya::HashMap<UpstreamId, Arc<Live>>,
+    by_id: papaya::HashMap<UpstreamId, Arc<Live>, foldhash::fast::RandomState>,
     names: Arc<Names>,
 }
 
@@ -67,7 +67,7 @@ impl Upstreams {
     }
 
     fn with_servers(servers: Vec<NameServerConfig>) -> Arc<Self> {
-        Arc::new(Self { by_id: papaya::HashMap::new(), names: Arc::new(Names::new(servers)) })
+        Arc::new(Self { by_id: papaya::HashMap::default(), names: Arc::new(Names::new(servers)) })
     }
 
     /// On a new snapshot: pools of vanished upstreams and endpoints drain, the others keep connections and counters.
