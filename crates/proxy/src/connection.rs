@@ -1,11 +1,10 @@
 //! One client connection: telling HTTP/1.1 from h2, serving it, and ending it when the client is too slow or the node
 //! drains.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -95,10 +94,7 @@ pub(crate) async fn serve<S>(
     match version {
         Version::Http1 => {
             let answer = client.clone();
-            let service = service_fn(move |request| {
-                let client = answer.clone();
-                async move { Ok::<_, Infallible>(request::serve(client, request).await) }
-            });
+            let service = service_fn(move |request| request::serve(answer.clone(), request));
             let mut connection = speech.http1.serve_connection(wire, service).with_upgrades();
             let late = drive(Pin::new(&mut connection), &client, draining).await;
             if late == Some(Late::Head) {
@@ -110,10 +106,7 @@ pub(crate) async fn serve<S>(
         }
         Version::Http2 => {
             let answer = client.clone();
-            let service = service_fn(move |request| {
-                let client = answer.clone();
-                async move { Ok::<_, Infallible>(request::serve(client, request).await) }
-            });
+            let service = service_fn(move |request| request::serve(answer.clone(), request));
             drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
         }
     }
@@ -183,6 +176,7 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
     let mut timer = pin!(sleep_until(client.deadline().map_or_else(|| Instant::now() + idle, |(end, _)| end)));
     let mut phases = pin!(draining.changes());
     let mut closing = false;
+    let mut heard: Option<Waker> = None;
     std::future::poll_fn(move |cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             if let Err(why) = ended {
@@ -190,6 +184,12 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
             }
             return Poll::Ready(None);
         }
+        let sooner = client.deadline().filter(|(end, _)| *end < timer.deadline());
+        let known = heard.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if known && sooner.is_none() && !timer.is_elapsed() && phases.is_quiet() {
+            return Poll::Pending; // As nearly always: both will wake us.
+        }
+        heard = Some(cx.waker().clone());
         while let Poll::Ready(phase) = phases.as_mut().poll_next(cx) {
             if phase == Phase::Cut {
                 return Poll::Ready(None);
@@ -200,7 +200,7 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                 cx.waker().wake_by_ref();
             }
         }
-        if let Some((end, _)) = client.deadline().filter(|(end, _)| *end < timer.deadline()) {
+        if let Some((end, _)) = sooner {
             timer.as_mut().reset(end);
         }
         while timer.as_mut().poll(cx).is_ready() {
@@ -214,6 +214,7 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                     connection.as_mut().finish_and_close();
                     cx.waker().wake_by_ref();
                     timer.as_mut().reset(now + GOODBYE);
+                    heard = None; // The timer that rang knows no waker any more.
                     return Poll::Pending;
                 }
                 Some((_, late)) => return Poll::Ready(Some(late)),

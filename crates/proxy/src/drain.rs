@@ -71,7 +71,8 @@ impl Draining {
     pub(crate) fn changes(&self) -> Changes {
         let mut receiver = self.0.clone();
         let now = *receiver.borrow_and_update();
-        Changes { first: (now != Phase::Serving).then_some(now), next: Box::pin(next(receiver)) }
+        let first = (now != Phase::Serving).then_some(now);
+        Changes { first, glance: receiver.clone(), next: Box::pin(next(receiver)) }
     }
 }
 
@@ -90,15 +91,23 @@ async fn next(mut receiver: watch::Receiver<Phase>) -> Next {
 /// Phases as they come.
 pub(crate) struct Changes {
     first: Option<Phase>,
+    /// To see cheaply that nothing has changed.
+    glance: watch::Receiver<Phase>,
     next: Pin<Box<dyn Future<Output = Next> + Send>>,
 }
 
 impl Changes {
+    /// Nothing came since the last look. Registers no waker.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.first.is_none() && self.glance.has_changed().is_ok_and(|changed| !changed)
+    }
+
     pub(crate) fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Phase> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(first);
         }
         let (phase, receiver) = std::task::ready!(self.next.as_mut().poll(cx));
+        self.glance.mark_unchanged();
         self.next = Box::pin(next(receiver));
         Poll::Ready(phase)
     }

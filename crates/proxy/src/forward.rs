@@ -60,7 +60,7 @@ pub(crate) fn switch(parts: &mut Parts, route: &Route, seen: Seen) -> Result<Opt
 
 /// The request as it is sent: edited in place, nothing copied that can move.
 pub(crate) fn request(
-    mut parts: Parts,
+    parts: &mut Parts,
     body: Inbound,
     route: &Route,
     to: &Rewrite,
@@ -74,6 +74,7 @@ pub(crate) fn request(
     }
     let version = parts.version;
     let headers = &mut parts.headers;
+    let _few = headers.try_reserve(origin::STAMPS);
     headers::strip_hop_by_hop(headers, incoming.seen);
     if incoming.seen.expect {
         headers.remove(EXPECT); // Kept between us and the client: 100 is sent when the body is first wanted.
@@ -92,9 +93,11 @@ pub(crate) fn request(
     if let Some(switch) = switch {
         switch.ask(headers);
     }
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    Ok(Request::from_parts(parts, body))
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = std::mem::take(&mut parts.uri);
+    *request.headers_mut() = std::mem::take(&mut parts.headers);
+    Ok(request)
 }
 
 impl Switch {

@@ -70,8 +70,15 @@ fn uncommon(name: &str, seen: &mut Seen) {
 /// Takes out what concerns one connection alone. `TE: trailers` stays: both our sides know trailers.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
     if seen.connection {
-        for line in headers.remove_all(header::CONNECTION) {
-            remove_named(headers, &line);
+        if headers.len() == headers.keys_len() {
+            // No field has a second line.
+            if let Some(line) = headers.remove(header::CONNECTION) {
+                remove_named(headers, &line);
+            }
+        } else {
+            for line in headers.remove_all(header::CONNECTION) {
+                remove_named(headers, &line);
+            }
         }
     }
     if seen.hop {
@@ -100,6 +107,9 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
 /// `TE`, which has a rule of its own.
 fn remove_named(headers: &mut HeaderMap, line: &HeaderValue) {
     for token in line.as_bytes().split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+        if token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close") {
+            continue; // No fields, or one that goes anyway.
+        }
         if let Ok(name) = HeaderName::from_bytes(token) {
             match name {
                 header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::TE | header::UPGRADE => {}

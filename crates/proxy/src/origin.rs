@@ -90,6 +90,9 @@ fn proto(headers: &HeaderMap) -> Option<&'static str> {
     }
 }
 
+/// Most fields that [`stamp`] adds: room for them is made at once.
+pub(crate) const STAMPS: usize = 6;
+
 /// Takes out what the client claims and says what we know.
 pub(crate) fn stamp(
     headers: &mut HeaderMap,

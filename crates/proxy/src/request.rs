@@ -4,6 +4,8 @@
 //! hands the record to whoever sends the last byte. Stages are data in, `Result<Data, Refusal>` out; none of them
 //! knows the record.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 
 use http::header::USER_AGENT;
@@ -12,8 +14,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming as Received;
 use hyper::upgrade::OnUpgrade;
-use tidegate_policy::{Action, Rewrite, Route, Snapshot, Target};
+use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
 use tidegate_telemetry::Record;
+use tidegate_upstream::{Call, CallFailed};
 
 use crate::connection::Client;
 use crate::cors::{self, Granted};
@@ -50,48 +53,57 @@ struct Bench<'a> {
     framed_twice: bool,
 }
 
-pub(crate) async fn serve(client: Arc<Client>, request: Request<Received>) -> Response<Reply> {
+/// Not an `async fn`: hyper moves the future into its place, and what was used up before the first wait need not come
+/// along.
+pub(crate) fn serve(
+    client: Arc<Client>,
+    request: Request<Received>,
+) -> impl Future<Output = Result<Response<Reply>, Infallible>> + Send {
     let (mut parts, body) = request.into_parts();
     let (exchange, sized) = client.begin(!body.is_end_stream());
-    let gate = &*client.gate;
-    let snapshot = gate.snapshot.load_full();
+    let snapshot = client.gate.snapshot.load_full();
     let seen = headers::survey(&parts.headers);
     let origin = origin::judge(&client, &snapshot, &parts.headers, seen);
-    let in_flight = gate.in_flight.enter(gate.bounds.in_flight);
+    let in_flight = client.gate.in_flight.enter(client.gate.bounds.in_flight);
     let overloaded = in_flight.is_none();
-    let record = begin(gate, &client, &parts, &origin);
+    let record = begin(&client.gate, &client, &parts, &origin);
     let mut observer = Box::new(Observer { record, tally: None, whole: false, _in_flight: in_flight, exchange });
     let mut dress = Dress::default();
-    let (version, method) = (parts.version, parts.method.clone());
-
     let framed_twice = sized && seen.framed;
-    let bench = Bench { gate, client: &client, snapshot: &snapshot, origin: &origin, seen, framed_twice };
-    let outcome = if overloaded {
-        Err(Refusal::Overloaded)
-    } else {
-        answer(&bench, &mut parts, body, &mut observer, &mut dress).await
-    };
-    let mut answer = match outcome {
-        Ok(answer) => answer,
-        Err(refusal) => Answer::Ours(refused(&refusal, &origin, &mut observer)),
-    };
-    put_on(answer.headers_mut(), dress, &origin);
-    observer.record.response_headers(answer.headers_mut());
-    let mut response = answer.with(observer, &bench, &method);
-    *response.version_mut() = if version == Version::HTTP_2 { version } else { Version::HTTP_11 };
-    response
+
+    async move {
+        let gate = &*client.gate;
+        let bench = Bench { gate, client: &client, snapshot: &snapshot, origin: &origin, seen, framed_twice };
+        let outcome = if overloaded {
+            Err(Refusal::Overloaded)
+        } else {
+            answer(&bench, &mut parts, body, &mut observer, &mut dress).await
+        };
+        let mut answer = match outcome {
+            Ok(answer) => answer,
+            Err(refusal) => Answer::Ours(refused(&refusal, &origin, &mut observer)),
+        };
+        put_on(answer.headers_mut(), dress, &origin);
+        observer.record.response_headers(answer.headers_mut());
+        let mut response = answer.with(observer, &bench, &parts.method);
+        let version = parts.version;
+        *response.version_mut() = if version == Version::HTTP_2 { version } else { Version::HTTP_11 };
+        Ok(response)
+    }
 }
 
 fn begin(gate: &Gate, client: &Client, parts: &Parts, origin: &Origin) -> Record {
     let mut record = Record::begin(&gate.telemetry, tidegate_clock::boot());
-    record.request_id = Some(origin.request_id.value());
-    record.client = Some(origin.address);
-    record.version = parts.version;
-    record.tls = client.tls;
     record.method = parts.method.clone();
-    record.target = parts.uri.path_and_query().cloned();
-    record.user_agent = parts.headers.get(USER_AGENT).cloned();
-    record.request_headers(&parts.headers);
+    if record.is_logged() {
+        record.request_id = Some(origin.request_id.value());
+        record.client = Some(origin.address);
+        record.version = parts.version;
+        record.tls = client.tls;
+        record.target = parts.uri.path_and_query().cloned();
+        record.user_agent = parts.headers.get(USER_AGENT).cloned();
+        record.request_headers(&parts.headers);
+    }
     record
 }
 
@@ -115,7 +127,9 @@ async fn answer(
     }
     let (gate, snapshot) = (bench.gate, bench.snapshot);
     let host = head::vet(parts, bench.seen, &gate.bounds)?;
-    observer.record.host = host.value().cloned();
+    if observer.record.is_logged() {
+        observer.record.host = host.value().cloned();
+    }
 
     let matched = route::find(snapshot, &host, parts)?;
     let route = &matched.route;
@@ -166,8 +180,14 @@ async fn answer(
                 captures: &matched.captures,
                 identified: caller.is_some(),
             };
-            let call = Outgoing { route, to, rewrite, incoming, switch };
-            return call.send(gate, std::mem::replace(parts, blank()), body, permit, observer).await;
+            let upstream = forward::choose(to).ok_or(Refusal::NoEndpoint)?;
+            observer.record.upstream = Some(upstream.id.clone());
+            let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body)?;
+            if let Some(permit) = permit.take() {
+                permit.commit(bench.origin.request_id.as_str().as_bytes());
+            }
+            let outcome = gate.upstreams.call(call).await;
+            return answered(outcome, switch, &mut observer.record);
         }
     };
     if let Some(permit) = permit {
@@ -176,45 +196,35 @@ async fn answer(
     Ok(reply)
 }
 
-/// Parts cannot be moved out of a borrow without leaving some behind.
-fn blank() -> Parts {
-    Request::new(()).into_parts().0
+/// The request as it goes to its upstream. Takes the parts apart; an `async fn` would carry them along.
+fn outgoing<'a>(
+    upstream: &'a Arc<Upstream>,
+    route: &Route,
+    rewrite: &Rewrite,
+    incoming: &Incoming<'_>,
+    switch: Option<&Switch>,
+    parts: &mut Parts,
+    body: Inbound,
+) -> Result<Call<'a, Inbound>, Refusal> {
+    let request = forward::request(parts, body, route, rewrite, incoming, switch)?;
+    Ok(forward::call(upstream, request, route, switch.is_some()))
 }
 
-struct Outgoing<'a> {
-    route: &'a Route,
-    to: &'a [Target],
-    rewrite: &'a Rewrite,
-    incoming: Incoming<'a>,
+/// Notes who answered, or why nobody did.
+fn answered(
+    outcome: Result<tidegate_upstream::Answer, CallFailed>,
     switch: Option<Switch>,
-}
-
-impl Outgoing<'_> {
-    async fn send(
-        self,
-        gate: &Gate,
-        parts: Parts,
-        body: Inbound,
-        permit: Option<tidegate_limiter::Permit>,
-        observer: &mut Observer,
-    ) -> Result<Answer, Refusal> {
-        let upstream = forward::choose(self.to).ok_or(Refusal::NoEndpoint)?;
-        observer.record.upstream = Some(upstream.id.clone());
-        let request = forward::request(parts, body, self.route, self.rewrite, &self.incoming, self.switch.as_ref())?;
-        if let Some(permit) = permit {
-            permit.commit(self.incoming.origin.request_id.as_str().as_bytes());
-        }
-        let call = forward::call(upstream, request, self.route, self.switch.is_some());
-        let answer = gate.upstreams.call(call).await.map_err(|why| {
-            observer.record.detail = Some(why.to_string().into());
-            forward::failed(&why)
-        })?;
-        observer.record.endpoint = Some(answer.endpoint);
-        observer.record.attempts = answer.attempts;
-        observer.record.connect = answer.connect;
-        observer.record.first_byte = Some(answer.first_byte);
-        received(answer.response, self.switch)
-    }
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let answer = outcome.map_err(|why| {
+        record.detail = Some(why.to_string().into());
+        forward::failed(&why)
+    })?;
+    record.endpoint = Some(answer.endpoint);
+    record.attempts = answer.attempts;
+    record.connect = answer.connect;
+    record.first_byte = Some(answer.first_byte);
+    received(answer.response, switch)
 }
 
 /// The upstream's answer, without what concerned its connection to us.
