@@ -10,10 +10,6 @@ use http_body::{Body, Frame, SizeHint};
 use crate::relay::{Broken, Observer, Relay};
 
 /// What hyper sends.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the common one, and boxing it would cost every request"
-)]
 pub(crate) enum Reply {
     /// Ours, whole; `None` when sent. The observer rides along, so that the record ends with the last byte.
     Ours(Option<Bytes>, Option<Box<Observer>>),
