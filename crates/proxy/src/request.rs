@@ -298,6 +298,6 @@ mod tests {
             std::mem::size_of::<F>()
         }
         let size = size(serve);
-        assert!(size < 9 << 10, "{size} bytes");
+        assert!(size < 7 << 9, "{size} bytes");
     }
 }
