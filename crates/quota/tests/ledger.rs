@@ -251,6 +251,18 @@ fn a_reserve_above_a_lowered_limit_is_charged_until_its_node_gave_it_up() {
 }
 
 #[test]
+fn late_batches_of_this_life_do_not_end_a_reserve() {
+    let mut ledger = ledger(320);
+    let wish = Say { node: 1, reserve: true, ..Say::default() };
+    say(&mut ledger, 0, Say { seq: 7, ..wish });
+    // The lease is forgotten, the reserve is not; then an old batch arrives that did not wish for one.
+    apply(&mut ledger, 60_000, Command::Tick);
+    say(&mut ledger, 0, Say { node: 1, seq: 3, ..Say::default() });
+    apply(&mut ledger, 60_000, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+}
+
+#[test]
 fn late_batches_of_a_former_life_do_not_end_a_reserve() {
     let mut ledger = ledger(320);
     let speak = |ledger: &mut Ledger, incarnation, seq, reserve, reserved| {

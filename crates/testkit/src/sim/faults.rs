@@ -1,7 +1,7 @@
 //! What goes wrong, and how it heals.
 
 use super::clock::{HOLDER_FASTEST, HOLDER_SLOWEST, LEADER_FASTEST, LEADER_SLOWEST};
-use super::scenario::{MILLI, SECOND};
+use super::scenario::{Focus, MILLI, SECOND};
 use super::world::{Event, World};
 
 impl World {
@@ -12,14 +12,20 @@ impl World {
             self.heal();
             return;
         }
-        let wait = if self.scenario.only_hoards { mean } else { self.random.about(mean) };
-        self.after((wait as u64).min(30 * SECOND), Event::Fault);
+        let wait = match self.scenario.focus {
+            Focus::All | Focus::Edits => (self.random.about(mean) as u64).min(30 * SECOND),
+            Focus::Hoards => mean as u64,
+            Focus::Hermit => 5_000 * SECOND, // Once.
+        };
+        self.after(wait, Event::Fault);
         let node = self.random.index(self.nodes.len());
         let voter = self.random.index(self.voters.len());
         let fault = self.random.below(16);
         self.trace(|| format!("fault {fault} of node {node} or voter {voter}"));
         match fault {
-            _ if self.scenario.only_hoards => self.hoard(node),
+            _ if self.scenario.focus == Focus::Hoards => self.hoard(node),
+            _ if self.scenario.focus == Focus::Edits => self.edit(),
+            _ if self.scenario.focus == Focus::Hermit => self.leave_alone(node),
             0 => self.kill(node),
             1 | 2 => self.freeze(node),
             3 => self.cut_off(node),
@@ -74,17 +80,38 @@ impl World {
         let fills = many / self.random.one_of(&[2, 8]) + 1;
         self.after(0, Event::Burst { node, limit, left: fills, every: MILLI });
         let holds = u64::from(fills) * MILLI + self.random.between(1, 60) * MILLI;
-        let (from, to, long) = self.random.one_of(&[(80, 115, lease / 8), (97, 109, MILLI)]);
-        let spends = self.random.between(lease * from / 100, lease * to / 100);
+        // Now and then D is halved in between: what was leased before is still held for all of it.
+        let shorter = self.scenario.focus == Focus::Hoards && self.random.chance(0.4);
+        self.shorten(false);
+        let (mut silent, mut charged) = (holds, lease);
+        if shorter {
+            self.after(holds, Event::Shorten);
+            silent = holds + self.random.between(40, 300) * MILLI;
+            charged = silent - holds + lease / 2;
+        }
+        let choices =
+            if shorter { [(60, 95, lease / 8), (75, 90, MILLI)] } else { [(80, 115, lease / 8), (97, 109, MILLI)] };
+        let (from, to, long) = self.random.one_of(&choices);
+        let spends = holds + self.random.between(lease * from / 100, lease * to / 100);
         let every = (self.random.between(MILLI, long) / u64::from(many)).max(1);
-        let (until, cut) = (self.now + holds + spends, self.random.chance(0.8));
-        self.after(holds, Event::Hush { node, until, cut });
-        self.after(holds + spends, Event::Burst { node, limit, left: many, every });
+        let (until, cut) = (self.now + spends.max(silent), self.random.chance(0.8));
+        self.after(silent, Event::Hush { node, until, cut });
+        self.after(spends.max(silent), Event::Burst { node, limit, left: many, every });
         let other = (node + 1) % self.nodes.len();
         let window = self.desk.in_force(limit).window.0;
         let late = self.random.below(lease / 25);
         let every = (lease / 100 / u64::from(many)).max(1);
-        self.after(holds + lease + window + late, Event::Burst { node: other, limit, left: many, every });
+        self.after(holds + charged + window + late, Event::Burst { node: other, limit, left: many, every });
+    }
+
+    fn leave_alone(&mut self, node: usize) {
+        self.nodes[node].cut = true;
+        let wait = self.random.between(3_500, 3_900) * SECOND;
+        let window = self.desk.in_force(0).window.0;
+        for other in 0..self.nodes.len() {
+            self.after(wait, Event::Burst { node: other, limit: 0, left: 400, every: window / 200 });
+        }
+        self.after(wait + 3 * window, Event::Heal { node });
     }
 
     pub(super) fn hush(&mut self, node: usize, until: u64, cut: bool) {

@@ -55,6 +55,7 @@ pub(super) struct Known {
     pub(super) window: Nanos,
     pub(super) share: bool,
     pub(super) active: bool,
+    pub(super) revision: u64,
 }
 
 pub(super) struct Slot {
@@ -108,6 +109,7 @@ impl Node {
             window: Nanos(limit.window),
             share: limit.share,
             active: true,
+            revision: 0,
         };
         Self {
             up: true,
@@ -167,6 +169,14 @@ impl World {
         let idles = self.scenario.limits[limit].bursty && !(self.now / (300 * MILLI) + node as u64).is_multiple_of(5);
         if !idles || self.random.chance(0.1) {
             self.request(node, limit);
+        }
+    }
+
+    /// A newer document reaches a node; an older one that comes late does not.
+    pub(super) fn learn(&mut self, node: usize, limit: usize, known: Known) {
+        let before = &mut self.nodes[node].known[limit];
+        if known.revision > before.revision {
+            *before = known;
         }
     }
 

@@ -25,6 +25,7 @@ impl Desk {
             window: Nanos(limit.window),
             share: limit.share,
             active: true,
+            revision: 0,
         };
         Self {
             document: scenario.limits.iter().map(known).collect(),
@@ -87,7 +88,11 @@ impl World {
                         self.oracle.committed(known.key, self.now, lease);
                     }
                     for node in 0..self.nodes.len() {
-                        let wait = self.random.below(2 * SECOND);
+                        let healed = self.now >= self.scenario.healed_at();
+                        let longest = self.random.one_of(&[SECOND / 10, 2 * SECOND, 20 * SECOND]);
+                        let longest = if healed { SECOND / 10 } else { longest };
+                        let known = Known { revision: revision.0, ..known };
+                        let wait = self.random.below(longest);
                         self.after(wait, Event::Learn { node, limit, known });
                     }
                 }
@@ -134,6 +139,15 @@ impl World {
             known.max = self.scenario.limits[limit].max;
             known.active = true;
             self.put(limit);
+        }
+    }
+
+    /// Halves D, or makes it whole again.
+    pub(super) fn shorten(&mut self, shorter: bool) {
+        let lease = Nanos(if shorter { self.scenario.lease / 2 } else { self.scenario.lease });
+        if self.desk.in_force == self.desk.revision && self.desk.lease != lease {
+            self.desk.lease = lease;
+            self.put(0);
         }
     }
 

@@ -31,8 +31,19 @@ pub struct Scenario {
     pub(super) slow_threads: f64,
     /// A settled key is forgotten after this long.
     pub(super) kept: u64,
-    /// The one fault there is: see `World::hoard`.
-    pub(super) only_hoards: bool,
+    pub(super) focus: Focus,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Focus {
+    All,
+    /// See `World::hoard`.
+    Hoards,
+    /// The document alone changes, all the time.
+    Edits,
+    /// One node is cut off for longer than a reserve lasts.
+    Hermit,
 }
 
 #[derive(Debug, Clone)]
@@ -70,8 +81,10 @@ impl Scenario {
     /// The scenario of a seed: most are wild, some are after one thing.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        match seed % 4 {
-            3 => Self::stranded(seed),
+        match seed % 64 {
+            1 => Self::hermit(seed),
+            n if n % 4 == 3 => Self::stranded(seed),
+            n if n % 8 == 5 => Self::edited(seed),
             _ => Self::wild(seed),
         }
     }
@@ -104,7 +117,7 @@ impl Scenario {
             pairs: random.one_of(&[0.0, 0.2]),
             slow_threads: random.one_of(&[0.0, 0.005, 0.05]),
             kept: random.one_of(&[100, 1_000, 10_000]) * MILLI,
-            only_hoards: false,
+            focus: Focus::All,
         }
     }
 
@@ -130,8 +143,43 @@ impl Scenario {
             worst_clocks: true,
             duration: 10 * SECOND + 12 * (window + 2 * lease),
             faults: Some(window + 2 * lease),
-            only_hoards: true,
+            focus: Focus::Hoards,
+            slow_threads: random.one_of(&[0.0, 0.02]),
             ..Self::quiet(seed, 1, 1.0)
+        }
+    }
+
+    /// A calm cluster under full load whose limits change all the time, and whose nodes may hear of it late.
+    fn edited(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut scenario = Self::stranded(seed);
+        scenario.lease = random.one_of(&[1, 2]) * SECOND;
+        let window = random.one_of(&[1, 4, 10, 10]) * SECOND;
+        let limit = &mut scenario.limits[0];
+        limit.window = window;
+        limit.max = Permits(random.between(40, 240));
+        limit.demand = random.one_of(&[0.4, 0.8, 3.0]);
+        limit.share = random.chance(0.7);
+        limit.bursty = random.chance(0.5);
+        let mean = window / 2 + SECOND;
+        let duration = 10 * SECOND + 8 * (window + scenario.lease);
+        Self { focus: Focus::Edits, faults: Some(mean), duration, ..scenario }
+    }
+
+    /// Little happens for more than an hour; then a node that was alone all the time spends its reserve.
+    fn hermit(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut scenario = Self::stranded(seed);
+        let limit = &mut scenario.limits[0];
+        limit.max = Permits(random.between(32, 120));
+        limit.share = true;
+        (limit.window, limit.demand, scenario.lease) = (SECOND, 0.003, SECOND);
+        Self {
+            focus: Focus::Hermit,
+            faults: Some(20 * SECOND),
+            slow_threads: 0.0,
+            duration: 4_200 * SECOND,
+            ..scenario
         }
     }
 
@@ -164,7 +212,7 @@ impl Scenario {
             pairs: 0.0,
             slow_threads: 0.0,
             kept: 10 * SECOND,
-            only_hoards: false,
+            focus: Focus::All,
         }
     }
 

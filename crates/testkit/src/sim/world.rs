@@ -127,6 +127,8 @@ pub(super) enum Event {
         until: u64,
         cut: bool,
     },
+    /// D becomes half of what it was.
+    Shorten,
     /// A node that was removed is set up anew, under a new id.
     Rejoin {
         node: usize,
@@ -211,8 +213,13 @@ impl World {
             return;
         }
         self.depth += 1;
-        let longest = self.random.one_of(&[MILLI, MILLI, MILLI, 30 * MILLI, 30 * MILLI, 500 * MILLI, 8 * SECOND]);
+        let charged = self.scenario.lease + self.scenario.limits[0].window;
+        let longest = self.random.one_of(&[MILLI, MILLI, MILLI, 30 * MILLI, 30 * MILLI, 500 * MILLI, 2 * charged]);
         let mut until = self.now + self.random.below(longest);
+        if self.random.chance(0.3) {
+            let state = &mut self.nodes[node]; // Not this thread alone: SIGSTOP.
+            state.frozen_until = state.frozen_until.max(until);
+        }
         loop {
             self.run_until(until);
             until = self.nodes[node].frozen_until;
@@ -276,7 +283,7 @@ impl World {
             Event::GiveBack { node, life, held } if self.lives(node, life) => self.give_back(node, &held),
             Event::Reply { node, reply } => self.reply(node, &reply),
             Event::Recall { node, recall } => self.recall(node, recall),
-            Event::Learn { node, limit, known } => self.nodes[node].known[limit] = known,
+            Event::Learn { node, limit, known } => self.learn(node, limit, known),
             Event::Batch { voter, batch } => self.batch(voter, batch),
             Event::Append { voter, from, term, before, entries, commit } => {
                 self.append(voter, from, term, before, entries, commit);
@@ -287,6 +294,7 @@ impl World {
             Event::Watch => self.watch(),
             Event::Fault => self.fault(),
             Event::Hush { node, until, cut } => self.hush(node, until, cut),
+            Event::Shorten => self.shorten(true),
             Event::Rejoin { node } => self.rejoin(node),
             Event::Restart { node } => self.restart(node),
             Event::Heal { node } => self.nodes[node].cut = false,
