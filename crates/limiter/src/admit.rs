@@ -298,12 +298,8 @@ impl Limiter {
 
     /// No leader answers: until one does, nobody waits for it.
     pub(crate) fn fall_silent(&self) {
-        let _already = self.silent_since.compare_exchange(
-            0,
-            clock::boot().0.max(1),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
+        let _already =
+            self.silent_since.compare_exchange(0, clock::boot().0.max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The decision log, if it is kept.
@@ -373,7 +369,12 @@ fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> Standings {
             let (remaining, now) = (slot.cell.left(), clock::boot());
             let frees = Nanos(slot.frees_at.load(Ordering::Relaxed));
             let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };
-            Standing { remaining, reset: reset.into(), would_refuse: is_marked(marks.would_refuse, at), unsafely: is_marked(marks.unsafely, at) }
+            Standing {
+                remaining,
+                reset: reset.into(),
+                would_refuse: is_marked(marks.would_refuse, at),
+                unsafely: is_marked(marks.unsafely, at),
+            }
         })
         .collect()
 }

@@ -106,7 +106,11 @@ fn host(parts: &mut Parts, seen: Seen) -> Result<Host, Refusal> {
 /// How long the name is, without the port; `None`: not a host.
 fn valid(host: &[u8]) -> Option<usize> {
     let bracketed = host.first() == Some(&b'[');
-    let end = if bracketed { memchr::memchr(b']', host)? + 1 } else { host.iter().position(|b| *b == b':').unwrap_or(host.len()) };
+    let end = if bracketed {
+        memchr::memchr(b']', host)? + 1
+    } else {
+        host.iter().position(|b| *b == b':').unwrap_or(host.len())
+    };
     let (name, port) = host.split_at(end);
     let port_ok = port.is_empty() || is_port(port);
     let name_ok = if bracketed {

@@ -143,8 +143,14 @@ mod tests {
 
     #[test]
     fn each_enforced_limit_is_one_member_of_both_lists() {
-        let standing = Standing { remaining: Permits(7), reset: Duration::from_millis(1_200), would_refuse: false, unsafely: false };
-        let [a, b, c] = [("a", Mode::Enforce), ("b", Mode::Observe), ("c\"", Mode::Enforce)].map(|(n, m)| Arc::new(limit(n, m)));
+        let standing = Standing {
+            remaining: Permits(7),
+            reset: Duration::from_millis(1_200),
+            would_refuse: false,
+            unsafely: false,
+        };
+        let [a, b, c] =
+            [("a", Mode::Enforce), ("b", Mode::Observe), ("c\"", Mode::Enforce)].map(|(n, m)| Arc::new(limit(n, m)));
         for _remembered in 0..2 {
             let shown = Shown::new(&[&a, &b, &c], &[standing; 3]);
             assert_eq!(shown.policy.expect("two limits"), "\"a\";q=600;w=60, \"c\\\"\";q=600;w=60");

@@ -15,9 +15,9 @@ use rustls::crypto::CryptoProvider;
 pub use certificates::Certificates;
 pub use client::client;
 pub use pem::Error;
-pub use single::single;
 /// For the crates that hold a TLS connection without setting one up.
 pub use rustls;
+pub use single::single;
 pub use tokio_rustls;
 
 /// Makes aws-lc-rs the process's crypto. First thing in `main`; harmless when called again.
