@@ -73,13 +73,10 @@ pub(crate) fn with_authority(request: &mut Request<Outgoing>, scheme: &'static s
 /// is kept a second short, so that no request meets its close on the way.
 pub(crate) fn keep_alive<B>(response: &Response<B>) -> Option<Duration> {
     static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    let says = |token: &str| {
-        response
-            .headers()
-            .get_all(CONNECTION)
-            .iter()
-            .any(|value| value.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token))))
+    let names = |line: &HeaderValue, token: &str| {
+        line.as_bytes().split(|&b| b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     };
+    let says = |token: &str| response.headers().get_all(CONNECTION).iter().any(|line| names(line, token));
     match response.version() {
         Version::HTTP_10 if !says("keep-alive") => return None,
         Version::HTTP_11 if says("close") => return None,
