@@ -106,3 +106,33 @@ impl Fault {
         Damage::new(file, self.place, self.what)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::LeaderId;
+
+    fn purged(index: u64) -> Facts {
+        let id = LogId::new(LeaderId { term: 1, node_id: 1 }, index);
+        Facts { purged: Some(record::seal(0, &codec::encode(&id))), ..Facts::default() }
+    }
+
+    #[test]
+    fn a_log_at_the_end_of_all_numbers_is_damage() {
+        let fault = Reading::begin(&purged(u64::MAX)).err().expect("no log is that long");
+        assert_eq!(fault.place, "record purged");
+        let mut reading = Reading::begin(&purged(u64::MAX - 1)).expect("nothing is wrong yet");
+        let last = Entry {
+            log_id: LogId::new(LeaderId { term: 1, node_id: 1 }, u64::MAX),
+            payload: openraft::EntryPayload::Blank,
+        };
+        let fault = reading.row(u64::MAX, &record::seal(u64::MAX, &codec::encode(&last)));
+        assert_eq!(fault.err().map(|fault| fault.place), Some(format!("record {}", u64::MAX)));
+    }
+
+    #[test]
+    fn a_gap_is_named_by_what_is_missing() {
+        let mut reading = Reading::begin(&purged(6)).expect("a good record");
+        assert_eq!(reading.row(8, &[]).err().map(|fault| fault.place), Some("record 7".to_owned()));
+    }
+}
