@@ -17,7 +17,8 @@ impl World {
             Focus::Hoards => mean as u64,
             Focus::Hermit => 5_000 * SECOND, // Once.
         };
-        self.after(wait, Event::Fault);
+        let left = self.scenario.healed_at() - self.now;
+        self.after(wait.min(left), Event::Fault); // The last one heals.
         let node = self.random.index(self.nodes.len());
         let voter = self.random.index(self.voters.len());
         let fault = self.random.below(16);
