@@ -58,6 +58,8 @@ pub struct GroupStatus {
     pub snapshot: u64,
     pub voters: BTreeSet<NodeId>,
     pub learners: BTreeSet<NodeId>,
+    /// No change of members is under way: `voters` alone decide. While one is, the voters before it are needed as well.
+    pub settled: bool,
 }
 
 impl<M: Machine> Group<M> {
@@ -173,6 +175,9 @@ impl<M: Machine> Group<M> {
             snapshot: metrics.snapshot.map_or(0, |id| id.index),
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
+            settled: membership.get_joint_config().len() == 1
+                && metrics.membership_config.log_id().as_ref().map(|id| id.index)
+                    <= metrics.local_committed.map(|id| id.index),
         }
     }
 
