@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use tidegate_model::{Incarnation, Nanos, Permits};
 use tidegate_quota::cell::{Take, Ticket};
-
 use tidegate_quota::protocol::Key;
 use tidegate_quota::{Cell, Holding};
 
