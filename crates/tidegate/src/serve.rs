@@ -87,7 +87,7 @@ impl Node {
         tokio::spawn(Arc::clone(&limiter).run(Arc::new(leases::QuotaGroup(cluster.clone()))));
 
         let gate = Arc::new(Gate {
-            snapshot: Arc::new(ArcSwap::from_pointee(effect::nothing_published())),
+            snapshot: Arc::new(ArcSwap::from_pointee(tidegate_policy::Snapshot::default())),
             keys: Arc::new(Keys::new()),
             limiter: Arc::clone(&limiter),
             upstreams: Upstreams::new(),

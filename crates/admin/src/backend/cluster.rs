@@ -205,7 +205,8 @@ impl Backend for OverCluster {
 }
 
 /// What the quota log holds of a document's limits.
-fn policies(snapshot: &Snapshot) -> Vec<Policy> {
+#[must_use]
+pub fn policies(snapshot: &Snapshot) -> Vec<Policy> {
     let policy = |limit: &Arc<tidegate_policy::Limit>| Policy {
         limit: limit.id,
         max: limit.max,

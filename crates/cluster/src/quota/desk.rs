@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_model::{Nanos, NodeId};
-use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome};
+use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome, log_time};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -36,8 +36,6 @@ const ROUND_ITEMS: usize = 50_000;
 const STALE: Nanos = Nanos(1_000_000_000);
 /// An idle leader moves the log's clock this often while anything is charged.
 const TICK: Duration = Duration::from_secs(1);
-/// 1 + ρ, in thousandths: the error of a raw clock.
-const RHO: (u128, u128) = (1000, 1001);
 
 /// What the desk is asked.
 pub(crate) enum Errand {
@@ -199,8 +197,7 @@ impl Stamps {
             _ => applied_at.unwrap_or(now),
         };
         self.held = Some((leadership, now));
-        let dt = u128::from(now.saturating_sub(since).0) * RHO.0 / RHO.1;
-        Nanos(u64::try_from(dt).unwrap_or(u64::MAX))
+        log_time(now.saturating_sub(since))
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tidegate_admin::backend::cluster::policies;
 use tidegate_auth::KeyEntry;
 use tidegate_cluster::{Cluster, News};
 use tidegate_model::{KeyId, Millis, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_proxy::Gate;
-use tidegate_quota::protocol::{LEASE_TTL, Policy};
 use tidegate_state::{Change, Key, State};
 use tidegate_tls::Certificates;
 use tokio::sync::broadcast::error::RecvError;
@@ -34,31 +34,6 @@ pub(super) struct Effect {
     differing_since: Mutex<Option<Instant>>,
     serving: AtomicBool,
     draining: AtomicBool,
-}
-
-/// What a node serves before anything was published: nothing.
-pub(super) fn nothing_published() -> Snapshot {
-    Snapshot {
-        revision: Revision(0),
-        router: tidegate_policy::Router::new(Vec::new()),
-        limits: Vec::new(),
-        upstreams: Vec::new(),
-        consumers: Vec::new().into(),
-        certificates: Vec::new(),
-        telemetry: tidegate_policy::Telemetry::default(),
-        trusted_proxies: Vec::new(),
-    }
-}
-
-/// The limits of a snapshot in the quota log's words.
-pub(super) fn policies(snapshot: &Snapshot) -> Vec<Policy> {
-    let policy = |limit: &Arc<tidegate_policy::Limit>| Policy {
-        limit: limit.id,
-        max: limit.max,
-        window: limit.window,
-        ttl: LEASE_TTL,
-    };
-    snapshot.limits.iter().map(policy).collect()
 }
 
 impl Effect {
