@@ -8,4 +8,5 @@ mod harness;
 mod document;
 mod exactness;
 mod lifecycle;
+mod members;
 mod walk;
