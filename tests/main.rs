@@ -9,4 +9,5 @@ mod document;
 mod exactness;
 mod lifecycle;
 mod members;
+mod revocation;
 mod walk;

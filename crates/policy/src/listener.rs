@@ -28,6 +28,8 @@ pub enum TlsPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Telemetry {
     pub access_log: Option<AccessLog>,
+    /// Answers carry `x-tidegate-revision`.
+    pub revision_header: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

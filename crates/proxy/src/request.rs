@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming as Received;
 use hyper::upgrade::OnUpgrade;
@@ -23,7 +23,7 @@ use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch};
 use crate::gate::Gate;
 use crate::head;
-use crate::headers::{self, Seen, X_REQUEST_ID};
+use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify;
 use crate::inbound::Inbound;
 use crate::limits::{self, Scope};
@@ -83,7 +83,7 @@ pub(crate) fn serve(
             Ok(answer) => answer,
             Err(refusal) => Answer::Ours(refused(&refusal, &origin, &mut observer)),
         };
-        put_on(answer.headers_mut(), dress, &origin);
+        put_on(answer.headers_mut(), dress, &snapshot, &origin);
         observer.record.response_headers(answer.headers_mut());
         let mut response = answer.with(observer, &bench, &parts.method);
         let version = parts.version;
@@ -276,7 +276,7 @@ impl Answer {
     }
 }
 
-fn put_on(headers: &mut HeaderMap, dress: Dress, origin: &Origin) {
+fn put_on(headers: &mut HeaderMap, dress: Dress, snapshot: &Snapshot, origin: &Origin) {
     if let Some(route) = &dress.route {
         rewrite::edit(headers, &route.response_headers);
     }
@@ -284,6 +284,9 @@ fn put_on(headers: &mut HeaderMap, dress: Dress, origin: &Origin) {
         cors.put(headers);
     }
     dress.shown.put(headers);
+    if snapshot.telemetry.revision_header {
+        headers.insert(X_TIDEGATE_REVISION, HeaderValue::from(snapshot.revision.0));
+    }
     headers.insert(X_REQUEST_ID, origin.request_id.value());
 }
 

@@ -17,7 +17,7 @@ fn settings(file: &Path) -> AccessLog {
 }
 
 fn started(access_log: Option<AccessLog>) -> Arc<Telemetry> {
-    Telemetry::start(&tidegate_policy::Telemetry { access_log }).unwrap()
+    Telemetry::start(&tidegate_policy::Telemetry { access_log, ..Default::default() }).unwrap()
 }
 
 fn record(telemetry: &Arc<Telemetry>) -> Record {
@@ -173,14 +173,14 @@ fn a_new_document_moves_the_log_and_a_bad_one_does_not() {
     let (a, b) = (folder.path().join("a.log"), folder.path().join("b.log"));
     let telemetry = started(Some(settings(&a)));
     record(&telemetry).finish();
-    telemetry.apply(&tidegate_policy::Telemetry { access_log: Some(settings(&b)) }).unwrap();
+    telemetry.apply(&tidegate_policy::Telemetry { access_log: Some(settings(&b)), ..Default::default() }).unwrap();
     record(&telemetry).finish();
     let impossible = settings(Path::new("/proc/nowhere/access.log"));
-    assert!(telemetry.apply(&tidegate_policy::Telemetry { access_log: Some(impossible) }).is_err());
+    assert!(telemetry.apply(&tidegate_policy::Telemetry { access_log: Some(impossible), ..Default::default() }).is_err());
     record(&telemetry).finish();
     telemetry.flush();
     assert_eq!((lines(&a).len(), lines(&b).len()), (1, 2));
-    telemetry.apply(&tidegate_policy::Telemetry { access_log: None }).unwrap();
+    telemetry.apply(&tidegate_policy::Telemetry::default()).unwrap();
     record(&telemetry).finish();
     telemetry.flush();
     assert_eq!(lines(&b).len(), 2);

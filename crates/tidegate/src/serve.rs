@@ -10,6 +10,7 @@ mod inputs;
 mod leases;
 mod listeners;
 mod ready;
+mod staleness;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,6 +29,7 @@ pub(crate) use self::args::Args;
 use self::args::Settings;
 use self::effect::Effect;
 use self::listeners::Listeners;
+use self::staleness::Staleness;
 
 /// What this build understands, for clusters of mixed releases.
 const FEATURE_LEVEL: u32 = 1;
@@ -67,6 +69,7 @@ struct Node {
     limiter: Arc<Limiter>,
     gate: Arc<Gate>,
     effect: Arc<Effect>,
+    staleness: Arc<Staleness>,
     listeners: Listeners,
     drain: Drain,
     admin: ready::Admin,
@@ -100,14 +103,16 @@ impl Node {
         let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), listeners.certificates()));
         effect.catch_up().await;
         tokio::spawn(Arc::clone(&effect).follow());
-        tokio::spawn(Arc::clone(&effect).watch_staleness());
-        gauges::register(&gate, &cluster, &effect);
-        Ok(Self { settings, cluster, limiter, gate, effect, listeners, drain: Drain::new(), admin })
+        let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
+        tokio::spawn(Arc::clone(&staleness).watch());
+        gauges::register(&gate, &cluster, &effect, &staleness);
+        Ok(Self { settings, cluster, limiter, gate, effect, staleness, listeners, drain: Drain::new(), admin })
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
         let admin = self.admin.serve(&self.cluster, &self.gate, &self.effect);
         ready::wait(&self.cluster, &self.effect).await?;
+        self.staleness.look();
         self.listeners.serve(&self.settings, &self.gate, &self.drain)?;
         self.effect.begin_serving();
         ready::tell(&self.settings, &self.cluster, &self.listeners, &self.admin)?;

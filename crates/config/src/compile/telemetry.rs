@@ -14,10 +14,13 @@ use crate::units::Size;
 const MIN_ROTATE: u64 = 1 << 20;
 
 pub(super) fn compile(rules: &TelemetryRules, report: &Report<'_>) -> Telemetry {
-    let TelemetryRules { access_log, otlp } = rules;
+    let TelemetryRules { access_log, revision_header, otlp } = rules;
     let path = Path::Root.field("telemetry");
     later(otlp.as_ref(), &path.field("otlp"), report);
-    Telemetry { access_log: access_log.as_ref().map(|rule| self::access_log(rule, &path.field("access_log"), report)) }
+    Telemetry {
+        access_log: access_log.as_ref().map(|rule| self::access_log(rule, &path.field("access_log"), report)),
+        revision_header: *revision_header,
+    }
 }
 
 fn access_log(rule: &AccessLogRule, path: &Path<'_>, report: &Report<'_>) -> AccessLog {

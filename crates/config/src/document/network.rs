@@ -16,13 +16,16 @@ pub struct Listeners {
     pub trusted_proxies: Vec<String>,
 }
 
-/// What is logged. Metrics are always on (`/metrics`).
+/// What is logged and told. Metrics are always on (`/metrics`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryRules {
     /// One line per request. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLogRule>,
+    /// Tell clients in `x-tidegate-revision` which revision of the document answered them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revision_header: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub otlp: Option<Later>,

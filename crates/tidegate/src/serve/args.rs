@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// How long a draining node lets requests finish [default: 30s]
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_TIMEOUT")]
     pub drain_timeout: Option<String>,
+    /// How long a node that is cut off from its cluster still accepts keys: they may be revoked meanwhile [default: 60s]
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_MAX_STALENESS")]
+    pub max_staleness: Option<String>,
     /// Leave the cluster for good when drained by SIGTERM; otherwise the node is expected back
     #[arg(long, env = "TIDEGATE_LEAVE")]
     pub leave: bool,
@@ -100,6 +103,7 @@ struct NodeToml {
     decision_log: bool,
     drain_wait: Option<String>,
     drain_timeout: Option<String>,
+    max_staleness: Option<String>,
     #[serde(default)]
     leave: bool,
     log: Option<String>,
@@ -134,6 +138,7 @@ pub(crate) struct Settings {
     pub decision_log: bool,
     pub drain_wait: Duration,
     pub drain_timeout: Duration,
+    pub max_staleness: Duration,
     pub leave: bool,
     pub log: String,
     pub json_log: bool,
@@ -182,6 +187,11 @@ impl Settings {
                 Some((to, Token(token)))
             }
         };
+        let max_staleness =
+            span(args.max_staleness.or(file.max_staleness.clone()), "max-staleness", Duration::from_secs(60))?;
+        if max_staleness < Duration::from_secs(1) {
+            bail!("max-staleness {max_staleness:?}: at least 1s, since a node renews its lease twice a second");
+        }
         let workers = args.workers.or(file.workers).unwrap_or_else(cores).clamp(1, 1_024);
         Ok(Self {
             data: args.data.or(data.clone()).unwrap_or_else(|| "tidegate-data".into()),
@@ -197,6 +207,7 @@ impl Settings {
             decision_log: args.decision_log || file.decision_log,
             drain_wait: span(args.drain_wait.or(file.drain_wait), "drain-wait", Duration::from_secs(3))?,
             drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
+            max_staleness,
             leave: args.leave || file.leave,
             log: filter(args.log.or(file.log).unwrap_or_else(|| "info".into())),
             json_log: match args.log_format.or(file.log_format).as_deref() {

@@ -15,8 +15,6 @@ use tidegate_state::{Change, Key, State};
 use tidegate_tls::Certificates;
 use tokio::sync::broadcast::error::RecvError;
 
-/// How long a node that is cut off still accepts keys, which may have been revoked meanwhile.
-const MAX_STALENESS: Duration = Duration::from_secs(60);
 /// No publish is under way for longer.
 const PUBLISH_TAKES: Duration = Duration::from_secs(15);
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
@@ -229,18 +227,6 @@ impl Effect {
             } else {
                 self.gate.keys.insert(hash, entry(&key, not_after));
             }
-        }
-    }
-
-    /// A node without its node lease does not hear of revocations: after a while it takes no keys.
-    pub(super) async fn watch_staleness(self: Arc<Self>) {
-        let mut live_at = Instant::now();
-        loop {
-            if self.cluster.is_live() {
-                live_at = Instant::now();
-            }
-            self.gate.keys_stale.store(live_at.elapsed() > MAX_STALENESS, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 }

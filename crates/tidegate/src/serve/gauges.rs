@@ -9,12 +9,16 @@ use tidegate_proxy::Gate;
 use tidegate_telemetry::{Kind, Sample, Telemetry};
 
 use super::effect::Effect;
+use super::staleness::Staleness;
 
-pub(super) fn register(gate: &Arc<Gate>, cluster: &Cluster, effect: &Arc<Effect>) {
+pub(super) fn register(gate: &Arc<Gate>, cluster: &Cluster, effect: &Arc<Effect>, staleness: &Arc<Staleness>) {
     let telemetry = &gate.telemetry;
     document(telemetry, effect);
     limiter(telemetry, &gate.limiter);
     groups(telemetry, cluster);
+    let it = Arc::clone(staleness);
+    let help = "Seconds since this node last held its node lease: how late a revocation may be here; 0: it holds it";
+    gauge(telemetry, "node_stale_seconds", help, move || it.now().as_secs());
     connections(telemetry, gate);
     endpoints(telemetry, gate);
 }
