@@ -10,10 +10,12 @@ pub mod holding;
 pub mod ledger;
 pub mod protocol;
 pub mod reserve;
+pub mod stamps;
 mod subject;
 pub mod window;
 
 pub use cell::Cell;
 pub use holding::Holding;
 pub use ledger::Ledger;
+pub use stamps::Stamps;
 pub use subject::SubjectHasher;

@@ -1,14 +1,9 @@
 //! The decision task. One per node; it works while its node leads the quota group.
 //!
-//! Grants are decided by `Ledger::apply`, the same on every replica. What only the leader can add is time:
+//! Grants are decided by `Ledger::apply`, the same on every replica. What only the leader can add is time.
 //!
-//! ```text
-//! entry       e1        e2             e3          each carries dt = time since the stamp before it / (1 + ρ)
-//! stamps  ----|---------|--------------|------->   on this leader's raw clock
-//!         dt1    dt2          dt3                  the first: since this replica applied the entry before
-//! ```
-//! Stamps are handed to Raft in order, several in flight. A stamp's span is used once, whatever becomes of the entry:
-//! losing time is safe, counting it twice is not. An entry is appended only under the leadership it was stamped in.
+//! Stamps ([`tidegate_quota::Stamps`]) are handed to Raft in order, several in flight. An entry is appended only under
+//! the leadership it was stamped in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_model::{Nanos, NodeId};
-use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome, log_time};
+use tidegate_quota::Stamps;
+use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -73,7 +69,7 @@ struct Task {
     group: Arc<Group<Quota>>,
     recalls: Recalls,
     queue: mpsc::Receiver<Waiting>,
-    stamps: Stamps,
+    stamps: Stamps<LeaderId>,
     room: Arc<Semaphore>,
 }
 
@@ -181,26 +177,6 @@ impl Task {
     }
 }
 
-/// How much time each entry carries.
-#[derive(Debug, Default)]
-struct Stamps {
-    /// The leadership that is stamped for, and its last stamp.
-    held: Option<(LeaderId, Nanos)>,
-}
-
-impl Stamps {
-    /// The span since the stamp before. At the first of a leadership: since this replica applied the last entry there
-    /// is. Every entry of an earlier leadership is applied here or lost for good, as our blank entry came after them.
-    fn next(&mut self, leadership: LeaderId, applied_at: Option<Nanos>, now: Nanos) -> Nanos {
-        let since = match self.held {
-            Some((held, stamped)) if held == leadership => stamped,
-            _ => applied_at.unwrap_or(now),
-        };
-        self.held = Some((leadership, now));
-        log_time(now.saturating_sub(since))
-    }
-}
-
 fn answer(
     outcome: Result<Outcome, WriteError>,
     replies: Vec<oneshot::Sender<Exchanged>>,
@@ -236,43 +212,5 @@ fn answer(
                 _ = done.send(PoliciesSet::Unknown(reason));
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FIRST: LeaderId = LeaderId { term: 1, node_id: 1 };
-    const SECOND: LeaderId = LeaderId { term: 3, node_id: 1 };
-
-    /// (leadership, last applied, now, expected dt), in units that ρ leaves whole.
-    fn check(steps: &[(LeaderId, Option<u64>, u64, u64)]) {
-        let mut stamps = Stamps::default();
-        for (leadership, applied_at, now, expected) in steps {
-            let dt = stamps.next(*leadership, applied_at.map(|at| Nanos(at * 1001)), Nanos(now * 1001));
-            assert_eq!(dt, Nanos(expected * 1000), "at {now}");
-        }
-    }
-
-    #[test]
-    fn a_span_is_used_once_whatever_is_applied_meanwhile() {
-        check(&[(FIRST, Some(10), 30, 20), (FIRST, Some(10), 35, 5), (FIRST, Some(36), 37, 2)]);
-    }
-
-    #[test]
-    fn nothing_is_known_before_the_first_entry() {
-        check(&[(FIRST, None, 1000, 0), (FIRST, None, 1001, 1)]);
-    }
-
-    #[test]
-    fn a_new_leadership_counts_from_what_it_applied_not_from_its_own_old_stamps() {
-        // Between the two leaderships another leader's entries carried the time from 20 to 90.
-        check(&[(FIRST, Some(10), 20, 10), (SECOND, Some(90), 100, 10)]);
-    }
-
-    #[test]
-    fn time_never_runs_backwards() {
-        check(&[(FIRST, Some(50), 40, 0)]);
     }
 }

@@ -1,12 +1,13 @@
 //! The quota group, as little Raft as shows its dangers: terms, a log per voter, unapplied tails, lost entries, leaders
-//! that do not know they were deposed, restarts from a snapshot. The entries and what applies them are the shipped ones.
+//! that do not know they were deposed, restarts from a snapshot. The entries, what stamps and what applies them are the
+//! shipped ones.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tidegate_model::Nanos;
-use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Batch, Command, Entry, log_time};
+use tidegate_quota::protocol::{Batch, Command, Entry, Outcome};
+use tidegate_quota::{Ledger, Stamps};
 
 use super::clock::{Clock, LEADER_FASTEST, LEADER_SLOWEST};
 use super::random::Random;
@@ -28,8 +29,11 @@ pub(super) struct Voter {
     commit: usize,
     applied: usize,
     ledger: Ledger,
-    /// When the newest entry of the log was proposed or received, on this voter's raw clock; unknown after a restart.
-    received: Option<Nanos>,
+    /// When the last entry that is not blank was applied, on this voter's raw clock; `None`: there is none.
+    applied_at: Option<Nanos>,
+    stamps: Stamps<u64>,
+    /// Where the blank entry of its leadership lies. Until it is applied, this voter leads nobody.
+    blank: usize,
     inbox: Vec<Rc<Batch>>,
     matched: Vec<usize>,
     /// Entries this voter proposed and has to answer.
@@ -41,7 +45,18 @@ pub(super) struct Voter {
 #[derive(Clone)]
 pub(super) struct Logged {
     pub(super) term: u64,
-    pub(super) entry: Rc<Entry>,
+    /// `None`: the first of a leadership, which says nothing and carries no time.
+    pub(super) entry: Option<Rc<Entry>>,
+}
+
+impl Logged {
+    fn is(&self, other: &Self) -> bool {
+        match (&self.entry, &other.entry) {
+            (Some(mine), Some(theirs)) => Rc::ptr_eq(mine, theirs),
+            (None, None) => self.term == other.term,
+            _ => false,
+        }
+    }
 }
 
 impl Voter {
@@ -60,7 +75,9 @@ impl Voter {
             commit: 0,
             applied: 0,
             ledger: Ledger::default(),
-            received: None,
+            applied_at: None,
+            stamps: Stamps::default(),
+            blank: 0,
             inbox: Vec::new(),
             matched: Vec::new(),
             unanswered: BTreeSet::new(),
@@ -73,6 +90,11 @@ impl Voter {
         (self.log.last().map_or(0, |logged| logged.term), self.log.len())
     }
 
+    /// The leadership that may decide: all that was decided before it is applied here.
+    fn leadership(&self) -> Option<u64> {
+        (self.leads && self.blank < self.applied).then_some(self.term)
+    }
+
     fn step_down(&mut self, term: u64) {
         self.term = term;
         self.leads = false;
@@ -83,6 +105,7 @@ impl Voter {
         self.up = false;
         self.life += 1;
         self.leads = false;
+        self.stamps = Stamps::default();
         self.inbox.clear();
         self.unanswered.clear();
         self.proposing = false;
@@ -106,7 +129,7 @@ impl World {
         if !state.up || state.cut {
             return;
         }
-        if !state.leads {
+        if state.leadership().is_none() {
             let (node, seq) = (node_of(batch.node), batch.seq);
             let life = self.nodes[node].life; // "Not me."
             self.transmit(|| Event::Deadline { node, life, seq });
@@ -125,7 +148,7 @@ impl World {
     pub(super) fn propose_batches(&mut self, voter: usize) {
         self.voters[voter].proposing = false;
         let batches: Vec<Batch> = self.voters[voter].inbox.drain(..).map(|batch| (*batch).clone()).collect();
-        if self.voters[voter].leads && !batches.is_empty() {
+        if !batches.is_empty() {
             self.propose(voter, Command::Batches(batches));
         }
     }
@@ -133,10 +156,9 @@ impl World {
     pub(super) fn propose(&mut self, voter: usize, command: Command) {
         let now = self.now;
         let state = &mut self.voters[voter];
-        let raw = state.raw.read(now);
-        let dt = state.received.map_or(Nanos::ZERO, |received| log_time(raw.saturating_sub(received)));
-        state.received = Some(raw);
-        state.log.push(Logged { term: state.term, entry: Rc::new(Entry { dt, command }) });
+        let Some(leadership) = state.leadership() else { return };
+        let dt = state.stamps.next(leadership, state.applied_at, state.raw.read(now));
+        state.log.push(Logged { term: state.term, entry: Some(Rc::new(Entry { dt, command })) });
         state.unanswered.insert(state.log.len() - 1);
         state.proposed_at = now;
         self.replicate(voter);
@@ -164,7 +186,6 @@ impl World {
         entries: Vec<Logged>,
         commit: usize,
     ) {
-        let now = self.now;
         let state = &mut self.voters[voter];
         if !state.up || state.cut {
             return;
@@ -183,7 +204,6 @@ impl World {
                         state.unanswered.retain(|index| *index < at);
                         state.log.truncate(at);
                         state.log.push(logged);
-                        state.received = Some(state.raw.read(now));
                     }
                 }
                 matched = Some(end);
@@ -222,7 +242,11 @@ impl World {
             let state = &mut self.voters[voter];
             let index = state.applied;
             let logged = state.log[index].clone();
-            let outcome = state.ledger.apply(&logged.entry);
+            let mut outcome = Outcome::default();
+            if let Some(entry) = &logged.entry {
+                state.applied_at = Some(state.raw.read(self.now));
+                outcome = state.ledger.apply(entry);
+            }
             state.applied += 1;
             let mut print = print(&encode(&outcome));
             if index.is_multiple_of(32) {
@@ -243,16 +267,18 @@ impl World {
     /// Every voter applies the same entry with the same outcome to the same state.
     fn compare(&mut self, voter: usize, index: usize, logged: Logged, print: u64) {
         match self.history.get(index) {
-            Some(first) if Rc::ptr_eq(&first.logged.entry, &logged.entry) && first.print == print => {}
+            Some(first) if first.logged.is(&logged) && first.print == print => {}
             Some(_) => self.oracle.broken(format!("voter {voter} applied entry {index} otherwise than the first")),
             None => {
-                self.applied_first(&logged.entry);
+                if let Some(entry) = &logged.entry {
+                    self.applied_first(entry);
+                }
                 self.history.push(Applied { logged, print });
             }
         }
     }
 
-    fn answer(&mut self, voter: usize, outcome: tidegate_quota::protocol::Outcome) {
+    fn answer(&mut self, voter: usize, outcome: Outcome) {
         if self.voters[voter].cut {
             return;
         }
@@ -279,8 +305,8 @@ impl World {
         }
         let (life, idle) = (state.life, self.now >= state.proposed_at + 200 * MILLI && state.ledger.is_charged());
         match idle {
-            true => self.propose(voter, Command::Tick),
-            false => self.replicate(voter),
+            true if state.leadership().is_some() => self.propose(voter, Command::Tick),
+            _ => self.replicate(voter),
         }
         self.after(50 * MILLI, Event::Beat { voter, life, term });
     }
@@ -317,8 +343,11 @@ impl World {
         state.leads = true;
         state.matched = vec![0; count];
         let life = state.life;
+        state.blank = state.log.len();
+        state.log.push(Logged { term, entry: None });
+        state.proposed_at = self.now;
         self.after(50 * MILLI, Event::Beat { voter: candidate, life, term });
-        self.propose(candidate, Command::Tick);
+        self.replicate(candidate);
     }
 
     pub(super) fn kill_voter(&mut self, voter: usize) {
@@ -337,8 +366,9 @@ impl World {
             return;
         }
         state.up = true;
-        state.received = None;
         let (bytes, applied) = &state.snapshot;
+        // What is restored was decided before: time from here on is new.
+        state.applied_at = (*applied > 0).then(|| state.raw.read(self.now));
         state.applied = *applied;
         state.commit = *applied;
         let config = bincode::config::standard();
