@@ -4,16 +4,19 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
 
 /// Longer ones are nobody's.
 pub const MAX_KEY_BYTES: usize = 512;
 
 /// Headers whose whole value is a key.
-pub(crate) const KEY_HEADERS: [(&str, Place); 3] =
-    [("x-api-key", Place::XApiKey), ("api-key", Place::ApiKey), ("x-goog-api-key", Place::GoogApiKey)];
+pub(crate) static KEY_HEADERS: [(HeaderName, Place); 3] = [
+    (HeaderName::from_static("x-api-key"), Place::XApiKey),
+    (HeaderName::from_static("api-key"), Place::ApiKey),
+    (HeaderName::from_static("x-goog-api-key"), Place::GoogApiKey),
+];
 /// The query parameter that carries a key.
 pub(crate) const KEY_PARAMETER: &str = "key";
 
@@ -56,9 +59,9 @@ pub fn presented(request: &Parts) -> Result<Option<Presented<'_>>, Conflict> {
             merge(&mut found, Cow::Borrowed(token), Place::Bearer)?;
         }
     }
-    for (name, place) in KEY_HEADERS {
+    for (name, place) in &KEY_HEADERS {
         for value in values(&request.headers, name) {
-            merge(&mut found, Cow::Borrowed(value), place)?;
+            merge(&mut found, Cow::Borrowed(value), *place)?;
         }
     }
     for value in request.uri.query().into_iter().flat_map(key_parameters) {
@@ -79,7 +82,7 @@ fn merge<'a>(found: &mut Option<Presented<'a>>, secret: Cow<'a, [u8]>, place: Pl
     Ok(())
 }
 
-fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+fn values<'a>(headers: &'a HeaderMap, name: &'static HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).into_iter().map(|value| value.as_bytes().trim_ascii())
 }
 

@@ -12,7 +12,7 @@ pub fn strip_headers(headers: &mut HeaderMap) {
     if headers.get_all(AUTHORIZATION).iter().any(|value| bearer(value.as_bytes()).is_some()) {
         headers.remove(AUTHORIZATION);
     }
-    for (name, _) in KEY_HEADERS {
+    for (name, _) in &KEY_HEADERS {
         headers.remove(name);
     }
 }

@@ -1,5 +1,7 @@
 //! JSON by hand: one object, fields in order, no allocation. Knows nothing of requests.
 //!
+//! Names of fields that are known when this is built come from [`key!`] in one piece, comma and quotes included.
+//!
 //! Text may be any bytes a client sent. Control characters (C0, DEL, C1) are escaped, so that a line stays a line and
 //! a terminal stays sane; what is not UTF-8 becomes U+FFFD.
 
@@ -7,6 +9,14 @@ use crate::redact;
 
 /// Longer text is cut.
 const LONGEST: usize = 4096;
+
+/// `,"name":`
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+pub(crate) use key;
 
 pub(crate) struct Object<'a> {
     out: &'a mut Vec<u8>,
@@ -23,44 +33,59 @@ impl<'a> Object<'a> {
         self.out.push(b'}');
     }
 
-    /// The value is written by the caller. `key` needs no escapes.
-    pub(crate) fn field(&mut self, key: &str) -> &mut Vec<u8> {
-        if !self.empty {
-            self.out.push(b',');
-        }
-        self.empty = false;
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
+    /// The value is written by the caller. `key`: a [`key!`].
+    #[inline]
+    pub(crate) fn field(&mut self, key: &'static str) -> &mut Vec<u8> {
+        let comma = usize::from(std::mem::take(&mut self.empty));
+        self.out.extend_from_slice(&key.as_bytes()[comma..]);
+        self.out
+    }
+
+    /// As [`Object::field`], of a name that is only known now. It needs no escapes.
+    fn named(&mut self, name: &str) -> &mut Vec<u8> {
+        self.out.extend_from_slice(if std::mem::take(&mut self.empty) { b"\"" } else { b",\"" });
+        self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
     }
 
     /// Text from inside: known to hold no secret, escaped all the same.
-    pub(crate) fn word(&mut self, key: &str, value: &str) {
+    #[inline]
+    pub(crate) fn word(&mut self, key: &'static str, value: &str) {
         string(self.field(key), value.as_bytes());
     }
 
     /// Text from outside: keys of ours that it may carry are masked.
-    pub(crate) fn text(&mut self, key: &str, value: &[u8]) {
+    #[inline]
+    pub(crate) fn text(&mut self, key: &'static str, value: &[u8]) {
         let masked = redact::keys(value);
         string(self.field(key), &masked);
     }
 
-    pub(crate) fn number(&mut self, key: &str, value: u64) {
+    /// As [`Object::text`], of a name that is only known now. It needs no escapes.
+    pub(crate) fn named_text(&mut self, name: &str, value: &[u8]) {
+        let masked = redact::keys(value);
+        string(self.named(name), &masked);
+    }
+
+    #[inline]
+    pub(crate) fn number(&mut self, key: &'static str, value: u64) {
         number(self.field(key), value);
     }
 
     /// Milliseconds with three digits after the point.
-    pub(crate) fn millis(&mut self, key: &str, nanos: u64) {
+    pub(crate) fn millis(&mut self, key: &'static str, nanos: u64) {
         let out = self.field(key);
         let micros = nanos / 1_000;
         number(out, micros / 1_000);
-        out.push(b'.');
-        let rest = u32::try_from(micros % 1_000).expect("below 1000");
-        for digit in [rest / 100, rest / 10 % 10, rest % 10] {
-            out.push(b'0' + u8::try_from(digit).expect("a decimal digit"));
-        }
+        out.extend_from_slice(&after_the_point(micros % 1_000));
     }
+}
+
+/// `.007`: thousandths, below 1000.
+pub(crate) fn after_the_point(thousandths: u64) -> [u8; 4] {
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    [b'.', digit(thousandths / 100), digit(thousandths / 10), digit(thousandths)]
 }
 
 pub(crate) fn number(out: &mut Vec<u8>, mut value: u64) {
@@ -68,7 +93,7 @@ pub(crate) fn number(out: &mut Vec<u8>, mut value: u64) {
     let mut at = digits.len();
     loop {
         at -= 1;
-        digits[at] = b'0' + u8::try_from(value % 10).expect("a decimal digit");
+        digits[at] = b'0' + (value % 10) as u8;
         value /= 10;
         if value == 0 {
             break;
@@ -80,7 +105,7 @@ pub(crate) fn number(out: &mut Vec<u8>, mut value: u64) {
 pub(crate) fn string(out: &mut Vec<u8>, text: &[u8]) {
     let (text, cut) = if text.len() > LONGEST { (&text[..LONGEST], true) } else { (text, false) };
     out.push(b'"');
-    if text.iter().all(|b| is_plain(*b)) {
+    if is_plain(text) {
         out.extend_from_slice(text);
     } else {
         escaped(out, text);
@@ -91,8 +116,30 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
 }
 
-const fn is_plain(byte: u8) -> bool {
-    matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'
+/// Printable ASCII that needs no escapes; eight bytes at a time, for every line is full of it.
+fn is_plain(text: &[u8]) -> bool {
+    let word = |at: usize| text[at..].first_chunk().is_some_and(|bytes| all_plain(u64::from_le_bytes(*bytes)));
+    let Some(last) = text.len().checked_sub(8) else {
+        let mut few = [b' '; 8];
+        few[..text.len()].copy_from_slice(text);
+        return all_plain(u64::from_le_bytes(few));
+    };
+    // The last word overlaps the one before it.
+    (0..last).step_by(8).all(word) && word(last)
+}
+
+/// No byte of `bytes` is below 0x20, above 0x7e, a quote or a backslash.
+const fn all_plain(bytes: u64) -> bool {
+    const EACH: u64 = u64::MAX / 255;
+    /// Sets the high bit of some byte exactly if any byte is below `bound` (at most 128).
+    const fn below(bytes: u64, bound: u64) -> u64 {
+        bytes.wrapping_sub(EACH * bound) & !bytes
+    }
+    const fn equal(bytes: u64, byte: u8) -> u64 {
+        below(bytes ^ (EACH * byte as u64), 1)
+    }
+    let ugly = bytes | below(bytes, 0x20) | equal(bytes, b'"') | equal(bytes, b'\\') | equal(bytes, 0x7f);
+    ugly & (EACH << 7) == 0
 }
 
 fn escaped(out: &mut Vec<u8>, text: &[u8]) {
@@ -129,8 +176,16 @@ mod tests {
         assert_eq!(written("é…\u{85}\u{2028}".as_bytes()), "\"é…\\u0085\\u2028\"");
         assert_eq!(written(b"\xff\xfe"), "\"\u{fffd}\u{fffd}\"");
         for byte in 0..=255_u8 {
-            let text = written(&[byte, b'x', byte]);
-            assert!(serde_json::from_str::<String>(&text).is_ok(), "{byte}: {text}");
+            for length in 1..20 {
+                for place in 0..length {
+                    let mut bytes = vec![b'x'; length];
+                    bytes[place] = byte;
+                    let text = written(&bytes);
+                    let read = serde_json::from_str::<String>(&text).expect(&text);
+                    assert_eq!(read, String::from_utf8_lossy(&bytes));
+                    assert!(!text.bytes().any(|b| b < 0x20 || b == 0x7f), "{text}");
+                }
+            }
         }
     }
 
@@ -144,10 +199,10 @@ mod tests {
     fn numbers_and_times() {
         let mut out = Vec::new();
         let mut object = Object::open(&mut out);
-        object.number("a", 0);
-        object.number("b", u64::MAX);
-        object.millis("c", 1_234_567);
-        object.millis("d", 7_008_999);
+        object.number(key!("a"), 0);
+        object.number(key!("b"), u64::MAX);
+        object.millis(key!("c"), 1_234_567);
+        object.millis(key!("d"), 7_008_999);
         object.close();
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"a":0,"b":18446744073709551615,"c":1.234,"d":7.008}"#);
     }

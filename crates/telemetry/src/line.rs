@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Version;
 use tidegate_model::Nanos;
 
-use crate::json::{Object, number, string};
+use crate::json::{Object, after_the_point, key, number, string};
 use crate::record::{Cut, Record, Side, Standing, Verdict};
 use crate::redact;
 
@@ -16,85 +16,85 @@ const LINE: usize = 1024;
 pub(crate) fn write(out: &mut Vec<u8>, record: &Record, took: Nanos, ended: Nanos) {
     out.reserve(LINE);
     let mut line = Object::open(out);
-    time(line.field("time"), ended.saturating_sub(took));
+    time(line.field(key!("time")), ended.saturating_sub(took));
     who(&mut line, record);
     what(&mut line, record, took);
     upstream(&mut line, record);
     if !record.limits.is_empty() {
-        limits(line.field("limits"), &record.limits);
+        limits(line.field(key!("limits")), &record.limits);
     }
-    headers(&mut line, "request_headers", record, Side::Request);
-    headers(&mut line, "response_headers", record, Side::Response);
+    headers(&mut line, key!("request_headers"), record, Side::Request);
+    headers(&mut line, key!("response_headers"), record, Side::Response);
     line.close();
     out.push(b'\n');
 }
 
 fn who(line: &mut Object<'_>, record: &Record) {
     if let Some(id) = &record.request_id {
-        line.text("request_id", id.as_bytes());
+        line.text(key!("request_id"), id.as_bytes());
     }
     if let Some(client) = record.client {
-        address(line.field("client"), client);
+        address(line.field(key!("client")), client);
     }
     if let Some(tenant) = &record.tenant {
-        line.word("tenant", tenant);
+        line.word(key!("tenant"), tenant);
     }
     if let Some(consumer) = &record.consumer {
-        line.word("consumer", consumer);
+        line.word(key!("consumer"), consumer);
     }
     if let Some(key) = record.key {
-        line.number("key_id", key.0);
+        line.number(key!("key_id"), key.0);
     }
 }
 
 fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
-    line.word("protocol", protocol(record.version));
+    line.word(key!("protocol"), protocol(record.version));
     if let Some(tls) = record.tls {
-        line.word("tls", tls);
+        line.word(key!("tls"), tls);
     }
-    line.text("method", record.method.as_str().as_bytes());
+    line.text(key!("method"), record.method.as_str().as_bytes());
     if let Some(host) = &record.host {
-        line.text("host", host.as_bytes());
+        line.text(key!("host"), host.as_bytes());
     }
     if let Some(target) = &record.target {
-        line.text("path", redact::target(target.as_str()).as_bytes());
+        line.text(key!("path"), redact::target(target.as_str()).as_bytes());
     }
     if let Some(route) = &record.route {
-        line.word("route", route);
+        line.word(key!("route"), route);
     }
-    line.number("status", u64::from(record.status));
+    line.number(key!("status"), u64::from(record.status));
     if let Some(code) = record.refusal {
-        line.word("refusal", code);
+        line.word(key!("refusal"), code);
     }
     if let Some(cut) = record.cut {
-        line.word("cut", cut.name());
+        line.word(key!("cut"), cut.name());
     }
-    line.number("bytes_in", record.bytes_in);
-    line.number("bytes_out", record.bytes_out);
-    line.millis("duration_ms", took.0);
+    line.number(key!("bytes_in"), record.bytes_in);
+    line.number(key!("bytes_out"), record.bytes_out);
+    line.millis(key!("duration_ms"), took.0);
     if let Some(agent) = &record.user_agent {
-        line.text("user_agent", agent.as_bytes());
+        line.text(key!("user_agent"), agent.as_bytes());
     }
     if let Some(detail) = &record.detail {
-        line.text("detail", redact::target(detail).as_bytes());
+        line.text(key!("detail"), redact::target(detail).as_bytes());
     }
 }
 
 fn upstream(line: &mut Object<'_>, record: &Record) {
     if let Some(upstream) = &record.upstream {
-        line.word("upstream", upstream);
+        line.word(key!("upstream"), upstream);
     }
     if let Some(endpoint) = &record.endpoint {
-        line.word("endpoint", endpoint);
+        line.word(key!("endpoint"), endpoint);
     }
     if record.attempts > 0 {
-        line.number("attempts", u64::from(record.attempts));
+        line.number(key!("attempts"), u64::from(record.attempts));
     }
     if let Some(connect) = record.connect {
-        line.millis("connect_ms", nanos(connect));
+        line.millis(key!("connect_ms"), nanos(connect));
     }
     if let Some(first_byte) = record.first_byte {
-        line.millis("first_byte_ms", nanos(first_byte));
+        line.millis(key!("first_byte_ms"), nanos(first_byte));
     }
 }
 
@@ -102,10 +102,10 @@ fn limits(out: &mut Vec<u8>, standings: &[Standing]) {
     for (index, standing) in standings.iter().enumerate() {
         out.push(if index == 0 { b'[' } else { b',' });
         let mut limit = Object::open(out);
-        limit.word("name", &standing.limit.name);
-        limit.word("verdict", standing.verdict.name());
+        limit.word(key!("name"), &standing.limit.name);
+        limit.word(key!("verdict"), standing.verdict.name());
         if let Some(remaining) = standing.remaining {
-            limit.number("remaining", remaining.0);
+            limit.number(key!("remaining"), remaining.0);
         }
         limit.close();
     }
@@ -113,7 +113,7 @@ fn limits(out: &mut Vec<u8>, standings: &[Standing]) {
 }
 
 /// Names are as the document wants them; several values of one are joined as HTTP joins them.
-fn headers(line: &mut Object<'_>, field: &str, record: &Record, side: Side) {
+fn headers(line: &mut Object<'_>, field: &'static str, record: &Record, side: Side) {
     if !record.headers.iter().any(|(of, ..)| *of == side) {
         return;
     }
@@ -128,7 +128,7 @@ fn headers(line: &mut Object<'_>, field: &str, record: &Record, side: Side) {
             joined.extend_from_slice(b", ");
             joined.extend_from_slice(&redact::header(name, more));
         }
-        object.text(name.as_str(), &joined);
+        object.named_text(name.as_str(), &joined);
     }
     object.close();
 }
@@ -146,10 +146,7 @@ fn time(out: &mut Vec<u8>, wall: Nanos) {
         }
         out.extend_from_slice(text);
     });
-    out.push(b'.');
-    for digit in [millis / 100, millis / 10 % 10, millis % 10] {
-        out.push(b'0' + u8::try_from(digit).expect("a decimal digit"));
-    }
+    out.extend_from_slice(&after_the_point(millis));
     out.extend_from_slice(b"Z\"");
 }
 

@@ -27,8 +27,9 @@ const LANE_BYTES: usize = 1024 * 1024;
 const HURRY_BYTES: usize = 256 * 1024;
 /// Lines are gathered for this long before they are written.
 const GATHER: Duration = Duration::from_millis(20);
-/// Capacity a lane keeps when it is empty.
+/// Capacity a lane keeps after it was hardly used for [`QUIET`] writes.
 const KEPT_BYTES: usize = 64 * 1024;
+const QUIET: u32 = 64;
 const PATIENCE: Duration = Duration::from_secs(1);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(30);
 
@@ -40,12 +41,19 @@ pub(crate) struct Log {
 
 #[derive(Debug)]
 struct Shared {
-    lanes: [Padded<Mutex<Vec<u8>>>; LANES],
+    lanes: [Padded<Mutex<Lines>>; LANES],
     /// Lines lie in a lane and the writer was told.
     pending: AtomicBool,
     on: AtomicBool,
     counts: Arc<Counts>,
     orders: Mutex<Vec<Order>>,
+}
+
+/// What one lane gathered.
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    count: u64,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +80,13 @@ impl Log {
             counts: Arc::default(),
             orders: Mutex::default(),
         });
-        let writer = Writer { shared: Arc::clone(&shared), sink: Sink::Nowhere, spare: Vec::new(), complained: None };
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            sink: Sink::Nowhere,
+            spare: Lines::default(),
+            quiet: 0,
+            complained: None,
+        };
         let writer = thread::Builder::new().name("access-log".into()).spawn(move || writer.run())?;
         Ok(Self { shared, writer: Some(writer) })
     }
@@ -89,13 +103,14 @@ impl Log {
     pub(crate) fn push(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let filled = {
             let mut lane = lock(&self.shared.lanes[lane()].0);
-            if lane.len() >= LANE_BYTES {
+            let before = lane.bytes.len();
+            if before >= LANE_BYTES {
                 self.shared.counts.dropped.fetch_add(1, Relaxed);
                 return;
             }
-            let before = lane.len();
-            write(&mut lane);
-            before < HURRY_BYTES && lane.len() >= HURRY_BYTES
+            write(&mut lane.bytes);
+            lane.count += 1;
+            before < HURRY_BYTES && lane.bytes.len() >= HURRY_BYTES
         };
         if filled || (!self.shared.pending.load(Relaxed) && !self.shared.pending.swap(true, SeqCst)) {
             self.wake();
@@ -146,7 +161,9 @@ impl Drop for Log {
 struct Writer {
     shared: Arc<Shared>,
     sink: Sink,
-    spare: Vec<u8>,
+    spare: Lines,
+    /// Writes in a row that used little of a lane's capacity.
+    quiet: u32,
     complained: Option<Instant>,
 }
 
@@ -186,18 +203,29 @@ impl Writer {
 
     fn drain(&mut self) {
         for index in 0..LANES {
-            let mut lines = std::mem::take(&mut self.spare);
-            std::mem::swap(&mut *lock(&self.shared.lanes[index].0), &mut lines);
-            if !lines.is_empty() {
-                let count = lines.iter().filter(|b| **b == b'\n').count() as u64;
-                let result = self.sink.write(&lines);
-                let counter = if result.is_ok() { &self.shared.counts.written } else { &self.shared.counts.dropped };
-                counter.fetch_add(count, Relaxed);
-                self.complain(result);
+            {
+                let mut lane = lock(&self.shared.lanes[index].0);
+                if lane.count == 0 {
+                    continue;
+                }
+                std::mem::swap(&mut *lane, &mut self.spare);
             }
-            lines.clear();
-            lines.shrink_to(KEPT_BYTES);
-            self.spare = lines;
+            let result = self.sink.write(&self.spare.bytes);
+            let counter = if result.is_ok() { &self.shared.counts.written } else { &self.shared.counts.dropped };
+            counter.fetch_add(self.spare.count, Relaxed);
+            self.complain(result);
+            self.clear_spare();
+        }
+    }
+
+    /// A busy lane keeps its room: growing anew for every write would cost more than the write.
+    fn clear_spare(&mut self) {
+        let Lines { bytes, count } = &mut self.spare;
+        self.quiet = if bytes.len() < bytes.capacity() / 8 { self.quiet + 1 } else { 0 };
+        bytes.clear();
+        *count = 0;
+        if self.quiet >= QUIET {
+            bytes.shrink_to(KEPT_BYTES);
         }
     }
 
