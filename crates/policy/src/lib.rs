@@ -12,6 +12,7 @@ mod limit;
 mod listener;
 mod route;
 mod router;
+mod sick;
 mod upstream;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use route::{
     Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,
 };
 pub use router::{Matched, Router};
+pub use sick::{Breaker, Check, Fallback, Health, Slow};
 use tidegate_model::Revision;
 pub use upstream::{
     Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,

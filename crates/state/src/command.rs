@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::{KeyId, Millis, NodeId, Revision};
 
 use crate::documents::Format;
+use crate::endpoints::{Place, Set, Verdict};
 use crate::members::{Addresses, ClusterId};
 use crate::recent::RequestId;
 use crate::tokens::Role;
@@ -73,6 +74,13 @@ pub enum Command {
     },
     RemoveSealed {
         name: String,
+    },
+    /// What the judge of sick endpoints came to.
+    JudgeEndpoints(Vec<Verdict>),
+    /// An endpoint's weight or drain, set by hand.
+    SetEndpoint {
+        place: Place,
+        set: Set,
     },
 }
 
@@ -145,6 +153,8 @@ impl fmt::Debug for Command {
             Self::RevokeAdminToken { .. } => "RevokeAdminToken",
             Self::PutSealed { .. } => "PutSealed",
             Self::RemoveSealed { .. } => "RemoveSealed",
+            Self::JudgeEndpoints(_) => "JudgeEndpoints",
+            Self::SetEndpoint { .. } => "SetEndpoint",
         })
     }
 }

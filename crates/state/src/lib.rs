@@ -10,6 +10,7 @@
 mod command;
 mod digest;
 mod documents;
+pub mod endpoints;
 mod keys;
 mod members;
 mod outcome;
@@ -17,11 +18,12 @@ mod recent;
 mod sealed;
 mod tokens;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_model::Millis;
 
 pub use command::{Command, CreateKey, Form, Join, Proposal, Publish};
 pub use documents::{Documents, Format, MAX_DOCUMENT, Published};
+pub use endpoints::Endpoints;
 pub use keys::{Key, Keys};
 pub use members::{Addresses, ClusterId, Members, Node};
 pub use outcome::{Change, Outcome};
@@ -40,6 +42,13 @@ pub struct State {
     recent: recent::Recent,
     /// The newest wall time any proposal carried: proposals with a clock running behind do not turn time back.
     now: Millis,
+    #[serde(deserialize_with = "added_later")]
+    pub endpoints: Endpoints,
+}
+
+/// For fields that the first states did not have: those end before them.
+fn added_later<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(T::deserialize(from).unwrap_or_default())
 }
 
 impl State {
@@ -88,6 +97,8 @@ impl State {
             Command::RevokeAdminToken { id } => self.tokens.revoke_admin(*id),
             Command::PutSealed { name, bytes } => self.sealed.put(name, bytes),
             Command::RemoveSealed { name } => self.sealed.remove(name),
+            Command::JudgeEndpoints(verdicts) => self.endpoints.judge(verdicts, at),
+            Command::SetEndpoint { place, set } => self.endpoints.set(place, *set, at),
         }
     }
 

@@ -50,4 +50,5 @@ pub enum Change {
     JoinTokens,
     AdminTokens,
     Sealed(String),
+    Endpoints,
 }

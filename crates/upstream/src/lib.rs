@@ -8,6 +8,7 @@ mod alarm;
 mod answer;
 mod balance;
 mod body;
+pub mod breaker;
 mod budget;
 mod call;
 mod checkout;

@@ -129,7 +129,7 @@ impl Effect {
             }
             Change::Document(_) => self.load_document().await,
             Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyRevoked(id) => self.load_key(id),
-            Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
+            Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) | Change::Endpoints => {}
         }
     }
 
