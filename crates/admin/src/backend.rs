@@ -31,7 +31,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Compiles with what this node knows: files, secrets, environment. Pure work, maybe long: not for async threads.
     fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>>;
 
-    /// Limit policies into the quota log first, then the document that names their revision (contract, "Publishing").
+    /// Makes the limits known to the quota log, then publishes the document, then puts its limits into force: one that is
+    /// not published changes nothing (docs/quota.md).
     /// `publish.policies` is filled in here.
     async fn publish(&self, publish: Publish, snapshot: &Snapshot) -> Result<Applied, Failure>;
 

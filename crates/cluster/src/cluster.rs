@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) held: Held,
     /// Entries up to here are in effect on this node.
     pub(crate) in_effect: AtomicU64,
+    /// The document revision that this node serves.
+    pub(crate) serves: AtomicU64,
     /// Something to tell the control leader at once.
     pub(crate) renew_now: Notify,
     /// Something to do for the reconciler at once.
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) draining: AtomicBool,
     pub(crate) removed: watch::Sender<Option<String>>,
     pub(crate) stopping: watch::Sender<bool>,
+    /// Hash of the state as of the last entry that somebody asked it for.
+    pub(crate) hashed: Mutex<Option<([u8; 32], u64)>>,
     pub(crate) tasks: Mutex<JoinSet<()>>,
 }
 
@@ -173,6 +177,11 @@ impl Cluster {
         }
     }
 
+    /// Tells the cluster, with the next renewal of the node lease, which document revision this node serves.
+    pub fn serves(&self, revision: Revision) {
+        self.inner.serves.store(revision.0, Ordering::Relaxed);
+    }
+
     /// Waits until every member has put this entry into effect, or its node lease lapsed, or the patience ended.
     ///
     /// # Errors
@@ -202,7 +211,16 @@ impl Cluster {
         }
     }
 
-    /// Commits the limits of a document to the quota log. The answer is the newest revision the log has.
+    /// Makes the limits of a document known to the quota log, before the document is proposed. Nothing in force
+    /// changes; of a document that is never published no trace stays.
+    ///
+    /// # Errors
+    /// When no quota leader took them in time.
+    pub async fn prepare_policies(&self, policies: Vec<Policy>) -> Result<(), Unreachable> {
+        quota::prepare_policies(&self.inner, policies, propose::PATIENCE).await.map(|_| ())
+    }
+
+    /// Puts the limits of a published document into force. The answer is the newest revision the log has.
     ///
     /// # Errors
     /// When no quota leader took them in time.
@@ -346,6 +364,8 @@ impl Inner {
             addresses: self.own.clone(),
             ready: self.waiting.is_over(),
             draining: self.draining.load(Ordering::Relaxed),
+            revision: Revision(self.serves.load(Ordering::Relaxed)),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 

@@ -105,6 +105,7 @@ fn obey(request: Request) {
         Request::SetPolicies { revision, policies } => {
             replicas.quota(&[Command::SetPolicies { revision, policies }]);
         }
+        Request::PreparePolicies(policies) => replicas.quota(&[Command::PreparePolicies { policies }]),
         _ => {}
     }
     replicas.check();

@@ -5,6 +5,6 @@ mod desk;
 mod machine;
 
 pub use client::Unreachable;
-pub(crate) use client::{Leader, at_the_desk, command, exchange, set_policies};
+pub(crate) use client::{Leader, at_the_desk, command, exchange, prepare_policies, set_policies};
 pub(crate) use desk::Desk;
 pub(crate) use machine::Quota;

@@ -70,6 +70,11 @@ impl Handler for Server {
                 let set: PoliciesSet = quota::command(cluster, command, FOR_A_PEER).await;
                 codec::encode(&set)
             }
+            Request::PreparePolicies(policies) => {
+                let command = tidegate_quota::protocol::Command::PreparePolicies { policies };
+                let set: PoliciesSet = quota::command(cluster, command, FOR_A_PEER).await;
+                codec::encode(&set)
+            }
             Request::Recall(keys) => {
                 cluster.recall(keys);
                 codec::encode(&())

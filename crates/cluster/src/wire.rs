@@ -82,6 +82,8 @@ pub(crate) enum Request {
     },
     /// How is your part of the cluster?
     Report,
+    /// For the quota leader: limits of a document that may be published in a moment.
+    PreparePolicies(Vec<Policy>),
 }
 
 /// The first frame of a connection.
@@ -121,6 +123,10 @@ pub(crate) struct Renewal {
     pub(crate) addresses: Addresses,
     pub(crate) ready: bool,
     pub(crate) draining: bool,
+    /// The document revision it serves.
+    pub(crate) revision: Revision,
+    /// The release it runs, for people.
+    pub(crate) version: String,
 }
 
 /// The answer to [`Request::Renew`].

@@ -36,7 +36,7 @@ pub struct Ledger {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
     policy: Policy,
-    /// Named by the newest document? `Some`: withdrawn at this log time, draining.
+    /// Named by the newest document? `Some`: withdrawn (or announced, and not published yet) at this log time, draining.
     withdrawn: Option<Nanos>,
 }
 
@@ -67,6 +67,7 @@ impl Ledger {
                 }
             }
             Command::SetPolicies { revision, policies } => self.set_policies(*revision, policies),
+            Command::PreparePolicies { policies } => self.prepare_policies(policies),
             Command::RemoveNode { node } => {
                 self.removed.insert(*node);
             }
@@ -160,6 +161,19 @@ impl Ledger {
             let before = self.policies.get(&policy.limit).map_or(Nanos::ZERO, |known| known.policy.window);
             let policy = Policy { window: policy.window.max(before), ..policy.clone() };
             self.policies.insert(policy.limit, Known { policy, withdrawn: None });
+        }
+    }
+
+    /// A document that never comes must leave no trace: its limits are known as withdrawn ones are, and go like them.
+    fn prepare_policies(&mut self, policies: &[Policy]) {
+        for policy in policies {
+            let clock = self.clock;
+            let prepared = || Known { policy: policy.clone(), withdrawn: Some(clock) };
+            let known = self.policies.entry(policy.limit).or_insert_with(prepared);
+            if let Some(since) = &mut known.withdrawn {
+                *since = clock;
+                known.policy.max = known.policy.max.min(policy.max); // Of two that nobody published, the safe one.
+            }
         }
     }
 

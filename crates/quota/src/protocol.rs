@@ -129,6 +129,9 @@ pub enum Command {
     SetPolicies { revision: Revision, policies: Vec<Policy> },
     /// A node left for good: nothing of it is accepted any more; what it holds stays charged until it lapses.
     RemoveNode { node: NodeId },
+    /// The limits of a document that is about to be proposed and may never be published. What is in force stays as it
+    /// is; limits that are not become known, so that the first node to serve the document finds them.
+    PreparePolicies { policies: Vec<Policy> },
 }
 
 /// What `apply` says to whoever proposed the entry.

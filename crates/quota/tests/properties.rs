@@ -44,8 +44,10 @@ fn policies() -> impl Strategy<Value = Command> {
     let policy = (1..4_u64, number(), span(), span());
     let policy =
         policy.prop_map(|(limit, max, window, ttl)| Policy { limit: LimitId(limit), max: Permits(max), window, ttl });
-    (0..9_u64, prop::collection::vec(policy, 0..4))
-        .prop_map(|(revision, policies)| Command::SetPolicies { revision: Revision(revision), policies })
+    (0..12_u64, prop::collection::vec(policy, 0..4)).prop_map(|(revision, policies)| match revision {
+        9.. => Command::PreparePolicies { policies },
+        _ => Command::SetPolicies { revision: Revision(revision), policies },
+    })
 }
 
 /// Anything a peer, a leader or a corrupt disk could put in the log.

@@ -37,20 +37,6 @@ impl OverCluster {
         Self { cluster, node, publishing: Mutex::new(()) }
     }
 
-    /// Commits the limits of the current document to the quota log again. A publisher that lost the race for a
-    /// revision, or died in it, may have left others there: whoever leads calls this when the two differ.
-    ///
-    /// # Errors
-    /// When no quota leader took them, or the current document does not compile here.
-    pub async fn repair_policies(&self) -> Result<(), Failure> {
-        let Some(current) = self.cluster.read(|state| state.documents.latest().cloned()) else { return Ok(()) };
-        // Rare, and short against an election: worth a thread only on a runtime that has one to spare.
-        let compiled = (self.node.compile)(&current.document, current.revision)
-            .map_err(|_| Failure::Fault(format!("revision {} does not compile here", current.revision)))?;
-        self.cluster.set_policies(current.revision, policies(&compiled.snapshot)).await.map_err(unreachable)?;
-        Ok(())
-    }
-
     fn addresses(&self) -> Vec<String> {
         let own = self.cluster.addresses().peer.clone();
         let mut all = vec![own.clone()];
@@ -103,13 +89,17 @@ impl Backend for OverCluster {
         if publish.replaces.is_some_and(|replaces| replaces != current) {
             return Ok(Applied { outcome: Outcome::Conflict { current }, index: 0 });
         }
-        self.cluster.set_policies(snapshot.revision, policies(snapshot)).await.map_err(unreachable)?;
+        let limits = policies(snapshot);
+        // Known before anybody serves the document, in force only once it is published: one that is not, since another
+        // was faster, or we died, or the quorum did, changes nothing.
+        self.cluster.prepare_policies(limits.clone()).await.map_err(unreachable)?;
         let publish = Publish { policies: snapshot.revision, ..publish };
         let applied = self.propose(Command::PublishDocument(publish)).await?;
-        if let Outcome::Conflict { current } = applied.outcome {
-            // Somebody on another node was faster, and ours may have replaced their limits.
-            self.reach(current, Duration::from_secs(2)).await;
-            self.repair_policies().await?;
+        if let Outcome::Published { revision } = applied.outcome
+            && let Err(Unreachable(why)) = self.cluster.set_policies(revision, limits).await
+        {
+            // It is published even so: whoever leads the quota group does this as well (`Effect::assert_policies`).
+            tracing::warn!(%revision, %why, "the document's limits are not in force yet");
         }
         Ok(applied)
     }

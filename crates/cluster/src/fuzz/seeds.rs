@@ -7,7 +7,7 @@ use std::path::Path;
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::{BasicNode, EntryPayload};
-use tidegate_model::{Incarnation, LimitId, Subject};
+use tidegate_model::{Incarnation, LimitId, Revision, Subject};
 use tidegate_quota::Ledger;
 use tidegate_quota::protocol::{self, Answer, Key, Reply, Verdict};
 use tidegate_state::{Addresses, ClusterId, Outcome, Proposal, State};
@@ -73,6 +73,7 @@ fn quota_entries() -> Vec<protocol::Entry> {
         Command::Batches(vec![batch(2, 5, 3, 8), Batch { node: NodeId(2), ..batch(1, 0, 0, 90) }]),
         Command::RemoveNode { node: NodeId(2) },
         Command::Batches(vec![batch(3, 9, 0, 0)]),
+        Command::PreparePolicies { policies: policies() },
     ];
     commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
 }
@@ -93,6 +94,8 @@ fn renewal() -> Renewal {
         addresses: addresses(),
         ready: true,
         draining: false,
+        revision: Revision(3),
+        version: "0.1.0".into(),
     }
 }
 
@@ -148,6 +151,7 @@ fn requests() -> Vec<Request> {
         Request::QuotaVoters(BTreeSet::from([1, 2, 3])),
         Request::Transferring { group, to: Some(NodeId(2)) },
         Request::Report,
+        Request::PreparePolicies(policies()),
     ];
     requests.extend(proposals().iter().map(|proposal| Request::Propose(codec::encode(proposal).into())));
     requests

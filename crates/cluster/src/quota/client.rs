@@ -89,11 +89,32 @@ pub(crate) async fn at_the_desk(cluster: &Inner, batch: Batch, patience: Duratio
     }
 }
 
-/// Puts the limits of a document into the quota log; the newest revision the log has is the answer.
+/// Puts the limits of a published document into force; the newest revision the log has is the answer.
 pub(crate) async fn set_policies(
     cluster: &Inner,
     revision: Revision,
     policies: Vec<Policy>,
+    patience: Duration,
+) -> Result<Revision, Unreachable> {
+    let request = Request::SetPolicies { revision, policies: policies.clone() };
+    insist(cluster, Command::SetPolicies { revision, policies }, &request, patience).await
+}
+
+/// Makes the limits of a document known to the quota log before it is proposed; nothing in force changes.
+pub(crate) async fn prepare_policies(
+    cluster: &Inner,
+    policies: Vec<Policy>,
+    patience: Duration,
+) -> Result<Revision, Unreachable> {
+    let request = Request::PreparePolicies(policies.clone());
+    insist(cluster, Command::PreparePolicies { policies }, &request, patience).await
+}
+
+/// Brings a command to the quota leader, here or (as `request`) elsewhere, until it is committed.
+async fn insist(
+    cluster: &Inner,
+    asked: Command,
+    request: &Request,
     patience: Duration,
 ) -> Result<Revision, Unreachable> {
     let deadline = Instant::now() + patience;
@@ -105,12 +126,11 @@ pub(crate) async fn set_policies(
             continue;
         };
         let answer = if leader == cluster.me() {
-            Ok(command(cluster, Command::SetPolicies { revision, policies: policies.clone() }, left).await)
+            Ok(command(cluster, asked.clone(), left).await)
         } else {
-            let request = Request::SetPolicies { revision, policies: policies.clone() };
-            cluster.peers.call(leader, Lane::Calls, &request, left).await
+            cluster.peers.call(leader, Lane::Calls, request, left).await
         };
-        // Setting the same revision twice is harmless, so every doubt is met by asking again.
+        // The same command twice is harmless, so every doubt is met by asking again.
         let hint = match answer {
             Ok(PoliciesSet::Done(newest)) => return Ok(newest),
             Ok(PoliciesSet::NotLeader(hint)) => hint.filter(|hint| *hint != leader),

@@ -49,6 +49,13 @@ impl Desk {
         });
         Command::SetPolicies { revision: Revision(self.revision), policies: policies.collect() }
     }
+
+    /// Of a document that somebody announces and never publishes: everything in it is larger.
+    fn unpublished(&self) -> Command {
+        let Command::SetPolicies { mut policies, .. } = self.command() else { unreachable!("just made") };
+        policies.iter_mut().for_each(|policy| policy.max = policy.max.saturating_add(policy.max));
+        Command::PreparePolicies { policies }
+    }
 }
 
 impl World {
@@ -60,6 +67,10 @@ impl World {
             }
         }
         if let Some(leader) = self.leader().filter(|leader| self.voters[*leader].frozen_until <= self.now) {
+            if self.random.chance(0.3) {
+                let command = self.desk.unpublished();
+                self.propose(leader, command);
+            }
             if self.desk.in_force < self.desk.revision {
                 let command = self.desk.command();
                 self.propose(leader, command);

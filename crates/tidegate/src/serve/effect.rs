@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidegate_admin::backend::cluster::policies;
 use tidegate_auth::KeyEntry;
@@ -15,8 +15,6 @@ use tidegate_state::{Change, Key, State};
 use tidegate_tls::Certificates;
 use tokio::sync::broadcast::error::RecvError;
 
-/// No publish is under way for longer.
-const PUBLISH_TAKES: Duration = Duration::from_secs(15);
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -28,8 +26,6 @@ pub(super) struct Effect {
     published: AtomicU64,
     /// Why the newest document is not served.
     alarm: Mutex<Option<String>>,
-    /// Since when the quota log's limits are not those of the served document.
-    differing_since: Mutex<Option<Instant>>,
     serving: AtomicBool,
     draining: AtomicBool,
 }
@@ -42,7 +38,6 @@ impl Effect {
             certificates,
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
-            differing_since: Mutex::new(None),
             serving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
@@ -171,8 +166,7 @@ impl Effect {
         Ok(())
     }
 
-    /// A publisher that lost the race for a revision may have left its limits in the quota log. The control leader puts
-    /// those of the committed document back.
+    /// A publisher may die between the document and its limits: then the quota leader puts them into force.
     async fn assert_policies(&self) {
         let snapshot = self.gate.snapshot.load_full();
         if snapshot.revision == Revision(0) || !self.cluster.leads_quota() {
@@ -180,22 +174,15 @@ impl Effect {
         }
         let mut wanted = policies(&snapshot);
         wanted.sort_by_key(|policy| policy.limit);
-        let (logged, same) =
-            self.cluster.read_ledger(|ledger| (ledger.revision(), ledger.policies().eq(wanted.iter())));
-        let waits = {
-            let mut since = self.differing_since.lock().unwrap_or_else(PoisonError::into_inner);
-            if same {
-                *since = None;
-                return;
-            }
-            since.get_or_insert_with(Instant::now).elapsed()
-        };
-        // A higher revision is a publish on its way; one that never arrives has failed after its limits were written.
-        if logged > snapshot.revision && waits < PUBLISH_TAKES {
+        let right = self.cluster.read_ledger(|ledger| {
+            // A higher revision is published, and this node does not serve it yet.
+            ledger.revision() > snapshot.revision || ledger.policies().eq(wanted.iter())
+        });
+        if right {
             return;
         }
-        tracing::info!(revision = %snapshot.revision, "putting the document's limits into the quota log");
-        if let Err(why) = self.cluster.set_policies(logged.max(snapshot.revision), wanted).await {
+        tracing::info!(revision = %snapshot.revision, "putting the document's limits into force");
+        if let Err(why) = self.cluster.set_policies(snapshot.revision, wanted).await {
             tracing::warn!(%why, "the limits are not in the quota log yet");
         }
     }
