@@ -12,12 +12,13 @@ use tidegate_clock as clock;
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits, Subject};
 use tidegate_policy::{Limit, Mode, OnUnavailable};
 use tidegate_quota::SubjectHasher;
-use tidegate_quota::cell::Take;
+use tidegate_quota::cell::{Burnt, Grab, Take};
 use tidegate_quota::evidence::{Record, short_name};
+use tidegate_quota::protocol::Key;
 
 use crate::decisions::DecisionLog;
 use crate::permit::{Permit, Reserved, Source, Taken};
-use crate::slot::Slot;
+use crate::slot::{Found, Pinned, Slot};
 use crate::table::Table;
 use crate::tick::Bell;
 
@@ -115,10 +116,23 @@ pub enum Why {
     Unavailable { retry_after: Duration },
 }
 
-/// A cell was short, and this is what is known about it.
-struct Miss {
+/// A cell was short, and this is what is known about it. `None`: the table is full to the last overflow key.
+struct Miss<'l> {
     ask: usize,
-    slot: Arc<Slot>,
+    slot: Option<Pinned<'l>>,
+}
+
+/// What one ask got, before the clock is read.
+enum Got {
+    Lease(Grab),
+    Reserve(Reserved),
+}
+
+/// A slot and what was got from it, for the ask at this position.
+struct Taking<'l> {
+    ask: usize,
+    found: Found<'l>,
+    got: Option<Got>,
 }
 
 impl Limiter {
@@ -150,61 +164,141 @@ impl Limiter {
     /// # Errors
     /// [`Refused`] names the first limit that said no.
     #[inline]
-    pub async fn admit(self: &Arc<Self>, asks: &[Ask<'_>]) -> Result<Permit, Refused> {
+    pub async fn admit(&self, asks: &[Ask<'_>]) -> Result<Permit<'_>, Refused> {
         match self.try_take(asks, 0) {
-            Ok(taken) => {
-                let standings = taken.standings(asks);
-                Ok(Permit::new(Arc::clone(self), taken, standings))
-            }
+            Ok((taken, standings)) => Ok(Permit::new(self, taken, standings)),
             // Boxed: a rare case must not make every request's future larger.
             Err(miss) => Box::pin(self.admit_slowly(asks, miss)).await,
         }
     }
 
-    /// One take from each cell. `spared` marks (by bit) asks that are not taken: observed or allowed without a permit.
+    /// One take from each cell. `spared` marks (by bit) asks that are not taken: observed or allowed without a permit. The
+    /// standings are of those that were taken.
+    ///
+    /// In rounds over all asks: look up, take, read the clock ONCE, hold each take against it. So the look-ups' cache
+    /// misses overlap; and no order between the rounds of different asks matters to any of them.
     #[inline]
-    fn try_take(&self, asks: &[Ask<'_>], spared: u64) -> Result<Taken, Miss> {
-        let mut taken = Taken::default();
-        for (at, ask) in asks.iter().enumerate() {
-            if is_marked(spared, at) {
-                continue;
-            }
-            let slot = self.table.find(ask.limit, ask.subject, &self.hasher);
-            slot.learn(ask.limit);
-            match self.take(&slot, ask) {
-                Some(source) => taken.0.push((slot, source)),
-                None => {
-                    taken.give_back();
-                    return Err(Miss { ask: at, slot });
+    fn try_take(&self, asks: &[Ask<'_>], spared: u64) -> Result<(Taken<'_>, Standings), Miss<'_>> {
+        loop {
+            let mut takings = SmallVec::<[Taking<'_>; 4]>::new();
+            for (at, ask) in asks.iter().enumerate().filter(|(at, _)| !is_marked(spared, *at)) {
+                match self.table.find(ask.limit, ask.subject, &self.hasher) {
+                    Some(found) => takings.push(Taking { ask: at, found, got: None }),
+                    None => return Err(Miss { ask: at, slot: None }),
                 }
+            }
+            let missed = match self.take_all(asks, &mut takings) {
+                Ok(()) => match self.stamp_all(asks, &takings) {
+                    Ok(all) => return Ok(all),
+                    Err(missed) => missed,
+                },
+                Err(missed) => {
+                    self.undo(&takings);
+                    missed
+                }
+            };
+            if let Some(Taking { ask, found, .. }) = missed.and_then(|nth| takings.get(nth))
+                && let Some(slot) = found.pin()
+            {
+                return Err(Miss { ask: *ask, slot: Some(slot) });
             }
         }
-        Ok(taken)
     }
 
+    /// `Err`: the position of the one that is short, or `None` if a slot was found to be another key's: to be tried again.
     #[inline]
-    fn take(&self, slot: &Arc<Slot>, ask: &Ask<'_>) -> Option<Source> {
-        loop {
-            match slot.cell.take(ask.cost, clock::boot) {
+    fn take_all(&self, asks: &[Ask<'_>], takings: &mut [Taking<'_>]) -> Result<(), Option<usize>> {
+        for (nth, taking) in takings.iter_mut().enumerate() {
+            let ask = &asks[taking.ask];
+            taking.got = match taking.found.slot.cell.grab(ask.cost) {
+                Some(grab) => Some(Got::Lease(grab)),
+                None if ask.limit.on_unavailable == OnUnavailable::Share => {
+                    self.take_reserved(taking.found, ask).map(Got::Reserve)
+                }
+                None => None,
+            };
+            // After the take: see `slot.rs`.
+            if !taking.found.is_still() {
+                return Err(None);
+            }
+            taking.found.slot.learn(ask.limit);
+            if taking.got.is_none() {
+                return Err(Some(nth));
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds all that was grabbed against the clock. `Err`: something was burnt and the rest put back; as above.
+    #[inline]
+    fn stamp_all<'l>(&self, asks: &[Ask<'_>], takings: &[Taking<'l>]) -> Result<(Taken<'l>, Standings), Option<usize>> {
+        let now = clock::boot();
+        let (mut taken, mut standings, mut missed) = (Taken::default(), Standings::new(), None);
+        for (nth, Taking { ask, found, got }) in takings.iter().enumerate() {
+            let ask = &asks[*ask];
+            let (source, remaining) = match got {
+                Some(Got::Lease(grab)) => {
+                    self.bell.list(found.slot, found.number);
+                    match found.slot.cell.stamp(*grab, now) {
+                        Take::Taken(ticket) => (Source::Lease(ticket), grab.left),
+                        burnt => match self.after_burning(*found, ask, &burnt) {
+                            Some(reserved) => (Source::Reserve(reserved), Permits::ZERO),
+                            None => {
+                                missed = Some((burnt == Take::Burnt(Burnt::Lapsed)).then_some(nth));
+                                continue;
+                            }
+                        },
+                    }
+                }
+                Some(Got::Reserve(reserved)) => (Source::Reserve(*reserved), Permits::ZERO),
+                None => continue,
+            };
+            taken.push(found.slot, Key { limit: ask.limit.id, subject: ask.subject }, source);
+            let reset = ask.limit.window.into();
+            standings.push(Standing { remaining, reset, would_refuse: false, unsafely: false });
+        }
+        match missed {
+            None => Ok((taken, standings)),
+            Some(missed) => {
+                taken.give_back();
+                Err(missed)
+            }
+        }
+    }
+
+    /// A lapsed lease is as good as none, whatever is left in its cell.
+    #[cold]
+    fn after_burning(&self, found: Found<'_>, ask: &Ask<'_>, burnt: &Take) -> Option<Reserved> {
+        self.counters.burnt.fetch_add(1, Ordering::Relaxed);
+        let lapsed = *burnt == Take::Burnt(Burnt::Lapsed);
+        let share = ask.limit.on_unavailable == OnUnavailable::Share;
+        if lapsed && share { self.take_reserved(found, ask) } else { None }
+    }
+
+    /// Gives back what was grabbed, by the same rules as if it had been stamped and dropped.
+    #[cold]
+    fn undo(&self, takings: &[Taking<'_>]) {
+        let now = clock::boot();
+        for Taking { found, got, .. } in takings {
+            let Some(Got::Lease(grab)) = got else { continue };
+            self.bell.list(found.slot, found.number);
+            match found.slot.cell.stamp(*grab, now) {
                 Take::Taken(ticket) => {
-                    self.bell.list(slot);
-                    return Some(Source::Lease(ticket));
+                    found.slot.cell.put_back(ticket);
                 }
-                Take::Burnt(_) => {
+                Take::Burnt(_) | Take::Short => {
                     self.counters.burnt.fetch_add(1, Ordering::Relaxed);
-                    self.bell.list(slot);
                 }
-                Take::Short if ask.limit.on_unavailable == OnUnavailable::Share => {
-                    return self.take_reserved(slot, ask).map(Source::Reserve);
-                }
-                Take::Short => return None,
             }
         }
     }
 
     #[cold]
-    fn take_reserved(&self, slot: &Slot, ask: &Ask<'_>) -> Option<Reserved> {
-        let mut holding = slot.holding();
+    fn take_reserved(&self, found: Found<'_>, ask: &Ask<'_>) -> Option<Reserved> {
+        let mut holding = found.slot.holding();
+        if !found.is_still() {
+            return None; // Under the lock: it will not change before the take.
+        }
         let at = clock::boot();
         let got = holding.reserve.take(ask.cost, ask.limit.window, at);
         drop(holding);
@@ -215,7 +309,7 @@ impl Limiter {
     }
 
     #[cold]
-    async fn admit_slowly(self: &Arc<Self>, asks: &[Ask<'_>], mut miss: Miss) -> Result<Permit, Refused> {
+    async fn admit_slowly<'l>(&'l self, asks: &[Ask<'_>], mut miss: Miss<'l>) -> Result<Permit<'l>, Refused> {
         // Asks beyond the 64th share the last mark; a route cannot name so many (config refuses more).
         let (mut spared, mut marks) = (0_u64, Marks::default());
         let started = clock::boot();
@@ -223,8 +317,10 @@ impl Limiter {
             let ask = &asks[miss.ask];
             let verdict = if ask.cost > ask.limit.max {
                 Err(Why::TooCostly)
+            } else if let Some(slot) = &miss.slot {
+                self.look_further(ask, slot, started).await
             } else {
-                self.look_further(ask, &miss.slot, started).await
+                unavailable(ask.limit)
             };
             match verdict {
                 Ok(Next::TryAgain) => {}
@@ -243,34 +339,31 @@ impl Limiter {
                 }
             }
             match self.try_take(asks, spared) {
-                Ok(taken) => return Ok(Permit::new(Arc::clone(self), taken, standings(self, asks, marks))),
+                Ok((taken, _)) => return Ok(Permit::new(self, taken, standings(self, asks, marks))),
                 Err(next) => miss = next,
             }
         }
     }
 
     /// A cell is short: is the answer known already, or is it worth waiting for news?
-    async fn look_further(&self, ask: &Ask<'_>, slot: &Arc<Slot>, started: Nanos) -> Result<Next, Why> {
-        let now = clock::boot();
+    async fn look_further(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Result<Next, Why> {
+        let (slot, now) = (found.slot, clock::boot());
         if now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now) {
             slot.miss(ask.cost);
-            self.bell.list(slot);
+            self.bell.list(slot, found.number);
             return Err(Why::Exhausted { retry_after: until(slot, now) });
         }
         let waited_too_long = now >= started.saturating_add(LONGEST);
         if waited_too_long || self.silent_since.load(Ordering::Relaxed) != 0 {
             slot.miss(ask.cost);
-            self.bell.list(slot);
+            self.bell.list(slot, found.number);
             return unavailable(ask.limit);
-        }
-        if slot.gone.load(Ordering::SeqCst) {
-            return Ok(Next::TryAgain); // Forgotten a moment ago: the next look-up makes it anew.
         }
         let Some(place) = Place::take(self) else {
             slot.miss(ask.cost);
             return Err(Why::Exhausted { retry_after: until(slot, now).max(Duration::from_millis(100)) });
         };
-        let heard = self.wait_for_news(slot, ask.cost).await;
+        let heard = self.wait_for_news(found, ask.cost).await;
         drop(place);
         if heard {
             return Ok(Next::TryAgain);
@@ -286,13 +379,14 @@ impl Limiter {
         frees <= now.saturating_add(A_MOMENT) && now < started.saturating_add(SECOND_WIND)
     }
 
-    async fn wait_for_news(&self, slot: &Arc<Slot>, cost: Permits) -> bool {
+    async fn wait_for_news(&self, found: &Found<'_>, cost: Permits) -> bool {
+        let slot = found.slot;
         self.counters.waited.fetch_add(1, Ordering::Relaxed);
         let news = slot.news.notified();
         tokio::pin!(news);
         news.as_mut().enable(); // Before the cost is queued: no answer to it can be missed.
         let _queued = Queued::new(slot, cost);
-        self.bell.ring(slot);
+        self.bell.ring(slot, found.number);
         tokio::time::timeout(PATIENCE, news).await.is_ok()
     }
 
@@ -365,9 +459,9 @@ fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> Standings {
     asks.iter()
         .enumerate()
         .map(|(at, ask)| {
-            let slot = limiter.table.find(ask.limit, ask.subject, &limiter.hasher);
-            let (remaining, now) = (slot.cell.left(), clock::boot());
-            let frees = Nanos(slot.frees_at.load(Ordering::Relaxed));
+            let (now, found) = (clock::boot(), limiter.table.find(ask.limit, ask.subject, &limiter.hasher));
+            let remaining = found.map_or(Permits::ZERO, |found| found.slot.cell.left());
+            let frees = found.map_or(Nanos::ZERO, |found| Nanos(found.slot.frees_at.load(Ordering::Relaxed)));
             let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };
             Standing {
                 remaining,

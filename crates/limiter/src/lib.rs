@@ -5,6 +5,7 @@
 
 mod admit;
 mod decisions;
+mod index;
 mod permit;
 mod slot;
 mod table;

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::admit::Limiter;
-use crate::slot::Slot;
+use crate::slot::{Handle, Slot};
+use crate::table::Table;
 use crate::{Leases, Unreachable};
 
 const TICK: Duration = Duration::from_millis(20);
@@ -37,33 +38,51 @@ const KEPT: Nanos = Nanos::from_secs(10);
 /// Slots that have something to say, and the signals that wake the task.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
-    listed: Mutex<Vec<Arc<Slot>>>,
+    newest: OwnLine,
     woken: Notify,
     pressed: Notify,
 }
 
+/// The slot listed last, by its number + 1, and by `Slot::next` those before it; 0: none. Every thread writes it, so it
+/// shares its cache line with nothing.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct OwnLine(AtomicU32);
+
 impl Bell {
-    /// The slot has news for the next tick.
+    /// The slot with this number has news for the next tick.
     #[inline]
-    pub(crate) fn list(&self, slot: &Arc<Slot>) {
+    pub(crate) fn list(&self, slot: &Slot, number: u32) {
         if slot.listed.load(Ordering::Relaxed) || slot.listed.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        listed.push(Arc::clone(slot));
-        if listed.len() == 1 {
+        let mut before = self.newest.0.load(Ordering::Relaxed);
+        loop {
+            slot.next.store(before, Ordering::Relaxed);
+            match self.newest.0.compare_exchange_weak(before, number + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(seen) => before = seen,
+            }
+        }
+        if before == 0 {
             self.woken.notify_one();
         }
     }
 
     /// Somebody waits.
-    pub(crate) fn ring(&self, slot: &Arc<Slot>) {
-        self.list(slot);
+    pub(crate) fn ring(&self, slot: &Slot, number: u32) {
+        self.list(slot, number);
         self.pressed.notify_one();
     }
 
-    fn drain_into(&self, slots: &mut Vec<Arc<Slot>>) {
-        slots.append(&mut self.listed.lock().unwrap_or_else(PoisonError::into_inner));
+    /// The oldest first. What is drained is still listed: nobody writes its `next` meanwhile.
+    fn drain_into(&self, slots: &mut Vec<Handle>, table: &Table) {
+        let (first, mut next) = (slots.len(), self.newest.0.swap(0, Ordering::AcqRel));
+        while let Some(slot) = next.checked_sub(1).and_then(|number| table.handle(number)) {
+            next = slot.next.load(Ordering::Relaxed);
+            slots.push(slot);
+        }
+        slots[first..].reverse();
     }
 }
 
@@ -94,7 +113,7 @@ impl Limiter {
             }
             for slot in &held {
                 slot.recalled.store(true, Ordering::SeqCst);
-                self.bell.ring(slot);
+                self.bell.ring(slot, slot.number);
             }
             tokio::time::sleep(TICK).await;
         }
@@ -105,7 +124,7 @@ type Exchange = Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 struct Answered {
     seq: u64,
-    slots: Vec<Arc<Slot>>,
+    slots: Vec<Handle>,
     reply: Result<Reply, Unreachable>,
 }
 
@@ -114,7 +133,7 @@ struct Tick {
     leases: Arc<dyn Leases>,
     seq: u64,
     /// Taken off the bell's list, not yet reported.
-    pending: Vec<Arc<Slot>>,
+    pending: Vec<Handle>,
     /// Later looks at slots that hold something although nobody uses it.
     planned: BTreeSet<(Nanos, Key)>,
     exchanges: FuturesUnordered<Exchange>,
@@ -133,12 +152,12 @@ impl Tick {
                 key = leases.recalled() => {
                     if let Some(slot) = limiter.table.get(key) {
                         slot.recalled.store(true, Ordering::SeqCst);
-                        limiter.bell.ring(&slot);
+                        limiter.bell.ring(&slot, slot.number);
                     }
                 }
                 () = limiter.bell.pressed.notified() => {
                     tokio::time::sleep(GATHER).await;
-                    self.send(Slot::is_pressed);
+                    self.send(|slot| slot.is_pressed());
                 }
                 () = limiter.bell.woken.notified(), if self.next.is_none() => self.plan_tick(),
                 () = sleep_until(next) => {
@@ -173,23 +192,21 @@ impl Tick {
             self.planned.pop_first();
             let Some(slot) = self.limiter.table.get(key) else { continue };
             slot.planned.store(false, Ordering::Relaxed);
-            if slot.holding().is_settled(&slot.cell) && !slot.has_missed() {
-                self.limiter.table.forget(&slot);
-            } else {
+            if !self.limiter.table.forget(&slot) {
                 self.pending.push(slot);
             }
         }
     }
 
-    fn plan(&mut self, slot: &Arc<Slot>, due: Nanos) {
+    fn plan(&mut self, slot: &Handle, due: Nanos) {
         if !slot.planned.swap(true, Ordering::Relaxed) {
-            self.planned.insert((due, slot.key));
+            self.planned.insert((due, slot.key()));
         }
     }
 
     /// Reports on all listed slots that `want`s to be told of now and have something to say.
     fn send(&mut self, wants: impl Fn(&Slot) -> bool) {
-        self.limiter.bell.drain_into(&mut self.pending);
+        self.limiter.bell.drain_into(&mut self.pending, &self.limiter.table);
         let (mut slots, mut items) = (Vec::new(), Vec::new());
         self.seq += 1;
         for slot in std::mem::take(&mut self.pending) {
@@ -227,13 +244,13 @@ impl Tick {
     }
 
     /// Its question is still open: back into the list, unless it is there again already.
-    fn keep_listed(&mut self, slot: Arc<Slot>) {
+    fn keep_listed(&mut self, slot: Handle) {
         if !slot.listed.swap(true, Ordering::AcqRel) {
             self.pending.push(slot);
         }
     }
 
-    fn exchange(&mut self, slots: Vec<Arc<Slot>>, items: Vec<tidegate_quota::protocol::Item>) {
+    fn exchange(&mut self, slots: Vec<Handle>, items: Vec<tidegate_quota::protocol::Item>) {
         let seq = self.seq;
         let (node, incarnation) = (self.limiter.node, self.limiter.incarnation);
         let leases = Arc::clone(&self.leases);
@@ -256,7 +273,7 @@ impl Tick {
                 // Answers come in the order of the items; those that were too old are left out.
                 let mut answers = reply.items.iter().peekable();
                 for slot in slots {
-                    match answers.next_if(|answer| answer.key == slot.key) {
+                    match answers.next_if(|answer| answer.key == slot.key()) {
                         Some(answer) => self.use_answer(&slot, seq, answer),
                         None => slot.holding().failed(seq),
                     }
@@ -275,11 +292,11 @@ impl Tick {
             }
         }
         if self.pending.iter().any(|slot| slot.is_pressed()) && self.limiter.silent_for().is_none() {
-            self.send(Slot::is_pressed);
+            self.send(|slot| slot.is_pressed());
         }
     }
 
-    fn use_answer(&mut self, slot: &Arc<Slot>, seq: u64, answer: &tidegate_quota::protocol::Answer) {
+    fn use_answer(&mut self, slot: &Handle, seq: u64, answer: &tidegate_quota::protocol::Answer) {
         let now = clock::boot();
         let epoch = || self.limiter.table.next_epoch();
         let news = slot.holding().answer(&slot.cell, seq, answer, slot.window(), now, epoch);
@@ -296,13 +313,13 @@ impl Tick {
         slot.news.notify_waiters();
     }
 
-    fn after(&mut self, slot: Arc<Slot>) {
+    fn after(&mut self, slot: Handle) {
         let holding = slot.holding();
         let settled = holding.is_settled(&slot.cell);
         let due = holding.is_due(&slot.cell, clock::boot());
         drop(holding);
         if due || slot.has_missed() {
-            self.limiter.bell.list(&slot);
+            self.limiter.bell.list(&slot, slot.number);
             self.plan_tick();
         }
         let wait = if settled { KEPT } else { REMINDER };

@@ -50,11 +50,11 @@ pub(crate) fn of<'a>(snapshot: &'a Snapshot, route: &Route, caller: Option<&Call
 }
 
 /// All or none.
-pub(crate) async fn admit(
-    limiter: &Arc<Limiter>,
+pub(crate) async fn admit<'l>(
+    limiter: &'l Limiter,
     limits: &[&Arc<Limit>],
     scope: &Scope<'_>,
-) -> (Result<Permit, Refusal>, Decided) {
+) -> (Result<Permit<'l>, Refusal>, Decided) {
     let asks: Few<Ask<'_>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
     match limiter.admit(&asks).await {
         Ok(permit) => {

@@ -51,6 +51,17 @@ pub enum Burnt {
     Reported,
 }
 
+/// Permits that are out of the cell, but not yet held against the clock: good for nothing until stamped.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "what is not stamped is burnt"]
+pub struct Grab {
+    expiry: u64,
+    generation: u64,
+    cost: Permits,
+    /// What this take left behind.
+    pub left: Permits,
+}
+
 /// Permits in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
@@ -70,24 +81,39 @@ impl Cell {
     /// Takes `cost` permits, all or none. `now` reads the holder's clock and is called after the take.
     #[inline]
     pub fn take(&self, cost: Permits, now: impl FnOnce() -> Nanos) -> Take {
+        match self.grab(cost) {
+            Some(grab) => self.stamp(grab, now()),
+            None => Take::Short,
+        }
+    }
+
+    /// The first half of [`Cell::take`], for whoever takes from several cells and reads the clock once, after all of them.
+    /// `None`: fewer permits than asked for.
+    #[inline]
+    pub fn grab(&self, cost: Permits) -> Option<Grab> {
         // The expiry is loaded BEFORE the take. Loaded after it, a renewal in between would lend a lapsed permit the new
         // lease's time.
         let expiry = self.expiry.load(Ordering::Acquire);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if word & LEFT < cost.0 {
-                return Take::Short;
+                return None;
             }
             match self.word.compare_exchange_weak(word, word - cost.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => break,
                 Err(seen) => word = seen,
             }
         }
-        let at = now();
+        Some(Grab { expiry, generation: word >> LEFT_BITS, cost, left: Permits((word & LEFT) - cost.0) })
+    }
+
+    /// The second half: `at` was read from the holder's clock after the grab. Never [`Take::Short`].
+    #[inline]
+    pub fn stamp(&self, grab: Grab, at: Nanos) -> Take {
+        let Grab { expiry, generation, cost, .. } = grab;
         if at.0 >= expiry {
             return Take::Burnt(Burnt::Lapsed);
         }
-        let generation = word >> LEFT_BITS;
         if self.word.load(Ordering::Acquire) >> LEFT_BITS != generation {
             return Take::Burnt(Burnt::Reported);
         }
@@ -107,6 +133,13 @@ impl Cell {
                 Err(seen) => word = seen,
             }
         }
+    }
+
+    /// Empties the cell for the next key that uses it. Its generations go on, so that what was taken before stays burnt;
+    /// whoever is between [`Cell::grab`] and [`Cell::stamp`] must find out by himself that the key has changed.
+    pub fn begin_anew(&self) {
+        self.cut(Permits::ZERO);
+        self.expiry.store(0, Ordering::Release);
     }
 
     /// Permits left, for headers and tests; it may have changed before it is read.
@@ -215,6 +248,26 @@ mod tests {
         assert_eq!(cell.cut(MOST), (Permits(2), Permits(0)));
         assert!(!cell.put_back(late));
         assert_eq!(cell.left(), Permits(2));
+    }
+
+    #[test]
+    fn a_cell_that_begins_anew_holds_nothing_and_takes_nothing_back() {
+        let cell = cell(3, 100);
+        let old = taken(cell.take(Permits(1), || Nanos(1)));
+        cell.begin_anew();
+        assert_eq!((cell.left(), cell.expiry()), (Permits::ZERO, Nanos::ZERO));
+        cell.renew(Nanos(50));
+        cell.add(Permits(1));
+        assert!(!cell.put_back(old));
+        assert_eq!(cell.take(Permits(1), || Nanos(50)), Take::Burnt(Burnt::Lapsed));
+    }
+
+    #[test]
+    fn several_cells_are_held_against_one_clock() {
+        let (long, short) = (cell(3, 100), cell(3, 50));
+        let grabs = [&long, &short].map(|cell| cell.grab(Permits(1)).expect("three are there"));
+        taken(long.stamp(grabs[0], Nanos(60)));
+        assert_eq!(short.stamp(grabs[1], Nanos(60)), Take::Burnt(Burnt::Lapsed));
     }
 
     #[test]
