@@ -25,8 +25,10 @@ use crate::wire::{Done, GroupId, Lane, LeaseView, LeasesReply, PoliciesSet, Rene
 /// A lease is renewed this often; it lives four times as long.
 const RENEW: Duration = Duration::from_millis(500);
 const CALL: Duration = Duration::from_millis(400);
-/// The reconciler looks at least this often.
+/// The reconciler looks again this soon while something is not as it should be …
 const CONVERGE: Duration = Duration::from_millis(250);
+/// … and this often when all is well: a lapsed node lease is nobody's news.
+const LOOK: Duration = Duration::from_secs(1);
 /// A voter that is silent for this long is replaced.
 const GONE_MS: u64 = 10_000;
 /// Entries that a learner may be behind to count as caught up.
@@ -167,28 +169,35 @@ pub(crate) async fn elect_if_alone(cluster: Arc<Inner>) {
 pub(crate) async fn converge_forever(cluster: Arc<Inner>) {
     let mut told = BTreeSet::new();
     loop {
-        if cluster.control.leadership().is_some()
-            && let Err(reason) = converge(&cluster).await
-        {
-            tracing::debug!(%reason, "the membership is not what it should be yet");
+        let mut pause = LOOK;
+        if cluster.control.leadership().is_some() {
+            match converge(&cluster).await {
+                Ok(true) => {}
+                Ok(false) => pause = CONVERGE,
+                Err(reason) => {
+                    tracing::debug!(%reason, "the membership is not what it should be yet");
+                    pause = CONVERGE;
+                }
+            }
         }
         if cluster.quota.leadership().is_some() {
             forget_removed(&cluster, &mut told).await;
         }
         tokio::select! {
-            () = tokio::time::sleep(CONVERGE) => {}
+            () = tokio::time::sleep(pause) => {}
             () = cluster.converge_now.notified() => {}
         }
     }
 }
 
-async fn converge(cluster: &Inner) -> Result<(), String> {
+/// `false`: there is more to do, now or when those who are behind have caught up.
+async fn converge(cluster: &Inner) -> Result<bool, String> {
     let status = cluster.control.status();
     let members: BTreeMap<u64, String> = cluster
         .control
         .read(|control| control.state.members.nodes().map(|node| (node.id.0, node.addresses.peer.clone())).collect());
     if members.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     // Everybody in the state is a learner first.
     let inside: BTreeSet<u64> = status.voters.union(&status.learners).map(|node| node.0).collect();
@@ -200,7 +209,10 @@ async fn converge(cluster: &Inner) -> Result<(), String> {
     let current: BTreeSet<u64> = status.voters.iter().map(|node| node.0).collect();
     let seen = seen(cluster, &members, status.last_log).await?;
     let wanted = desired(cluster.me().0, &current, &seen);
+    let settled = status.settled && inside.len() == members.len() && current == wanted;
+    let settled = settled && seen.values().all(|seen| seen.live && seen.caught_up && !seen.draining);
     let quota: BTreeSet<u64> = cluster.quota_members().await.unwrap_or_default();
+    let settled = settled && quota == wanted;
     // Control first in …
     if !wanted.is_subset(&current) {
         let both: BTreeSet<u64> = current.union(&wanted).copied().collect();
@@ -227,7 +239,7 @@ async fn converge(cluster: &Inner) -> Result<(), String> {
     if !strangers.is_empty() {
         cluster.control.remove_learners(strangers).await?;
     }
-    Ok(())
+    Ok(settled)
 }
 
 async fn seen(cluster: &Inner, members: &BTreeMap<u64, String>, last_log: u64) -> Result<BTreeMap<u64, Seen>, String> {

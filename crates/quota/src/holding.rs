@@ -10,6 +10,7 @@
 use tidegate_model::{Nanos, Permits};
 
 use crate::cell::{self, Cell};
+use crate::pace::{self, Pace};
 use crate::protocol::{Answer, Item, Key, Verdict, holder_time};
 use crate::reserve::Reserve;
 
@@ -34,6 +35,7 @@ pub struct Holding {
     /// When the last report was cut.
     told: Nanos,
     demand: Demand,
+    pace: Pace,
     pub reserve: Reserve,
 }
 
@@ -42,6 +44,8 @@ struct Asked {
     seq: u64,
     sent: Nanos,
     have: Permits,
+    want: Permits,
+    max: Permits,
 }
 
 /// What the owner of a holding knows of its surroundings when it reports.
@@ -88,6 +92,7 @@ impl Holding {
             settled: true,
             told: Nanos::ZERO,
             demand: Demand::default(),
+            pace: Pace::default(),
             reserve: Reserve::default(),
         }
     }
@@ -109,12 +114,14 @@ impl Holding {
         self.settled && self.asked.is_none() && cell.left() == Permits::ZERO && self.reserve.size() == Permits::ZERO
     }
 
-    /// Has anything changed that the ledger should hear of? What is held is told of now and then even so: that renews
+    /// Has anything changed that the ledger should hear of now? What is held is told of now and then even so: that renews
     /// the lease while it is used, and hands it back when it is not.
     #[must_use]
     pub fn is_due(&self, cell: &Cell, now: Nanos) -> bool {
-        let spent = self.granted.saturating_sub(cell.left());
-        spent != self.reported || !self.settled && now >= self.told.saturating_add(REMINDER)
+        let left = cell.left();
+        let spent = self.granted.saturating_sub(left) != self.reported;
+        spent && self.pace.is_time(self.told, left, now)
+            || (spent || !self.settled) && now >= self.told.saturating_add(REMINDER)
     }
 
     /// Cuts a report for batch `seq`, which leaves after this returns.
@@ -137,10 +144,11 @@ impl Holding {
             around.window,
         );
         self.reported = spent;
-        self.asked = Some(Asked { seq, sent: around.now, have });
+        let wish = self.demand.target(around).saturating_add(around.queued).min(around.max);
+        let want = if around.recalled { around.queued } else { wish.saturating_sub(have) };
+        self.asked = Some(Asked { seq, sent: around.now, have, want, max: around.max });
         self.told = around.now;
         self.settled = false;
-        let wish = self.demand.target(around).saturating_add(around.queued).min(around.max);
         if !around.reserve {
             self.reserve.end();
         }
@@ -149,7 +157,7 @@ impl Holding {
             epoch: self.epoch,
             spent,
             have,
-            want: if around.recalled { around.queued } else { wish.saturating_sub(have) },
+            want,
             waiting: around.waiting,
             reserve: around.reserve,
             reserved: self.reserve.size(),
@@ -181,6 +189,8 @@ impl Holding {
                     let added = cell.add(granted);
                     self.granted = self.granted.saturating_add(added);
                 }
+                let answered = pace::Answered { want: asked.want, granted, free, max: asked.max };
+                self.pace.answered(&answered, window, cell.left(), now);
                 if reserve != self.reserve.size() || reserve != Permits::ZERO {
                     self.reserve.renew(reserve, window, asked.sent, now);
                 }
@@ -216,6 +226,7 @@ impl Holding {
         self.granted = Permits::ZERO;
         self.reported = Permits::ZERO;
         self.settled = true;
+        self.pace = Pace::default();
     }
 }
 

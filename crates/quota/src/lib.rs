@@ -8,6 +8,7 @@ pub mod cell;
 pub mod evidence;
 pub mod holding;
 pub mod ledger;
+mod pace;
 pub mod protocol;
 pub mod reserve;
 pub mod stamps;

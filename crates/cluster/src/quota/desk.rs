@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_model::{Nanos, NodeId};
+use tidegate_model::{Nanos, NodeId, Permits};
 use tidegate_quota::Stamps;
 use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::machine::Quota;
 use crate::codec;
@@ -28,6 +28,10 @@ const QUEUE: usize = 4096;
 const IN_FLIGHT: usize = 8;
 /// Keys decided in one entry at most, so that an entry stays small against the frame limit.
 const ROUND_ITEMS: usize = 50_000;
+/// Reports that nobody waits for are gathered for this long: a commit costs every voter an fsync.
+const GATHER: Duration = Duration::from_millis(20);
+/// What somebody waits for begins an entry at once, unless another one began so short a time ago.
+const APART: Duration = Duration::from_millis(3);
 /// A quarter of a lease's time to live: an older batch would be answered with a lease half gone.
 const STALE: Nanos = Nanos(1_000_000_000);
 /// An idle leader moves the log's clock this often while anything is charged.
@@ -44,6 +48,29 @@ struct Waiting {
     since: Nanos,
 }
 
+impl Waiting {
+    fn items(&self) -> usize {
+        match &self.errand {
+            Errand::Batch { batch, .. } => batch.items.len(),
+            Errand::Command { .. } => 0,
+        }
+    }
+
+    fn is_command(&self) -> bool {
+        matches!(self.errand, Errand::Command { .. })
+    }
+
+    /// Does somebody wait for it, or may somebody have to in a moment?
+    fn presses(&self) -> bool {
+        match &self.errand {
+            Errand::Batch { batch, .. } => {
+                batch.items.iter().any(|item| item.waiting != Permits::ZERO || item.want > item.have)
+            }
+            Errand::Command { .. } => true,
+        }
+    }
+}
+
 /// The way to the decision task.
 #[derive(Clone)]
 pub(crate) struct Desk(mpsc::Sender<Waiting>);
@@ -55,7 +82,8 @@ impl Desk {
     /// Starts the task; it ends when all clones of the desk are gone.
     pub(crate) fn open(group: Arc<Group<Quota>>, recalls: Recalls) -> (Self, impl Future<Output = ()> + Send) {
         let (errands, queue) = mpsc::channel(QUEUE);
-        let task = Task { group, recalls, queue, stamps: Stamps::default(), room: Arc::new(Semaphore::new(IN_FLIGHT)) };
+        let room = Arc::new(Semaphore::new(IN_FLIGHT));
+        let task = Task { group, recalls, queue, stamps: Stamps::default(), room, began: Instant::now() };
         (Self(errands), task.run())
     }
 
@@ -71,6 +99,8 @@ struct Task {
     queue: mpsc::Receiver<Waiting>,
     stamps: Stamps<LeaderId>,
     room: Arc<Semaphore>,
+    /// When the last round did.
+    began: Instant,
 }
 
 impl Task {
@@ -85,7 +115,8 @@ impl Task {
                 first = self.queue.recv() => {
                     let Some(first) = first else { return };
                     tick.reset();
-                    self.round(first, permit).await;
+                    let round = self.gather(first).await;
+                    self.round(round, permit).await;
                 }
                 _ = tick.tick() => self.idle(permit).await,
             }
@@ -100,30 +131,47 @@ impl Task {
         }
     }
 
-    /// Everything that waits becomes one entry: commands one each, in their order among the batches.
-    async fn round(&mut self, first: Waiting, permit: OwnedSemaphorePermit) {
+    /// What belongs into one entry: what waits now, and what comes while nobody is in a hurry. A command is the last.
+    async fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+        let (mut items, mut presses) = (first.items(), first.presses());
+        let mut ends = first.is_command() || self.group.leadership().is_none();
+        let patience = Instant::now() + GATHER;
+        let mut round = vec![first];
+        while !ends && items < ROUND_ITEMS {
+            let next = match self.queue.try_recv() {
+                Ok(next) => Some(next),
+                Err(_) => {
+                    let until = if presses { self.began + APART } else { patience };
+                    tokio::time::timeout_at(until, self.queue.recv()).await.ok().flatten()
+                }
+            };
+            let Some(next) = next else { break };
+            items += next.items();
+            presses |= next.presses();
+            ends = next.is_command();
+            round.push(next);
+        }
+        self.began = Instant::now();
+        round
+    }
+
+    /// A round becomes one entry, and its command another.
+    async fn round(&mut self, round: Vec<Waiting>, permit: OwnedSemaphorePermit) {
         let mut batches = Vec::new();
         let mut replies = Vec::new();
-        let mut items = 0;
-        let mut next = Some(first);
         let mut command = None;
         let oldest = tidegate_clock::raw().saturating_sub(STALE);
-        while let Some(waiting) = next {
+        for waiting in round {
             match waiting.errand {
                 Errand::Batch { reply, .. } if waiting.since < oldest => {
                     _ = reply.send(Exchanged::Lost("the batch waited too long".into()));
                 }
                 Errand::Batch { batch, reply } => {
-                    items += batch.items.len();
                     batches.push(batch);
                     replies.push(reply);
                 }
-                Errand::Command { command: asked, reply } => {
-                    command = Some((asked, reply));
-                    break;
-                }
+                Errand::Command { command: asked, reply } => command = Some((asked, reply)),
             }
-            next = if items < ROUND_ITEMS { self.queue.try_recv().ok() } else { None };
         }
         let Some(leadership) = self.group.leadership() else {
             let leader = self.other_leader();

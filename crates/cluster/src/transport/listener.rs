@@ -11,6 +11,7 @@ use tidegate_model::NodeId;
 use tokio::sync::Semaphore;
 
 use super::identity::{self, Identity};
+use super::strangers::Strangers;
 use super::{Handler, JOIN_ALPN, PEER_ALPN, frame_limit};
 use crate::codec;
 use crate::wire::{Greeting, Hello, PROTOCOL, Request};
@@ -19,7 +20,9 @@ use crate::wire::{Greeting, Hello, PROTOCOL, Request};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest frame of a joiner, who is a stranger.
 const JOIN_FRAME: usize = 64 << 10;
-/// Strangers served at a time.
+/// A stranger who has connected shows what it has at once, or gives its place to another.
+const JOIN_HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Join requests worked on at a time.
 const JOINERS: usize = 32;
 /// Connections in their handshake at a time; more are asked to prove their address first, and refused beyond twice it.
 const HANDSHAKES: usize = 256;
@@ -68,7 +71,7 @@ impl<H: Handler> Listener<H> {
     /// Accepts until the endpoint is closed.
     pub(crate) async fn run(self) {
         let this = Arc::new(self);
-        let joiners = Arc::new(Semaphore::new(JOINERS));
+        let joiners = Arc::new((Semaphore::new(JOINERS), Strangers::default()));
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES * 2));
         while let Some(incoming) = this.endpoint.accept().await {
             let busy = handshakes.available_permits() < HANDSHAKES;
@@ -88,7 +91,7 @@ impl<H: Handler> Listener<H> {
                     if alpn == PEER_ALPN {
                         this.peer(connection).await;
                     } else if alpn == JOIN_ALPN {
-                        this.joiner(connection, &joiners).await;
+                        this.joiner(connection, &joiners.0, &joiners.1).await;
                     }
                 }
             });
@@ -149,13 +152,20 @@ impl<H: Handler> Listener<H> {
         self.handler.welcome(hello)
     }
 
-    async fn joiner(&self, connection: Connection, joiners: &Semaphore) {
-        let Ok(_permit) = joiners.try_acquire() else {
+    async fn joiner(&self, connection: Connection, joiners: &Semaphore, strangers: &Strangers) {
+        let Some(_place) = strangers.enter(connection.remote_address().ip()) else {
             return connection.close(REFUSED, b"too many nodes join at once");
         };
-        let admitted = tokio::time::timeout(HELLO_TIMEOUT * 4, async {
-            let (mut send, mut receive) = connection.accept_bi().await.map_err(|error| error.to_string())?;
+        let hello = tokio::time::timeout(JOIN_HELLO_TIMEOUT, async {
+            let (send, mut receive) = connection.accept_bi().await.map_err(|error| error.to_string())?;
             let frame = receive.read_to_end(JOIN_FRAME).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((send, frame))
+        });
+        let Ok(Ok((mut send, frame))) = hello.await else {
+            return connection.close(REFUSED, b"no join request");
+        };
+        let admitted = tokio::time::timeout(HELLO_TIMEOUT * 4, async {
+            let _permit = joiners.acquire().await.map_err(|error| error.to_string())?;
             reply(&mut send, &self.handler.admit(&frame).await).await
         });
         match admitted.await {
