@@ -7,6 +7,7 @@
 pub mod defaults;
 pub mod path;
 
+mod cache;
 mod consumer;
 mod limit;
 mod listener;
@@ -17,6 +18,7 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Ttl};
 pub use consumer::{Consumer, Consumers};
 pub use limit::{Dimension, Limit, Mode, OnUnavailable};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
