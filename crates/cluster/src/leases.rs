@@ -100,6 +100,8 @@ mod tests {
             addresses: tidegate_state::Addresses::default(),
             ready: true,
             draining: false,
+            revision: tidegate_model::Revision(0),
+            version: String::new(),
         }
     }
 

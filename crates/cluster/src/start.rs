@@ -201,6 +201,8 @@ async fn open(
         leases: LeaseTable::default(),
         held: Held::default(),
         in_effect: AtomicU64::new(0),
+        serves: AtomicU64::new(0),
+        hashed: Mutex::default(),
         renew_now: Notify::new(),
         converge_now: Notify::new(),
         voters: Mutex::default(),

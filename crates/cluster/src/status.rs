@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidegate_model::NodeId;
+use tidegate_model::{NodeId, Revision};
 use tidegate_state::{Addresses, ClusterId};
 
 use crate::cluster::Inner;
@@ -66,6 +66,10 @@ pub struct MemberStatus {
     pub draining: bool,
     pub applied: u64,
     pub in_effect: u64,
+    /// The document revision it serves; `None`: nobody has heard of it lately.
+    pub revision: Option<Revision>,
+    /// The release it runs.
+    pub version: Option<String>,
 }
 
 pub(crate) fn report(cluster: &Inner) -> NodeReport {
@@ -86,22 +90,35 @@ pub(crate) async fn status(cluster: &Inner) -> Status {
                 id: node.id,
                 name: node.name.clone(),
                 addresses: node.addresses.clone(),
-                feature_level: node.feature_level,
+                feature_level: renewal.map_or(node.feature_level, |renewal| renewal.feature_level),
                 voter: voters.contains(&node.id),
                 live: lease.map(|lease| lease.live),
                 ready: renewal.is_some_and(|renewal| renewal.ready),
                 draining: renewal.is_some_and(|renewal| renewal.draining),
                 applied: renewal.map_or(0, |renewal| renewal.applied),
                 in_effect: renewal.map_or(0, |renewal| renewal.in_effect),
+                revision: renewal.map(|renewal| renewal.revision),
+                version: renewal.map(|renewal| renewal.version.clone()),
             }
         };
         nodes.map(member).collect()
     });
-    let state_hash = cluster
-        .control
-        .read(|control| (control.state.hash(), cluster.control.replica.applied_id().map_or(0, |id| id.index)));
+    let state_hash = state_hash(cluster);
     let (cluster, node) = (cluster.identity.cluster, own.node);
     Status { cluster, node, control: own.control, quota: own.quota, members, state_hash }
+}
+
+/// Computed once per entry: the state may be megabytes, and whoever watches asks often.
+fn state_hash(cluster: &Inner) -> ([u8; 32], u64) {
+    // Under the machine's lock state and position stand still together.
+    cluster.control.read(|control| {
+        let index = cluster.control.replica.applied_id().map_or(0, |id| id.index);
+        let mut hashed = cluster.hashed.lock().expect("no panic while locked");
+        match *hashed {
+            Some(known) if known.1 == index => known,
+            _ => *hashed.insert((control.state.hash(), index)),
+        }
+    })
 }
 
 fn part<M: Machine>(group: &Group<M>) -> Part {
