@@ -14,8 +14,8 @@ test *runner:
     cargo xtask test -- {{runner}}
 
 # The seeded simulation of the quota protocol, alone and optimised.
-sim:
-    cargo test --locked --profile sim -p tidegate-quota -p tidegate-limiter
+sim seeds="5000":
+    cargo run --locked --profile sim -p tidegate-testkit --bin sim -- --seeds {{seeds}}
 
 # Measure against nginx, HAProxy and empty proxies.
 load *flags:

@@ -149,7 +149,8 @@ impl Node {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let done = std::process::Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        // The shell's own: a bare Debian has no program of that name.
+        let done = std::process::Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status();
         assert!(done.unwrap().success(), "signal {name}");
     }
 

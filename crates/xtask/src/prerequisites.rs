@@ -54,7 +54,9 @@ pub(crate) fn ensure(needs: &[Need], consent: Consent) -> Result {
         eprintln!("missing: {} ({}), Debian package {}", need.program, need.why, need.package);
     }
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
-    let by_hand = Stopped(format!("install it first: apt-get install {}", packages.join(" ")));
+    let sudo = if is_root() { "" } else { "sudo " };
+    let by_hand = format!("install it first: {sudo}apt-get install {}  (or say --yes)", packages.join(" "));
+    let by_hand = Stopped(by_hand);
     let Some(apt) = apt() else { return Err(by_hand) };
     let agreed = match consent {
         Consent::Given => true,
