@@ -1,0 +1,78 @@
+//! What is wrong with limits, upstreams, consumers and the rest.
+
+use crate::says;
+
+#[test]
+fn limits_are_checked() {
+    says(
+        "version: 1
+limits:
+  - {name: a, window: 1m, max: 0}
+  - {name: a, window: 1ms, max: 1}
+  - {name: c, window: 1m, max: 1, per: [key, cluster]}
+  - {name: d, window: 1m, max: 1, per: [kay, 'header:a b']}
+  - {name: e, max: 1}
+  - {name: 'f g', window: 1m, max: 1, per: [ip, ip]}
+",
+        &[
+            "line 3: limits[0].max: 0 admits nothing (for a route that refuses everything use `respond: {status: 403}`)",
+            "line 4: limits[1].name: another limit is named `a` already: limits[0] (line 3) (names are unique; rename one)",
+            "line 4: limits[1].window: a window is 100ms to 31d long",
+            "line 5: limits[2].per[1]: `cluster` stands alone (leave `cluster` out: it means one count for all)",
+            "line 6: limits[3].per[0]: unknown word `kay`, expected `tenant`, `consumer`, `key`, `route`, `ip`, `cluster`, `header:NAME` (did you mean `key`?)",
+            "line 7: limits[4]: `window` is missing (write `window: 1m`)",
+            "line 8: limits[5].name: `f g` cannot be a name (1 to 128 letters, digits and `-_.@:+/`)",
+            "line 8: limits[5].per[1]: `ip` is named twice here",
+        ],
+    );
+}
+
+#[test]
+fn upstreams_are_checked() {
+    says(
+        "version: 1
+upstreams:
+  - {name: a, endpoints: []}
+  - {name: b, endpoints: [{url: 'ftp://h'}, {url: 'http://u:p@h'}, {url: 'http://h/x'}, {dns: h, url: 'http://h'}]}
+  - {name: c, endpoints: [{url: 'http://h', weight: 0}], tls: {server_name: h}}
+  - {name: d, endpoints: [{url: 'http://h'}, {url: 'http://H:80'}], timeouts: {connect: 0s}}
+  - {name: e, endpoints: [{url: 'http://[::1]:80'}], retries: {max: 99, budget: 200%, on: [5xx]}}
+",
+        &[
+            "line 3: upstreams[0].endpoints: an upstream has at least one endpoint (write `- url: http://10.0.0.5:8000`)",
+            "line 4: upstreams[1].endpoints[0].url: `ftp://h` is not the address of an endpoint (write `http://10.0.0.5:8000` or `https://api.internal`)",
+            "line 4: upstreams[1].endpoints[1].url: `http://u:p@h` is not the address of an endpoint (credentials do not belong here; set `authorization` in `request_headers` from a secret)",
+            "line 4: upstreams[1].endpoints[2].url: `http://h/x` is not the address of an endpoint (an endpoint has no path; use `rewrite: {add_prefix: …}` on the route)",
+            "line 4: upstreams[1].endpoints[3]: an endpoint has exactly one of `url`, `dns`, `srv`, `file` (write `url: http://10.0.0.5:8000`)",
+            "line 5: upstreams[2].endpoints: all weights are 0: no endpoint takes requests (give one a weight of 1)",
+            "line 5: upstreams[2].tls: no endpoint is spoken to over TLS (write `https://` in the endpoints' urls)",
+            "line 6: upstreams[3].endpoints[1]: this endpoint is in the list already (use `weight` to give it a larger share)",
+            "line 6: upstreams[3].timeouts.connect: a timeout is 1ms to 7d long (leave it out for the default)",
+            "line 7: upstreams[4].retries.budget: `200%` is not a share (write `20%`)",
+            "line 7: upstreams[4].retries.on[0]: expected `connect`, `reset`, `timeout` or a status from 400 to 599, found the text `5xx`",
+        ],
+    );
+}
+
+#[test]
+fn consumers_and_proxies_are_checked() {
+    says(
+        "version: 1
+plans: [{name: gold, limits: [x]}]
+consumers:
+  - {name: a, plan: gld}
+  - {name: a, tenant: other}
+  - {name: a}
+listeners: {trusted_proxies: [10.0.0.0/33, 0.0.0.0/0]}
+telemetry: {access_log: {keep: 3, format: xml}}
+",
+        &[
+            "line 2: plans[0].limits[0]: no limit is named `x`",
+            "line 4: consumers[0].plan: no plan is named `gld` (did you mean `gold`?)",
+            "line 6: consumers[2].name: tenant `default` has a consumer `a` already: consumers[0] (line 4) (names are unique in a tenant; rename one)",
+            "line 7: listeners.trusted_proxies[0]: `10.0.0.0/33` is not an address or a network (write `10.0.0.0/8` or `192.0.2.7`)",
+            "line 7: listeners.trusted_proxies[1]: this trusts everybody: any client could claim any address (name the networks of your load balancers)",
+            "line 8: telemetry.access_log.format: unknown word `xml`, expected `json`",
+        ],
+    );
+}
