@@ -52,7 +52,7 @@ enum Command {
         /// One short round of each.
         #[arg(long)]
         quick: bool,
-        /// Only the subjects whose name contains this.
+        /// Only the subjects whose name contains this, or one of `five`, `idle`, `apply`, `decide`.
         #[arg(long)]
         only: Option<String>,
         /// Where the table and the JSON go.

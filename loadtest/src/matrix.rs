@@ -76,8 +76,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     if let Some(binary) = &options.binary {
-        if wanted("cluster") {
-            report.clusters(&cluster::measure(binary, &folder.path, &backend, effort)?);
+        if wanted("five") {
+            report.clusters(cluster::measure(binary, &folder.path, &backend, effort)?);
         }
         if wanted("idle") {
             report.idle(&cluster::idle(binary, &folder.path, effort)?);

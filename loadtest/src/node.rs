@@ -53,6 +53,8 @@ pub(crate) struct Manner {
 pub(crate) enum Extent {
     /// A route and an upstream.
     Bare,
+    /// The same with two limits, for whoever comes.
+    Limited,
     /// A key, three limits, an access log in a file, metrics, RateLimit headers.
     Full,
 }
@@ -206,7 +208,7 @@ impl Cluster {
     /// Publishes the load test's document; returns the headers that its requests need.
     pub(crate) fn publish(&self, extent: Extent, backend: SocketAddr) -> Result<Vec<(String, String)>> {
         self.apply(&document(extent, backend, &self.folder.path))?;
-        if extent == Extent::Bare {
+        if extent != Extent::Full {
             return Ok(Vec::new());
         }
         let answer = self.cli_json(&["key", "create", "load"])?;
@@ -223,6 +225,18 @@ fn document(extent: Extent, backend: SocketAddr, logs: &Path) -> Value {
         return json!({"version": 1, "upstreams": upstreams, "routes": [route]});
     }
     let mut route = route;
+    if extent == Extent::Limited {
+        route["limits"] = json!(["per-route", "per-address"]);
+        return json!({
+            "version": 1,
+            "limits": [
+                {"name": "per-route", "window": "10s", "max": 100_000_000, "per": ["route"]},
+                {"name": "per-address", "window": "1s", "max": 10_000_000, "per": ["ip"]},
+            ],
+            "upstreams": upstreams,
+            "routes": [route],
+        });
+    }
     route["auth"] = json!(["key"]);
     route["limits"] = json!(["per-key", "per-route", "per-address"]);
     json!({

@@ -1,4 +1,7 @@
 //! What being a cluster costs: five nodes as one against five alone, an idle node, and publishing a document.
+//!
+//! The five and the five are up at the same time and are measured in turn, several times: a machine's mood changes within
+//! minutes, by more than what is looked for.
 
 use std::path::Path;
 use std::thread;
@@ -8,10 +11,11 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::Effort;
-use super::measure::{Backend, PerRequest, paced, wrk};
+use super::measure::{Backend, PerRequest, last_cpu, paced, wrk};
 use crate::balancer::{Balancer, Kind, Server};
 use crate::http;
 use crate::node::{Binary, Cluster, Extent, Manner};
+use crate::process::Folder;
 use crate::usage::Usage;
 
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +26,7 @@ pub(crate) struct Cost {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clusters {
+    pub(crate) extent: Extent,
     pub(crate) clustered: Cost,
     pub(crate) unclustered: Cost,
 }
@@ -40,36 +45,77 @@ pub(crate) struct Applied {
     pub(crate) took: Duration,
 }
 
-/// The same document, load and balancer; only who knows whom differs.
-pub(crate) fn measure(binary: &Binary, folder: &Path, backend: &Backend, effort: Effort) -> Result<Clusters> {
-    eprintln!("five nodes as one cluster");
-    let one = vec![Cluster::start(binary, folder, 5, Manner::default())?];
-    let clustered = behind_a_balancer(&one, folder, backend, effort)?;
-    drop(one);
-    eprintln!("five nodes alone");
+/// The same document, load and balancer; only who knows whom differs. With limits each node reports what it spends: to the
+/// one leader, or to itself.
+pub(crate) fn measure(binary: &Binary, folder: &Path, backend: &Backend, effort: Effort) -> Result<Vec<Clusters>> {
+    eprintln!("five nodes as one cluster, and five alone");
+    let together = vec![Cluster::start(binary, folder, 5, Manner::default())?];
     let alone = (0..5).map(|_| Cluster::start(binary, folder, 1, Manner::default())).collect::<Result<Vec<_>>>()?;
-    let unclustered = behind_a_balancer(&alone, folder, backend, effort)?;
-    Ok(Clusters { clustered, unclustered })
+    let sides = [together, alone];
+    [Extent::Bare, Extent::Limited].into_iter().map(|extent| compare(extent, &sides, folder, backend, effort)).collect()
 }
 
-fn behind_a_balancer(clusters: &[Cluster], folder: &Path, backend: &Backend, effort: Effort) -> Result<Cost> {
-    // Bare: a key belongs to one cluster, and its limits are compared elsewhere.
-    for cluster in clusters {
-        cluster.publish(Extent::Bare, backend.address)?;
+fn compare(
+    extent: Extent,
+    sides: &[Vec<Cluster>; 2],
+    folder: &Path,
+    backend: &Backend,
+    effort: Effort,
+) -> Result<Clusters> {
+    let fronts = [Front::open(extent, &sides[0], folder, backend)?, Front::open(extent, &sides[1], folder, backend)?];
+    let mut costs = [Vec::new(), Vec::new()];
+    for round in 0..effort.rounds.max(2) {
+        for side in [round % 2, 1 - round % 2] {
+            costs[side].push(fronts[side].cost(effort)?);
+        }
     }
-    let nodes = clusters.iter().flat_map(|cluster| &cluster.nodes).enumerate();
-    let servers = nodes
-        .map(|(nth, node)| Server { name: format!("s{nth}"), http: node.http, health: Some(node.admin) })
-        .collect();
-    let balancer = Balancer::start(Kind::Haproxy, folder, servers, 1, None)?;
-    let groups: Vec<u32> = clusters.iter().flat_map(Cluster::groups).collect();
-    wrk(balancer.address, &[], effort.warm_up)?;
-    let before = Usage::of(&groups);
-    let run = wrk(balancer.address, &[], effort.saturated)?;
-    let used = Usage::of(&groups) - before;
-    ensure!(run.failed == 0, "{} of {} answers are not 200", run.failed, run.requests);
-    let paced = paced(balancer.address, &[], &groups, effort)?.used;
-    Ok(Cost { saturated: PerRequest::of(used, run.requests), paced })
+    let [clustered, unclustered] = costs.map(|costs| median(&costs));
+    Ok(Clusters { extent, clustered, unclustered })
+}
+
+/// A balancer before some nodes. It has the last CPU, like the generator.
+struct Front {
+    balancer: Balancer,
+    groups: Vec<u32>,
+    _folder: Folder,
+}
+
+impl Front {
+    fn open(extent: Extent, clusters: &[Cluster], folder: &Path, backend: &Backend) -> Result<Self> {
+        for cluster in clusters {
+            cluster.publish(extent, backend.address)?;
+        }
+        let nodes = clusters.iter().flat_map(|cluster| &cluster.nodes).enumerate();
+        let servers = nodes
+            .map(|(nth, node)| Server { name: format!("s{nth}"), http: node.http, health: Some(node.admin) })
+            .collect();
+        let folder = Folder::within(folder)?;
+        let balancer = Balancer::start(Kind::Haproxy, &folder.path, servers, 1, Some(&[last_cpu()]))?;
+        let groups = clusters.iter().flat_map(Cluster::groups).collect();
+        let front = Self { balancer, groups, _folder: folder };
+        wrk(front.balancer.address, &[], Duration::from_secs(1))?;
+        Ok(front)
+    }
+
+    fn cost(&self, effort: Effort) -> Result<Cost> {
+        wrk(self.balancer.address, &[], effort.warm_up / 2)?;
+        let before = Usage::of(&self.groups);
+        let run = wrk(self.balancer.address, &[], effort.saturated)?;
+        let used = Usage::of(&self.groups) - before;
+        ensure!(run.failed == 0, "{} of {} answers are not 200", run.failed, run.requests);
+        let paced = paced(self.balancer.address, &[], &self.groups, effort)?.used;
+        Ok(Cost { saturated: PerRequest::of(used, run.requests), paced })
+    }
+}
+
+/// Of each column by itself.
+fn median(costs: &[Cost]) -> Cost {
+    let middle = |column: fn(&Cost) -> PerRequest| {
+        let mut column: Vec<PerRequest> = costs.iter().map(column).collect();
+        column.sort_by(|a, b| a.total().total_cmp(&b.total()));
+        column[(column.len() - 1) / 2]
+    };
+    Cost { saturated: middle(|cost| cost.saturated), paced: middle(|cost| cost.paced) }
 }
 
 /// Three nodes that nobody calls, after they settled.

@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::cluster::{Applied, Clusters, Idle};
+use super::cluster::{Applied, Clusters, Cost, Idle};
 use super::measure::{PerRequest, Row};
 use super::subject::Subject;
 use crate::decide::Decided;
+use crate::node::Extent;
 use crate::process::output_of;
 
 pub(crate) struct Report {
@@ -20,7 +21,7 @@ pub(crate) struct Report {
     machine: Value,
     quick: bool,
     proxies: Vec<(Subject, Row)>,
-    clusters: Option<Clusters>,
+    clusters: Vec<Clusters>,
     idle: Option<Idle>,
     applied: Vec<Applied>,
     decided: Vec<Decided>,
@@ -34,7 +35,7 @@ impl Report {
             machine: machine(),
             quick,
             proxies: Vec::new(),
-            clusters: None,
+            clusters: Vec::new(),
             idle: None,
             applied: Vec::new(),
             decided: Vec::new(),
@@ -49,8 +50,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn clusters(&mut self, clusters: &Clusters) {
-        self.clusters = Some(*clusters);
+    pub(crate) fn clusters(&mut self, clusters: Vec<Clusters>) {
+        self.clusters = clusters;
     }
 
     pub(crate) fn idle(&mut self, idle: &Idle) {
@@ -91,12 +92,20 @@ impl Report {
                 megabytes(row.resident_bytes),
             );
         }
-        if let Some(clusters) = &self.clusters {
-            let (with, without) = (clusters.clustered, clusters.unclustered);
+        if !self.clusters.is_empty() {
             let _ = writeln!(text, "\nFive nodes behind one balancer, CPU µs per request of all nodes:\n");
             text.push_str("| | at saturation | at 2,000/s |\n|---|--:|--:|\n");
-            let _ = writeln!(text, "| one cluster of five | {} | {} |", split(with.saturated), split(with.paced));
-            let _ = writeln!(text, "| five alone | {} | {} |", split(without.saturated), split(without.paced));
+        }
+        for clusters in &self.clusters {
+            let (with, without) = (clusters.clustered, clusters.unclustered);
+            let extent = name(clusters.extent);
+            let _ =
+                writeln!(text, "| one cluster of five, {extent} | {} | {} |", split(with.saturated), split(with.paced));
+            let _ =
+                writeln!(text, "| five alone, {extent} | {} | {} |", split(without.saturated), split(without.paced));
+            let ratio = |of: fn(&Cost) -> PerRequest| of(&with).total() / of(&without).total();
+            let (fast, paced) = (ratio(|cost| cost.saturated), ratio(|cost| cost.paced));
+            let _ = writeln!(text, "| … against each other | {fast:.2} | {paced:.2} |");
         }
         if let Some(idle) = &self.idle {
             let _ = writeln!(
@@ -139,12 +148,14 @@ impl Report {
 
     fn json(&self) -> Value {
         let proxies: Vec<Value> = self.proxies.iter().map(|(subject, row)| proxy_json(subject, row)).collect();
-        let clusters = self.clusters.as_ref().map(|clusters| {
+        let clusters = self.clusters.iter().map(|clusters| {
             json!({
+                "extent": name(clusters.extent),
                 "clustered": {"saturated": cpu_json(clusters.clustered.saturated), "paced": cpu_json(clusters.clustered.paced)},
                 "unclustered": {"saturated": cpu_json(clusters.unclustered.saturated), "paced": cpu_json(clusters.unclustered.paced)},
             })
         });
+        let clusters: Vec<Value> = clusters.collect();
         let idle = self.idle.as_ref().map(|idle| {
             json!({"resident_bytes": idle.resident_bytes, "core_share": idle.core_share, "syncs_per_second": idle.syncs_per_second})
         });
@@ -162,6 +173,14 @@ impl Report {
             "date": self.date, "quick": self.quick, "machine": self.machine,
             "proxies": proxies, "five_nodes": clusters, "idle": idle, "apply": applied, "decisions": decided,
         })
+    }
+}
+
+fn name(extent: Extent) -> &'static str {
+    match extent {
+        Extent::Bare => "bare",
+        Extent::Limited => "two limits",
+        Extent::Full => "full",
     }
 }
 

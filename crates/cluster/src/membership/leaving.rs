@@ -1,0 +1,111 @@
+//! Going away: leaderships and votes are handed over first, and a removed node never comes back.
+
+use std::sync::atomic::Ordering;
+
+use tidegate_model::NodeId;
+use tidegate_state::{Command, Outcome, RequestId};
+use tokio::time::Instant;
+
+use super::{HAND_OVER, PAUSE, quota_leader};
+use crate::cluster::Inner;
+use crate::error::ProposeError;
+use crate::group::Group;
+use crate::propose::{self, PATIENCE};
+use crate::replica::Machine;
+use crate::wire::{Done, GroupId, Lane, Request};
+
+pub(crate) async fn remove(cluster: &Inner, id: NodeId) -> Result<Outcome, ProposeError> {
+    let voters = cluster.control.status().voters;
+    if voters.len() == 1 && voters.contains(&id) {
+        let reason = format!(
+            "node {id} is the only one that votes: without it nothing can be agreed on. Add nodes until three vote, or \
+             let it leave by itself, which hands over first"
+        );
+        return Err(ProposeError::Refused(reason));
+    }
+    let request = RequestId(u128::from_le_bytes(crate::token::random()));
+    let applied = propose::propose(cluster, request, Command::RemoveNode { id }, PATIENCE).await?;
+    Ok(applied.outcome)
+}
+
+/// Gives this node's leaderships to the best other voters, if there are any.
+pub(crate) async fn step_down(cluster: &Inner) {
+    for group in [GroupId::Quota(0), GroupId::Control] {
+        if let Err(reason) = give_away(cluster, group, None).await {
+            tracing::debug!(?group, %reason, "leadership was not handed over");
+        }
+    }
+}
+
+pub(crate) async fn leave(cluster: &Inner) -> Result<(), ProposeError> {
+    cluster.draining.store(true, Ordering::Relaxed);
+    cluster.renew_now.notify_one();
+    step_down(cluster).await;
+    let patience = Instant::now() + HAND_OVER;
+    while cluster.votes() && Instant::now() < patience {
+        tokio::time::sleep(PAUSE).await;
+        step_down(cluster).await;
+    }
+    match remove(cluster, cluster.me()).await {
+        Ok(_) | Err(ProposeError::Removed(_)) => Ok(()),
+        // The entry was committed; that it does not come back to a removed node any more is as it should be.
+        Err(_) if cluster.removed.borrow().is_some() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) async fn transfer(cluster: &Inner, to: NodeId) -> Result<(), String> {
+    for group in [GroupId::Quota(0), GroupId::Control] {
+        let leader = match group {
+            GroupId::Control => propose::find(cluster, None).await,
+            GroupId::Quota(_) => quota_leader(cluster).await,
+        };
+        let leader = leader.ok_or_else(|| format!("{group:?} has no leader"))?;
+        if leader == to {
+            continue;
+        }
+        let done: Done = if leader == cluster.me() {
+            give_away(cluster, group, Some(to)).await
+        } else {
+            let request = Request::Transferring { group, to: Some(to) };
+            let called = cluster.peers.call(leader, Lane::Calls, &request, PATIENCE).await;
+            called.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        done?;
+    }
+    Ok(())
+}
+
+/// On a group's leader: another voter takes over, that one or the one whose log is longest.
+pub(crate) async fn give_away(cluster: &Inner, group: GroupId, to: Option<NodeId>) -> Done {
+    match group {
+        GroupId::Control => hand_over(cluster, &cluster.control, to).await,
+        GroupId::Quota(_) => hand_over(cluster, &cluster.quota, to).await,
+    }
+}
+
+async fn hand_over<M: Machine>(cluster: &Inner, group: &Group<M>, to: Option<NodeId>) -> Done {
+    if !group.is_leader() {
+        return if to.is_some() { Err("this node does not lead".into()) } else { Ok(()) };
+    }
+    let me = cluster.me();
+    let status = group.status();
+    let matched = group.matched();
+    let best = || {
+        let others = status.voters.iter().filter(|node| **node != me);
+        others.max_by_key(|node| matched.get(&node.0).copied().unwrap_or(0)).copied()
+    };
+    let Some(to) = to.or_else(best) else { return Err("no other node votes".into()) };
+    if !status.voters.contains(&to) {
+        return Err(format!("node {to} is no voter"));
+    }
+    group.raft.trigger().transfer_leader(to.0).await.map_err(|error| error.to_string())?;
+    let patience = Instant::now() + HAND_OVER;
+    while Instant::now() < patience {
+        match group.leader() {
+            Some(leader) if leader != me => return Ok(()),
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    Err(format!("node {to} did not take over in time"))
+}
