@@ -26,7 +26,13 @@ pub struct Consumers {
 impl Consumers {
     #[must_use]
     pub fn find(&self, tenant: &str, name: &str) -> Option<&Arc<Consumer>> {
-        self.index.get(tenant)?.get(name).map(|&at| &self.list[at])
+        self.position(tenant, name).map(|at| &self.list[at])
+    }
+
+    /// Its place in the list.
+    #[must_use]
+    pub fn position(&self, tenant: &str, name: &str) -> Option<usize> {
+        self.index.get(tenant)?.get(name).copied()
     }
 }
 

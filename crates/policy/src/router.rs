@@ -36,8 +36,10 @@ pub struct Router {
 
 /// A route and what its path template captured.
 #[derive(Debug)]
-pub struct Matched {
-    pub route: Arc<Route>,
+pub struct Matched<'r> {
+    pub route: &'r Arc<Route>,
+    /// Its place in [`Router::routes`].
+    pub at: usize,
     /// `(name, value)` as found in the path, still percent-encoded.
     pub captures: Vec<(String, String)>,
     /// The path that was matched, where it is not spelled as sent: pass this on, not what was sent.
@@ -67,7 +69,7 @@ impl Router {
     /// `host` is lower case, without port. `None`: no route takes this request (404, or 405 when
     /// [`Router::allowed_methods`] names some).
     #[must_use]
-    pub fn find(&self, host: &str, request: &Parts) -> Option<Matched> {
+    pub fn find<'r>(&'r self, host: &str, request: &Parts) -> Option<Matched<'r>> {
         let path = path::normalize(request.uri.path());
         let method = asked_method(request);
         let fits = |leaf: &Leaf| {
@@ -81,7 +83,7 @@ impl Router {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),
         };
-        Some(Matched { route: Arc::clone(&self.routes[leaf.route]), captures: captured, path: respelled })
+        Some(Matched { route: &self.routes[leaf.route], at: leaf.route, captures: captured, path: respelled })
     }
 
     /// After [`Router::find`] found nothing: the methods that would have been taken. Empty: 404; else 405 and `Allow`.
@@ -103,7 +105,7 @@ impl Router {
     }
 
     /// The trees that know `host`, best first.
-    fn trees<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Tree> {
+    fn trees<'r, 'h>(&'r self, host: &'h str) -> impl Iterator<Item = &'r Tree> + use<'r, 'h> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let dots = if self.suffix.is_empty() { "" } else { host };
         // From the left, so the longest suffix comes first; a dot in front has no label before it.

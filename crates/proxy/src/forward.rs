@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use hyper::upgrade::OnUpgrade;
-use tidegate_policy::{Rewrite, Route, Target, Upstream};
-use tidegate_upstream::{Call, CallFailed, Phase};
+use tidegate_policy::{Fallback, Rewrite, Route, Target, Upstream};
+use tidegate_upstream::{Call, CallFailed, Phase, Upstreams};
 
 use crate::connection::Client;
 use crate::head::Host;
@@ -17,7 +17,8 @@ use crate::headers::{self, Seen};
 use crate::inbound::{self, Inbound};
 use crate::origin::{self, Origin};
 use crate::refusal::Refusal;
-use crate::rewrite;
+use crate::reply::Reply;
+use crate::{respond, rewrite};
 
 /// Everything about the request that the route does not say.
 pub(crate) struct Incoming<'a> {
@@ -113,23 +114,21 @@ pub(crate) fn call<'a>(
     route: &Route,
     upgrade: bool,
 ) -> Call<'a, Inbound> {
-    Call { upstream, request, timeouts: route.timeouts, upgrade }
+    Call { upstream, request, timeouts: route.timeouts, upgrade, admitted: true }
 }
 
-/// By weight, independently for each request: no node needs to know what another chose.
-pub(crate) fn choose(to: &[Target]) -> Option<&Arc<Upstream>> {
-    if let [only] = to {
-        return Some(&only.upstream);
+/// By weight, independently for each request: no node needs to know what another chose. The target's place.
+pub(crate) fn choose(to: &[Target]) -> Option<usize> {
+    if to.len() == 1 {
+        return Some(0);
     }
     let total: u64 = to.iter().map(|t| u64::from(t.weight)).sum();
     let mut at = draw().checked_rem(total)?;
-    to.iter().find_map(|target| {
+    to.iter().position(|target| {
         let weight = u64::from(target.weight);
-        if at < weight {
-            return Some(&target.upstream);
-        }
-        at -= weight;
-        None
+        let found = at < weight;
+        at = at.saturating_sub(weight);
+        found
     })
 }
 
@@ -146,9 +145,41 @@ fn draw() -> u64 {
     mixed ^ (mixed >> 31)
 }
 
+/// Who takes the request when breakers are open.
+pub(crate) enum Taken<'a> {
+    By(&'a Arc<Upstream>),
+    /// Nobody: this is the answer.
+    Answered(Response<Reply>),
+}
+
+/// The upstream, or while its breakers are open what the document has instead. (What a cache still holds belongs here,
+/// before the fallbacks.) Without any the call itself says no.
+pub(crate) fn detour<'a>(upstreams: &Upstreams, all: &'a [Arc<Upstream>], first: &'a Arc<Upstream>) -> Taken<'a> {
+    let mut upstream = first;
+    loop {
+        let Some(fallback) = upstream.breaker.as_ref().and_then(|rules| rules.fallback.as_ref()) else {
+            return Taken::By(upstream);
+        };
+        if upstreams.admits(upstream) {
+            return Taken::By(upstream);
+        }
+        match fallback {
+            Fallback::Respond { status, headers, body } => {
+                return Taken::Answered(respond::fixed(*status, headers, body));
+            }
+            // `compile` saw to it that this ends.
+            Fallback::Upstream(name) => match all.iter().find(|other| other.id == *name) {
+                Some(other) => upstream = other,
+                None => return Taken::By(upstream),
+            },
+        }
+    }
+}
+
 pub(crate) fn failed(why: &CallFailed) -> Refusal {
     match why {
         CallFailed::NoEndpoint => Refusal::NoEndpoint,
+        CallFailed::Open { retry_after } => Refusal::BreakerOpen { retry_after: *retry_after },
         CallFailed::Connect(_) | CallFailed::Timeout(Phase::Connect) => Refusal::UpstreamConnect,
         CallFailed::Timeout(Phase::RequestIdle) => Refusal::BodyTimeout,
         CallFailed::Timeout(Phase::FirstByte | Phase::Total | Phase::Idle) => Refusal::UpstreamTimeout,

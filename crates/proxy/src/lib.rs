@@ -14,6 +14,7 @@ mod headers;
 mod identify;
 mod inbound;
 mod limits;
+mod local;
 mod malformed;
 mod origin;
 mod ratelimit;

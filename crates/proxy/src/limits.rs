@@ -18,7 +18,7 @@ use crate::refusal::Refusal;
 /// What a limit may count by.
 pub(crate) struct Scope<'a> {
     pub(crate) route: &'a Route,
-    pub(crate) caller: Option<&'a Caller>,
+    pub(crate) caller: Option<&'a Caller<'a>>,
     pub(crate) address: IpAddr,
     pub(crate) headers: &'a HeaderMap,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Scope<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Decided {
     pub(crate) shown: Shown,
-    pub(crate) standings: Vec<telemetry::Standing>,
+    pub(crate) standings: telemetry::Standings,
 }
 
 /// A call hardly ever has more limits; more cost an allocation.
@@ -36,14 +36,14 @@ pub(crate) type Few<T> = SmallVec<[T; 4]>;
 /// One request is one permit of each.
 const COST: Permits = Permits(1);
 
-/// Empty when neither the route nor the caller's plan limits anything.
-pub(crate) fn of<'a>(snapshot: &'a Snapshot, route: &Route, caller: Option<&Caller>) -> Few<&'a Arc<Limit>> {
+/// Places in the snapshot's list. Empty when neither the route nor the caller's plan limits anything.
+pub(crate) fn of(snapshot: &Snapshot, route: &Route, caller: Option<&Caller<'_>>) -> Few<usize> {
     let plan = caller.map_or(&[][..], |caller| &caller.consumer.limits);
-    let mut limits: Few<&'a Arc<Limit>> = Few::new();
-    for limit in route.limits.iter().chain(plan).filter_map(|&index| snapshot.limits.get(index)) {
+    let mut limits = Few::new();
+    for &at in route.limits.iter().chain(plan) {
         // A limit that the route and the plan both name counts once.
-        if !limits.iter().any(|known: &&Arc<Limit>| Arc::ptr_eq(known, limit)) {
-            limits.push(limit);
+        if at < snapshot.limits.len() && !limits.contains(&at) {
+            limits.push(at);
         }
     }
     limits
@@ -52,17 +52,19 @@ pub(crate) fn of<'a>(snapshot: &'a Snapshot, route: &Route, caller: Option<&Call
 /// All or none.
 pub(crate) async fn admit<'l>(
     limiter: &'l Limiter,
-    limits: &[&Arc<Limit>],
+    snapshot: &Snapshot,
+    places: &[usize],
     scope: &Scope<'_>,
 ) -> (Result<Permit<'l>, Refusal>, Decided) {
+    let limits: Few<&Arc<Limit>> = places.iter().filter_map(|&at| snapshot.limits.get(at)).collect();
     let asks: Few<Ask<'_>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
     match limiter.admit(&asks).await {
         Ok(permit) => {
-            let decided = decided(limits, &permit.standings, None);
+            let decided = decided(places, &limits, &permit.standings(&asks), None);
             (Ok(permit), decided)
         }
         Err(refused) => {
-            let decided = decided(limits, &refused.standings, Some(refused.ask));
+            let decided = decided(places, &limits, &refused.standings, Some(refused.ask));
             (Err(refusal(&refused)), decided)
         }
     }
@@ -76,8 +78,7 @@ fn refusal(refused: &Refused) -> Refusal {
     }
 }
 
-fn decided(limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize>) -> Decided {
-    let pairs = || limits.iter().zip(standings);
+fn decided(places: &[usize], limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize>) -> Decided {
     let shown = Shown::new(limits, standings);
     let verdict = |index: usize, standing: &Standing| match refused {
         Some(at) if at == index => telemetry::Verdict::Refused,
@@ -85,8 +86,8 @@ fn decided(limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize
         _ if standing.unsafely => telemetry::Verdict::Unsafe,
         _ => telemetry::Verdict::Admitted,
     };
-    let standings = pairs().enumerate().map(|(index, (limit, standing))| telemetry::Standing {
-        limit: (*limit).clone(),
+    let standings = places.iter().zip(standings).enumerate().map(|(index, (place, standing))| telemetry::Standing {
+        limit: *place,
         verdict: verdict(index, standing),
         remaining: Some(standing.remaining),
     });
@@ -95,8 +96,8 @@ fn decided(limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize
 
 fn ask<'a>(limiter: &Limiter, limit: &'a Limit, scope: &Scope<'_>) -> Ask<'a> {
     let address = Network::of(scope.address);
-    let key = scope.caller.map(|caller| caller.key.id.0.to_be_bytes());
-    let tenant = scope.caller.map_or(&scope.route.tenant, |c| &c.key.tenant).as_bytes();
+    let key = scope.caller.map(|caller| caller.key.0.to_be_bytes());
+    let tenant = scope.caller.map_or(&*scope.route.tenant, |c| &c.consumer.tenant).as_bytes();
     let value = |dimension: &Dimension| -> &[u8] {
         match dimension {
             Dimension::Tenant => tenant,

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_limiter::Standing;
 use tidegate_policy::{Limit, Mode};
@@ -24,16 +23,19 @@ pub(crate) struct Shown {
 impl Shown {
     /// Observed limits are not shown: they bind nobody.
     pub(crate) fn new(limits: &[&Arc<Limit>], standings: &[Standing]) -> Self {
-        let mut text = Vec::with_capacity(96);
-        for (limit, at) in limits.iter().zip(standings).filter(|(limit, _)| limit.mode == Mode::Enforce) {
-            name(&mut text, &limit.name);
-            number(&mut text, b";r=", at.remaining.0);
-            number(&mut text, b";t=", seconds(at.reset));
-        }
-        if text.is_empty() {
-            return Self::default();
-        }
-        Self { policy: policy(limits), standing: value(text) }
+        Known::with(limits, |known, text| {
+            let policy = known.policy.clone()?;
+            text.clear();
+            for (name, at) in known.names.iter().zip(standings) {
+                if let Some(name) = name {
+                    text.extend_from_slice(name);
+                    number(text, b";r=", at.remaining.0);
+                    number(text, b";t=", seconds(at.reset));
+                }
+            }
+            Some(Self { policy: Some(policy), standing: HeaderValue::from_bytes(text).ok() })
+        })
+        .unwrap_or_default()
     }
 
     pub(crate) fn put(self, headers: &mut HeaderMap) {
@@ -44,44 +46,60 @@ impl Shown {
     }
 }
 
-/// What a thread remembers of policies: the same few sets of limits are shown again and again.
+/// How many sets of limits a thread remembers: the same few are shown again and again.
 const REMEMBERED: usize = 16;
 
+/// What does not change about a set of limits.
 struct Known {
     /// Kept alive, so that no other limit can lie at the same address.
     limits: Few<Arc<Limit>>,
-    text: HeaderValue,
+    policy: Option<HeaderValue>,
+    /// As they stand in the list, with the comma before them; `None`: not shown.
+    names: Few<Option<Box<[u8]>>>,
 }
 
-fn policy(limits: &[&Arc<Limit>]) -> Option<HeaderValue> {
-    thread_local!(static KNOWN: RefCell<[Option<Known>; REMEMBERED]> = const { RefCell::new([const { None }; REMEMBERED]) });
-    let place = limits.iter().fold(0, |mix, limit| mix * 31 + (Arc::as_ptr(limit).addr() >> 4)) % REMEMBERED;
-    KNOWN.with_borrow_mut(|known| {
-        let same = |known: &&Known| {
-            known.limits.len() == limits.len() && known.limits.iter().zip(limits).all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        if let Some(known) = known[place].as_ref().filter(same) {
-            return Some(known.text.clone());
-        }
-        let text = written(limits)?;
-        let limits = limits.iter().map(|limit| Arc::clone(limit)).collect();
-        known[place] = Some(Known { limits, text: text.clone() });
-        Some(text)
-    })
+struct Memory {
+    known: [Option<Known>; REMEMBERED],
+    /// Room to write in.
+    text: Vec<u8>,
 }
 
-fn written(limits: &[&Arc<Limit>]) -> Option<HeaderValue> {
-    let mut text = Vec::with_capacity(96);
-    for limit in limits.iter().filter(|limit| limit.mode == Mode::Enforce) {
-        name(&mut text, &limit.name);
-        number(&mut text, b";q=", limit.max.0);
-        number(&mut text, b";w=", seconds(limit.window.to_duration()).max(1));
+impl Known {
+    fn with<R>(limits: &[&Arc<Limit>], then: impl FnOnce(&Self, &mut Vec<u8>) -> R) -> R {
+        thread_local!(static MEMORY: RefCell<Memory> = const {
+            RefCell::new(Memory { known: [const { None }; REMEMBERED], text: Vec::new() })
+        });
+        let place = limits.iter().fold(0, |mix: usize, limit| mix.wrapping_mul(31) ^ (Arc::as_ptr(limit).addr() >> 4));
+        MEMORY.with_borrow_mut(|Memory { known, text }| {
+            let slot = &mut known[place % REMEMBERED];
+            match slot {
+                Some(known) if known.is_of(limits) => then(known, text),
+                _ => then(slot.insert(Self::new(limits)), text),
+            }
+        })
     }
-    value(text)
-}
 
-fn value(text: Vec<u8>) -> Option<HeaderValue> {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+    fn is_of(&self, limits: &[&Arc<Limit>]) -> bool {
+        self.limits.len() == limits.len() && self.limits.iter().zip(limits).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    fn new(limits: &[&Arc<Limit>]) -> Self {
+        let mut policy = Vec::new();
+        let mut names = Few::new();
+        for limit in limits {
+            if limit.mode != Mode::Enforce {
+                names.push(None);
+                continue;
+            }
+            let from = policy.len();
+            name(&mut policy, &limit.name);
+            names.push(Some(policy[from..].into()));
+            number(&mut policy, b";q=", limit.max.0);
+            number(&mut policy, b";w=", seconds(limit.window.to_duration()).max(1));
+        }
+        let policy = (!policy.is_empty()).then(|| HeaderValue::from_bytes(&policy).ok()).flatten();
+        Self { limits: limits.iter().map(|limit| Arc::clone(limit)).collect(), policy, names }
+    }
 }
 
 /// A list's next member, a structured-field string (RFC 9651 § 3.3.3): printable ASCII, quote and backslash escaped.

@@ -11,7 +11,6 @@ use tidegate_telemetry::{Cut, Record};
 use tidegate_upstream as upstream;
 
 use crate::connection::Exchange;
-use crate::gate::Counted;
 use crate::inbound::Tally;
 
 /// Watches an exchange to its end, however it ends: its drop is the end.
@@ -20,7 +19,6 @@ pub(crate) struct Observer {
     /// What came in of the request's body.
     pub(crate) tally: Option<Arc<Tally>>,
     pub(crate) whole: bool,
-    pub(crate) _in_flight: Option<Counted>,
     pub(crate) exchange: Exchange,
 }
 

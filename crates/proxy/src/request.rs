@@ -15,12 +15,12 @@ use http_body::Body;
 use hyper::body::Incoming as Received;
 use hyper::upgrade::OnUpgrade;
 use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
-use tidegate_telemetry::Record;
+use tidegate_telemetry::{Record, Scene};
 use tidegate_upstream::{Call, CallFailed};
 
 use crate::connection::Client;
 use crate::cors::{self, Granted};
-use crate::forward::{self, Incoming, Switch};
+use crate::forward::{self, Incoming, Switch, Taken};
 use crate::gate::Gate;
 use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
@@ -36,10 +36,10 @@ use crate::{respond, rewrite, route, tunnel};
 
 /// What every answer is dressed with, known bit by bit.
 #[derive(Default)]
-struct Dress {
+struct Dress<'a> {
     cors: Option<Granted>,
     shown: Shown,
-    route: Option<Arc<Route>>,
+    route: Option<&'a Route>,
 }
 
 /// What a request is judged with.
@@ -61,23 +61,22 @@ pub(crate) fn serve(
 ) -> impl Future<Output = Result<Response<Reply>, Infallible>> + Send {
     let (mut parts, body) = request.into_parts();
     let (exchange, sized) = client.begin(!body.is_end_stream());
-    let snapshot = client.gate.snapshot.load_full();
+    let scene = client.local.scene(&client.gate);
     let seen = headers::survey(&parts.headers);
-    let origin = origin::judge(&client, &snapshot, &parts.headers, seen);
-    let in_flight = client.gate.in_flight.enter(client.gate.bounds.in_flight);
-    let overloaded = in_flight.is_none();
-    let record = begin(&client.gate, &client, &parts, &origin);
-    let mut observer = Box::new(Observer { record, tally: None, whole: false, _in_flight: in_flight, exchange });
-    let mut dress = Dress::default();
+    let origin = origin::judge(&client, scene.snapshot(), &parts.headers, seen);
+    let record = begin(&scene, &client, &parts, &origin);
+    let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange });
     let framed_twice = sized && seen.framed;
 
     async move {
         let gate = &*client.gate;
-        let bench = Bench { gate, client: &client, snapshot: &snapshot, origin: &origin, seen, framed_twice };
-        let outcome = if overloaded {
-            Err(Refusal::Overloaded)
-        } else {
+        let snapshot = &**scene.snapshot();
+        let bench = Bench { gate, client: &client, snapshot, origin: &origin, seen, framed_twice };
+        let mut dress = Dress::default();
+        let outcome = if observer.exchange.admitted {
             answer(&bench, &mut parts, body, &mut observer, &mut dress).await
+        } else {
+            Err(Refusal::Overloaded)
         };
         let mut answer = match outcome {
             Ok(answer) => answer,
@@ -92,8 +91,8 @@ pub(crate) fn serve(
     }
 }
 
-fn begin(gate: &Gate, client: &Client, parts: &Parts, origin: &Origin) -> Record {
-    let mut record = Record::begin(&gate.telemetry, tidegate_clock::boot());
+fn begin(scene: &Arc<Scene>, client: &Client, parts: &Parts, origin: &Origin) -> Record {
+    let mut record = Record::begin(scene.clone(), tidegate_clock::boot());
     record.method = parts.method.clone();
     if record.is_logged() {
         record.request_id = Some(origin.request_id.value());
@@ -115,12 +114,12 @@ enum Answer {
 }
 
 /// Each line may say no.
-async fn answer(
-    bench: &Bench<'_>,
+async fn answer<'a>(
+    bench: &Bench<'a>,
     parts: &mut Parts,
     body: Received,
     observer: &mut Observer,
-    dress: &mut Dress,
+    dress: &mut Dress<'a>,
 ) -> Result<Answer, Refusal> {
     if bench.framed_twice {
         return Err(Refusal::AmbiguousFraming);
@@ -132,10 +131,9 @@ async fn answer(
     }
 
     let matched = route::find(snapshot, &host, parts)?;
-    let route = &matched.route;
-    observer.record.route = Some(route.id.clone());
-    observer.record.tenant = Some(route.tenant.clone());
-    dress.route = Some(route.clone());
+    let route = &**matched.route;
+    observer.record.route = Some(matched.at);
+    dress.route = Some(route);
     dress.cors = cors::judge(route.cors.as_ref(), &parts.headers, bench.seen);
     if let Some(preflight) = cors::preflight(route, parts, bench.seen)? {
         return Ok(Answer::Ours(preflight));
@@ -143,9 +141,8 @@ async fn answer(
 
     let caller = identify::caller(gate, snapshot, route, parts)?;
     if let Some(caller) = &caller {
-        observer.record.consumer = Some(caller.key.consumer.clone());
-        observer.record.key = Some(caller.key.id);
-        observer.record.tenant = Some(caller.key.tenant.clone());
+        observer.record.consumer = Some(caller.at);
+        observer.record.key = Some(caller.key);
     }
     identify::may(route, caller.as_ref())?;
     let switch = forward::switch(parts, route, bench.seen)?;
@@ -156,7 +153,7 @@ async fn answer(
     let mut permit = None;
     if !asked.is_empty() {
         let scope = Scope { route, caller: caller.as_ref(), address: bench.origin.address, headers: &parts.headers };
-        let (verdict, decided) = limits::admit(&gate.limiter, &asked, &scope).await;
+        let (verdict, decided) = limits::admit(&gate.limiter, snapshot, &asked, &scope).await;
         observer.record.limits = decided.standings;
         dress.shown = decided.shown;
         permit = Some(verdict?);
@@ -180,8 +177,17 @@ async fn answer(
                 captures: &matched.captures,
                 identified: caller.is_some(),
             };
-            let upstream = forward::choose(to).ok_or(Refusal::NoEndpoint)?;
-            observer.record.upstream = Some(upstream.id.clone());
+            let target = forward::choose(to).ok_or(Refusal::NoEndpoint)?;
+            observer.record.towards = Some(target);
+            let upstream = match forward::detour(&gate.upstreams, &snapshot.upstreams, &to[target].upstream) {
+                Taken::By(upstream) => upstream,
+                Taken::Answered(answer) => {
+                    if let Some(permit) = permit.take() {
+                        permit.commit(bench.origin.request_id.as_str().as_bytes());
+                    }
+                    return Ok(Answer::Ours(answer));
+                }
+            };
             let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body)?;
             if let Some(permit) = permit.take() {
                 permit.commit(bench.origin.request_id.as_str().as_bytes());

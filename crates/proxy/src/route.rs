@@ -7,7 +7,7 @@ use tidegate_policy::{Matched, Snapshot};
 use crate::head::Host;
 use crate::refusal::Refusal;
 
-pub(crate) fn find(snapshot: &Snapshot, host: &Host, parts: &Parts) -> Result<Matched, Refusal> {
+pub(crate) fn find<'s>(snapshot: &'s Snapshot, host: &Host, parts: &Parts) -> Result<Matched<'s>, Refusal> {
     let name = host.name();
     match snapshot.router.find(&name, parts) {
         Some(matched) => Ok(matched),

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use crate::connection::{self, Client, Held, Speech, Version};
 use crate::drain::{Draining, Phase};
 use crate::gate::{Count, Gate};
+use crate::local::Local;
 use crate::malformed;
 use crate::refusal::Refusal;
 
@@ -60,7 +61,8 @@ pub async fn serve(listener: Listener, gate: Arc<Gate>, mut draining: Draining) 
     let Listener { name, socket, tls, connections } = listener;
     let socket = TcpListener::from_std(socket)?;
     let speech = Arc::new(Speech::new(&gate.bounds));
-    let door = Door { name, tls, connections, speech, gate, draining: draining.clone() };
+    let local = Local::new(&gate);
+    let door = Door { name, tls, connections, speech, gate, local, draining: draining.clone() };
     let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
     loop {
         tokio::select! {
@@ -81,6 +83,7 @@ struct Door {
     connections: Count,
     speech: Arc<Speech>,
     gate: Arc<Gate>,
+    local: Arc<Local>,
     draining: Draining,
 }
 
@@ -98,12 +101,12 @@ impl Door {
             return turn_away(&socket, self.tls.is_none());
         };
         let _nagle = socket.set_nodelay(true);
-        let Ok(local) = socket.local_addr() else { return };
-        let (gate, speech, tls, draining) =
-            (self.gate.clone(), self.speech.clone(), self.tls.clone(), self.draining.clone());
+        let Ok(address) = socket.local_addr() else { return };
+        let (gate, local) = (self.gate.clone(), self.local.clone());
+        let (speech, tls, draining) = (self.speech.clone(), self.tls.clone(), self.draining.clone());
         let held = Held { _listener: here, _node: node, _alive: alive.clone() };
         tokio::spawn(async move {
-            let who = Who { gate, peer, local, held };
+            let who = Who { gate, local, peer, address, held };
             match tls {
                 Some(certificates) => secure(socket, &certificates, who, &speech, draining).await,
                 None => {
@@ -137,14 +140,15 @@ impl Door {
 
 struct Who {
     gate: Arc<Gate>,
+    local: Arc<Local>,
     peer: SocketAddr,
-    local: SocketAddr,
+    address: SocketAddr,
     held: Held,
 }
 
 impl Who {
     fn client(self, tls: Option<&'static str>, draining: Draining) -> Arc<Client> {
-        Arc::new(Client::new(self.gate, self.peer, self.local, tls, draining, self.held))
+        Arc::new(Client::new(self.gate, self.local, self.peer, self.address, tls, draining, self.held))
     }
 }
 

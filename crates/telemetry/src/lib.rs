@@ -15,6 +15,7 @@ mod node_log;
 mod process;
 mod record;
 mod redact;
+mod scene;
 mod scrape;
 
 use std::io;
@@ -29,7 +30,8 @@ use meters::Meters;
 use scrape::Scrape;
 
 pub use node_log::{LogFormat, init_logs};
-pub use record::{Cut, Record, Standing, Verdict};
+pub use record::{Cut, Record, Standing, Standings, Verdict};
+pub use scene::Scene;
 pub use scrape::{CONTENT_TYPE, Kind, Sample};
 
 /// Everything this node tells about itself.

@@ -7,7 +7,7 @@ use http::Version;
 use tidegate_model::Nanos;
 
 use crate::json::{Object, after_the_point, key, number, string};
-use crate::record::{Cut, Record, Side, Standing, Verdict};
+use crate::record::{Cut, Record, Side, Verdict};
 use crate::redact;
 
 /// Hardly a line is longer.
@@ -21,7 +21,7 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, took: Nanos, ended: Nano
     what(&mut line, record, took);
     upstream(&mut line, record);
     if !record.limits.is_empty() {
-        limits(line.field(key!("limits")), &record.limits);
+        limits(line.field(key!("limits")), record);
     }
     headers(&mut line, key!("request_headers"), record, Side::Request);
     headers(&mut line, key!("response_headers"), record, Side::Response);
@@ -36,11 +36,14 @@ fn who(line: &mut Object<'_>, record: &Record) {
     if let Some(client) = record.client {
         address(line.field(key!("client")), client);
     }
-    if let Some(tenant) = &record.tenant {
-        line.word(key!("tenant"), tenant);
-    }
-    if let Some(consumer) = &record.consumer {
-        line.word(key!("consumer"), consumer);
+    let route = record.route.and_then(|at| record.scene.route(at));
+    match (record.consumer.and_then(|at| record.scene.consumer(at)), route) {
+        (Some(consumer), _) => {
+            line.word(key!("tenant"), &consumer.tenant);
+            line.word(key!("consumer"), &consumer.name);
+        }
+        (None, Some(route)) => line.word(key!("tenant"), &route.tenant),
+        (None, None) => {}
     }
     if let Some(key) = record.key {
         line.number(key!("key_id"), key.0);
@@ -59,8 +62,8 @@ fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
     if let Some(target) = &record.target {
         line.text(key!("path"), redact::target(target.as_str()).as_bytes());
     }
-    if let Some(route) = &record.route {
-        line.word(key!("route"), route);
+    if let Some(route) = record.route.and_then(|at| record.scene.route(at)) {
+        line.word(key!("route"), &route.id);
     }
     line.number(key!("status"), u64::from(record.status));
     if let Some(code) = record.refusal {
@@ -81,7 +84,9 @@ fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
 }
 
 fn upstream(line: &mut Object<'_>, record: &Record) {
-    if let Some(upstream) = &record.upstream {
+    if let (Some(route), Some(target)) = (record.route, record.towards)
+        && let Some(upstream) = record.scene.upstream(route, target)
+    {
         line.word(key!("upstream"), upstream);
     }
     if let Some(endpoint) = &record.endpoint {
@@ -98,11 +103,15 @@ fn upstream(line: &mut Object<'_>, record: &Record) {
     }
 }
 
-fn limits(out: &mut Vec<u8>, standings: &[Standing]) {
-    for (index, standing) in standings.iter().enumerate() {
-        out.push(if index == 0 { b'[' } else { b',' });
+fn limits(out: &mut Vec<u8>, record: &Record) {
+    out.push(b'[');
+    for (index, standing) in record.limits.iter().enumerate() {
+        let Some(of) = record.scene.limit(standing.limit) else { continue };
+        if index > 0 {
+            out.push(b',');
+        }
         let mut limit = Object::open(out);
-        limit.word(key!("name"), &standing.limit.name);
+        limit.word(key!("name"), &of.name);
         limit.word(key!("verdict"), standing.verdict.name());
         if let Some(remaining) = standing.remaining {
             limit.number(key!("remaining"), remaining.0);

@@ -24,13 +24,17 @@ pub(crate) const METHODS: [&str; 10] =
 pub(crate) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 pub(crate) const VERDICTS: [Verdict; 4] = [Verdict::Admitted, Verdict::Refused, Verdict::WouldRefuse, Verdict::Unsafe];
 
+pub(crate) type RouteMeter = Laned<RouteLane>;
+pub(crate) type UpstreamMeter = Laned<UpstreamLane>;
+pub(crate) type LimitMeter = Laned<[AtomicU64; VERDICTS.len()]>;
+
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
-    pub(crate) routes: Named<Laned<RouteLane>>,
-    pub(crate) upstreams: Named<Laned<UpstreamLane>>,
-    pub(crate) limits: Named<Laned<[AtomicU64; VERDICTS.len()]>>,
+    pub(crate) routes: Named<RouteMeter>,
+    pub(crate) upstreams: Named<UpstreamMeter>,
+    pub(crate) limits: Named<LimitMeter>,
     pub(crate) refusals: Codes,
-    unrouted: OnceLock<Arc<Laned<RouteLane>>>,
+    unrouted: OnceLock<Arc<RouteMeter>>,
     flow: Laned<Flow>,
 }
 
@@ -57,30 +61,31 @@ pub(crate) struct UpstreamLane {
     pub(crate) attempts: AtomicU64,
 }
 
-/// Meters by a name of the document: looked up without a lock or an allocation.
+/// Meters by a name of the document.
 #[derive(Debug)]
 pub(crate) struct Named<T> {
     by_name: papaya::HashMap<Arc<str>, Arc<T>, foldhash::fast::RandomState>,
-    other: T,
+    other: Arc<T>,
 }
 
 impl<T: Default> Default for Named<T> {
     fn default() -> Self {
-        Self { by_name: papaya::HashMap::default(), other: T::default() }
+        Self { by_name: papaya::HashMap::default(), other: Arc::default() }
     }
 }
 
 impl<T: Default> Named<T> {
-    fn with<R>(&self, name: &str, count: impl FnOnce(&T) -> R) -> R {
+    /// The meter of this name, new or known.
+    pub(crate) fn named(&self, name: &str) -> Arc<T> {
         let map = self.by_name.pin();
         if let Some(meter) = map.get(name) {
-            return count(meter);
+            return Arc::clone(meter);
         }
         // Racing threads may pass the bound by a few: it is a bound on memory, not a promise of a thousand.
         if map.len() >= NAMED || name == OTHER {
-            return count(&self.other);
+            return Arc::clone(&self.other);
         }
-        count(map.get_or_insert_with(name.into(), Arc::default))
+        Arc::clone(map.get_or_insert_with(name.into(), Arc::default))
     }
 
     pub(crate) fn each(&self, mut visit: impl FnMut(&str, &T)) {
@@ -135,7 +140,7 @@ impl Meters {
         self.flow.sum(|lane| lane.begun.load(Relaxed)).saturating_sub(finished)
     }
 
-    pub(crate) fn unrouted(&self) -> &Laned<RouteLane> {
+    pub(crate) fn unrouted(&self) -> &RouteMeter {
         self.unrouted.get_or_init(Arc::default)
     }
 
@@ -146,21 +151,23 @@ impl Meters {
 
     pub(crate) fn finished(&self, record: &Record, took: Nanos) {
         self.flow.mine().finished.fetch_add(1, Relaxed);
-        match &record.route {
-            Some(route) => self.routes.with(route, |meter| meter.mine().count(record, took)),
-            None => self.unrouted().mine().count(record, took),
-        }
-        if let Some(upstream) = &record.upstream
+        let scene = &*record.scene;
+        let along = record.route.and_then(|at| scene.route_meter(at));
+        along.unwrap_or_else(|| self.unrouted()).mine().count(record, took);
+        if let (Some(route), Some(target)) = (record.route, record.towards)
             && record.attempts > 0
+            && let Some(meter) = scene.upstream_meter(route, target)
         {
-            self.upstreams.with(upstream, |meter| meter.mine().count(record));
+            meter.mine().count(record);
         }
         if let Some(code) = record.refusal {
             self.refusals.count(code);
         }
         for standing in &record.limits {
-            let verdict = VERDICTS.iter().position(|v| *v == standing.verdict).unwrap_or(0);
-            self.limits.with(&standing.limit.name, |meter| meter.mine()[verdict].fetch_add(1, Relaxed));
+            if let Some(meter) = scene.limit_meter(standing.limit) {
+                let verdict = VERDICTS.iter().position(|v| *v == standing.verdict).unwrap_or(0);
+                meter.mine()[verdict].fetch_add(1, Relaxed);
+            }
         }
     }
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use smallvec::SmallVec;
 use tidegate_model::{KeyId, Nanos, Permits};
-use tidegate_policy::{Limit, RouteId, UpstreamId};
 
-use crate::Telemetry;
+use crate::Scene;
 
 /// Fields are set as they become known; what was never known is left out of the line.
 #[derive(Debug)]
 pub struct Record {
-    telemetry: Arc<Telemetry>,
+    pub(crate) scene: Arc<Scene>,
     logged: bool,
     /// Boot clock, when the head was read.
     pub started: Nanos,
@@ -28,11 +28,13 @@ pub struct Record {
     pub host: Option<HeaderValue>,
     pub target: Option<PathAndQuery>,
     pub user_agent: Option<HeaderValue>,
-    pub route: Option<RouteId>,
-    pub tenant: Option<Arc<str>>,
-    pub consumer: Option<Arc<str>>,
+    /// Place in the scene's list of routes.
+    pub route: Option<usize>,
+    /// Place in the scene's list of consumers.
+    pub consumer: Option<usize>,
     pub key: Option<KeyId>,
-    pub upstream: Option<UpstreamId>,
+    /// The upstream's place among those that the route leads to.
+    pub towards: Option<usize>,
     /// `10.0.0.5:8000`
     pub endpoint: Option<Arc<str>>,
     /// Tries, the first included; 0: no upstream was asked.
@@ -50,16 +52,20 @@ pub struct Record {
     pub refusal: Option<&'static str>,
     /// What the client is not told.
     pub detail: Option<Box<str>>,
-    pub limits: Vec<Standing>,
+    pub limits: Standings,
     /// Why the answer is not whole.
     pub cut: Option<Cut>,
     pub(crate) headers: Vec<(Side, HeaderName, HeaderValue)>,
 }
 
+/// A request hardly ever has more limits.
+pub type Standings = SmallVec<[Standing; 4]>;
+
 /// What one limit said to this request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Standing {
-    pub limit: Arc<Limit>,
+    /// Place in the scene's list of limits.
+    pub limit: usize,
     pub verdict: Verdict,
     /// A lower bound.
     pub remaining: Option<Permits>,
@@ -94,11 +100,11 @@ pub(crate) enum Side {
 impl Record {
     /// `started`: boot clock.
     #[must_use]
-    pub fn begin(telemetry: &Arc<Telemetry>, started: Nanos) -> Self {
-        telemetry.begun();
+    pub fn begin(scene: Arc<Scene>, started: Nanos) -> Self {
+        scene.telemetry.begun();
         Self {
-            telemetry: Arc::clone(telemetry),
-            logged: telemetry.is_logging(),
+            logged: scene.telemetry.is_logging(),
+            scene,
             started,
             request_id: None,
             client: None,
@@ -109,10 +115,9 @@ impl Record {
             target: None,
             user_agent: None,
             route: None,
-            tenant: None,
             consumer: None,
             key: None,
-            upstream: None,
+            towards: None,
             endpoint: None,
             attempts: 0,
             connect: None,
@@ -122,7 +127,7 @@ impl Record {
             bytes_out: 0,
             refusal: None,
             detail: None,
-            limits: Vec::new(),
+            limits: Standings::new(),
             cut: None,
             headers: Vec::new(),
         }
@@ -149,8 +154,8 @@ impl Record {
         if !self.logged {
             return;
         }
-        let Self { telemetry, headers: kept, .. } = self;
-        telemetry.with_logged_headers(|name| {
+        let Self { scene, headers: kept, .. } = self;
+        scene.telemetry.with_logged_headers(|name| {
             for value in headers.get_all(name) {
                 kept.push((side, name.clone(), value.clone()));
             }
@@ -163,6 +168,6 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.telemetry.finished(self);
+        self.scene.telemetry.finished(self);
     }
 }

@@ -9,8 +9,11 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use serde_json::{Value, json};
 use tidegate_model::{KeyId, LimitId, Nanos, Permits, Revision};
-use tidegate_policy::{AccessLog, Limit, Mode, OnUnavailable};
-use tidegate_telemetry::{Cut, Kind, Record, Sample, Standing, Telemetry, Verdict};
+use tidegate_policy::{
+    AccessLog, Action, Balance, Consumer, Consumers, HeaderEdits, Limit, Mode, OnUnavailable, PathPattern, Protocol,
+    Retries, Rewrite, Route, Router, Snapshot, Target, Timeouts, Upstream, UpstreamTimeouts, UpstreamTls,
+};
+use tidegate_telemetry::{Cut, Kind, Record, Sample, Scene, Standing, Standings, Telemetry, Verdict};
 
 fn settings(file: &Path) -> AccessLog {
     AccessLog { file: Some(file.to_owned()), rotate_bytes: None, keep: 3, headers: Vec::new() }
@@ -20,8 +23,74 @@ fn started(access_log: Option<AccessLog>) -> Arc<Telemetry> {
     Telemetry::start(&tidegate_policy::Telemetry { access_log, ..Default::default() }).unwrap()
 }
 
+/// Under a policy of nothing.
 fn record(telemetry: &Arc<Telemetry>) -> Record {
-    Record::begin(telemetry, tidegate_clock::boot())
+    record_under(telemetry, Snapshot::default())
+}
+
+fn record_under(telemetry: &Arc<Telemetry>, snapshot: Snapshot) -> Record {
+    record_in(&Scene::new(telemetry, Arc::new(snapshot)))
+}
+
+fn record_in(scene: &Arc<Scene>) -> Record {
+    Record::begin(Arc::clone(scene), tidegate_clock::boot())
+}
+
+/// These routes to one upstream, one consumer, one limit.
+fn policy(routes: &[&str], upstream: &str, limited: &str) -> Snapshot {
+    let upstream = Arc::new(Upstream {
+        id: upstream.into(),
+        endpoints: Vec::new(),
+        balance: Balance::default(),
+        protocol: Protocol::default(),
+        timeouts: UpstreamTimeouts {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(1),
+            total: None,
+            idle: Duration::from_secs(1),
+        },
+        retries: Retries { max: 0, budget: 0.0, on: Vec::new(), unsafe_methods: false },
+        max_connections: 1,
+        max_idle: 1,
+        idle_timeout: Duration::from_secs(1),
+        tls: UpstreamTls::default(),
+    });
+    let consumer = |name: &str| Consumer {
+        name: name.into(),
+        tenant: "default".into(),
+        team: None,
+        plan: None,
+        limits: Vec::new(),
+    };
+    Snapshot {
+        router: Router::new(routes.iter().map(|id| Arc::new(route(id, &upstream))).collect()),
+        limits: vec![Arc::new(limit(limited))],
+        consumers: Consumers::from(vec![Arc::new(consumer("acme"))]),
+        ..Snapshot::default()
+    }
+}
+
+fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
+    let to = vec![Target { upstream: Arc::clone(upstream), weight: 1 }];
+    Route {
+        id: id.into(),
+        tenant: "default".into(),
+        hosts: Vec::new(),
+        path: PathPattern::Prefix(format!("/{id}")),
+        methods: Vec::new(),
+        headers: Vec::new(),
+        query: Vec::new(),
+        priority: 0,
+        action: Action::Forward { to, rewrite: Rewrite::default() },
+        auth: Vec::new(),
+        limits: Vec::new(),
+        cors: None,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+        timeouts: Timeouts::default(),
+        max_body: 1,
+        upgrade: false,
+    }
 }
 
 fn lines(file: &Path) -> Vec<Value> {
@@ -33,8 +102,8 @@ fn value(page: &str, series: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }
 
-fn limit(name: &str) -> Arc<Limit> {
-    Arc::new(Limit {
+fn limit(name: &str) -> Limit {
+    Limit {
         id: LimitId(1),
         revision: Revision(1),
         name: name.into(),
@@ -44,7 +113,7 @@ fn limit(name: &str) -> Arc<Limit> {
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
-    })
+    }
 }
 
 #[test]
@@ -52,7 +121,7 @@ fn a_full_record_is_one_line_with_every_field() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("logs/access.log");
     let telemetry = started(Some(settings(&file)));
-    let mut r = record(&telemetry);
+    let mut r = record_under(&telemetry, policy(&["users"], "users-up", "per-key"));
     r.request_id = Some(HeaderValue::from_static("01J"));
     r.client = Some([192, 0, 2, 7].into());
     r.version = Version::HTTP_2;
@@ -61,14 +130,14 @@ fn a_full_record_is_one_line_with_every_field() {
     r.host = Some(HeaderValue::from_static("api.example.com"));
     r.target = Some("/v1/users?a=b&key=tg_hidden".parse().unwrap());
     r.user_agent = Some(HeaderValue::from_bytes(b"curl\t\"8\" \xff").unwrap());
-    (r.route, r.upstream) = (Some("users".into()), Some("users-up".into()));
-    (r.tenant, r.consumer, r.key) = (Some("default".into()), Some("acme".into()), Some(KeyId(7)));
+    (r.route, r.towards) = (Some(0), Some(0));
+    (r.consumer, r.key) = (Some(0), Some(KeyId(7)));
     (r.endpoint, r.attempts) = (Some("10.0.0.5:8000".into()), 2);
     (r.connect, r.first_byte) = (Some(Duration::from_micros(250)), Some(Duration::from_millis(12)));
     (r.status, r.bytes_in, r.bytes_out) = (StatusCode::BAD_GATEWAY.as_u16(), 10, 2_000);
     (r.refusal, r.cut) = (Some("upstream_failed"), Some(Cut::Upstream));
     r.detail = Some("reset by tg_aaaaaaaaaaaaaaaaaaaaaaaaaaaa".into());
-    r.limits = vec![Standing { limit: limit("per-key"), verdict: Verdict::Admitted, remaining: Some(Permits(3)) }];
+    r.limits.push(Standing { limit: 0, verdict: Verdict::Admitted, remaining: Some(Permits(3)) });
     r.finish();
     telemetry.flush();
     let mut line = lines(&file).pop().unwrap();
@@ -176,7 +245,9 @@ fn a_new_document_moves_the_log_and_a_bad_one_does_not() {
     telemetry.apply(&tidegate_policy::Telemetry { access_log: Some(settings(&b)), ..Default::default() }).unwrap();
     record(&telemetry).finish();
     let impossible = settings(Path::new("/proc/nowhere/access.log"));
-    assert!(telemetry.apply(&tidegate_policy::Telemetry { access_log: Some(impossible), ..Default::default() }).is_err());
+    assert!(
+        telemetry.apply(&tidegate_policy::Telemetry { access_log: Some(impossible), ..Default::default() }).is_err()
+    );
     record(&telemetry).finish();
     telemetry.flush();
     assert_eq!((lines(&a).len(), lines(&b).len()), (1, 2));
@@ -228,12 +299,13 @@ fn a_writer_that_falls_behind_loses_lines_and_counts_them() {
 fn metrics_tell_routes_upstreams_limits_and_refusals() {
     let telemetry = started(None);
     let open = record(&telemetry);
+    let scene = Scene::new(&telemetry, Arc::new(policy(&["users"], "up", "fleet")));
     for status in [200, 200, 503] {
-        let mut r = record(&telemetry);
-        (r.route, r.upstream, r.attempts) = (Some("users".into()), Some("up".into()), 2);
+        let mut r = record_in(&scene);
+        (r.route, r.towards, r.attempts) = (Some(0), Some(0), 2);
         (r.status, r.bytes_out, r.first_byte) = (status, 100, Some(Duration::from_millis(3)));
         r.refusal = (status == 503).then_some("no_backend");
-        r.limits = vec![Standing { limit: limit("fleet"), verdict: Verdict::WouldRefuse, remaining: None }];
+        r.limits = Standings::from_elem(Standing { limit: 0, verdict: Verdict::WouldRefuse, remaining: None }, 1);
         r.finish();
     }
     let page = telemetry.render();
@@ -258,10 +330,13 @@ fn metrics_tell_routes_upstreams_limits_and_refusals() {
 #[test]
 fn labels_are_bounded_whatever_clients_send() {
     let telemetry = started(None);
+    let names: Vec<_> = (0..3_000).map(|n| format!("route-{n}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let scene = Scene::new(&telemetry, Arc::new(policy(&names, "up", "fleet")));
     for n in 0..3_000 {
-        let mut r = record(&telemetry);
+        let mut r = record_in(&scene);
         r.method = Method::from_bytes(format!("M{n}").as_bytes()).unwrap();
-        r.route = Some(format!("route-{n}").into());
+        r.route = Some(n);
         r.status = 200;
         r.finish();
     }

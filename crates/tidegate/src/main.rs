@@ -1,5 +1,6 @@
 //! The one binary: `serve` runs a node, `dev` a whole cluster for trying out, the rest talks to a running one.
 
+mod allocator;
 mod cli;
 mod dev;
 mod process;
@@ -10,9 +11,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     tidegate_tls::install();

@@ -6,13 +6,15 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::shard::{self, Laned};
+
 const SLOTS: usize = 10;
 const FLOOR_EVERY: u64 = 100; // milliseconds per retry of the floor
 const FLOOR_BURST: u64 = 10;
 
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
-    requests: Window,
+    requests: Laned<Window>,
     retries: Window,
     /// When the floor would be full again, in milliseconds (GCRA).
     floor_full_at: AtomicU64,
@@ -21,7 +23,7 @@ pub(crate) struct Budget {
 impl Budget {
     /// A request came (its retries do not count). `now` is counted from any fixed instant.
     pub(crate) fn request(&self, now: Duration) {
-        self.requests.add(now.as_secs());
+        self.requests.at(shard::lane()).add(now.as_secs());
     }
 
     /// May one be tried again now? Counts it if so.
@@ -29,12 +31,16 @@ impl Budget {
         let second = now.as_secs();
         #[expect(clippy::cast_precision_loss, reason = "counts of ten seconds are far below 2^52")]
         let room = ratio > 0.0
-            && ((self.retries.sum(second) + 1) as f64 <= ratio * self.requests.sum(second) as f64
+            && ((self.retries.sum(second) + 1) as f64 <= ratio * self.asked(second) as f64
                 || self.floor(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)));
         if room {
             self.retries.add(second);
         }
         room
+    }
+
+    fn asked(&self, second: u64) -> u64 {
+        self.requests.iter().map(|lane| lane.sum(second)).sum()
     }
 
     fn floor(&self, now: u64) -> bool {

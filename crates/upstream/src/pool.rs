@@ -31,7 +31,6 @@ pub(crate) struct Pool {
     shelves: [OnceLock<Box<Shelf>>; SHARDS],
     /// Connections that stand or are being made, of all runtimes.
     open: AtomicUsize,
-    idle: AtomicUsize,
     /// Calls that wait for a connection or make one.
     pub(crate) waiting: AtomicUsize,
     pub(crate) changed: Notify,
@@ -108,7 +107,6 @@ impl Pool {
         Self {
             shelves: [const { OnceLock::new() }; SHARDS],
             open: AtomicUsize::new(0),
-            idle: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             changed: Notify::new(),
             speaks: Speaks::default(),
@@ -133,8 +131,7 @@ impl Pool {
     pub(crate) fn retire(&self) {
         self.retired.store(true, Relaxed);
         for shelf in self.shelves.iter().filter_map(OnceLock::get) {
-            let idle = std::mem::take(&mut *lock(&shelf.idle));
-            self.idle.fetch_sub(idle.len(), Relaxed);
+            drop(std::mem::take(&mut *lock(&shelf.idle)));
             lock(&shelf.trunks).clear();
         }
         self.changed.notify_waiters();
@@ -149,7 +146,7 @@ impl Pool {
     }
 
     pub(crate) fn idle_now(&self) -> usize {
-        self.idle.load(Relaxed)
+        self.shelves.iter().filter_map(OnceLock::get).map(|shelf| lock(&shelf.idle).len()).sum()
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -195,20 +192,19 @@ impl Pool {
         for _ in 0..LOOKED_AT {
             let Some(top) = idle.pop() else { break };
             if top.one.send.is_closed() || top.until <= now {
-                self.idle.fetch_sub(1, Relaxed);
-            } else if top.one.send.is_ready() {
+                continue;
+            }
+            if top.one.send.is_ready() {
                 idle.extend(busy);
-                self.idle.fetch_sub(1, Relaxed);
                 return Some(top.held(shard));
-            } else if let Some(other) = busy.replace(top) {
+            }
+            if let Some(other) = busy.replace(top) {
                 // Its task has not yet noticed the end of the last response: it will in a moment.
                 idle.insert(0, other);
             }
         }
         drop(idle);
-        let busy = busy?;
-        self.idle.fetch_sub(1, Relaxed);
-        Some(busy.held(shard))
+        busy.map(|busy| busy.held(shard))
     }
 
     /// Drops one idle connection, so that a fresh one may take its place.
@@ -216,7 +212,6 @@ impl Pool {
         for shelf in self.shelves.iter().filter_map(OnceLock::get) {
             let popped = lock(&shelf.idle).pop();
             if popped.is_some() {
-                self.idle.fetch_sub(1, Relaxed);
                 return;
             }
         }
@@ -232,8 +227,9 @@ impl Pool {
         if pool.retired.load(Relaxed) || one.send.is_closed() {
             return;
         }
-        if pool.idle.fetch_add(1, Relaxed) >= pool.max_idle.load(Relaxed) && pool.waiting.load(SeqCst) == 0 {
-            pool.idle.fetch_sub(1, Relaxed);
+        // Idle ones are counted only where there could be too many.
+        let most = pool.max_idle.load(Relaxed);
+        if pool.open_now() > most && pool.idle_now() >= most && pool.waiting.load(SeqCst) == 0 {
             return;
         }
         let timeout = Duration::from_millis(pool.idle_millis.load(Relaxed));
@@ -304,9 +300,7 @@ fn reap_once(endpoint: &Weak<Endpoint>, shard: Shard) -> Option<Duration> {
     let shelf = pool.shelf(shard);
     let (now, timeout) = (Instant::now(), Duration::from_millis(pool.idle_millis.load(Relaxed)));
     let mut idle = lock(&shelf.idle);
-    let before = idle.len();
     idle.retain(|idle| idle.until > now && !idle.one.send.is_closed());
-    pool.idle.fetch_sub(before - idle.len(), Relaxed);
     let mut trunks = lock(&shelf.trunks);
     trunks.retain(|trunk| !trunk.send.is_closed() && !trunk.is_stale(now, timeout));
     if idle.is_empty() && trunks.is_empty() {

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::runtime::{Handle, Id};
 
@@ -29,6 +30,34 @@ pub(crate) fn current() -> Shard {
             shard
         }
     }
+}
+
+/// Counts that every request moves have one of these per core, so that cores do not fight over them. Cores beyond share.
+#[derive(Debug, Default)]
+pub(crate) struct Laned<T>([Lane<T>; LANES]);
+
+const LANES: usize = 8;
+
+/// Alone on its cache lines (two: the prefetcher reads pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane<T>(T);
+
+impl<T> Laned<T> {
+    pub(crate) fn at(&self, lane: usize) -> &T {
+        &self.0[lane % LANES].0
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|lane| &lane.0)
+    }
+}
+
+/// This thread's lane.
+pub(crate) fn lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static LANE: usize = NEXT.fetch_add(1, Relaxed) % LANES);
+    LANE.with(|lane| *lane)
 }
 
 fn place(runtime: Id) -> usize {

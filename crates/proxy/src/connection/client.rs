@@ -12,11 +12,13 @@ use tokio::time::Instant;
 use super::Version;
 use crate::drain::Draining;
 use crate::gate::{Counted, Gate};
+use crate::local::Local;
 
 /// All orderings are relaxed: the numbers are read by the connection's own task or decide nothing but a timeout.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) gate: Arc<Gate>,
+    pub(crate) local: Arc<Local>,
     /// The peer of the socket, IPv4 in its own form; maybe a load balancer.
     pub(crate) address: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
@@ -63,13 +65,18 @@ pub(super) enum Late {
 
 /// A request between its first byte in and its last byte out.
 #[derive(Debug)]
-pub(crate) struct Exchange(Arc<Client>);
+pub(crate) struct Exchange {
+    client: Arc<Client>,
+    /// The node has room for it.
+    pub(crate) admitted: bool,
+}
 
 impl Client {
     pub(crate) fn new(
         gate: Arc<Gate>,
+        local: Arc<Local>,
         peer: SocketAddr,
-        local: SocketAddr,
+        here: SocketAddr,
         tls: Option<&'static str>,
         draining: Draining,
         held: Held,
@@ -77,9 +84,10 @@ impl Client {
         let address = peer.ip().to_canonical();
         Self {
             gate,
+            local,
             address,
             address_text: HeaderValue::try_from(address.to_string()).expect("an address is a header value"),
-            port_text: HeaderValue::from(local.port()),
+            port_text: HeaderValue::from(here.port()),
             tls,
             draining,
             born: Instant::now(),
@@ -117,7 +125,7 @@ impl Client {
         if !has_body {
             self.body_ended();
         }
-        (Exchange(self.clone()), sized)
+        (Exchange { client: self.clone(), admitted: self.local.begin(&self.gate) }, sized)
     }
 
     /// The next bytes begin a head. May be said twice.
@@ -211,13 +219,17 @@ impl Client {
 
 impl Exchange {
     pub(crate) fn client(&self) -> &Arc<Client> {
-        &self.0
+        &self.client
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        let client = &*self.client;
+        client.idle_since.store(client.now(), Relaxed);
+        client.in_flight.fetch_sub(1, Relaxed);
+        if self.admitted {
+            client.local.end(&client.gate);
+        }
     }
 }
