@@ -138,9 +138,13 @@ impl Backend for OverCluster {
             admin: member.addresses.admin.clone(),
             role: if member.voter { NodeRole::Voter } else { NodeRole::Learner },
             live: member.live.unwrap_or(mine(member) && self.cluster.is_live()),
-            revision: mine(member).then_some(revision),
+            revision: member.revision.map(|revision| revision.0),
             applied: member.live.map(|_| member.in_effect),
-            version: if mine(member) { env!("CARGO_PKG_VERSION").to_owned() } else { String::new() },
+            version: match &member.version {
+                Some(version) => version.clone(),
+                None if mine(member) => env!("CARGO_PKG_VERSION").to_owned(),
+                None => String::new(),
+            },
         };
         ClusterStatus {
             cluster_id: status.cluster.to_string(),

@@ -15,6 +15,8 @@ use tidegate_state::{Change, Key, State};
 use tidegate_tls::Certificates;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::breakers::Breakers;
+
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -22,6 +24,7 @@ pub(super) struct Effect {
     cluster: Cluster,
     gate: Arc<Gate>,
     certificates: Arc<Certificates>,
+    breakers: Arc<Breakers>,
     /// The newest revision the state has; the served one is the snapshot's.
     published: AtomicU64,
     /// Why the newest document is not served.
@@ -31,11 +34,17 @@ pub(super) struct Effect {
 }
 
 impl Effect {
-    pub(super) fn new(cluster: Cluster, gate: Arc<Gate>, certificates: Arc<Certificates>) -> Self {
+    pub(super) fn new(
+        cluster: Cluster,
+        gate: Arc<Gate>,
+        certificates: Arc<Certificates>,
+        breakers: Arc<Breakers>,
+    ) -> Self {
         Self {
             cluster,
             gate,
             certificates,
+            breakers,
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
             serving: AtomicBool::new(false),
@@ -77,6 +86,7 @@ impl Effect {
     /// Puts everything into effect that is applied now.
     pub(super) async fn catch_up(&self) {
         let applied = *self.cluster.applied().borrow();
+        self.breakers.ruled();
         self.load_keys();
         self.load_document().await;
         self.cluster.in_effect(applied);
@@ -119,12 +129,14 @@ impl Effect {
     async fn change(&self, change: Change) {
         match change {
             Change::Everything => {
+                self.breakers.ruled();
                 self.load_keys();
                 self.load_document().await;
             }
             Change::Document(_) => self.load_document().await,
             Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyRevoked(id) => self.load_key(id),
-            Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) | Change::Endpoints => {}
+            Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
+            Change::Endpoints => self.breakers.ruled(),
         }
     }
 
@@ -158,10 +170,12 @@ impl Effect {
         self.gate.telemetry.apply(&snapshot.telemetry).map_err(|why| format!("access log: {why}"))?;
         self.gate.limiter.note_limits(snapshot.limits.iter().map(|limit| &**limit));
         self.gate.upstreams.retain(&snapshot.upstreams);
+        self.breakers.served();
         let routes: Vec<_> = snapshot.router.routes().iter().map(|route| route.id.clone()).collect();
         let upstreams: Vec<_> = snapshot.upstreams.iter().map(|upstream| upstream.id.clone()).collect();
         self.gate.telemetry.retain(&routes, &upstreams);
         tracing::info!(revision = %snapshot.revision, routes = snapshot.router.routes().len(), "document in effect");
+        self.cluster.serves(snapshot.revision);
         self.gate.snapshot.store(Arc::new(snapshot));
         Ok(())
     }
