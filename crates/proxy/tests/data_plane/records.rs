@@ -25,7 +25,7 @@ impl Told {
             keep: 1,
             headers: vec![http::HeaderName::from_static("x-kept")],
         };
-        world.gate.telemetry.apply(&Telemetry { access_log: Some(log) }).unwrap();
+        world.gate.telemetry.apply(&Telemetry { access_log: Some(log), ..Telemetry::default() }).unwrap();
         Self { world, folder }
     }
 
