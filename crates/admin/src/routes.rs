@@ -18,6 +18,7 @@ use axum::{Json, Router};
 use http::Method;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 
 use crate::access::Access;
 use crate::shell::{Gate, gate, method_not_allowed, shell, unknown_path};
@@ -152,7 +153,53 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = Description::openapi();
     let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An admin token")).build();
     api.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(token));
+    for (path, item) in &mut api.paths.paths {
+        for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
+            complete(path, operation);
+        }
+    }
     api
+}
+
+/// What holds for every operation and is not written at each: unique ids, words for each status, and what the shell
+/// may answer before a handler is asked.
+fn complete(path: &str, operation: &mut utoipa::openapi::path::Operation) {
+    let tag = operation.tags.as_ref().and_then(|tags| tags.first()).cloned().unwrap_or_default();
+    let name = operation.operation_id.take().unwrap_or_default();
+    operation.operation_id = Some(format!("{tag}_{name}"));
+    if path.starts_with("/v1/") {
+        let refusal = RefOr::Ref(Ref::from_schema_name("ErrorReply"));
+        for status in ["400", "401", "403", "429", "503"] {
+            operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
+                let content = ContentBuilder::new().schema(Some(refusal.clone())).build();
+                RefOr::T(ResponseBuilder::new().content("application/json", content).build())
+            });
+        }
+    }
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            worded(status).clone_into(&mut response.description);
+        }
+    }
+}
+
+fn worded(status: &str) -> &'static str {
+    match status {
+        "200" | "201" => "Done",
+        "400" => "The request is not what this path takes",
+        "401" => "No admin token, or one that is unknown, expired or revoked",
+        "403" => "The token's role is not enough",
+        "404" => "There is no such thing",
+        "409" => "Somebody else was faster, or it cannot be done as things are",
+        "412" => "Another revision is the current one",
+        "413" => "Too large",
+        "422" => "The document has problems: all of them, with path, line and hint",
+        "429" => "Too many requests of this kind at once",
+        "503" => "No majority answers, or the node is not ready",
+        _ => "See the error",
+    }
 }
 
 #[cfg(test)]
@@ -163,9 +210,18 @@ mod tests {
     fn every_operation_is_described_and_every_description_is_served() {
         let api = serde_json::to_value(openapi()).unwrap();
         let mut described: Vec<(String, String)> = Vec::new();
+        let mut ids = std::collections::BTreeSet::new();
         for (path, item) in api["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
-                assert!(operation["responses"].as_object().is_some_and(|r| !r.is_empty()), "{method} {path}");
+                let responses = operation["responses"].as_object().unwrap();
+                assert!(!responses.is_empty(), "{method} {path}");
+                for (status, response) in responses {
+                    assert!(
+                        response["description"].as_str().is_some_and(|d| !d.is_empty()),
+                        "{method} {path} {status}"
+                    );
+                }
+                assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}: its id stands twice");
                 described.push((method.to_uppercase(), path.clone()));
             }
         }

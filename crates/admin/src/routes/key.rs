@@ -22,6 +22,7 @@ const DEFAULT_PAGE: usize = 1_000;
 const MAX_PAGE: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Page {
     consumer: Option<String>,
     tenant: Option<String>,
@@ -81,6 +82,7 @@ pub(super) async fn create(
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wait {
     wait: Option<String>,
 }

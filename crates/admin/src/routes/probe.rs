@@ -4,10 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
 
 use crate::AppState;
-use crate::input::Ask;
 use crate::wire::ReadyReply;
 
 /// The process is alive and its admin port answers
@@ -16,19 +14,15 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Verbose {
-    verbose: Option<String>,
-}
-
 /// May a load balancer send requests here?
 ///
-/// 200 while `ready` or `degraded`, 503 while `starting` or `draining`. Text: one word; with `?verbose`, the reasons,
-/// one a line. With `Accept: application/json`, JSON.
+/// 200 while `ready` or `degraded`, 503 while `starting` or `draining`. Text: that word, then the reasons, one a line.
+/// With `Accept: application/json`, JSON.
 #[utoipa::path(get, path = "/readyz", tag = "probe", security(()),
-    params(("verbose" = Option<String>, Query, description = "Say why, as text")),
-    responses((status = 200, body = ReadyReply), (status = 503, body = ReadyReply)))]
-pub(super) async fn readyz(State(state): State<AppState>, Ask(ask): Ask<Verbose>, headers: HeaderMap) -> Response {
+    responses(
+        (status = 200, content((String = "text/plain"), (ReadyReply = "application/json"))),
+        (status = 503, content((String = "text/plain"), (ReadyReply = "application/json")))))]
+pub(super) async fn readyz(State(state): State<AppState>, headers: HeaderMap) -> Response {
     let ready = state.backend.readiness();
     let code = if ready.status.takes_traffic() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -36,11 +30,9 @@ pub(super) async fn readyz(State(state): State<AppState>, Ask(ask): Ask<Verbose>
         return (code, Json(ready)).into_response();
     }
     let mut text = format!("{}\n", ready.status.as_str());
-    if ask.verbose.is_some() {
-        for reason in &ready.reasons {
-            text.push_str(reason);
-            text.push('\n');
-        }
+    for reason in &ready.reasons {
+        text.push_str(reason);
+        text.push('\n');
     }
     (code, text).into_response()
 }

@@ -1,5 +1,6 @@
 //! Publishing a document: compile first, then limit policies, then the entry; then wait, when asked to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ const MAX_TRIES: u32 = 4;
 const MAX_NOTE: usize = 4_096;
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct How {
     wait: Option<String>,
     note: Option<String>,
@@ -110,9 +112,10 @@ async fn put(
     };
     let mut reply = PublishReply { revision, index, warnings, nodes: None, complete: None };
     if let Some(wait) = wait {
-        let (nodes, complete) = everywhere(state, index, wait).await;
+        let (mut nodes, complete) = everywhere(state, index, wait).await;
+        let all_serve = serving(state, revision, &mut nodes).await;
         reply.nodes = Some(nodes);
-        reply.complete = Some(complete);
+        reply.complete = Some(complete && all_serve);
     }
     let mut response = Json(reply).into_response();
     response.headers_mut().insert(header::ETAG, etag(revision));
@@ -159,6 +162,21 @@ pub(super) async fn everywhere(state: &AppState, index: u64, wait: Duration) -> 
     let nodes = state.backend.applied_everywhere(index, wait).await;
     let complete = nodes.iter().all(|node| node.state != NodeApplied::WAITING);
     (nodes, complete)
+}
+
+/// A node that has the entry may still be unable to serve it. Marks those, and says whether there is none.
+async fn serving(state: &AppState, revision: u64, nodes: &mut [NodeApplied]) -> bool {
+    let serves: BTreeMap<u64, u64> =
+        state.backend.status().await.nodes.iter().filter_map(|node| Some((node.id, node.revision?))).collect();
+    let behind = |node: &NodeApplied| serves.get(&node.node).is_some_and(|serves| *serves < revision);
+    let mut all = true;
+    for node in nodes.iter_mut().filter(|node| node.state == NodeApplied::APPLIED) {
+        if behind(node) {
+            NodeApplied::NOT_SERVING.clone_into(&mut node.state);
+            all = false;
+        }
+    }
+    all
 }
 
 /// `None`: did not ask to wait.

@@ -104,7 +104,7 @@ pub struct PublishReply {
     /// Present when asked to wait.
     #[serde(default)]
     pub nodes: Option<Vec<NodeApplied>>,
-    /// Present when asked to wait: every node applied it, or its node lease lapsed.
+    /// Present when asked to wait: every node serves it, or its node lease lapsed.
     #[serde(default)]
     pub complete: Option<bool>,
 }
@@ -112,7 +112,9 @@ pub struct PublishReply {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeApplied {
     pub node: u64,
-    /// `applied`, `lapsed` (its node lease ran out; it serves on under the rules for cut-off nodes) or `waiting`.
+    /// `applied`, `lapsed` (its node lease ran out; it serves on under the rules for cut-off nodes), `waiting`, or
+    /// `not_serving` (it has the document and cannot compile it: a file or secret is missing there, or its release is
+    /// older; it serves the revision before, and `/readyz` on it says why).
     pub state: String,
 }
 
@@ -120,4 +122,5 @@ impl NodeApplied {
     pub const APPLIED: &str = "applied";
     pub const LAPSED: &str = "lapsed";
     pub const WAITING: &str = "waiting";
+    pub const NOT_SERVING: &str = "not_serving";
 }
