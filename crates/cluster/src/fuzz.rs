@@ -2,6 +2,8 @@
 //! (docs/fuzzing.md). Whatever the bytes, each comes back; what was read is written and read again the same; and what
 //! it asks for is applied to a state and a ledger, as a replica would.
 
+#[cfg(test)]
+mod golden;
 mod replicas;
 #[cfg(test)]
 mod seeds;

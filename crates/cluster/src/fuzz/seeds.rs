@@ -18,10 +18,10 @@ use crate::store::Counters;
 use crate::transport::joining::Welcome;
 use crate::wire::{GroupId, Hello, Lane, LeaseView, PROTOCOL, Renewal};
 
-const ID: LeaderId = LeaderId { term: 3, node_id: 1 };
-const KEY: Key = Key { limit: LimitId(1), subject: Subject(2) };
+pub(super) const ID: LeaderId = LeaderId { term: 3, node_id: 1 };
+pub(super) const KEY: Key = Key { limit: LimitId(1), subject: Subject(2) };
 
-fn vote() -> Vote {
+pub(super) fn vote() -> Vote {
     openraft::Vote::new_committed(3, 1)
 }
 
@@ -38,7 +38,7 @@ fn membership() -> openraft::Membership<u64, BasicNode> {
     openraft::Membership::new(vec![BTreeSet::from([1, 2, 3])], nodes).expect("three voters that are nodes")
 }
 
-fn addresses() -> Addresses {
+pub(super) fn addresses() -> Addresses {
     Addresses { peer: "10.0.0.1:7081".into(), http: "10.0.0.1:8080".into(), admin: String::new() }
 }
 
@@ -78,14 +78,14 @@ fn quota_entries() -> Vec<protocol::Entry> {
     commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
 }
 
-fn logs() -> [Vec<Entry>; 2] {
+pub(super) fn logs() -> [Vec<Entry>; 2] {
     let control = proposals().iter().zip(2..).map(|(proposal, index)| normal(index, proposal)).collect::<Vec<_>>();
     let head = [entry(0, EntryPayload::Blank), entry(1, EntryPayload::Membership(membership()))];
     let quota = quota_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect();
     [head.into_iter().chain(control).collect(), quota]
 }
 
-fn renewal() -> Renewal {
+pub(super) fn renewal() -> Renewal {
     Renewal {
         node: NodeId(2),
         applied: 9,
@@ -99,24 +99,24 @@ fn renewal() -> Renewal {
     }
 }
 
-fn meta() -> SnapshotMeta {
+pub(super) fn meta() -> SnapshotMeta {
     let last = LogId::new(ID, 15);
     SnapshotMeta { last_log_id: Some(last), last_membership: Membership::new(Some(last), membership()) }
 }
 
-fn state() -> Vec<u8> {
+pub(super) fn state() -> Vec<u8> {
     let mut state = State::default();
     proposals().iter().for_each(|proposal| _ = state.apply(proposal));
     codec::encode(&state)
 }
 
-fn ledger() -> Vec<u8> {
+pub(super) fn ledger() -> Vec<u8> {
     let mut ledger = Ledger::default();
     quota_entries().iter().for_each(|entry| _ = ledger.apply(entry));
     codec::encode(&ledger)
 }
 
-fn requests() -> Vec<Request> {
+pub(super) fn requests() -> Vec<Request> {
     let (group, last) = (GroupId::Control, Some(LogId::new(ID, 7)));
     let ballot = || VoteRequest::new(openraft::Vote::new(4, 2), last);
     let [control, quota] = logs();
