@@ -83,7 +83,7 @@ async fn maximum(cluster: &Cluster, node: usize) -> u64 {
 #[tokio::test]
 async fn limits_in_force_are_those_of_the_published_document_wherever_its_publisher_dies() {
     /// What the quota leader takes to notice that a publisher left its work undone, elections apart.
-    const BOUND: Duration = Duration::from_secs(10);
+    const BOUND: Duration = Duration::from_secs(15);
     let (backend, mut cluster) = (Backend::start().await, Cluster::start(3).await);
     cluster.apply(&document(&backend, 3, "60s")).await;
     let mut before = 3;
