@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidegate_limiter::{Ask, Leases, Limiter, Settings, Unreachable};
+use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Settings, Unreachable};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
 use tidegate_policy::{Dimension, Limit, Mode, OnUnavailable};
 use tidegate_quota::protocol::{Answer, Batch, Key, Reply, Verdict};
@@ -31,14 +31,36 @@ const REPORTS: Duration = Duration::from_millis(150);
 pub(crate) struct Decided {
     pub(crate) limits: usize,
     pub(crate) threads: usize,
+    pub(crate) asked: Asked,
     /// CPU time of one decision.
     pub(crate) nanos: f64,
 }
 
 impl fmt::Display for Decided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limits, threads, nanos } = self;
-        write!(f, "{limits} limit(s), {threads} thread(s), {KEYS} keys: {nanos:.0} ns per decision")
+        let Self { limits, threads, asked, nanos } = self;
+        write!(f, "{limits} limit(s), {threads} thread(s), {asked}: {nanos:.0} ns per decision")
+    }
+}
+
+/// Who asks, and what is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// All keys, as Zipf says.
+    Keys,
+    /// The same with a decision log.
+    KeysLogged,
+    /// One key: nothing is far from the processor, but two threads want the same line of memory.
+    OneKey,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keys => write!(f, "{KEYS} keys"),
+            Self::KeysLogged => write!(f, "{KEYS} keys, decision log"),
+            Self::OneKey => write!(f, "one key"),
+        }
     }
 }
 
@@ -66,6 +88,15 @@ impl Leases for Plenty {
 }
 
 pub(crate) fn measure() -> Result<Vec<Decided>> {
+    let folder = std::env::temp_dir().join(format!("tidegate-decide-{}", std::process::id()));
+    let logged = DecisionLog::open(&folder, NodeId(1), Incarnation(1))?;
+    let mut table = measure_with(None, &[Asked::Keys, Asked::OneKey])?;
+    table.extend(measure_with(Some(logged), &[Asked::KeysLogged])?);
+    std::fs::remove_dir_all(&folder)?;
+    Ok(table)
+}
+
+fn measure_with(decisions: Option<DecisionLog>, loads: &[Asked]) -> Result<Vec<Decided>> {
     let limits = limits();
     let callers = Callers::new();
     let limiter = Limiter::new(Settings {
@@ -73,21 +104,23 @@ pub(crate) fn measure() -> Result<Vec<Decided>> {
         incarnation: Incarnation(1),
         secret: [7; 16],
         most_keys: 1_000_000,
-        decisions: None,
+        decisions,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
     runtime.block_on(warm_up(&limiter, &limits, &callers))?;
     let mut table = Vec::new();
-    for count in [1, limits.len()] {
-        for threads in [1, 2] {
-            let mut rounds = Vec::new();
-            for nth in 0..ROUNDS {
-                rounds.push(round(&limiter, &limits[..count], &callers, threads, nth)?);
-                runtime.block_on(reporting(&limiter, tokio::time::sleep(REPORTS)));
+    for asked in loads.iter().copied() {
+        for count in [1, limits.len()] {
+            for threads in [1, 2] {
+                let mut rounds = Vec::new();
+                for nth in 0..ROUNDS {
+                    rounds.push(round(&limiter, &limits[..count], &callers, asked, threads, nth)?);
+                    runtime.block_on(reporting(&limiter, tokio::time::sleep(REPORTS)));
+                }
+                rounds.sort_by(f64::total_cmp);
+                table.push(Decided { limits: count, threads, asked, nanos: rounds[ROUNDS / 2] });
             }
-            rounds.sort_by(f64::total_cmp);
-            table.push(Decided { limits: count, threads, nanos: rounds[ROUNDS / 2] });
         }
     }
     Ok(table)
@@ -161,16 +194,22 @@ fn decide(limiter: &Arc<Limiter>, limits: &[Limit], callers: &Callers, who: usiz
         2 => limiter.subject(limit, &[&callers.addresses[who]]),
         _ => limiter.subject(limit, &[]),
     };
-    let permit = match limits {
-        [one] => poll_once(limiter.admit(&[Ask { limit: one, subject: subject(0, one), cost: Permits(1) }])),
+    match limits {
+        [one] => proceed(limiter, &[Ask { limit: one, subject: subject(0, one), cost: Permits(1) }]),
         [a, b, c, d] => {
             let ask = |nth, limit| Ask { limit, subject: subject(nth, limit), cost: Permits(1) };
-            poll_once(limiter.admit(&[ask(0, a), ask(1, b), ask(2, c), ask(3, d)]))
+            proceed(limiter, &[ask(0, a), ask(1, b), ask(2, c), ask(3, d)])
         }
-        _ => None,
-    };
-    match permit {
+        _ => false,
+    }
+}
+
+/// As the proxy does: admit, look where the limits stand, commit.
+#[inline]
+fn proceed(limiter: &Limiter, asks: &[Ask<'_>]) -> bool {
+    match poll_once(limiter.admit(asks)) {
         Some(Ok(permit)) => {
+            black_box(&permit.standings(asks));
             black_box(&permit);
             permit.commit(b"");
             true
@@ -228,11 +267,19 @@ async fn ask_once(limiter: Arc<Limiter>, limits: Vec<Limit>, values: [Vec<u8>; 3
 }
 
 /// CPU nanoseconds per decision, the mean over the threads.
-fn round(limiter: &Arc<Limiter>, limits: &[Limit], callers: &Callers, threads: usize, round: usize) -> Result<f64> {
+fn round(
+    limiter: &Arc<Limiter>,
+    limits: &[Limit],
+    callers: &Callers,
+    asked: Asked,
+    threads: usize,
+    round: usize,
+) -> Result<f64> {
     let one = |nth: usize| {
         // Each thread has a part of the order to itself.
         let order = callers.order.chunks(DECISIONS).nth(round * 2 + nth).context("more rounds than planned")?;
-        let order = order.iter();
+        let hottest = vec![0; order.len()];
+        let order = if asked == Asked::OneKey { &hottest } else { order }.iter();
         let before = linux::cpu_time_of_this_thread();
         let admitted = order.filter(|who| decide(limiter, limits, callers, **who as usize)).count();
         let took = linux::cpu_time_of_this_thread() - before;

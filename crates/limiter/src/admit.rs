@@ -17,7 +17,7 @@ use tidegate_quota::evidence::{Record, short_name};
 use tidegate_quota::protocol::Key;
 
 use crate::decisions::DecisionLog;
-use crate::permit::{Permit, Reserved, Source, Taken};
+use crate::permit::{Permit, Reserved, Taken};
 use crate::slot::{Found, Pinned, Slot};
 use crate::table::Table;
 use crate::tick::Bell;
@@ -38,6 +38,13 @@ pub struct Ask<'a> {
     pub limit: &'a Limit,
     pub subject: Subject,
     pub cost: Permits,
+}
+
+impl Ask<'_> {
+    #[inline]
+    fn key(&self) -> Key {
+        Key { limit: self.limit.id, subject: self.subject }
+    }
 }
 
 /// What a limiter needs to know of its node.
@@ -103,7 +110,8 @@ pub struct Refused {
     /// Position of the ask that refused.
     pub ask: usize,
     pub why: Why,
-    pub standings: Standings,
+    /// Boxed, to keep the usual answer small.
+    pub standings: Box<Standings>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,19 +174,21 @@ impl Limiter {
     #[inline]
     pub async fn admit(&self, asks: &[Ask<'_>]) -> Result<Permit<'_>, Refused> {
         match self.try_take(asks, 0) {
-            Ok((taken, standings)) => Ok(Permit::new(self, taken, standings)),
+            Ok(taken) => Ok(Permit::new(self, taken)),
             // Boxed: a rare case must not make every request's future larger.
             Err(miss) => Box::pin(self.admit_slowly(asks, miss)).await,
         }
     }
 
-    /// One take from each cell. `spared` marks (by bit) asks that are not taken: observed or allowed without a permit. The
-    /// standings are of those that were taken.
+    /// One take from each cell. `spared` marks (by bit) asks that are not taken: observed or allowed without a permit.
     ///
     /// In rounds over all asks: look up, take, read the clock ONCE, hold each take against it. So the look-ups' cache
     /// misses overlap; and no order between the rounds of different asks matters to any of them.
     #[inline]
-    fn try_take(&self, asks: &[Ask<'_>], spared: u64) -> Result<(Taken<'_>, Standings), Miss<'_>> {
+    fn try_take(&self, asks: &[Ask<'_>], spared: u64) -> Result<Taken<'_>, Miss<'_>> {
+        if asks.len() > 1 {
+            self.table.touch(asks.iter().map(Ask::key));
+        }
         loop {
             let mut takings = SmallVec::<[Taking<'_>; 4]>::new();
             for (at, ask) in asks.iter().enumerate().filter(|(at, _)| !is_marked(spared, *at)) {
@@ -231,39 +241,39 @@ impl Limiter {
 
     /// Holds all that was grabbed against the clock. `Err`: something was burnt and the rest put back; as above.
     #[inline]
-    fn stamp_all<'l>(&self, asks: &[Ask<'_>], takings: &[Taking<'l>]) -> Result<(Taken<'l>, Standings), Option<usize>> {
+    fn stamp_all<'l>(&self, asks: &[Ask<'_>], takings: &[Taking<'l>]) -> Result<Taken<'l>, Option<usize>> {
         let now = clock::boot();
-        let (mut taken, mut standings, mut missed) = (Taken::default(), Standings::new(), None);
+        let (mut taken, mut missed) = (Taken::new(now), None);
         for (nth, Taking { ask, found, got }) in takings.iter().enumerate() {
             let ask = &asks[*ask];
-            let (source, remaining) = match got {
+            match got {
                 Some(Got::Lease(grab)) => {
                     self.bell.list(found.slot, found.number);
                     match found.slot.cell.stamp(*grab, now) {
-                        Take::Taken(ticket) => (Source::Lease(ticket), grab.left),
-                        burnt => match self.after_burning(*found, ask, &burnt) {
-                            Some(reserved) => (Source::Reserve(reserved), Permits::ZERO),
-                            None => {
-                                missed = Some((burnt == Take::Burnt(Burnt::Lapsed)).then_some(nth));
-                                continue;
+                        Take::Taken(ticket) => {
+                            taken.push(found.slot, ticket);
+                            if self.decisions.is_some() {
+                                taken.note(ask.key());
                             }
+                        }
+                        burnt => match self.after_burning(*found, ask, &burnt) {
+                            Some(reserved) => taken.push_reserved(reserved),
+                            None => missed = Some((burnt == Take::Burnt(Burnt::Lapsed)).then_some(nth)),
                         },
                     }
                 }
-                Some(Got::Reserve(reserved)) => (Source::Reserve(*reserved), Permits::ZERO),
-                None => continue,
-            };
-            taken.push(found.slot, Key { limit: ask.limit.id, subject: ask.subject }, source);
-            let reset = ask.limit.window.into();
-            standings.push(Standing { remaining, reset, would_refuse: false, unsafely: false });
-        }
-        match missed {
-            None => Ok((taken, standings)),
-            Some(missed) => {
-                taken.give_back();
-                Err(missed)
+                Some(Got::Reserve(reserved)) => taken.push_reserved(*reserved),
+                None => {}
             }
         }
+        if let Some(missed) = missed {
+            taken.give_back();
+            return Err(missed);
+        }
+        if taken.is_mixed() {
+            taken.stand(standings(self, asks, Marks::default()));
+        }
+        Ok(taken)
     }
 
     /// A lapsed lease is as good as none, whatever is left in its cell.
@@ -304,7 +314,7 @@ impl Limiter {
         drop(holding);
         got.then(|| {
             self.counters.reserve_used.fetch_add(1, Ordering::Relaxed);
-            Reserved { cost: ask.cost, at }
+            Reserved { key: ask.key(), cost: ask.cost, at }
         })
     }
 
@@ -334,12 +344,15 @@ impl Limiter {
                     marks.would_refuse = mark(marks.would_refuse, miss.ask);
                 }
                 Err(why) => {
-                    let standings = standings(self, asks, marks);
+                    let standings = Box::new(standings(self, asks, marks));
                     return Err(Refused { ask: miss.ask, why, standings });
                 }
             }
             match self.try_take(asks, spared) {
-                Ok((taken, _)) => return Ok(Permit::new(self, taken, standings(self, asks, marks))),
+                Ok(mut taken) => {
+                    taken.stand(standings(self, asks, marks));
+                    return Ok(Permit::new(self, taken));
+                }
                 Err(next) => miss = next,
             }
         }
@@ -397,6 +410,7 @@ impl Limiter {
     }
 
     /// The decision log, if it is kept.
+    #[inline]
     pub(crate) fn decisions(&self) -> Option<&DecisionLog> {
         self.decisions.as_ref()
     }
@@ -473,14 +487,17 @@ fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> Standings {
         .collect()
 }
 
+#[inline]
 const fn is_marked(marks: u64, at: usize) -> bool {
     marks & bit(at) != 0
 }
 
+#[inline]
 const fn mark(marks: u64, at: usize) -> u64 {
     marks | bit(at)
 }
 
+#[inline]
 const fn bit(at: usize) -> u64 {
     1 << (if at < 63 { at } else { 63 })
 }

@@ -1,103 +1,147 @@
 //! The right to proceed.
 
 use smallvec::SmallVec;
-use tidegate_model::{LimitId, Nanos, Permits, Subject};
+use tidegate_model::{Nanos, Permits};
 use tidegate_quota::cell::Ticket;
 use tidegate_quota::evidence::{Record, RequestMark};
 use tidegate_quota::protocol::Key;
 
-use crate::admit::{Limiter, Standings};
-use crate::slot::{Slot, halves};
+use crate::admit::{Ask, Limiter, Standing, Standings};
+use crate::slot::Slot;
 
 /// Dropped before [`Permit::commit`], it gives itself back where that is safe.
+///
+/// It is moved several times before anyone looks at it, so it is small: what few requests need is in [`Aside`].
 #[derive(Debug)]
 #[must_use = "a permit that is dropped gives itself back"]
 pub struct Permit<'l> {
     limiter: &'l Limiter,
     taken: Taken<'l>,
-    /// One per ask, in their order.
-    pub standings: Standings,
 }
 
 /// What was taken so far. An observed or unsafely allowed ask leaves nothing here.
-#[derive(Debug, Default)]
-pub(crate) struct Taken<'l>(SmallVec<[Piece<'l>; 4]>);
-
-/// Names its key itself: the slot may be another key's by the time this is written down.
 #[derive(Debug)]
-struct Piece<'l> {
-    slot: &'l Slot,
-    limit: LimitId,
-    /// In halves: a `u128` would be aligned, and moved with its gaps.
-    subject: [u64; 2],
-    source: Source,
+pub(crate) struct Taken<'l> {
+    /// The instant of admission by all leases.
+    at: Nanos,
+    leases: SmallVec<[Piece<'l>; 4]>,
+    aside: Option<Box<Aside>>,
 }
 
+/// From a lease: comes back while no report has told of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Source {
-    /// From the lease: comes back while no report has told of it.
-    Lease(Ticket),
-    /// From the partition reserve: does not come back.
-    Reserve(Reserved),
+struct Piece<'l> {
+    slot: &'l Slot,
+    /// [`Ticket::packed`]
+    ticket: u64,
+}
+
+#[derive(Debug, Default)]
+struct Aside {
+    /// With a decision log: what it is told. The slot may be another key's by then.
+    keys: SmallVec<[Key; 4]>,
+    /// From partition reserves: does not come back.
+    reserved: Vec<Reserved>,
+    /// If a look at the cells is not enough to tell.
+    standings: Option<Standings>,
 }
 
 /// A permit of the reserve: its cost and the instant it was taken.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reserved {
+    pub(crate) key: Key,
     pub(crate) cost: Permits,
     pub(crate) at: Nanos,
 }
 
 impl<'l> Taken<'l> {
     #[inline]
-    pub(crate) fn push(&mut self, slot: &'l Slot, key: Key, source: Source) {
-        self.0.push(Piece { slot, limit: key.limit, subject: halves(key.subject), source });
+    pub(crate) fn new(at: Nanos) -> Self {
+        Self { at, leases: SmallVec::new(), aside: None }
+    }
+
+    /// A ticket stamped with this taking's instant.
+    #[inline]
+    pub(crate) fn push(&mut self, slot: &'l Slot, ticket: Ticket) {
+        self.leases.push(Piece { slot, ticket: ticket.packed() });
+    }
+
+    /// For the decision log: the key of the ticket pushed before.
+    pub(crate) fn note(&mut self, key: Key) {
+        self.aside.get_or_insert_default().keys.push(key);
+    }
+
+    #[cold]
+    pub(crate) fn push_reserved(&mut self, reserved: Reserved) {
+        self.aside.get_or_insert_default().reserved.push(reserved);
+    }
+
+    #[cold]
+    pub(crate) fn stand(&mut self, standings: Standings) {
+        self.aside.get_or_insert_default().standings = Some(standings);
+    }
+
+    /// Is there a piece from a reserve?
+    #[inline]
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| !aside.reserved.is_empty())
     }
 
     pub(crate) fn give_back(&mut self) {
-        for Piece { slot, source, .. } in self.0.drain(..) {
-            if let Source::Lease(ticket) = source {
-                slot.cell.put_back(ticket);
-            }
+        for Piece { slot, ticket } in self.leases.drain(..) {
+            slot.cell.put_back(Ticket::unpacked(ticket, self.at));
         }
     }
 }
 
 impl<'l> Permit<'l> {
     #[inline]
-    pub(crate) fn new(limiter: &'l Limiter, taken: Taken<'l>, standings: Standings) -> Self {
-        Self { limiter, taken, standings }
+    pub(crate) fn new(limiter: &'l Limiter, taken: Taken<'l>) -> Self {
+        Self { limiter, taken }
+    }
+
+    /// Where each limit stands now, as far as this node knows. `asks` are those that were admitted, in their order.
+    #[inline]
+    #[must_use]
+    pub fn standings(&self, asks: &[Ask<'_>]) -> Standings {
+        if let Some(standings) = self.taken.aside.as_ref().and_then(|aside| aside.standings.as_ref()) {
+            return standings.clone();
+        }
+        let mut standings = Standings::new();
+        for (piece, ask) in self.taken.leases.iter().zip(asks) {
+            let (remaining, reset) = (piece.slot.cell.left(), ask.limit.window.into());
+            standings.push(Standing { remaining, reset, would_refuse: false, unsafely: false });
+        }
+        standings
     }
 
     /// The call is on its way: what was taken stays taken. Writes the decision log, when there is one, before it returns;
     /// so a backend never sees a request that the log does not know.
     #[inline]
     pub fn commit(mut self, request_id: &[u8]) {
-        if let Some(log) = self.limiter.decisions() {
-            let request = RequestMark::of(request_id);
-            for piece in &self.taken.0 {
-                let (at, cost) = match piece.source {
-                    Source::Lease(ticket) => (ticket.at, ticket.cost),
-                    Source::Reserve(ticket) => (ticket.at, ticket.cost),
-                };
-                log.write(Record::Permit { at, key: piece.key(), cost, request });
-            }
+        if self.taken.aside.is_some() {
+            self.write_down(request_id);
         }
-        self.taken.0.clear();
+        self.taken.leases.clear();
     }
-}
 
-impl Piece<'_> {
-    fn key(&self) -> Key {
-        let [low, high] = self.subject.map(u128::from);
-        Key { limit: self.limit, subject: Subject(low | high << 64) }
+    fn write_down(&self, request_id: &[u8]) {
+        let (Some(log), Some(aside)) = (self.limiter.decisions(), &self.taken.aside) else { return };
+        let request = RequestMark::of(request_id);
+        for (Piece { ticket, .. }, key) in self.taken.leases.iter().zip(&aside.keys) {
+            let Ticket { cost, at, .. } = Ticket::unpacked(*ticket, self.taken.at);
+            log.write(Record::Permit { at, key: *key, cost, request });
+        }
+        for Reserved { key, cost, at } in aside.reserved.iter().copied() {
+            log.write(Record::Permit { at, key, cost, request });
+        }
     }
 }
 
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.taken.0.is_empty() {
+        if !self.taken.leases.is_empty() {
             self.taken.give_back();
         }
     }

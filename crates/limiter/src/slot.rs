@@ -62,6 +62,7 @@ pub(crate) struct Cold {
 impl Deref for Slot {
     type Target = Cold;
 
+    #[inline]
     fn deref(&self) -> &Cold {
         &self.cold
     }
@@ -81,7 +82,11 @@ impl<'t> Found<'t> {
     pub(crate) fn of(slot: &'t Slot, number: u32, key: Key) -> Option<Self> {
         // Acquire: a key that is read below is of this life or a later one.
         let life = slot.life.load(Ordering::Acquire);
-        (life & 1 == 0 && slot.key() == key).then_some(Self { slot, number, life })
+        let [low, high] = halves(key.subject);
+        let is_its = slot.subject[0].load(Ordering::Relaxed) == low
+            && slot.subject[1].load(Ordering::Relaxed) == high
+            && slot.limit.load(Ordering::Relaxed) == key.limit.0;
+        (life & 1 == 0 && is_its).then_some(Self { slot, number, life })
     }
 
     /// Read AFTER something was taken: `false` means it may be the next owner's.
@@ -195,14 +200,20 @@ impl Slot {
         false
     }
 
+    /// Reads the slot's line, so that it is near when it is needed.
+    #[inline]
+    pub(crate) fn touch(&self) -> u16 {
+        self.life.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_vacant(&self) -> bool {
         self.life.load(Ordering::Acquire) & 1 == 1
     }
 
     #[inline]
     pub(crate) fn key(&self) -> Key {
-        let [low, high] = [0, 1].map(|half: usize| u128::from(self.subject[half].load(Ordering::Relaxed)));
-        Key { limit: LimitId(self.limit.load(Ordering::Relaxed)), subject: Subject(low | high << 64) }
+        let (low, high) = (self.subject[0].load(Ordering::Relaxed), self.subject[1].load(Ordering::Relaxed));
+        Key { limit: LimitId(self.limit.load(Ordering::Relaxed)), subject: whole([low, high]) }
     }
 
     /// Keeps the facts of the limit in step with the document; writes only what changed.
@@ -276,7 +287,14 @@ fn facts(limit: &Limit) -> u64 {
     limit.max.0.min(u64::MAX >> 1) << 1 | u64::from(limit.on_unavailable == OnUnavailable::Share)
 }
 
+/// A `u128` would be aligned to 16 bytes, and kept with its gaps.
+#[inline]
 #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
 pub(crate) const fn halves(subject: Subject) -> [u64; 2] {
     [subject.0 as u64, (subject.0 >> 64) as u64]
+}
+
+#[inline]
+pub(crate) const fn whole([low, high]: [u64; 2]) -> Subject {
+    Subject(low as u128 | (high as u128) << 64)
 }

@@ -70,6 +70,15 @@ impl Table {
         self.look(key).or_else(|| self.make(key, limit, hasher))
     }
 
+    /// Reads what look-ups of these keys are going to read. None of the reads depends on another's outcome, so the
+    /// processor waits for all of them at once.
+    #[inline]
+    pub(crate) fn touch(&self, keys: impl Iterator<Item = Key> + Clone) {
+        let lines = keys.clone().fold(0, |lines, key| lines ^ self.index.guess(hash(key)));
+        let slots = keys.map(|key| self.slot(self.index.guess(hash(key))).map_or(0, Slot::touch));
+        std::hint::black_box((lines, slots.fold(0, |lines, life| lines ^ life)));
+    }
+
     #[inline]
     fn look(&self, key: Key) -> Option<Found<'_>> {
         self.index.find(hash(key), |number| Found::of(self.slot(number)?, number, key))
@@ -154,4 +163,151 @@ fn hash(key: Key) -> u32 {
     let [low, high] = halves(key.subject);
     let mixed = low ^ high.rotate_left(32) ^ key.limit.0.wrapping_mul(0xD6E8_FEB8_6659_FD93);
     (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::{LimitId, Nanos, Permits, Revision};
+    use tidegate_policy::{Mode, OnUnavailable};
+    use tidegate_quota::cell::Take;
+    use tidegate_quota::protocol::{Answer, Verdict};
+
+    use super::*;
+
+    fn limit() -> Limit {
+        Limit {
+            id: LimitId(1),
+            revision: Revision(1),
+            name: "spec".into(),
+            max: Permits(100),
+            window: Nanos::SECOND,
+            per: Vec::new(),
+            mode: Mode::Enforce,
+            on_unavailable: OnUnavailable::Deny,
+            count_hits: true,
+        }
+    }
+
+    fn find(table: &Table, subject: u128) -> Found<'_> {
+        table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16])).expect("room")
+    }
+
+    /// As if the leader had granted so much.
+    fn grant(slot: &Slot, permits: u64, seq: u64) {
+        let mut holding = slot.holding();
+        let item = holding.report(&slot.cell, seq, slot.surroundings(Nanos(seq)));
+        let verdict = Verdict::Lease {
+            granted: Permits(permits),
+            free: Permits(100),
+            ttl: Nanos::SECOND,
+            retry: Nanos::ZERO,
+            reserve: Permits::ZERO,
+        };
+        let answer = Answer { key: item.key, epoch: item.epoch, verdict };
+        holding.answer(&slot.cell, seq, &answer, Nanos::SECOND, Nanos(seq), || unreachable!("no reset"));
+    }
+
+    fn forget(table: &Table, found: Found<'_>) -> bool {
+        table.forget(&table.handle(found.number).expect("it is there"))
+    }
+
+    #[test]
+    fn a_key_keeps_its_slot_until_it_is_forgotten_and_the_next_key_gets_it() {
+        let table = Table::new(10);
+        let old = find(&table, 1);
+        assert_eq!(find(&table, 1).number, old.number);
+        assert!(forget(&table, old));
+        assert!(!old.is_still());
+        assert!(table.get(Key { limit: LimitId(1), subject: Subject(1) }).is_none());
+        let new = find(&table, 2);
+        assert_eq!((new.number, table.len()), (old.number, 1));
+        assert!(new.is_still() && !old.is_still());
+        assert_ne!(find(&table, 1).number, new.number);
+    }
+
+    #[test]
+    fn who_takes_from_a_slot_that_has_become_another_keys_finds_out_and_puts_back() {
+        let table = Table::new(10);
+        let late = find(&table, 1);
+        assert!(forget(&table, late));
+        let owner = find(&table, 2);
+        grant(owner.slot, 5, 1);
+        let grab = late.slot.cell.grab(Permits(1)).expect("the owner's permits");
+        assert!(!late.is_still(), "the permit is another key's");
+        let Take::Taken(ticket) = late.slot.cell.stamp(grab, Nanos(2)) else { panic!("in time") };
+        assert!(late.slot.cell.put_back(ticket));
+        assert_eq!(owner.slot.cell.left(), Permits(5));
+    }
+
+    #[test]
+    fn a_permit_that_outlives_its_key_gives_nothing_to_the_next_one() {
+        let table = Table::new(10);
+        let old = find(&table, 1);
+        grant(old.slot, 1, 1);
+        let Take::Taken(ticket) = old.slot.cell.take(Permits(1), || Nanos(2)) else { panic!("one is there") };
+        grant(old.slot, 0, 3); // told of, nothing left: settled
+        assert!(forget(&table, old));
+        let new = find(&table, 2);
+        grant(new.slot, 5, 4);
+        assert!(!new.slot.cell.put_back(ticket));
+        assert_eq!(new.slot.cell.left(), Permits(5));
+    }
+
+    #[test]
+    fn what_is_held_listed_missed_or_pinned_is_not_forgotten() {
+        let table = Table::new(10);
+        let found = find(&table, 1);
+        let pin = found.pin().expect("it is the key's");
+        assert!(!forget(&table, found));
+        assert!(found.is_still());
+        drop(pin);
+        found.slot.listed.store(true, Ordering::SeqCst);
+        assert!(!forget(&table, found));
+        found.slot.listed.store(false, Ordering::SeqCst);
+        found.slot.miss(Permits(1));
+        assert!(!forget(&table, found));
+        grant(found.slot, 1, 1);
+        assert!(!forget(&table, found), "it holds a permit");
+        grant(found.slot, 0, 2);
+        let told = found.slot.cell.left() == Permits::ZERO;
+        assert_eq!(forget(&table, found), told);
+        if told {
+            assert!(found.pin().is_none());
+        }
+    }
+
+    #[test]
+    fn beyond_the_bound_subjects_share_overflow_keys_and_the_others_keep_theirs() {
+        let table = Table::new(2_000);
+        let numbers: Vec<_> = (0..2_000).map(|subject| find(&table, subject).number).collect();
+        for subject in 2_000..10_000 {
+            let shared = find(&table, subject);
+            assert_eq!(shared.number, find(&table, subject % 64 + 64 * 1_000).number);
+        }
+        assert_eq!(table.len(), 2_064);
+        assert_eq!(table.all().len(), 2_064);
+        assert!((0..2_000).zip(numbers).all(|(subject, number)| find(&table, subject).number == number));
+    }
+
+    #[test]
+    fn no_two_threads_make_a_slot_for_the_same_key_and_none_is_lost_while_keys_come_and_go() {
+        let table = Table::new(10_000);
+        std::thread::scope(|scope| {
+            for thread in 0..4_u128 {
+                let table = &table;
+                scope.spawn(move || {
+                    for nth in 0..20_000_u128 {
+                        let own = find(table, 1_000_000 + thread * 1_000 + nth % 500);
+                        forget(table, own);
+                        let common = find(table, nth % 3_000);
+                        assert_eq!(common.number, find(table, nth % 3_000).number);
+                    }
+                });
+            }
+        });
+        assert_eq!(table.all().len(), table.len());
+        for subject in 0..3_000 {
+            assert_eq!(find(&table, subject).slot.key().subject, Subject(subject));
+        }
+    }
 }

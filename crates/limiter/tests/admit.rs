@@ -201,7 +201,7 @@ async fn an_observed_limit_refuses_nothing_and_says_what_it_would_have_refused()
     let mut refusals = Vec::new();
     for _ in 0..4 {
         let permit = one.admit(&[ask]).await.expect("observed");
-        refusals.push(permit.standings[0].would_refuse);
+        refusals.push(permit.standings(&[ask])[0].would_refuse);
         permit.commit(b"r");
     }
     assert_eq!(refusals, [false, false, true, true]);

@@ -71,6 +71,21 @@ pub struct Ticket {
     pub at: Nanos,
 }
 
+impl Ticket {
+    /// All but the instant, in one word: as the cell's own.
+    #[inline]
+    #[must_use]
+    pub fn packed(self) -> u64 {
+        self.generation << LEFT_BITS | self.cost.0
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn unpacked(packed: u64, at: Nanos) -> Self {
+        Self { generation: packed >> LEFT_BITS, cost: Permits(packed & LEFT), at }
+    }
+}
+
 impl Default for Cell {
     fn default() -> Self {
         Self { word: AtomicU64::new(0), expiry: AtomicU64::new(0) }
@@ -245,6 +260,7 @@ mod tests {
         let early = taken(cell.take(Permits(1), || Nanos(1)));
         assert!(cell.put_back(early));
         let late = taken(cell.take(Permits(1), || Nanos(1)));
+        assert_eq!(Ticket::unpacked(late.packed(), late.at), late);
         assert_eq!(cell.cut(MOST), (Permits(2), Permits(0)));
         assert!(!cell.put_back(late));
         assert_eq!(cell.left(), Permits(2));
