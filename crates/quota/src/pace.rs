@@ -90,7 +90,8 @@ mod tests {
 
     fn pace(free: u64, granted: u64, window: Nanos) -> Pace {
         let mut pace = Pace::default();
-        let answer = Answered { want: Permits(40), granted: Permits(granted), free: Permits(free), max: Permits(1_000) };
+        let answer =
+            Answered { want: Permits(40), granted: Permits(granted), free: Permits(free), max: Permits(1_000) };
         pace.answered(&answer, window, Permits(100), Nanos(0));
         pace
     }
@@ -124,7 +125,9 @@ mod tests {
     #[test]
     fn keys_that_were_told_of_apart_are_told_of_together_in_the_end() {
         let pace = pace(900, 40, Nanos::SECOND);
-        let due = |told: u64| (told..told + 400).find(|at| pace.is_time(Nanos(told * MILLI), Permits(100), Nanos(at * MILLI)));
+        let due = |told: u64| {
+            (told..told + 400).find(|at| pace.is_time(Nanos(told * MILLI), Permits(100), Nanos(at * MILLI)))
+        };
         assert_eq!((due(5), due(79), due(81), due(239)), (Some(160), Some(160), Some(320), Some(320)));
     }
 }

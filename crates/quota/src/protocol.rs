@@ -23,6 +23,15 @@ pub struct Batch {
     pub items: Vec<Item>,
 }
 
+impl Batch {
+    /// Does somebody wait for its answer, or may somebody have to in a moment? A leader lets other batches wait a little, so
+    /// that more of them fit into one entry.
+    #[must_use]
+    pub fn presses(&self) -> bool {
+        self.items.iter().any(|item| item.waiting != Permits::ZERO || item.want > item.have)
+    }
+}
+
 /// One key of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_model::{Nanos, NodeId, Permits};
+use tidegate_model::{Nanos, NodeId};
 use tidegate_quota::Stamps;
 use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -60,12 +60,9 @@ impl Waiting {
         matches!(self.errand, Errand::Command { .. })
     }
 
-    /// Does somebody wait for it, or may somebody have to in a moment?
     fn presses(&self) -> bool {
         match &self.errand {
-            Errand::Batch { batch, .. } => {
-                batch.items.iter().any(|item| item.waiting != Permits::ZERO || item.want > item.have)
-            }
+            Errand::Batch { batch, .. } => batch.presses(),
             Errand::Command { .. } => true,
         }
     }

@@ -135,11 +135,12 @@ impl World {
             self.transmit(|| Event::Deadline { node, life, seq });
             return;
         }
+        let presses = batch.presses();
         state.inbox.push(batch);
-        if !state.proposing {
+        if presses || !state.proposing {
             state.proposing = true;
             let life = state.life;
-            let wait = self.random.below(500 * MICRO);
+            let wait = self.random.below(if presses { 500 * MICRO } else { 20 * MILLI });
             self.after(wait, Event::Propose { voter, life });
         }
     }
