@@ -2,8 +2,9 @@
 //! The format and the judge are `quota::evidence`.
 #![allow(unsafe_code)] // writing to a shared mapping, in `Segment`
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,10 +12,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use memmap2::MmapRaw;
 use tidegate_model::{Incarnation, NodeId};
-use tidegate_quota::evidence::{RECORD_BYTES, Record, header};
+use tidegate_quota::evidence::{RECORD_BYTES, Record, SEGMENT_RECORDS, header};
 
-/// 16 MiB: a quarter of a million permits.
-const SEGMENT_RECORDS: usize = (16 << 20) / RECORD_BYTES - 1;
 /// Older segments are deleted: 4 GiB are kept.
 const MOST_SEGMENTS: u64 = 256;
 
@@ -35,7 +34,7 @@ impl DecisionLog {
     /// # Errors
     /// What the file system says, with the path.
     pub fn open(folder: &Path, node: NodeId, incarnation: Incarnation) -> io::Result<Self> {
-        std::fs::create_dir_all(folder).map_err(|error| named(folder, &error))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| named(folder, &error))?;
         let first = Segment::create(&path(folder, incarnation, 0), node, incarnation)?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -101,7 +100,7 @@ struct Segment {
 
 impl Segment {
     fn create(path: &Path, node: NodeId, incarnation: Incarnation) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(|error| named(path, &error))?;
         let bytes = (SEGMENT_RECORDS + 1) * RECORD_BYTES;
         // Blocks are reserved now: a mapped write to a full disk would be a SIGBUS later.

@@ -10,7 +10,8 @@
 //!  record  = check:u64 stamp:u64 limit:u64 subject:u128 cost:u56 kind:u8 request:u128
 //!  permit (kind 1) · policy (kind 2: subject = max | window << 64) · name (kind 3: UTF-8 in subject and request)
 //! ```
-//! `check` is written last; a record without a right one was cut off by a crash, and says so in the verdict.
+//! `check` is written last. A record without a right one among the last of a file was cut off by a crash; anywhere
+//! else the file was damaged since, and the verdict says that evidence is missing.
 
 #[doc(hidden)]
 pub mod fuzz;
@@ -29,6 +30,8 @@ pub use judge::Finding;
 
 pub const MAGIC: [u8; 8] = *b"TIDEDEC1";
 pub const RECORD_BYTES: usize = 64;
+/// How long a file is from its first moment on.
+pub const SEGMENT_BYTES: usize = 16 << 20;
 const KIND_SHIFT: u32 = 56;
 const COST: u64 = (1 << KIND_SHIFT) - 1;
 /// A policy as a node learnt of it: when, its maximum, its window.
@@ -146,6 +149,10 @@ impl Record {
     }
 }
 
+fn is_blank(bytes: &[u8; RECORD_BYTES]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
 fn check(bytes: &[u8; RECORD_BYTES]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(&bytes[8..]);
@@ -162,6 +169,23 @@ pub struct Evidence {
     torn: u64,
 }
 
+/// Of a whole file, the header apart.
+pub const SEGMENT_RECORDS: usize = SEGMENT_BYTES / RECORD_BYTES - 1;
+
+/// Records that threads may have begun and not finished when their process was killed.
+const UNFINISHED: usize = 1_024;
+
+/// What was found in one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    /// Room that was used, in records: up to the last one that is not blank.
+    pub used: usize,
+    /// Blank or unreadable records further from the end than a crash explains.
+    pub damaged: u64,
+}
+
 /// A file that is no decision log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotALog(pub &'static str);
@@ -171,7 +195,7 @@ impl Evidence {
     ///
     /// # Errors
     /// [`NotALog`] if it does not begin as one.
-    pub fn read(&mut self, file: &[u8]) -> Result<(), NotALog> {
+    pub fn read(&mut self, file: &[u8]) -> Result<FileFacts, NotALog> {
         if file.len() < RECORD_BYTES {
             return Err(NotALog("shorter than a header of 64 bytes"));
         }
@@ -180,13 +204,18 @@ impl Evidence {
         }
         let (records, rest) = file[RECORD_BYTES..].as_chunks::<RECORD_BYTES>();
         self.torn += u64::from(rest.iter().any(|byte| *byte != 0));
-        for bytes in records {
+        let used = records.iter().rposition(|bytes| !is_blank(bytes)).map_or(0, |last| last + 1);
+        let mut damaged = 0;
+        for (at, bytes) in records[..used].iter().enumerate() {
             match Record::decode(bytes) {
                 Some(record) => self.add(record),
-                None => self.torn += u64::from(bytes.iter().any(|byte| *byte != 0)),
+                None if at + UNFINISHED < used => damaged += 1,
+                None => self.torn += 1,
             }
         }
-        Ok(())
+        let node = NodeId(u64::from_le_bytes(file[8..16].try_into().expect("eight bytes")));
+        let incarnation = Incarnation(u128::from_le_bytes(file[16..32].try_into().expect("sixteen bytes")));
+        Ok(FileFacts { node, incarnation, used, damaged })
     }
 
     pub fn add(&mut self, record: Record) {
@@ -269,6 +298,22 @@ mod tests {
         assert!(evidence.knows(RequestMark::of(b"r1")) && !evidence.knows(RequestMark::of(b"r2")));
         assert!(evidence.read(b"short").is_err());
         assert!(evidence.read(&[7; 128]).is_err());
+    }
+
+    #[test]
+    fn what_no_crash_explains_is_damage() {
+        let permit = Record::Permit { at: Nanos(5), key: KEY, cost: Permits(2), request: RequestMark::of(b"r1") };
+        let mut file = header(NodeId(1), Incarnation(2)).to_vec();
+        file.extend(std::iter::repeat_n(permit.encode(), 3 * UNFINISHED).flatten());
+        let whole = FileFacts { node: NodeId(1), incarnation: Incarnation(2), used: 3 * UNFINISHED, damaged: 0 };
+        assert_eq!(Evidence::default().read(&file), Ok(whole));
+        file[RECORD_BYTES * 10 + 3] ^= 1; // a flipped bit
+        file[RECORD_BYTES * 20..RECORD_BYTES * 84].fill(0); // a page of nothing
+        assert_eq!(Evidence::default().read(&file), Ok(FileFacts { damaged: 65, ..whole }));
+        file.truncate(file.len() - RECORD_BYTES);
+        file.extend([0; 4 * RECORD_BYTES]);
+        let facts = Evidence::default().read(&file).expect("a log");
+        assert_eq!((facts.used, facts.damaged), (3 * UNFINISHED - 1, 65));
     }
 
     #[test]

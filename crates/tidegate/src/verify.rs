@@ -1,10 +1,12 @@
 //! `tidegate quota verify`: reads the decision logs of all nodes of one machine and tests every window of every limit.
 
+mod logs;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde_json::json;
 use tidegate_quota::evidence::{Evidence, Finding, RequestMark};
 
@@ -19,25 +21,12 @@ pub(crate) struct Args {
     pub requests: Option<PathBuf>,
 }
 
-/// `Ok(true)`: no limit was exceeded in any window, and every request is accounted for.
+/// `Ok(true)`: no limit was exceeded in any window, no evidence is missing, and every request is accounted for.
 ///
 /// # Errors
 /// When a file cannot be read or is no decision log.
 pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<bool> {
-    let mut evidence = Evidence::default();
-    let mut files = 0;
-    for dir in &args.dirs {
-        for file in logs(dir)? {
-            let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-            evidence
-                .read(&bytes)
-                .map_err(|why| anyhow::anyhow!("{} is no decision log: it is {}", file.display(), why.0))?;
-            files += 1;
-        }
-    }
-    if files == 0 {
-        bail!("no decision logs in {:?}; nodes write them with --decision-log", args.dirs);
-    }
+    let logs::Collected { evidence, files, gaps } = logs::collect(&args.dirs)?;
     let missing = match &args.requests {
         Some(path) => unknown_requests(path, &evidence)?,
         None => Vec::new(),
@@ -45,44 +34,28 @@ pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<bool> {
     let (permits, torn) = (evidence.permits(), evidence.torn());
     let findings = evidence.judge();
     let worst = findings.iter().map(|finding| finding.worst_ratio).fold(0.0, f64::max);
-    let text = if json {
-        as_json(&findings, permits, torn, files, &missing, worst)
-    } else {
-        as_table(&findings, permits, torn, files, &missing, worst)
-    };
-    crate::say(&text);
-    Ok(worst <= 1.0 && missing.is_empty())
-}
-
-/// The `*.log` of a folder, of its `decisions/`, and of the data folders right below it.
-fn logs(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![dir.join("decisions")];
-    if dir.file_name().is_some_and(|name| name == "decisions") {
-        folders.push(dir.to_owned());
-    }
-    for entry in fs::read_dir(dir).with_context(|| format!("reading the folder {}", dir.display()))? {
-        folders.push(entry?.path().join("decisions"));
-    }
-    folders.dedup();
-    for folder in folders {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries {
-            let path = entry?.path();
-            if path.extension().is_some_and(|ending| ending == "log") {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found.dedup();
-    Ok(found)
+    let report = Report { findings, permits, torn, files, gaps, missing, worst };
+    crate::say(&if json { as_json(&report) } else { as_table(&report) });
+    Ok(report.worst <= 1.0 && report.missing.is_empty() && report.gaps.is_empty())
 }
 
 fn unknown_requests(path: &Path, evidence: &Evidence) -> anyhow::Result<Vec<String>> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let ids = text.lines().map(str::trim).filter(|id| !id.is_empty());
     Ok(ids.filter(|id| !evidence.knows(RequestMark::of(id.as_bytes()))).map(str::to_owned).collect())
+}
+
+struct Report {
+    findings: Vec<Finding>,
+    permits: usize,
+    /// Records that a crash cut off.
+    torn: u64,
+    files: usize,
+    /// Where evidence is missing.
+    gaps: Vec<String>,
+    /// Requests that a backend saw and no log has.
+    missing: Vec<String>,
+    worst: f64,
 }
 
 /// Permits of the busiest key over what its limit allowed in the time from its first permit to its last.
@@ -92,7 +65,8 @@ fn admitted_share(finding: &Finding) -> f64 {
     if allowed == 0.0 { 0.0 } else { total.0 as f64 / allowed }
 }
 
-fn as_json(findings: &[Finding], permits: usize, torn: u64, files: usize, missing: &[String], worst: f64) -> String {
+fn as_json(report: &Report) -> String {
+    let Report { findings, permits, torn, files, gaps, missing, worst } = report;
     let limits: Vec<_> = findings
         .iter()
         .map(|finding| {
@@ -114,6 +88,8 @@ fn as_json(findings: &[Finding], permits: usize, torn: u64, files: usize, missin
         "permits": permits,
         "files": files,
         "torn_records": torn,
+        "complete": gaps.is_empty(),
+        "gaps": gaps.iter().take(20).collect::<Vec<_>>(),
         "limits": limits,
         "worst_window_ratio": worst,
         "backend_requests_missing": missing.len(),
@@ -122,7 +98,8 @@ fn as_json(findings: &[Finding], permits: usize, torn: u64, files: usize, missin
     .to_string()
 }
 
-fn as_table(findings: &[Finding], permits: usize, torn: u64, files: usize, missing: &[String], worst: f64) -> String {
+fn as_table(report: &Report) -> String {
+    let Report { findings, permits, torn, files, gaps, missing, worst } = report;
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["LIMIT", "MAX", "WINDOW", "PERMITS", "WORST WINDOW", "RATIO", "ADMITTED"]);
@@ -138,10 +115,17 @@ fn as_table(findings: &[Finding], permits: usize, torn: u64, files: usize, missi
         ]);
     }
     let mut text = table.to_string();
-    let verdict = if worst <= 1.0 { "exact: no window of any limit holds more than it may" } else { "BROKEN" };
+    let verdict = match (*worst <= 1.0, gaps.is_empty()) {
+        (false, _) => "BROKEN",
+        (true, false) => "INCOMPLETE: evidence is missing, so nothing is proven",
+        (true, true) => "exact: no window of any limit holds more than it may",
+    };
     let _infallible =
         write!(text, "\n\n{permits} permits in {files} files, worst window {worst:.3} of its limit: {verdict}");
-    if torn > 0 {
+    for gap in gaps.iter().take(20) {
+        let _infallible = write!(text, "\nmissing evidence: {gap}");
+    }
+    if *torn > 0 {
         let _infallible = write!(text, "\n{torn} records were cut off by a crash");
     }
     if !missing.is_empty() {
