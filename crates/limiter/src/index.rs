@@ -132,7 +132,6 @@ const fn entry(hash: u32, number: u32) -> u64 {
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half")]
 const fn hash_of(entry: u64) -> u32 {
     (entry >> 32) as u32
 }
@@ -166,7 +165,7 @@ mod tests {
         for nth in 0..20_000_u32 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let number = state >> 16 & 0xFFF;
-            let hash = if number % 2 == 0 { crowded(number) } else { number.wrapping_mul(0x9E37_79B9) };
+            let hash = if number.is_multiple_of(2) { crowded(number) } else { number.wrapping_mul(0x9E37_79B9) };
             if inside.remove(&number).is_some() {
                 index.remove(hash, number);
             } else if inside.len() < 600 || nth % 3 == 0 {

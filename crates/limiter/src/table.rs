@@ -158,7 +158,6 @@ impl Table {
 
 /// Subjects are keyed hashes already, which nobody outside can aim; this only folds them.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half")]
 fn hash(key: Key) -> u32 {
     let [low, high] = halves(key.subject);
     let mixed = low ^ high.rotate_left(32) ^ key.limit.0.wrapping_mul(0xD6E8_FEB8_6659_FD93);
