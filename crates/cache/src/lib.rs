@@ -1,10 +1,28 @@
 //! The response cache: what may be reused, for how long and for whom (`rules`), and where it is kept.
 //!
 //! Owns both tiers and is the only crate that names `redis`. Knows no route, no document and no Raft: `proxy` asks it
-//! with a compiled policy and a key, the binary feeds it purges.
-
-pub mod rules;
+//! with a compiled policy ([`Ask`]), the binary feeds it purges. Start reading in `cache.rs`; `rules` is pure.
 
 pub mod memory;
 pub mod purge;
+pub mod remote;
+pub mod rules;
 pub mod stored;
+
+mod answer;
+mod ask;
+mod cache;
+mod counters;
+mod fetch;
+mod flight;
+mod pending;
+mod tee;
+
+pub use answer::{Answer, Kind};
+pub use ask::Ask;
+pub use cache::{Cache, Glance, Lookup, Settings};
+pub use counters::Counters;
+pub use fetch::{Fetch, Next};
+pub use flight::{Body, Broken};
+pub use pending::Pending;
+pub use tee::{Tee, TeeBody};

@@ -74,6 +74,11 @@ impl Memory {
         shard.varies_by(&key.key)
     }
 
+    #[must_use]
+    pub fn bound(&self) -> usize {
+        self.bound
+    }
+
     /// Can a response of this size be held at all?
     #[must_use]
     pub fn admits(&self, bytes: usize) -> bool {

@@ -1,0 +1,323 @@
+//! A request on its way to the origin on the cache's behalf: what it asks, and what is made of the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, StatusCode};
+use tidegate_model::Millis;
+use tidegate_policy::Cache as Policy;
+
+use crate::answer::{self, Answer, Asker, Kind};
+use crate::ask::Place;
+use crate::cache::Cache;
+use crate::flight::{Lead, Watch};
+use crate::purge::{About, Epoch};
+use crate::remote::{Token, Turn};
+use crate::rules::conditional::{self, Outcome};
+use crate::rules::control::RequestControl;
+use crate::rules::freshen;
+use crate::rules::key::Key;
+use crate::rules::lifetime::Times;
+use crate::rules::status::{Forward, Report};
+use crate::rules::store::{self, Exchange, Refused};
+use crate::stored::{Fields, Stored};
+use crate::tee::{Held, Tee};
+
+/// Hand it the origin's answer, or tell it that there is none; dropped, it failed and others go on without it.
+#[derive(Debug)]
+pub struct Fetch {
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) place: Place,
+    pub(crate) tenant: Box<str>,
+    pub(crate) url: Box<str>,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) control: RequestControl,
+    /// What may still hold.
+    pub(crate) held: Option<Arc<Stored>>,
+    /// The client's own conditions go to the origin as they are.
+    pub(crate) as_sent: bool,
+    pub(crate) why: Forward,
+    pub(crate) begun: Epoch,
+    pub(crate) asked: Millis,
+    pub(crate) watch: Watch,
+    pub(crate) lead: Option<Lead>,
+    pub(crate) lock: Option<Lock>,
+}
+
+/// Keeps other nodes waiting. Given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) key: Key,
+    pub(crate) token: Token,
+    pub(crate) not_shared: bool,
+}
+
+/// How to go on once the origin answered.
+#[derive(Debug)]
+pub enum Next {
+    /// Pass the body on, through [`crate::TeeBody`] when there is a tee.
+    Relay(Option<Box<Tee>>),
+    /// This instead; the origin's body is not wanted.
+    Answer(Box<Answer>),
+    /// The origin's word was about something else: ask once more, with [`Fetch::prepare`] anew.
+    Again(Box<Fetch>),
+}
+
+impl Fetch {
+    /// Edits the request that goes to the origin.
+    pub fn prepare(&self, request: &mut HeaderMap) {
+        if self.as_sent {
+            return;
+        }
+        match &self.held {
+            Some(held) if conditional::has_validator(&held.headers) => conditional::ask_with(request, &held.headers),
+            _ => conditional::ask_for_all(request),
+        }
+    }
+
+    /// Before a refresh in the background: is it this node's to do?
+    pub async fn claim(&mut self) -> bool {
+        let Some(remote) = self.cache.remote() else { return true };
+        let token = self.cache.token();
+        match remote.lock(&self.place.main, token, LOCK).await {
+            Turn::Ours(token) => {
+                let (cache, key) = (Arc::clone(&self.cache), self.place.main);
+                self.lock = Some(Lock { cache, key, token, not_shared: false });
+                true
+            }
+            Turn::Unknown | Turn::Nobodys => true,
+            Turn::Theirs => false,
+        }
+    }
+
+    /// The origin's head is there. Adds `Cache-Status` to it where it is passed on.
+    #[must_use]
+    pub fn answered(mut self, status: StatusCode, headers: &mut HeaderMap) -> Next {
+        let now = self.cache.now();
+        if self.stands_in(status, now)
+            && let Some(held) = self.held.take()
+        {
+            return Next::Answer(Box::new(self.stand_in(&held, Some(status), now)));
+        }
+        if let Some(held) = self.held.take().filter(|_| !self.as_sent) {
+            if status == StatusCode::NOT_MODIFIED {
+                return self.confirmed(&held, headers, now);
+            }
+            if self.method == Method::HEAD {
+                return self.told(&held, status, headers, now);
+            }
+        }
+        self.fill(status, headers, now)
+    }
+
+    /// There is no answer. A stored one may stand in.
+    #[must_use]
+    pub fn failed(mut self) -> Option<Answer> {
+        let now = self.cache.now();
+        let held = self.held.take().filter(|held| held.terms.stands_in(&self.control, now))?;
+        Some(self.stand_in(&held, None, now))
+    }
+
+    fn stands_in(&self, status: StatusCode, now: Millis) -> bool {
+        matches!(status.as_u16(), 500 | 502..=504)
+            && self.held.as_ref().is_some_and(|held| held.terms.stands_in(&self.control, now))
+    }
+
+    fn stand_in(&mut self, held: &Arc<Stored>, status: Option<StatusCode>, now: Millis) -> Answer {
+        if let Some(lead) = self.lead.take() {
+            lead.stand_in(Arc::clone(held));
+        }
+        let report = Report {
+            forward_status: status.map(|s| s.as_u16()),
+            ttl: Some(held.terms.ttl_seconds(now)),
+            detail: Some("stale-if-error"),
+            ..Report::forward(self.why)
+        };
+        self.cache.counters.stood_in();
+        self.answer(held, Kind::StandIn, &report, now)
+    }
+
+    /// 304: what is stored still holds, with newer headers.
+    fn confirmed(mut self, held: &Arc<Stored>, fresh: &HeaderMap, now: Millis) -> Next {
+        if !freshen::is_about(&held.headers, fresh) {
+            self.cache.memory().remove_stored(held);
+            return Next::Again(Box::new(self));
+        }
+        let times = Times { asked: self.asked, answered: now };
+        let mut merged = freshen::merge(&held.headers, fresh, now);
+        // Its age is that of the 304, told below and not kept.
+        if let Some(age) = fresh.get(http::header::AGE) {
+            merged.insert(http::header::AGE, age.clone());
+        }
+        let exchange = Exchange { request: &self.headers, status: held.status, response: &merged, times };
+        let verdict = store::judge(&self.policy, &exchange, self.place.authorized, self.place.own.is_some());
+        merged.remove(http::header::AGE);
+        let stored = verdict.is_ok();
+        let renewed = Arc::new(renew(held, merged, verdict.ok().as_ref(), self.begun, times));
+        if stored {
+            self.keep(&renewed);
+        } else {
+            self.cache.memory().remove_stored(held);
+        }
+        let report = Report {
+            forward_status: Some(304),
+            ttl: Some(renewed.terms.ttl_seconds(now)),
+            stored,
+            ..Report::forward(self.why)
+        };
+        self.cache.counters.revalidated();
+        Next::Answer(Box::new(self.answer(&renewed, Kind::Revalidated, &report, now)))
+    }
+
+    /// The answer to HEAD: what is stored is as fresh as it says, or outdated.
+    fn told(self, held: &Arc<Stored>, status: StatusCode, headers: &mut HeaderMap, now: Millis) -> Next {
+        let mut stored = false;
+        if freshen::is_unchanged(&held.headers, held.body.len(), status, headers) {
+            let times = Times { asked: self.asked, answered: now };
+            let merged = freshen::merge(&held.headers, headers, now);
+            let exchange = Exchange { request: &self.headers, status: held.status, response: &merged, times };
+            let verdict = store::judge(&self.policy, &exchange, self.place.authorized, self.place.own.is_some());
+            if let Ok(verdict) = verdict {
+                stored = true;
+                self.keep_only(&Arc::new(renew(held, merged, Some(&verdict), self.begun, times)));
+            }
+        } else if status == StatusCode::OK {
+            self.cache.memory().remove_stored(held);
+        }
+        Report { stored, ..Report::forward(self.why) }.put(headers);
+        Next::Relay(None)
+    }
+
+    fn fill(mut self, status: StatusCode, headers: &mut HeaderMap, now: Millis) -> Next {
+        let times = Times { asked: self.asked, answered: now };
+        let exchange = Exchange { request: &self.headers, status, response: headers, times };
+        let verdict = match self.method {
+            Method::HEAD => Err(Refused::Useless),
+            _ => store::judge(&self.policy, &exchange, self.place.authorized, self.place.own.is_some()),
+        };
+        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let verdict = verdict.and_then(|verdict| match announced {
+            Some(length) if length > self.policy.max_object => Err(Refused::Useless),
+            _ => Ok(verdict),
+        });
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(why) => {
+                self.release(why, status, now);
+                Report::forward(self.why).put(headers);
+                return Next::Relay(None);
+            }
+        };
+        let key = match self.place.own {
+            Some(own) if !verdict.terms.for_all => own,
+            _ => self.place.main,
+        };
+        let head = Stored::new(Fields {
+            key,
+            tenant: self.tenant.clone(),
+            url: self.url.clone(),
+            status,
+            headers: crate::rules::fields::stored(headers, &verdict.unlisted, verdict.without_cookies),
+            body: bytes::Bytes::new(),
+            terms: verdict.terms,
+            selector: verdict.selector,
+            tags: verdict.tags,
+            epoch: self.begun,
+            asked: self.asked,
+            answered: now,
+        });
+        Report { stored: true, ..Report::forward(self.why) }.put(headers);
+        let shared_home = key == self.place.main;
+        let Self { cache, policy, watch, lead, lock, .. } = self;
+        // What is for this caller alone is for no other waiter.
+        let (lead, lock) = if shared_home {
+            (lead, lock)
+        } else {
+            if let Some(lead) = lead {
+                lead.not_shared(Some(now));
+            }
+            (None, lock.map(Lock::not_shared))
+        };
+        Next::Relay(Some(Box::new(Tee::new(cache, policy, head, announced, Held { watch, lead, lock }))))
+    }
+
+    /// Nobody needs to wait for what is not stored.
+    fn release(&mut self, why: Refused, status: StatusCode, now: Millis) {
+        self.cache.counters.refused(why);
+        // An answer to a part or a failure says nothing of the next; the rest will be as unshared next time.
+        let lasting = !matches!(why, Refused::Partial | Refused::Request) && !status.is_server_error();
+        if let Some(lead) = self.lead.take() {
+            lead.not_shared(lasting.then_some(now));
+        }
+        if let Some(lock) = self.lock.take() {
+            drop(if lasting { lock.not_shared() } else { lock });
+        }
+    }
+
+    fn keep(&mut self, stored: &Arc<Stored>) {
+        self.keep_only(stored);
+        if let Some(lead) = self.lead.take() {
+            lead.stored(Arc::clone(stored));
+        }
+        self.lock = None;
+    }
+
+    fn keep_only(&self, stored: &Arc<Stored>) {
+        self.cache.keep(stored, &self.policy, &self.watch);
+    }
+
+    fn answer(&self, stored: &Stored, kind: Kind, report: &Report, now: Millis) -> Answer {
+        let asker = Asker { method: &self.method, headers: &self.headers };
+        let outcome = conditional::evaluate(&self.headers, stored.status, &stored.headers, stored.answered);
+        answer::of(stored, asker, outcome == Outcome::NotModified, kind, report, now)
+    }
+}
+
+/// How long others wait for a node that does not say how its fetch went.
+pub(crate) const LOCK: Duration = Duration::from_secs(5);
+
+fn renew(held: &Stored, headers: HeaderMap, verdict: Option<&store::Verdict>, epoch: Epoch, times: Times) -> Stored {
+    let terms = verdict.map_or(held.terms, |verdict| verdict.terms);
+    Stored::new(Fields {
+        key: held.key,
+        tenant: held.tenant.clone(),
+        url: held.url.clone(),
+        status: held.status,
+        headers: match verdict {
+            Some(verdict) => crate::rules::fields::stored(&headers, &verdict.unlisted, verdict.without_cookies),
+            None => headers,
+        },
+        body: held.body.clone(),
+        terms,
+        selector: verdict.map_or_else(|| held.selector.clone(), |verdict| verdict.selector.clone()),
+        tags: verdict.map_or_else(|| held.tags.clone(), |verdict| verdict.tags.clone()),
+        // The body is the old fetch's; a purge between the two voids it all the same.
+        epoch: epoch.min(held.epoch),
+        asked: times.asked,
+        answered: times.answered,
+    })
+}
+
+impl Lock {
+    pub(crate) fn not_shared(mut self) -> Self {
+        self.not_shared = true;
+        self
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(remote) = self.cache.remote() {
+            remote.unlock(&self.key, self.token, self.not_shared);
+        }
+    }
+}
+
+/// What purges of a response look at.
+pub(crate) fn about(stored: &Stored) -> About<'_> {
+    About { tenant: &stored.tenant, digest: stored.key.url, url: &stored.url, tags: &stored.tags }
+}

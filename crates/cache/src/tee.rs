@@ -1,0 +1,249 @@
+//! Watches a body on its way to a client and stores it when it is whole. It never holds more than the route's largest
+//! object; what is longer than that, broken, or has trailers passes by unheld.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tidegate_policy::Cache as Policy;
+
+use crate::cache::Cache;
+use crate::fetch::Lock;
+use crate::flight::{Lead, Shared, Watch};
+use crate::stored::{Fields, Stored, gathered};
+
+/// What becomes a stored response.
+#[derive(Debug)]
+pub struct Tee {
+    cache: Arc<Cache>,
+    policy: Arc<Policy>,
+    head: Option<Arc<Stored>>,
+    announced: Option<u64>,
+    parts: Vec<Bytes>,
+    length: usize,
+    held: Held,
+    /// Bytes of room that it has.
+    room: usize,
+    shared: Option<Arc<Shared>>,
+}
+
+/// What others wait for, and what would void it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) watch: Watch,
+    pub(crate) lead: Option<Lead>,
+    pub(crate) lock: Option<Lock>,
+}
+
+impl Tee {
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        policy: Arc<Policy>,
+        head: Stored,
+        announced: Option<u64>,
+        held: Held,
+    ) -> Self {
+        let head = Arc::new(head);
+        let mut tee = Self {
+            cache,
+            policy,
+            head: Some(Arc::clone(&head)),
+            announced,
+            parts: Vec::new(),
+            length: 0,
+            held,
+            room: 0,
+            shared: None,
+        };
+        if let Some(length) = announced {
+            // All the room at once: who reads along must not be cut off for want of it.
+            if !tee.has_room(usize::try_from(length).unwrap_or(usize::MAX)) {
+                tee.give_up();
+            } else if let Some(lead) = &tee.held.lead {
+                let shared = Shared::new(head, length);
+                lead.stream(Arc::clone(&shared));
+                tee.shared = Some(shared);
+            }
+        }
+        tee
+    }
+
+    fn has_room(&mut self, length: usize) -> bool {
+        let more = length.saturating_sub(self.room);
+        let has = more == 0 || self.cache.reserve(more);
+        self.room += if has { more } else { 0 };
+        has
+    }
+
+    fn data(&mut self, data: &Bytes) {
+        if self.head.is_none() || data.is_empty() {
+            return;
+        }
+        let length = self.length + data.len();
+        if length as u64 > self.policy.max_object || !self.has_room(length) {
+            return self.give_up();
+        }
+        self.length = length;
+        self.parts.push(data.clone());
+        if let Some(shared) = &self.shared {
+            shared.push(data.clone());
+        }
+    }
+
+    /// It is whole.
+    fn end(&mut self) {
+        if self.announced.is_some_and(|length| length != self.length as u64) {
+            return self.give_up();
+        }
+        let Some(head) = self.head.take() else { return };
+        let body = gathered(&self.parts, self.length);
+        let stored = Arc::new(Stored::new(Fields {
+            key: head.key,
+            tenant: head.tenant.clone(),
+            url: head.url.clone(),
+            status: head.status,
+            headers: head.headers.clone(),
+            body,
+            terms: head.terms,
+            selector: head.selector.clone(),
+            tags: head.tags.clone(),
+            epoch: head.epoch,
+            asked: head.asked,
+            answered: head.answered,
+        }));
+        let kept = self.cache.keep(&stored, &self.policy, &self.held.watch);
+        if let Some(shared) = self.shared.take() {
+            shared.end(true);
+        }
+        if let Some(lead) = self.held.lead.take() {
+            lead.forget_unshared();
+            // Void already, it is nobody's; too large for the memory tier, it is still theirs who wait.
+            if kept { lead.stored(stored) } else { lead.not_shared(None) }
+        }
+        self.held.lock = None;
+    }
+
+    /// It will not be stored. Whoever reads along reads on if he can.
+    fn give_up(&mut self) {
+        self.head = None;
+        if let Some(lead) = self.held.lead.take() {
+            lead.not_shared(Some(self.cache.now()));
+        }
+        if let Some(shared) = self.shared.take() {
+            shared.end(false);
+        }
+        drop(self.held.lock.take().map(Lock::not_shared));
+        self.parts = Vec::new();
+        self.cache.release(std::mem::take(&mut self.room));
+    }
+
+    /// Is it worth reading on when the client has gone? Somebody waits, or it is known to fit.
+    fn is_wanted(&self) -> bool {
+        self.head.is_some()
+            && (self.announced.is_some() || self.held.lead.as_ref().is_some_and(|lead| lead.waiters() > 0))
+    }
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.end(false);
+        }
+        self.cache.release(self.room);
+    }
+}
+
+/// A body with a tee. Dropped before its end, it is read to it in the background if that is worth it.
+#[derive(Debug)]
+pub struct TeeBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    body: Option<B>,
+    tee: Option<Box<Tee>>,
+}
+
+impl<B> TeeBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    #[must_use]
+    pub fn new(body: B, tee: Box<Tee>) -> Self {
+        let mut this = Self { body: Some(body), tee: Some(tee) };
+        this.finish_if_ended();
+        this
+    }
+
+    /// A body may say that it is at its end and never be asked again.
+    fn finish_if_ended(&mut self) {
+        if self.body.as_ref().is_some_and(Body::is_end_stream)
+            && let Some(mut tee) = self.tee.take()
+        {
+            tee.end();
+        }
+    }
+}
+
+impl<B> Body for TeeBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let next = std::task::ready!(Pin::new(body).poll_frame(cx));
+        match (&next, &mut this.tee) {
+            (Some(Ok(frame)), Some(tee)) => {
+                match frame.data_ref() {
+                    Some(data) => tee.data(data),
+                    None => tee.give_up(), // Trailers are not stored, and the response is not whole without.
+                }
+                this.finish_if_ended();
+            }
+            (Some(Err(_)), tee) => drop(tee.take()),
+            (None, tee) => {
+                if let Some(mut tee) = tee.take() {
+                    tee.end();
+                }
+            }
+            (Some(Ok(_)), None) => {}
+        }
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl<B> Drop for TeeBody<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+{
+    fn drop(&mut self) {
+        let (Some(body), Some(tee)) = (self.body.take(), self.tee.take()) else { return };
+        if !tee.is_wanted() {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let mut rest = Self { body: Some(body), tee: Some(tee) };
+        runtime.spawn(async move {
+            loop {
+                let next = std::future::poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)).await;
+                if !matches!(next, Some(Ok(_))) || rest.tee.as_ref().is_none_or(|tee| !tee.is_wanted()) {
+                    break;
+                }
+            }
+            drop(rest.tee.take()); // Not again.
+        });
+    }
+}
