@@ -363,3 +363,24 @@ async fn a_node_that_moved_is_found_again() {
         node.shutdown().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_node_tells_what_it_serves_and_which_release_it_runs() {
+    let home = Home::new();
+    let first = home.bootstrap("a").await;
+    let second = home.join("b", &first).await;
+    first.serves(Revision(7));
+    second.serves(Revision(6));
+    for asked in [&first, &second] {
+        until("both are known", 5, async || {
+            let members = asked.status().await.members;
+            let facts: Vec<_> =
+                members.iter().map(|member| (member.id.0, member.revision, member.version.as_deref())).collect();
+            let release = Some(env!("CARGO_PKG_VERSION"));
+            facts == [(1, Some(Revision(7)), release), (2, Some(Revision(6)), release)]
+        })
+        .await;
+    }
+    second.shutdown().await;
+    first.shutdown().await;
+}
