@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod breakers;
 mod document;
 mod exactness;
 mod lifecycle;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,21 +19,32 @@ use tokio::net::TcpListener;
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
+    /// What every request gets, unless 0: as the path says.
+    status: Arc<AtomicU16>,
+    hits: Arc<AtomicUsize>,
+    /// Requests for `/health`.
+    checks: Arc<AtomicUsize>,
 }
 
 impl Backend {
     /// `/stream?parts=N&pause_ms=M` streams; anything else answers `ok` at once.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let backend = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
-        let seen = backend.seen.clone();
+        let backend = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+            status: Arc::default(),
+            hits: Arc::default(),
+            checks: Arc::default(),
+        };
+        let state = backend.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let seen = seen.clone();
+                let state = state.clone();
                 socket.set_nodelay(true).unwrap();
                 let answer = service_fn(move |request| {
-                    let seen = seen.clone();
-                    async move { Ok::<_, Infallible>(answer(&seen, &request)) }
+                    let state = state.clone();
+                    async move { Ok::<_, Infallible>(answer(&state, &request)) }
                 });
                 let serve = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
                 tokio::spawn(async move {
@@ -43,15 +55,46 @@ impl Backend {
         backend
     }
 
+    /// From now on every request gets this status; 0: as before.
+    pub(crate) fn answer_with(&self, status: u16) {
+        self.status.store(status, Relaxed);
+    }
+
+    /// Requests seen so far, checks apart.
+    pub(crate) fn hits(&self) -> usize {
+        self.hits.load(Relaxed)
+    }
+
+    /// Checks of its health seen so far.
+    pub(crate) fn checks(&self) -> usize {
+        self.checks.load(Relaxed)
+    }
+
     /// The request ids seen so far.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn answer(seen: &Mutex<Vec<String>>, request: &Request<Incoming>) -> Response<BoxBody<Bytes, Infallible>> {
+fn with_status(status: u16) -> Response<BoxBody<Bytes, Infallible>> {
+    let mut response = Response::new(Full::from("sick\n").boxed());
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn answer(state: &Backend, request: &Request<Incoming>) -> Response<BoxBody<Bytes, Infallible>> {
+    let asked = request.headers().get("x-answer").and_then(|status| status.to_str().ok()?.parse().ok());
+    let status = asked.unwrap_or_else(|| state.status.load(Relaxed));
+    if request.uri().path() == "/health" {
+        state.checks.fetch_add(1, Relaxed);
+        return with_status(if status == 0 { 200 } else { status });
+    }
+    state.hits.fetch_add(1, Relaxed);
     if let Some(id) = request.headers().get("x-request-id") {
-        seen.lock().unwrap().push(id.to_str().unwrap().to_owned());
+        state.seen.lock().unwrap().push(id.to_str().unwrap().to_owned());
+    }
+    if status != 0 {
+        return with_status(status);
     }
     if !request.uri().path().ends_with("/stream") {
         return Response::new(Full::from("ok\n").boxed());

@@ -12,7 +12,7 @@ use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_state::{Command, Outcome, Publish, State};
 
-use crate::wire::{ClusterStatus, JoinToken, NodeApplied, Problem, ReadyReply};
+use crate::wire::{ClusterStatus, EndpointState, JoinToken, NodeApplied, Problem, ReadyReply};
 
 /// Compiles a document with what a node knows: files, secrets, environment.
 pub type Compile = dyn Fn(&str, Revision) -> Result<Compiled, Vec<Problem>> + Send + Sync;
@@ -24,6 +24,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Returns when this node's state holds this revision of the document, or patience ends.
     async fn reach(&self, revision: Revision, patience: Duration);
+
+    /// Returns when this node's state holds everything that was acknowledged anywhere before the call.
+    async fn catch_up(&self) -> Result<(), Failure>;
 
     /// One command through the control log, from any node. An outcome that says no is an `Ok`.
     async fn propose(&self, command: Command) -> Result<Applied, Failure>;
@@ -43,6 +46,9 @@ pub trait Backend: Send + Sync + 'static {
     fn readiness(&self) -> ReadyReply;
 
     async fn status(&self) -> ClusterStatus;
+
+    /// The endpoints of upstreams, as every live node that answers sees them.
+    async fn endpoints(&self) -> Vec<EndpointState>;
 
     /// Mints a join token; it holds what a new node needs to know the cluster by.
     async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure>;

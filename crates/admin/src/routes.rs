@@ -8,6 +8,7 @@ mod probe;
 mod publish;
 mod said;
 mod token;
+mod upstream;
 
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(p.clone(), "/v1/cluster/token", Role(Admin), SHORT, cluster::token),
         op(p.clone(), "/v1/cluster/transfer", Role(Admin), SHORT, cluster::transfer),
         op(d.clone(), "/v1/cluster/nodes/{id}", Role(Admin), SHORT, cluster::remove),
+        op(g.clone(), "/v1/upstreams", Role(Reader), SHORT, upstream::list),
+        op(p.clone(), "/v1/upstreams/endpoint", Role(Operator), SHORT, upstream::set),
         op(g, "/v1/tokens", Role(Admin), SHORT, token::list),
         op(p, "/v1/tokens", Role(Admin), SHORT, token::create),
         op(d, "/v1/tokens/{id}", Role(Admin), SHORT, token::revoke),
@@ -134,6 +137,8 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         token::list,
         token::create,
         token::revoke,
+        upstream::list,
+        upstream::set,
     ),
     components(schemas(crate::wire::ErrorReply)),
     security(("token" = [])),
@@ -141,6 +146,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         (name = "document", description = "The document and its revisions"),
         (name = "key", description = "Credentials of consumers"),
         (name = "cluster", description = "Members"),
+        (name = "upstream", description = "Endpoints of upstreams: how they are, weights and drains set by hand"),
         (name = "token", description = "Admin tokens: reader < operator < admin"),
         (name = "probe", description = "For load balancers and monitoring"),
     )

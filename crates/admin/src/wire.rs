@@ -7,6 +7,7 @@ mod document;
 mod key;
 mod refusal;
 mod token;
+mod upstream;
 
 pub use cluster::{
     ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeRole, Readiness, ReadyReply, Removed, TransferRequest,
@@ -19,3 +20,4 @@ pub use document::{
 pub use key::{CreateKey, IssuedKey, Key, KeyState, Keys, RevokedKey, RotateKey};
 pub use refusal::{ErrorBody, ErrorReply};
 pub use token::{AdminToken, AdminTokens, CreateToken, IssuedToken, RevokedToken, Role};
+pub use upstream::{EndpointSet, EndpointState, SetEndpoint, Upstreams};

@@ -58,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) in_effect: AtomicU64,
     /// The document revision that this node serves.
     pub(crate) serves: AtomicU64,
+    /// Who answers messages of which topic.
+    pub(crate) listeners: crate::message::Listeners,
     /// Something to tell the control leader at once.
     pub(crate) renew_now: Notify,
     /// Something to do for the reconciler at once.
@@ -149,6 +151,14 @@ impl Cluster {
         patience: Duration,
     ) -> Result<Applied, ProposeError> {
         propose::propose(&self.inner, request, command, patience).await
+    }
+
+    /// Returns when all that was acknowledged anywhere before the call is applied here: [`read`](Self::read) then sees it.
+    ///
+    /// # Errors
+    /// When no leader with a quorum was found in time. What is applied here can be read even so.
+    pub async fn catch_up(&self, patience: Duration) -> Result<(), ProposeError> {
+        propose::catch_up(&self.inner, patience).await
     }
 
     /// Looks at the state as applied here. Short looks only: applying waits meanwhile.

@@ -25,7 +25,7 @@ use crate::store::tail::{Facts, Reading};
 use crate::store::{hint, record, snapshots};
 use crate::transport::identity;
 use crate::transport::joining::{JoinReply, JoinRequest};
-use crate::wire::{Done, Exchanged, Greeting, LeasesReply, PoliciesSet, Proposed, Renewed, Request};
+use crate::wire::{Done, Exchanged, Greeting, LeasesReply, PoliciesSet, Proposed, ReadAt, Renewed, Request};
 
 type Answered<T> = Result<T, String>;
 
@@ -45,6 +45,7 @@ pub fn peer_frame(bytes: &[u8]) {
     }
     twice::<Greeting>(bytes);
     twice::<Proposed>(bytes);
+    twice::<ReadAt>(bytes);
     twice::<Renewed>(bytes);
     twice::<LeasesReply>(bytes);
     twice::<Option<NodeId>>(bytes);

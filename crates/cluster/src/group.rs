@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::ProgressResponder;
+use openraft::raft::ReadPolicy;
 use openraft::{BasicNode, ChangeMembers, Config, SnapshotPolicy};
 use tidegate_model::NodeId;
 
@@ -126,6 +127,18 @@ impl<M: Machine> Group<M> {
         match self.raft.client_write(Payload(command)).await {
             Ok(response) => outcome::<M>(response.log_id.index, response.data),
             Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// On the leader, once a quorum has said that it is one: whoever has applied this entry has applied everything that
+    /// was acknowledged before the call.
+    pub(crate) async fn read_index(&self) -> Result<u64, WriteError> {
+        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((read, _)) => Ok(read.index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                Err(WriteError::NotLeader(to.leader_id.map(NodeId)))
+            }
+            Err(other) => Err(WriteError::Unknown(other.to_string())),
         }
     }
 

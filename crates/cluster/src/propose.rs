@@ -13,7 +13,7 @@ use crate::codec;
 use crate::error::ProposeError;
 use crate::group::WriteError;
 use crate::transport::peers::CallError;
-use crate::wire::{GroupId, Lane, LeaseView, LeasesReply, Proposed, Request};
+use crate::wire::{GroupId, Lane, LeaseView, LeasesReply, Proposed, ReadAt, Request};
 
 /// How long a proposal is retried. An election takes a second or two.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -92,6 +92,51 @@ pub(crate) async fn here(cluster: &Inner, proposal: Bytes, patience: Duration) -
         Ok(Err(WriteError::NotLeader(leader))) => Proposed::NotLeader(leader),
         Ok(Err(WriteError::Unknown(reason))) => Proposed::Unknown(reason),
         Err(_) => Proposed::Unknown("not committed in time".into()),
+    }
+}
+
+/// Returns when everything is applied here that was acknowledged anywhere before the call: what is read then is as new as
+/// if it were read from the leader.
+pub(crate) async fn catch_up(cluster: &Inner, patience: Duration) -> Result<(), ProposeError> {
+    let deadline = Instant::now() + patience;
+    let mut reason = "no leader is known".to_owned();
+    let mut hint = None;
+    while Instant::now() < deadline {
+        if *cluster.stopping.borrow() {
+            return Err(ProposeError::Stopped);
+        }
+        let Ok(Some(leader)) = tokio::time::timeout_at(deadline, find(cluster, hint.take())).await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let read = if leader == cluster.me() {
+            Ok(read_here(cluster, left).await)
+        } else {
+            cluster.peers.call(leader, Lane::Calls, &Request::ReadIndex, left).await
+        };
+        match read {
+            Ok(ReadAt::Index(index)) => return applied_here(cluster, index, deadline).await,
+            Ok(ReadAt::NotLeader(other)) => {
+                reason = format!("node {leader} does not lead");
+                hint = other.filter(|other| *other != leader);
+            }
+            Ok(ReadAt::Unknown(why)) => reason = why,
+            Err(CallError::Removed(why)) => return Err(ProposeError::Removed(why)),
+            Err(error) => reason = error.to_string(),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(ProposeError::NoLeader(reason))
+}
+
+/// On the leader itself.
+pub(crate) async fn read_here(cluster: &Inner, patience: Duration) -> ReadAt {
+    match tokio::time::timeout(patience, cluster.control.read_index()).await {
+        Ok(Ok(index)) => ReadAt::Index(index),
+        Ok(Err(WriteError::NotLeader(leader))) => ReadAt::NotLeader(leader),
+        Ok(Err(WriteError::Unknown(reason))) => ReadAt::Unknown(reason),
+        Err(_) => ReadAt::Unknown("no quorum answered in time".into()),
     }
 }
 

@@ -57,6 +57,7 @@ impl Handler for Server {
             },
             Request::Propose(proposal) => codec::encode(&propose::here(cluster, proposal, FOR_A_PEER).await),
             Request::Renew(renewal) => codec::encode(&cluster.renew(from, renewal).await),
+            Request::ReadIndex => codec::encode(&propose::read_here(cluster, FOR_A_PEER).await),
             Request::Leases => codec::encode(&cluster.lease_views().await),
             Request::Leader(GroupId::Control) => codec::encode(&cluster.control.leader()),
             Request::Leader(GroupId::Quota(_)) => codec::encode(&cluster.quota.leader().filter(|_| cluster.votes())),
@@ -88,6 +89,7 @@ impl Handler for Server {
                 codec::encode(&done)
             }
             Request::Report => codec::encode(&status::report(cluster)),
+            Request::Message { topic, body } => codec::encode(&cluster.heard(from, topic, body).await),
         }
     }
 

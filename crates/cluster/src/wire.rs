@@ -84,6 +84,13 @@ pub(crate) enum Request {
     Report,
     /// For the quota leader: limits of a document that may be published in a moment.
     PreparePolicies(Vec<Policy>),
+    /// For the control leader: up to which entry is everything applied that was acknowledged before now?
+    ReadIndex,
+    /// For whoever listens to the topic.
+    Message {
+        topic: u8,
+        body: Bytes,
+    },
 }
 
 /// The first frame of a connection.
@@ -164,6 +171,15 @@ pub(crate) enum Proposed {
     },
     NotLeader(Option<NodeId>),
     /// Committed or not: nobody knows. Asking again with the same request id tells.
+    Unknown(String),
+}
+
+/// The answer to [`Request::ReadIndex`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReadAt {
+    Index(u64),
+    NotLeader(Option<NodeId>),
+    /// A leader without a quorum cannot know whether it still is one.
     Unknown(String),
 }
 

@@ -19,6 +19,7 @@ use crate::source::{self, Locations, SourceFile};
 use crate::tree::Format;
 
 mod action;
+mod cache;
 mod certificate;
 mod consumer;
 mod cors;
@@ -32,6 +33,7 @@ mod report;
 mod route;
 mod secret;
 mod shadow;
+mod sick;
 mod telemetry;
 mod upstream;
 
@@ -71,6 +73,9 @@ pub fn compile(
     let limits = limit::compile(limits, revision, &report);
     let plans = consumer::plans(plans, &limit_names, &report);
     let consumers = consumer::compile(consumers, &plan_names, &plans, &report);
+    let fallback = |u: &'_ crate::document::UpstreamRule| u.breaker.as_ref().and_then(|b| b.fallback.clone());
+    let fallbacks: Vec<_> = upstreams.iter().map(|u| (u.name.clone(), fallback(u))).collect();
+    sick::fallbacks(&fallbacks.iter().map(|(name, to)| (name.as_str(), to.as_deref())).collect::<Vec<_>>(), &report);
     let upstreams = upstream::compile(upstreams, inputs, &report);
     let world = route::World {
         limits: &limit_names,

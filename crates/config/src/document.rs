@@ -8,6 +8,7 @@ use crate::decode::{Notes, decode};
 use crate::tree::{Node, Value};
 
 mod action;
+mod cache;
 mod certificate;
 mod consumer;
 mod headers;
@@ -16,9 +17,11 @@ mod limit;
 mod matching;
 mod network;
 mod route;
+mod sick;
 mod upstream;
 
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
+pub use cache::{CacheKeyRule, CacheRule, CookieKind, PartitionKind, TtlRule};
 pub use certificate::{CertificateFiles, TlsVersions};
 pub use consumer::{ConsumerEntry, Plan, Secret};
 pub use headers::{CorsRule, HeaderChanges};
@@ -27,6 +30,7 @@ pub use limit::{LimitMode, LimitRule, ScopePart, WhenUnavailable};
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
 pub use route::{AuthKind, RouteRule, RouteTimeouts};
+pub use sick::{BreakerRule, HealthRule, SlowRule, StatusRange};
 pub use upstream::{
     BalanceKind, EndpointAddress, ProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes, UpstreamTlsRule,
 };

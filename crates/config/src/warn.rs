@@ -13,6 +13,8 @@ use crate::source::Locations;
 pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     let report = Report::new(locations);
     let upstreams = document.routes.iter().flat_map(|route| route.to.iter().map(|target| target.upstream.as_str()));
+    let fallbacks = document.upstreams.iter().filter_map(|u| u.breaker.as_ref()?.fallback.as_deref());
+    let upstreams = upstreams.chain(fallbacks);
     unused("upstreams", document.upstreams.iter().map(|u| &u.name), &upstreams.collect(), &report);
     let plans = document.consumers.iter().filter_map(|consumer| consumer.plan.as_deref());
     unused("plans", document.plans.iter().map(|p| &p.name), &plans.collect(), &report);

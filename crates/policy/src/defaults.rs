@@ -48,6 +48,21 @@ pub const RETRIES: u32 = 1;
 /// Share of an upstream's recent requests that may be retries.
 pub const RETRY_BUDGET: f64 = 0.2;
 
+/// A breaker's sliding window.
+pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
+/// Fewer calls in the window say nothing.
+pub const BREAKER_MIN_REQUESTS: u32 = 20;
+/// How long a breaker stays open; doubled with each failed probe.
+pub const BREAKER_OPEN: Duration = Duration::from_secs(5);
+/// The doubling ends here.
+pub const BREAKER_LONGEST_OPEN: Duration = Duration::from_secs(60);
+/// From the first good probe to the whole share.
+pub const BREAKER_RAMP: Duration = Duration::from_secs(10);
+/// Between two checks of one endpoint by one node.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// A check that takes longer is a bad one.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A window may not be longer than this.
 pub const MAX_WINDOW: Duration = Duration::from_secs(31 * DAY);
 /// The most a route may raise its own bound on a body to.

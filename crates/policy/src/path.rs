@@ -12,28 +12,34 @@ pub use template::{Segment, Template, TemplateError};
 
 /// RFC 3986 § 6.2.2: percent-encoded unreserved characters decoded, other escapes in upper case, dot segments
 /// resolved (never above the root), what is no path character escaped. `%2F` stays an escape: it is not a separator.
-/// Repeated slashes stay as sent. Borrows when there is nothing to do.
+/// Repeated slashes become one: to some backends they are one, and what was routed is what is passed on. Borrows when
+/// there is nothing to do.
 #[must_use]
 pub fn normalize(path: &str) -> Cow<'_, str> {
     if !needs_work(path.as_bytes()) {
         return Cow::Borrowed(path);
     }
     let escaped = unify_escapes(path.as_bytes());
-    if escaped.starts_with('/') && has_dot_segment(escaped.as_bytes()) {
+    if escaped.starts_with('/') && has_odd_segment(escaped.as_bytes()) {
         return Cow::Owned(resolve_dots(&escaped));
     }
     if escaped == path { Cow::Borrowed(path) } else { Cow::Owned(escaped) }
 }
 
 fn needs_work(path: &[u8]) -> bool {
-    path.iter().any(|&b| b == b'%' || !is_path_byte(b)) || has_dot_segment(path)
+    path.iter().any(|&b| b == b'%' || !is_path_byte(b)) || has_odd_segment(path)
 }
 
-fn has_dot_segment(path: &[u8]) -> bool {
-    let mut dot = path.windows(2).enumerate().filter(|(_, pair)| pair == b"/.").map(|(at, _)| &path[at + 2..]);
-    dot.any(|after| {
-        let after = after.strip_prefix(b".").unwrap_or(after);
-        after.is_empty() || after[0] == b'/'
+/// One that is a dot, two dots, or nothing.
+fn has_odd_segment(path: &[u8]) -> bool {
+    path.windows(2).enumerate().any(|(at, pair)| match pair {
+        b"//" => true,
+        b"/." => {
+            let after = &path[at + 2..];
+            let after = after.strip_prefix(b".").unwrap_or(after);
+            after.is_empty() || after[0] == b'/'
+        }
+        _ => false,
     })
 }
 
@@ -81,16 +87,16 @@ fn is_path_byte(byte: u8) -> bool {
 
 fn resolve_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
-    let mut folder = false; // The path ends in a dot segment, which names a folder.
+    let mut folder = false; // The path ends in a dot segment or a slash, which name a folder.
     for segment in path[1..].split('/') {
-        folder = matches!(segment, "." | "..");
+        folder = matches!(segment, "." | ".." | "");
         match segment {
-            "." => {}
+            "." | "" => {}
             ".." => drop(kept.pop()),
             other => kept.push(other),
         }
     }
-    if folder {
+    if folder && !kept.is_empty() {
         kept.push("");
     }
     format!("/{}", kept.join("/"))
@@ -132,7 +138,11 @@ mod tests {
             ("/a/..b", "/a/..b"),
             ("/%zz%4", "/%zz%4"),
             ("/é", "/%C3%A9"),
-            ("/a//b", "/a//b"),
+            ("/a//b", "/a/b"),
+            ("//a///b//", "/a/b/"),
+            ("//", "/"),
+            ("/a/b/", "/a/b/"),
+            ("/a//../b", "/b"),
             ("*", "*"),
             ("", ""),
         ] {

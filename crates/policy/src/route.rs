@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::cache::Cache;
 use crate::upstream::Upstream;
 
 /// Stable across documents: the route's name.
@@ -38,6 +39,8 @@ pub struct Route {
     pub max_body: u64,
     /// May a client switch protocols (WebSocket)?
     pub upgrade: bool,
+    /// May responses be reused?
+    pub cache: Option<Arc<Cache>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{Breaker, Health};
+
 /// Stable across documents: the upstream's name. Connections, health and counters are keyed by it.
 pub type UpstreamId = std::sync::Arc<str>;
 
@@ -19,6 +21,8 @@ pub struct Upstream {
     pub max_idle: usize,
     pub idle_timeout: Duration,
     pub tls: UpstreamTls,
+    pub breaker: Option<Breaker>,
+    pub health: Option<Health>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,10 @@ pub enum Endpoint {
     Url { https: bool, host: String, port: u16, weight: u32 },
     /// Every address of a name is an endpoint; looked up again as its time to live says.
     Dns { https: bool, name: String, port: u16, weight: u32 },
+    /// Every target of a name's SRV records of the best priority; their weights are the records'.
+    Srv { https: bool, name: String },
+    /// What a file of this node lists, read again when it changes.
+    File { path: String },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

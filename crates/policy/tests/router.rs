@@ -32,6 +32,7 @@ fn route(name: &str, path: &str) -> Draft {
         timeouts: Timeouts::default(),
         max_body: 0,
         upgrade: false,
+        cache: None,
     })
 }
 
@@ -256,7 +257,8 @@ fn the_respelled_path_is_handed_on() {
         router.find(&host, &parts).expect("matches everything").path
     };
     assert_eq!(path("GET h/a/../b"), Some("/b".into()));
-    assert_eq!(path("GET h/a//b"), None);
+    assert_eq!(path("GET h/a//b"), Some("/a/b".into()));
+    assert_eq!(path("GET h/a/b/"), None);
 }
 
 #[test]

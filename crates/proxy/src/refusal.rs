@@ -50,6 +50,10 @@ pub enum Refusal {
     HeaderTimeout,
     Overloaded,
     NoEndpoint,
+    /// The breakers of all endpoints are open.
+    BreakerOpen {
+        retry_after: Duration,
+    },
     UpstreamBusy,
     UpstreamConnect,
     UpstreamReset,
@@ -116,11 +120,14 @@ impl Refusal {
             Self::UpstreamConnect => line(StatusCode::BAD_GATEWAY, "upstream_connect", "The upstream cannot be reached.", "Check that it listens, and its TLS settings.", Upstream),
             Self::UpstreamReset => line(StatusCode::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection before it answered.", "Check the upstream's log.", Upstream),
             Self::UpstreamTimeout => line(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time.", "Check the upstream, or raise the route's timeouts.", Upstream),
+            Self::BreakerOpen { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", "The upstream failed too often and is not asked for a while.", "Retry after the time in Retry-After; see `tidegate upstream ls`.", Upstream),
             Self::UpstreamInvalid => line(StatusCode::BAD_GATEWAY, "upstream_invalid", "The upstream's answer is not valid HTTP.", "Check the upstream's protocol and log.", Upstream),
             Self::Fault => line(StatusCode::INTERNAL_SERVER_ERROR, "fault", "Something broke in the gateway.", "Report the request id to the operator.", Us),
         }
     }
 
+            Self::Loop => line(StatusCode::LOOP_DETECTED, "loop", "The request goes round in circles: it came through this gateway too often.", "Check that no upstream leads back to the gateway.", Us),
+            Self::Misdirected => line(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This connection was made for another host, under a laxer TLS policy.", "Open a connection to this host and send its name with it.", Caller),
     /// One of each, for the page and its test.
     #[must_use]
     pub fn all() -> Vec<Self> {
@@ -158,6 +165,7 @@ impl Refusal {
             Self::UpstreamConnect,
             Self::UpstreamReset,
             Self::UpstreamTimeout,
+            Self::BreakerOpen { retry_after },
             Self::UpstreamInvalid,
             Self::Fault,
         ]
@@ -186,7 +194,9 @@ impl Refusal {
             Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
             }
-            Self::Limited { retry_after } | Self::LimitUnavailable { retry_after } => {
+            Self::Limited { retry_after }
+            | Self::LimitUnavailable { retry_after }
+            | Self::BreakerOpen { retry_after } => {
                 headers.insert(RETRY_AFTER, ratelimit::seconds(*retry_after).into());
             }
             Self::Overloaded | Self::NoEndpoint | Self::UpstreamBusy | Self::KeysStale => {

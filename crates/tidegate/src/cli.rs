@@ -14,6 +14,7 @@ mod key;
 mod print;
 mod sources;
 mod token;
+mod upstream;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -99,6 +100,9 @@ pub(crate) enum Command {
     /// Keys of consumers
     #[command(subcommand)]
     Key(key::Verb),
+    /// Endpoints of upstreams: how they are, weights and drains set by hand
+    #[command(subcommand)]
+    Upstream(upstream::Verb),
     /// Admin tokens: who may use the admin port
     #[command(subcommand)]
     Token(token::Verb),
@@ -162,6 +166,7 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Rollback(ask) => document::rollback(&client, &ask, global.output).await,
             Command::Cluster(verb) => cluster::run(&client, verb, global.output).await,
             Command::Key(verb) => key::run(&client, verb, global.output).await,
+            Command::Upstream(verb) => upstream::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
             Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Quota(_) => {
                 Ok(Exit::Ok)

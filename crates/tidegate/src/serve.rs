@@ -3,6 +3,7 @@
 
 mod admin_tls;
 mod args;
+mod breakers;
 mod drain;
 mod effect;
 mod gauges;
@@ -27,6 +28,7 @@ use tidegate_upstream::Upstreams;
 
 pub(crate) use self::args::Args;
 use self::args::Settings;
+use self::breakers::Breakers;
 use self::effect::Effect;
 use self::listeners::Listeners;
 use self::staleness::Staleness;
@@ -100,7 +102,8 @@ impl Node {
             in_flight: tidegate_proxy::Count::default(),
             connections: tidegate_proxy::Count::default(),
         });
-        let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), listeners.certificates()));
+        let breakers = Breakers::start(&cluster, &gate);
+        let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), listeners.certificates(), breakers));
         effect.catch_up().await;
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);

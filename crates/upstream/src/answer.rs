@@ -8,8 +8,16 @@ use tidegate_policy::{Timeouts, Upstream};
 
 use crate::Body;
 
+/// Asked before a request goes out once more that an endpoint may have seen already: whoever counts requests counts
+/// that one too. Must not wait.
+pub trait Again: Send + Sync {
+    /// False: what the last try came to is the answer.
+    fn may(&self) -> bool;
+    /// The call failed; this endpoint was tried last.
+    fn gave_up(&self, last: &Arc<str>, attempts: u32);
+}
+
 /// One request to one upstream.
-#[derive(Debug)]
 pub struct Call<'a, B> {
     pub upstream: &'a Arc<Upstream>,
     /// As it is to be sent: final method, path and query in origin form, headers with `Host`.
@@ -18,6 +26,10 @@ pub struct Call<'a, B> {
     pub timeouts: Timeouts,
     /// The client wants to switch protocols: HTTP/1.1 alone can, and a 101 is passed on with its `OnUpgrade`.
     pub upgrade: bool,
+    /// [`Upstreams::admits`](crate::Upstreams::admits) said yes: the dice of a ramp are not cast twice.
+    pub admitted: bool,
+    /// `None`: nobody minds.
+    pub again: Option<&'a dyn Again>,
 }
 
 #[derive(Debug)]

@@ -16,6 +16,8 @@ const LONGEST: u64 = 8_192;
 pub(crate) struct Member {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) weight: u32,
+    /// What the document says of its weight.
+    pub(crate) documented: u32,
 }
 
 /// The members of an upstream, with the round robin's turns written out.
@@ -123,10 +125,11 @@ mod tests {
     use super::*;
 
     fn members(weights: &[u32], balance: Balance) -> Members {
-        let all = weights
-            .iter()
-            .enumerate()
-            .map(|(i, w)| Member { endpoint: Endpoint::for_test(&i.to_string()), weight: *w });
+        let all = weights.iter().enumerate().map(|(i, w)| Member {
+            endpoint: Endpoint::for_test(&i.to_string()),
+            weight: *w,
+            documented: *w,
+        });
         Members::new(all.collect(), balance)
     }
 

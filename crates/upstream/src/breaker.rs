@@ -10,5 +10,12 @@
 
 pub(crate) mod circuit;
 pub mod judge;
+mod note;
+pub(crate) mod post;
+pub(crate) mod pulse;
 pub mod ruling;
+pub(crate) mod ward;
 mod window;
+
+pub(crate) use note::Probe;
+pub use post::Rulings;

@@ -4,9 +4,10 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::header::TRANSFER_ENCODING;
 use http::{Request, Response, StatusCode, Version};
 use http_body::SizeHint;
 use hyper::body::Incoming;
@@ -15,14 +16,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::alarm::Alarm;
 use crate::body::{Body, Flow};
+use crate::breaker::Probe;
 use crate::checkout::{NoLine, Want, checkout};
-use crate::endpoint::{Endpoint, InFlight, age, millis};
-use crate::head::{Head, in_origin_form, keep_alive, with_authority};
+use crate::endpoint::{Address, Endpoint, InFlight, age, millis};
+use crate::head::{Head, in_origin_form, keep_alive, only_chunked, with_authority};
 use crate::live::Live;
 use crate::outgoing::{Outgoing, Source};
 use crate::pool::{Held, Line};
 use crate::shard::Shard;
-use crate::{Answer, CallFailed, Phase, random};
+use crate::{Again, Answer, CallFailed, Phase, random};
 
 /// Far enough to mean never, near enough for any timer.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -36,13 +38,18 @@ pub(crate) struct Run<'a> {
     pub(crate) upstream: &'a Arc<Upstream>,
     pub(crate) timeouts: Timeouts,
     pub(crate) upgrade: bool,
+    pub(crate) admitted: bool,
     pub(crate) shard: Shard,
     pub(crate) started: Instant,
     pub(crate) source: Option<Arc<dyn Source>>,
     pub(crate) hint: SizeHint,
     /// Sent methods may be repeated (RFC 9110 § 9.2.2), or the document says that they may.
     pub(crate) repeatable: bool,
-    pub(crate) idempotent: bool,
+    pub(crate) again: Option<&'a dyn Again>,
+    /// An endpoint may have worked on the request: the next try counts as a request of its own.
+    pub(crate) exposed: bool,
+    /// A connection that was used again broke, and the request was sent once more because of that.
+    pub(crate) resent: bool,
     /// What is to be sent; gone while it is being sent, and back if not a byte of it was.
     pub(crate) request: Option<Request<Outgoing>>,
     /// To make it anew, where that may be called for.
@@ -51,13 +58,25 @@ pub(crate) struct Run<'a> {
     /// Views of the body given out.
     pub(crate) sendings: u32,
     pub(crate) tried: Vec<Arc<Endpoint>>,
+    /// This try is the one that a sick endpoint is given.
+    pub(crate) probe: Option<Probe>,
+    /// How long the tries before this one took.
+    pub(crate) spent: Duration,
 }
 
 /// How one try ended without a response head.
-struct Failed {
+pub(crate) struct Failed {
     why: CallFailed,
     /// The peer said that it did nothing with it.
     untouched: bool,
+    /// A connection that had been idle broke before a response: the race that every keep-alive has.
+    stale: bool,
+}
+
+impl AsRef<CallFailed> for Failed {
+    fn as_ref(&self) -> &CallFailed {
+        &self.why
+    }
 }
 
 impl Run<'_> {
@@ -65,12 +84,21 @@ impl Run<'_> {
         self.live.budget.request(age(self.started));
         loop {
             self.attempts += 1;
-            let endpoint = match self.pick_now() {
+            let picked = if self.live.ward.is_troubled() { self.choose() } else { self.pick_now() };
+            let endpoint = match picked {
                 Ok(Some(endpoint)) => endpoint,
                 Ok(None) => Box::pin(self.pick()).await?,
                 Err(failed) => return Err(failed),
             };
-            let outcome = match self.attempt(&endpoint).await {
+            let mut tried = self.attempt(&endpoint).await;
+            if let Err(failed) = &tried
+                && failed.stale
+                && self.may_resend()
+            {
+                tried = Box::pin(self.resend(&endpoint)).await;
+            }
+            self.note(&endpoint, &tried);
+            let outcome = match tried {
                 Ok(answer) if !self.unwanted(answer.response.status()) => return Ok(answer),
                 Ok(answer) => Ok(Box::new(answer)),
                 Err(failed) => Err(Box::new(failed)),
@@ -109,8 +137,8 @@ impl Run<'_> {
         }
     }
 
-    /// One try at one endpoint. A connection that was idle may have been closed by the peer at the very moment it was
-    /// used again: then the request goes out once more, on a fresh one, if it was not sent or may be repeated.
+    /// One try at one endpoint. A connection that was idle may have been closed by the peer before a byte of the request
+    /// was sent: then it goes out on a fresh one.
     async fn attempt(&mut self, endpoint: &Arc<Endpoint>) -> Result<Answer, Failed> {
         let in_flight = endpoint.begin();
         let mut held = match self.idle_line(endpoint) {
@@ -118,15 +146,16 @@ impl Run<'_> {
             None => Box::pin(self.line(endpoint, false)).await?,
         };
         let reused = held.connect.is_none();
-        self.keep_head(reused);
-        match self.exchange(&mut held, endpoint.address.https).await {
+        self.keep_head(&held);
+        match self.exchange(&mut held, &endpoint.address).await {
             Ok(response) => self.answer(in_flight, held, response),
-            Err(failed) => {
+            Err(mut failed) => {
                 drop(held);
                 let broke = reused && matches!(failed.why, CallFailed::Reset(_));
-                if broke && (self.request.is_some() || (self.idempotent && self.renew())) {
+                if broke && self.request.is_some() {
                     return Box::pin(self.attempt_afresh(in_flight)).await;
                 }
+                failed.stale = broke && !failed.untouched;
                 self.request = None;
                 self.count(&in_flight, &failed.why);
                 Err(failed)
@@ -134,10 +163,29 @@ impl Run<'_> {
         }
     }
 
+    /// A connection broke at the very moment it was used again, as every keep-alive does sometimes. Whether the request
+    /// was worked on nobody knows: one that may be repeated goes out once more, once in a call, as a retry like others.
+    #[cold]
+    fn may_resend(&mut self) -> bool {
+        let may = !self.resent
+            && self.repeatable
+            && self.attempts <= self.upstream.retries.max
+            && Instant::now() < self.total_at()
+            && self.renew()
+            && self.granted();
+        self.resent |= may;
+        may
+    }
+
+    async fn resend(&mut self, endpoint: &Arc<Endpoint>) -> Result<Answer, Failed> {
+        self.attempts += 1;
+        self.attempt_afresh(endpoint.begin()).await
+    }
+
     async fn attempt_afresh(&mut self, in_flight: InFlight) -> Result<Answer, Failed> {
         let mut held = self.line(in_flight.endpoint(), true).await?;
-        self.keep_head(false);
-        match self.exchange(&mut held, in_flight.endpoint().address.https).await {
+        self.keep_head(&held);
+        match self.exchange(&mut held, &in_flight.endpoint().address).await {
             Ok(response) => self.answer(in_flight, held, response),
             Err(failed) => {
                 self.count(&in_flight, &failed.why);
@@ -146,11 +194,13 @@ impl Run<'_> {
         }
     }
 
-    /// Copies the head if there may be a reason to send the request again after it was sent.
-    fn keep_head(&mut self, reused: bool) {
+    /// Copies the head if there may be a reason to send the request again after it was sent: what may be repeated, and
+    /// what an HTTP/2 peer may say that it did nothing with.
+    fn keep_head(&mut self, held: &Held) {
         let retries = &self.upstream.retries;
-        let wanted = (reused && self.idempotent) || (self.attempts <= retries.max && !retries.on.is_empty());
-        let may = wanted && self.repeatable && !self.upgrade;
+        let refusable = matches!(held.line, Line::Many(_)) && !retries.on.is_empty();
+        let breakable = || held.connect.is_none() || retries.on.iter().any(|on| *on != RetryOn::Connect);
+        let may = self.attempts <= retries.max && !self.upgrade && (refusable || (self.repeatable && breakable()));
         self.copy = self.request.as_ref().filter(|_| may).map(Head::of);
     }
 
@@ -192,7 +242,7 @@ impl Run<'_> {
     }
 
     /// Sends the request and waits for the response's head.
-    async fn exchange(&mut self, held: &mut Held, https: bool) -> Result<Response<Incoming>, Failed> {
+    async fn exchange(&mut self, held: &mut Held, to: &Address) -> Result<Response<Incoming>, Failed> {
         let first = self.sendings == 0 && held.connect.is_none();
         let sent = if first { self.started } else { Instant::now() };
         self.sendings += 1;
@@ -201,7 +251,7 @@ impl Run<'_> {
             Line::One(one) => {
                 if !one.send.is_ready() {
                     let mut ready = pin!(one.send.ready());
-                    let outcome = within(ready.as_mut(), alarm, &|| self.head_limit(sent)).await;
+                    let outcome = within(ready.as_mut(), alarm, &|cx| self.head_limit(sent, cx)).await;
                     match outcome {
                         Err(phase) => {
                             self.request = None;
@@ -212,23 +262,26 @@ impl Run<'_> {
                     }
                 }
                 let mut request = self.request.take().expect("set before each sending");
-                in_origin_form(&mut request);
+                in_origin_form(&mut request, to);
                 let mut sending = pin!(one.send.try_send_request(request));
-                within(sending.as_mut(), alarm, &|| self.head_limit(sent)).await
+                within(sending.as_mut(), alarm, &|cx| self.head_limit(sent, cx)).await
             }
             Line::Many(stream) => {
                 let mut request = self.request.take().expect("set before each sending");
-                with_authority(&mut request, if https { "https" } else { "http" });
+                with_authority(&mut request, to);
                 let mut sender = stream.sender();
                 let mut sending = pin!(sender.try_send_request(request));
-                within(sending.as_mut(), alarm, &|| self.head_limit(sent)).await
+                within(sending.as_mut(), alarm, &|cx| self.head_limit(sent, cx)).await
             }
         };
+        self.exposed = true;
         match result {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut why)) => {
                 self.request = why.take_message();
-                Err(self.judge(why.into_error()))
+                let failed = self.judge(why.into_error());
+                self.exposed = self.request.is_none() && !failed.untouched;
+                Err(failed)
             }
             Err(phase) => Err(lost(CallFailed::Timeout(phase))),
         }
@@ -240,16 +293,21 @@ impl Run<'_> {
             return lost(CallFailed::RequestBody(why));
         }
         let h2 = std::error::Error::source(&why).and_then(|source| source.downcast_ref::<h2::Error>());
-        let untouched = h2.is_some_and(|h2| h2.reason() == Some(h2::Reason::REFUSED_STREAM) && h2.is_remote());
+        // A stream hears of a peer's GOAWAY only if it lies beyond the last one that the peer will look at.
+        let refused = |h2: &h2::Error| h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM);
+        let untouched = h2.is_some_and(|h2| h2.is_remote() && refused(h2));
         let malformed = why.is_parse() || h2.is_some_and(|h2| h2.is_library() && h2.reason().is_some());
         let why = if malformed { CallFailed::BadResponse(why.into()) } else { CallFailed::Reset(why.into()) };
-        Failed { why, untouched }
+        Failed { why, untouched, stale: false }
     }
 
     fn answer(&self, in_flight: InFlight, held: Held, mut response: Response<Incoming>) -> Result<Answer, Failed> {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.upgrade {
             return Err(lost(CallFailed::BadResponse("switched protocols without being asked".into())));
+        }
+        if response.headers().contains_key(TRANSFER_ENCODING) {
+            only_chunked(response.headers_mut()).map_err(lost)?;
         }
         if switched {
             // The socket holds the request in flight until it is closed.
@@ -286,11 +344,17 @@ impl Run<'_> {
     ) -> Option<Result<Box<Answer>, CallFailed>> {
         let again = self.attempts <= self.upstream.retries.max
             && match &outcome {
-                Ok(_) => self.renew(),
-                Err(failed) => self.wants_again(failed) && (self.request.is_some() || self.renew()),
+                Ok(_) => self.repeatable && self.renew(),
+                Err(failed) => {
+                    self.wants_again(failed)
+                        && (self.request.is_some() || ((self.repeatable || failed.untouched) && self.renew()))
+                }
             }
             && self.granted();
         if !again {
+            if let (Err(_), Some(again)) = (&outcome, self.again) {
+                again.gave_up(endpoint.name(), self.attempts);
+            }
             return Some(outcome.map_err(|failed| failed.why));
         }
         if let Ok(answer) = outcome {
@@ -330,8 +394,10 @@ impl Run<'_> {
         self.upstream.retries.on.contains(&RetryOn::Status(status.as_u16()))
     }
 
+    /// Within the budget; and whoever counts requests has counted this one.
     fn granted(&self) -> bool {
-        let granted = self.live.budget.retry(self.upstream.retries.budget, age(Instant::now()));
+        let granted = self.live.budget.retry(self.upstream.retries.budget, age(Instant::now()))
+            && (!self.exposed || self.again.is_none_or(Again::may));
         if granted {
             self.live.retries.fetch_add(1, Relaxed);
         }
@@ -364,10 +430,11 @@ impl Run<'_> {
         self.started + self.total().unwrap_or(NEVER).min(NEVER)
     }
 
-    /// Until when the head is waited for. While the body is still being sent the clock is the body's silence.
-    fn head_limit(&self, sent: Instant) -> (Instant, Phase) {
+    /// Until when the head is waited for. While the body is still being sent the clock is the body's silence; its end,
+    /// which may be seen by another task, wakes us: the wait may be shorter from then on.
+    fn head_limit(&self, sent: Instant, cx: &Context<'_>) -> (Instant, Phase) {
         let first_byte = self.timeouts.first_byte.unwrap_or(self.upstream.timeouts.first_byte).min(NEVER);
-        let own = match self.source.as_ref().map(|source| source.progress()) {
+        let own = match self.source.as_ref().map(|source| source.watch(cx)) {
             None => (sent + first_byte, Phase::FirstByte),
             Some(body) if body.ended => (body.moved.max(sent) + first_byte, Phase::FirstByte),
             Some(body) => {
@@ -384,16 +451,16 @@ impl Run<'_> {
 async fn within<F: Future>(
     mut future: Pin<&mut F>,
     alarm: &mut Alarm,
-    limit: &impl Fn() -> (Instant, Phase),
+    limit: &impl Fn(&Context<'_>) -> (Instant, Phase),
 ) -> Result<F::Output, Phase> {
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
         loop {
-            let (at, _) = limit();
+            let (at, _) = limit(cx);
             ready!(alarm.poll(cx, at));
-            let (at, phase) = limit();
+            let (at, phase) = limit(cx);
             if at <= Instant::now() {
                 return Poll::Ready(Err(phase));
             }
@@ -403,5 +470,5 @@ async fn within<F: Future>(
 }
 
 fn lost(why: CallFailed) -> Failed {
-    Failed { why, untouched: false }
+    Failed { why, untouched: false, stale: false }
 }

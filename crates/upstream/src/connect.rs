@@ -87,7 +87,17 @@ impl Connector {
         if http2 { many(endpoint, socket, open, shard).await } else { one(socket, open).await }
     }
 
-    async fn tcp(&self, address: &Address) -> Result<TcpStream, BoxError> {
+    /// A socket of its own, for a check; and whether HTTP/2 is spoken on it.
+    pub(crate) async fn socket(&self, address: &Address, http2: bool) -> Result<(Socket, bool), BoxError> {
+        let tcp = self.tcp(address).await?;
+        if address.https {
+            let (socket, chosen) = self.tls(address, tcp, false).await?;
+            return Ok((socket, chosen || http2));
+        }
+        Ok((Socket::Clear(tcp), http2 || self.upstream.protocol == Protocol::Http2))
+    }
+
+    pub(crate) async fn tcp(&self, address: &Address) -> Result<TcpStream, BoxError> {
         if let Some(ip) = address.ip {
             return Ok(dial(ip, address.port).await?);
         }

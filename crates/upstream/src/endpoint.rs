@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::breaker::pulse::Pulse;
 use crate::pool::Pool;
+use crate::shard::{self, Laned};
 
 /// Connections that fail in a row before the endpoint is set aside.
 const STRIKES: u32 = 3;
@@ -31,17 +33,26 @@ pub(crate) struct Endpoint {
     pub(crate) address: Address,
     pub(crate) pool: Pool,
     pub(crate) tally: Tally,
-    in_flight: AtomicUsize,
+    /// For its breaker.
+    pub(crate) pulse: Pulse,
+    traffic: Laned<Traffic>,
     /// Connections that failed since one stood.
     strikes: AtomicU32,
     /// Milliseconds of [`millis`].
     ejected_until: AtomicU64,
 }
 
+/// What every request moves.
+#[derive(Debug, Default)]
+struct Traffic {
+    in_flight: AtomicUsize,
+    /// Since the endpoint is known.
+    requests: AtomicU64,
+}
+
 /// Counts since the endpoint is known, for metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) requests: AtomicU64,
     pub(crate) connects: AtomicU64,
     pub(crate) connect_failures: AtomicU64,
     pub(crate) resets: AtomicU64,
@@ -60,7 +71,8 @@ impl Endpoint {
             address,
             pool: Pool::new(),
             tally: Tally::default(),
-            in_flight: AtomicUsize::new(0),
+            pulse: Pulse::default(),
+            traffic: Laned::default(),
             strikes: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
         })
@@ -72,18 +84,24 @@ impl Endpoint {
     }
 
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Relaxed)
+        self.traffic.iter().map(|lane| lane.in_flight.load(Relaxed)).sum()
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.traffic.iter().map(|lane| lane.requests.load(Relaxed)).sum()
     }
 
     /// A request is on its way, until the guard goes.
     pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.tally.requests.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+        let lane = shard::lane();
+        let traffic = self.traffic.at(lane);
+        traffic.in_flight.fetch_add(1, Relaxed);
+        traffic.requests.fetch_add(1, Relaxed);
+        InFlight { endpoint: Arc::clone(self), lane }
     }
 
     pub(crate) fn is_ejected(&self, now: u64) -> bool {
-        self.ejected_until.load(Relaxed) > now
+        self.ejected_until.load(Relaxed) > now || self.pulse.is_shut()
     }
 
     pub(crate) fn connected(&self) {
@@ -96,7 +114,7 @@ impl Endpoint {
     /// next request tries it; one more failure pauses it again.
     pub(crate) fn connect_failed(&self, now: u64) {
         self.tally.connect_failures.fetch_add(1, Relaxed);
-        if self.is_ejected(now) {
+        if self.ejected_until.load(Relaxed) > now {
             return; // A straggler of the same outage.
         }
         let strikes = self.strikes.fetch_add(1, Relaxed).saturating_add(1);
@@ -126,18 +144,21 @@ impl fmt::Debug for Endpoint {
 
 /// A request in flight to an endpoint.
 #[derive(Debug)]
-pub(crate) struct InFlight(Arc<Endpoint>);
+pub(crate) struct InFlight {
+    endpoint: Arc<Endpoint>,
+    lane: usize,
+}
 
 impl InFlight {
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
+        &self.endpoint
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-        self.0.pool.freed();
+        self.endpoint.traffic.at(self.lane).in_flight.fetch_sub(1, Relaxed);
+        self.endpoint.pool.freed();
     }
 }
 

@@ -23,13 +23,26 @@ pub struct EndpointFacts {
     pub connect_failures: u64,
     pub resets: u64,
     pub timeouts: u64,
+    /// `closed`, `open`, `half_open` or `ramp`.
+    pub breaker: &'static str,
+    /// Active checks say that it is sick.
+    pub unhealthy: bool,
+    /// Times its breaker opened here.
+    pub ejections: u64,
+    /// Of the cluster's ruling about it.
+    pub epoch: u64,
+    /// Checks of its health sent by this node.
+    pub checks: u64,
+    pub weight: u32,
+    pub drained: bool,
 }
 
 impl EndpointFacts {
     pub(crate) fn of(id: &UpstreamId, live: &Live, now: u64) -> Vec<Self> {
-        let view = live.view();
+        let (view, conditions) = (live.view(), live.ward.conditions());
         let facts = view.members.all.iter().map(|member| {
             let endpoint = &member.endpoint;
+            let condition = conditions.get(endpoint.name()).copied().unwrap_or_default();
             Self {
                 upstream: Arc::clone(id),
                 endpoint: Arc::clone(endpoint.name()),
@@ -38,11 +51,18 @@ impl EndpointFacts {
                 idle: endpoint.pool.idle_now(),
                 waiting: endpoint.pool.waiting.load(Relaxed),
                 ejected: endpoint.is_ejected(now),
-                requests: endpoint.tally.requests.load(Relaxed),
+                requests: endpoint.requests(),
                 connects: endpoint.tally.connects.load(Relaxed),
                 connect_failures: endpoint.tally.connect_failures.load(Relaxed),
                 resets: endpoint.tally.resets.load(Relaxed),
                 timeouts: endpoint.tally.timeouts.load(Relaxed),
+                breaker: condition.breaker,
+                unhealthy: condition.unhealthy,
+                ejections: condition.ejections,
+                epoch: condition.epoch,
+                checks: condition.checks,
+                weight: member.weight,
+                drained: condition.drained,
             }
         });
         facts.collect()

@@ -1,6 +1,7 @@
 //! How a call fails before its response head: one variant per culprit.
 
 use std::fmt;
+use std::time::Duration;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -8,6 +9,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub enum CallFailed {
     /// The upstream has no endpoint now: none configured, or its name never resolved.
     NoEndpoint,
+    /// The breakers of all endpoints are open: nothing was sent.
+    Open {
+        retry_after: Duration,
+    },
     /// No connection could be made: the request was never sent.
     Connect(BoxError),
     Timeout(Phase),
@@ -51,6 +56,7 @@ impl fmt::Display for CallFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoEndpoint => f.write_str("the upstream has no endpoint"),
+            Self::Open { .. } => f.write_str("the upstream's breaker is open"),
             Self::Connect(why) => write!(f, "no connection: {why}"),
             Self::Timeout(phase) => write!(f, "timed out: {}", phase.name()),
             Self::Reset(why) => write!(f, "the connection broke before the response: {why}"),
@@ -67,7 +73,7 @@ impl std::error::Error for CallFailed {
             Self::Connect(why) | Self::Reset(why) | Self::RequestBody(why) | Self::BadResponse(why) => {
                 Some(why.as_ref())
             }
-            Self::NoEndpoint | Self::Timeout(_) | Self::TooBusy => None,
+            Self::NoEndpoint | Self::Open { .. } | Self::Timeout(_) | Self::TooBusy => None,
         }
     }
 }

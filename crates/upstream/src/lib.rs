@@ -13,10 +13,12 @@ mod budget;
 mod call;
 mod checkout;
 mod connect;
+mod discovery;
 mod endpoint;
 mod facts;
 mod failed;
 mod head;
+mod health;
 mod live;
 mod names;
 mod outgoing;
@@ -26,18 +28,22 @@ mod shard;
 mod wire;
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
 use tidegate_policy::{Upstream, UpstreamId};
 use tokio::time::Instant;
 
-pub use answer::{Answer, Call};
+pub use answer::{Again, Answer, Call};
 pub use body::{Body, Broken};
 pub use facts::EndpointFacts;
 pub use failed::{BoxError, CallFailed, Phase};
 
+use breaker::post::Post;
+use breaker::ruling::{Evidence, Place};
 use call::Run;
 use live::Live;
 use names::Names;
@@ -47,6 +53,7 @@ use names::Names;
 pub struct Upstreams {
     by_id: papaya::HashMap<UpstreamId, Arc<Live>, foldhash::fast::RandomState>,
     names: Arc<Names>,
+    post: Arc<Post>,
 }
 
 impl Upstreams {
@@ -68,7 +75,7 @@ impl Upstreams {
     }
 
     fn with_servers(servers: Vec<NameServerConfig>) -> Arc<Self> {
-        Arc::new(Self { by_id: papaya::HashMap::default(), names: Arc::new(Names::new(servers)) })
+        Arc::new(Self { by_id: papaya::HashMap::default(), names: Arc::new(Names::new(servers)), post: Arc::default() })
     }
 
     /// On a new snapshot: pools of vanished upstreams and endpoints drain, the others keep connections and counters.
@@ -111,17 +118,22 @@ impl Upstreams {
             upstream: call.upstream,
             timeouts: call.timeouts,
             upgrade: call.upgrade,
+            admitted: call.admitted,
             shard: shard::current(),
             started,
             source,
             hint: http_body::Body::size_hint(&body),
-            idempotent,
             repeatable: idempotent || call.upstream.retries.unsafe_methods,
+            again: call.again,
+            exposed: false,
+            resent: false,
             request: Some(http::Request::from_parts(parts, body)),
             copy: None,
             attempts: 0,
             sendings: 0,
             tried: Vec::new(),
+            probe: None,
+            spent: Duration::ZERO,
         };
         // Not an `async fn`: its argument would lie in the future twice.
         async move { run.run().await }
@@ -142,12 +154,72 @@ impl Upstreams {
         map.iter().map(|(id, live)| (Arc::clone(id), live.retries.load(std::sync::atomic::Ordering::Relaxed))).collect()
     }
 
+    /// Does the upstream take this request, as far as its breakers are concerned? False: the document's fallback is due.
+    #[must_use]
+    pub fn admits(&self, upstream: &Arc<Upstream>) -> bool {
+        let map = self.by_id.pin();
+        map.get(&*upstream.id).is_none_or(|live| !live.ward.is_troubled() || live.ward.admits(&live.view().members))
+    }
+
+    /// This node's place in the cluster, which decides about sick endpoints from now on.
+    pub fn belong(&self, node: u64) {
+        self.post.me.store(node, Relaxed);
+    }
+
+    /// What the cluster holds of endpoints now.
+    pub fn rule(&self, rulings: breaker::Rulings) {
+        self.post.rulings.store(Arc::new(rulings));
+        self.by_id.pin().values().for_each(|live| live.rule());
+    }
+
+    /// The live nodes of the cluster, which share the checks of endpoints' health.
+    pub fn nodes(&self, live: Vec<u64>) {
+        self.post.nodes.store(Arc::new(live));
+    }
+
+    /// Is any endpoint's health checked?
+    #[must_use]
+    pub fn checks(&self) -> bool {
+        self.by_id.pin().values().any(|live| live.view().upstream.health.is_some())
+    }
+
+    /// Sources of endpoints (SRV, files) whose last look failed, for metrics.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<(UpstreamId, usize)> {
+        self.by_id.pin().iter().map(|(id, live)| (Arc::clone(id), live.alarms())).collect()
+    }
+
+    /// Lets time pass for breakers. `live`: the cluster is there to decide. False: there is nothing to tick for.
+    pub fn tick(&self, live: bool) -> bool {
+        self.post.live.store(live, Relaxed);
+        let now = endpoint::millis(Instant::now());
+        let mut watched = false;
+        for live in self.by_id.pin().values().filter(|live| live.ward.is_watched()) {
+            live.ward.tick(now);
+            watched = true;
+        }
+        watched
+    }
+
+    /// Resolves when there is something to tell at once.
+    pub async fn news(&self) {
+        self.post.news.notified().await;
+    }
+
+    /// What this node has to tell about these endpoints, or about all in trouble.
+    #[must_use]
+    pub fn evidence(&self, asked: Option<&[Place]>) -> Vec<(Place, Evidence)> {
+        let (now, mut all) = (endpoint::millis(Instant::now()), Vec::new());
+        self.by_id.pin().values().for_each(|live| live.ward.evidence(asked, now, &mut all));
+        all
+    }
+
     fn live(&self, upstream: &Arc<Upstream>) -> Arc<Live> {
         let map = self.by_id.pin();
         if let Some(live) = map.get(&*upstream.id) {
             return Arc::clone(live);
         }
-        Arc::clone(map.get_or_insert_with(Arc::clone(&upstream.id), || Live::new(upstream, &self.names)))
+        Arc::clone(map.get_or_insert_with(Arc::clone(&upstream.id), || Live::new(upstream, &self.names, &self.post)))
     }
 }
 

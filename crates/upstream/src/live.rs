@@ -11,27 +11,54 @@ use arc_swap::ArcSwap;
 use tidegate_policy::{self as policy, Upstream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::balance::{Member, Members};
+use crate::breaker::Rulings;
+use crate::breaker::post::Post;
+use crate::breaker::ward::Ward;
 use crate::budget::Budget;
 use crate::connect::Connector;
-use crate::endpoint::{Address, Endpoint};
+use crate::discovery::{Files, Source};
+use crate::endpoint::{Address, Endpoint, millis};
 use crate::lock;
 use crate::names::Names;
 
 #[derive(Debug)]
 pub(crate) struct Live {
     view: ArcSwap<View>,
+    pub(crate) ward: Ward,
     pub(crate) budget: Budget,
     pub(crate) retries: AtomicU64,
     names: Arc<Names>,
     /// The last good answer per DNS name of the document. Held while a view is built: one at a time.
-    answers: Mutex<HashMap<String, Vec<IpAddr>>>,
+    answers: Mutex<Answers>,
+    files: Files,
+    /// Bounded by the sources of the document.
+    alarms: Mutex<HashMap<Source, String>>,
     pub(crate) resolved: Notify,
     watcher: Mutex<Option<JoinHandle<()>>>,
+    /// Checks the endpoints' health.
+    checker: Mutex<Option<JoinHandle<()>>>,
     /// `retain` named it: calls with another document do not change it.
     retained: AtomicBool,
+}
+
+/// What was found last.
+#[derive(Debug, Default)]
+struct Answers {
+    names: HashMap<String, Vec<IpAddr>>,
+    lists: HashMap<Source, Vec<(Address, u32)>>,
+}
+
+impl Answers {
+    fn lacks(&self, endpoint: &policy::Endpoint) -> bool {
+        match endpoint {
+            policy::Endpoint::Dns { name, .. } => !self.names.contains_key(name),
+            other => Source::of(other).is_some_and(|source| !self.lists.contains_key(&source)),
+        }
+    }
 }
 
 /// Immutable: one document's words about the upstream, with this moment's addresses.
@@ -45,20 +72,27 @@ pub(crate) struct View {
 }
 
 impl Live {
-    pub(crate) fn new(upstream: &Arc<Upstream>, names: &Arc<Names>) -> Arc<Self> {
-        let answers = HashMap::new();
-        let view = View::new(upstream, names, &answers, None);
+    pub(crate) fn new(upstream: &Arc<Upstream>, names: &Arc<Names>, post: &Arc<Post>) -> Arc<Self> {
+        let answers = Answers::default();
+        let view = View::new(upstream, names, &answers, &post.rulings.load(), None);
+        let ward = Ward::new(upstream, post);
+        ward.admit(upstream, &view.members.all, millis(Instant::now()));
         let live = Arc::new(Self {
             view: ArcSwap::from_pointee(view),
+            ward,
             budget: Budget::default(),
             retries: AtomicU64::new(0),
             names: Arc::clone(names),
             answers: Mutex::new(answers),
+            files: Files::default(),
+            alarms: Mutex::default(),
             resolved: Notify::new(),
             watcher: Mutex::new(None),
+            checker: Mutex::new(None),
             retained: AtomicBool::new(false),
         });
         live.watch();
+        live.check();
         live
     }
 
@@ -80,7 +114,9 @@ impl Live {
 
     fn adopt(self: &Arc<Self>, upstream: &Arc<Upstream>) {
         let mut answers = lock(&self.answers);
-        answers.retain(|name, _| dns_names(upstream).any(|n| n == name));
+        lock(&self.alarms).retain(|source, _| sources(upstream).any(|s| s == *source));
+        answers.names.retain(|name, _| dns_names(upstream).any(|n| n == name));
+        answers.lists.retain(|source, _| sources(upstream).any(|s| s == *source));
         self.rebuild(upstream, &answers);
         drop(answers);
         // Its names may be others now.
@@ -88,11 +124,14 @@ impl Live {
             old.abort();
         }
         self.watch();
+        self.check();
     }
 
-    fn rebuild(&self, upstream: &Arc<Upstream>, answers: &HashMap<String, Vec<IpAddr>>) {
+    fn rebuild(&self, upstream: &Arc<Upstream>, answers: &Answers) {
         let old = self.view.load_full();
-        let new = Arc::new(View::new(upstream, &self.names, answers, Some(&old)));
+        let rulings = self.ward.post().rulings.load();
+        let new = Arc::new(View::new(upstream, &self.names, answers, &rulings, Some(&old)));
+        self.ward.admit(upstream, &new.members.all, millis(Instant::now()));
         self.view.store(Arc::clone(&new));
         for gone in old.members.all.iter().filter(|m| !new.has(&m.endpoint)) {
             gone.endpoint.pool.retire();
@@ -100,7 +139,28 @@ impl Live {
         self.resolved.notify_waiters();
     }
 
+    /// The cluster's rulings are others now: some may be about weights.
+    pub(crate) fn rule(&self) {
+        let answers = lock(&self.answers);
+        let upstream = Arc::clone(&self.view().upstream);
+        let rulings = self.ward.post().rulings.load_full();
+        let stale = self
+            .view()
+            .members
+            .all
+            .iter()
+            .any(|m| m.weight != rulings.weight(&upstream.id, m.endpoint.name(), m.documented));
+        if stale {
+            self.rebuild(&upstream, &answers);
+        } else {
+            self.ward.rule(millis(Instant::now()));
+        }
+    }
+
     pub(crate) fn retire(&self) {
+        if let Some(checker) = lock(&self.checker).take() {
+            checker.abort();
+        }
         if let Some(watcher) = lock(&self.watcher).take() {
             watcher.abort();
         }
@@ -111,12 +171,28 @@ impl Live {
 
     /// Keeps the addresses of names fresh, in the background, if there are names and a runtime to do it on.
     pub(crate) fn watch(self: &Arc<Self>) {
-        if dns_names(&self.view().upstream).next().is_none() || tokio::runtime::Handle::try_current().is_err() {
+        let upstream = Arc::clone(&self.view().upstream);
+        let fixed = dns_names(&upstream).next().is_none() && sources(&upstream).next().is_none();
+        if fixed || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let mut watcher = lock(&self.watcher);
         if watcher.as_ref().is_none_or(JoinHandle::is_finished) {
             *watcher = Some(tokio::spawn(refresh(Arc::downgrade(self))));
+        }
+    }
+
+    /// Checks the endpoints' health from now on, if the document says so.
+    fn check(self: &Arc<Self>) {
+        let wanted = self.view().upstream.health.is_some() && tokio::runtime::Handle::try_current().is_ok();
+        let mut checker = lock(&self.checker);
+        if wanted && checker.as_ref().is_none_or(JoinHandle::is_finished) {
+            *checker = Some(tokio::spawn(crate::health::check(Arc::downgrade(self))));
+        }
+        if !wanted && let Some(old) = checker.take() {
+            old.abort();
+            drop(checker);
+            self.ward.unchecked(millis(Instant::now()));
         }
     }
 
@@ -136,14 +212,60 @@ impl Live {
                 }
             }
         }
+        for source in sources(&upstream) {
+            match source.look(&self.names, &self.files).await {
+                Ok(found) => {
+                    self.alarm(&source, None);
+                    again = again.min(found.as_ref().map_or(Duration::from_secs(1), |found| found.good_for));
+                    if let Some(found) = found {
+                        self.learn_list(&upstream, source, found.endpoints);
+                    }
+                }
+                Err(why) => {
+                    self.alarm(&source, Some(&why.to_string()));
+                    again = again.min(Duration::from_secs(1));
+                }
+            }
+        }
         again
+    }
+
+    /// One line in the log when a source turns bad, and one when it is good again.
+    fn alarm(&self, source: &Source, why: Option<&str>) {
+        let mut alarms = lock(&self.alarms);
+        let known = alarms.get(source).map(String::as_str);
+        match why {
+            Some(why) if known != Some(why) => {
+                warn!(source = source.name(), why, "endpoints cannot be found; keeping the last good ones");
+                alarms.insert(source.clone(), why.to_owned());
+            }
+            None if known.is_some() => {
+                tracing::info!(source = source.name(), "endpoints are found again");
+                alarms.remove(source);
+            }
+            _ => {}
+        }
+    }
+
+    /// Sources whose last look failed.
+    pub(crate) fn alarms(&self) -> usize {
+        lock(&self.alarms).len()
+    }
+
+    fn learn_list(&self, upstream: &Arc<Upstream>, source: Source, endpoints: Vec<(Address, u32)>) {
+        let mut answers = lock(&self.answers);
+        let current = Arc::clone(&self.view().upstream);
+        if Arc::ptr_eq(&current, upstream) && answers.lists.get(&source) != Some(&endpoints) {
+            answers.lists.insert(source, endpoints);
+            self.rebuild(upstream, &answers);
+        }
     }
 
     fn learn(&self, upstream: &Arc<Upstream>, name: &str, addresses: Vec<IpAddr>) {
         let mut answers = lock(&self.answers);
         let current = Arc::clone(&self.view().upstream);
-        if Arc::ptr_eq(&current, upstream) && answers.get(name) != Some(&addresses) {
-            answers.insert(name.to_owned(), addresses);
+        if Arc::ptr_eq(&current, upstream) && answers.names.get(name) != Some(&addresses) {
+            answers.names.insert(name.to_owned(), addresses);
             self.rebuild(upstream, &answers);
         }
     }
@@ -161,15 +283,20 @@ async fn refresh(live: Weak<Live>) {
 fn dns_names(upstream: &Upstream) -> impl Iterator<Item = &str> {
     upstream.endpoints.iter().filter_map(|endpoint| match endpoint {
         policy::Endpoint::Dns { name, .. } => Some(name.as_str()),
-        policy::Endpoint::Url { .. } => None,
+        policy::Endpoint::Url { .. } | policy::Endpoint::Srv { .. } | policy::Endpoint::File { .. } => None,
     })
+}
+
+fn sources(upstream: &Upstream) -> impl Iterator<Item = Source> {
+    upstream.endpoints.iter().filter_map(Source::of)
 }
 
 impl View {
     fn new(
         upstream: &Arc<Upstream>,
         names: &Arc<Names>,
-        answers: &HashMap<String, Vec<IpAddr>>,
+        answers: &Answers,
+        rulings: &Rulings,
         old: Option<&Self>,
     ) -> Self {
         // Connections made under other TLS settings are not ours to use.
@@ -184,15 +311,18 @@ impl View {
             let endpoint = known.entry(address.clone()).or_insert_with(|| Endpoint::new(address));
             endpoint.pool.set(upstream);
             match all.iter_mut().find(|m| Arc::ptr_eq(&m.endpoint, endpoint)) {
-                Some(twice) => twice.weight = twice.weight.saturating_add(weight),
-                None => all.push(Member { endpoint: Arc::clone(endpoint), weight }),
+                Some(twice) => twice.documented = twice.documented.saturating_add(weight),
+                None => all.push(Member { endpoint: Arc::clone(endpoint), weight, documented: weight }),
             }
+        }
+        for member in &mut all {
+            member.weight = rulings.weight(&upstream.id, member.endpoint.name(), member.documented);
         }
         Self {
             upstream: Arc::clone(upstream),
             connector: Arc::new(Connector::new(Arc::clone(upstream), Arc::clone(names))),
             members: Members::new(all, upstream.balance),
-            unresolved: dns_names(upstream).any(|name| !answers.contains_key(name)),
+            unresolved: upstream.endpoints.iter().any(|endpoint| answers.lacks(endpoint)),
         }
     }
 
@@ -201,7 +331,7 @@ impl View {
     }
 }
 
-fn addresses(upstream: &Upstream, answers: &HashMap<String, Vec<IpAddr>>) -> Vec<(Address, u32)> {
+fn addresses(upstream: &Upstream, answers: &Answers) -> Vec<(Address, u32)> {
     let mut all = Vec::new();
     for endpoint in &upstream.endpoints {
         match endpoint {
@@ -209,9 +339,13 @@ fn addresses(upstream: &Upstream, answers: &HashMap<String, Vec<IpAddr>>) -> Vec
                 all.push((Address { https: *https, host: host.clone(), port: *port, ip: None }, *weight));
             }
             policy::Endpoint::Dns { https, name, port, weight } => {
-                let ips = answers.get(name).into_iter().flatten();
+                let ips = answers.names.get(name).into_iter().flatten();
                 let at = |ip: &IpAddr| Address { https: *https, host: name.clone(), port: *port, ip: Some(*ip) };
                 all.extend(ips.map(|ip| (at(ip), *weight)));
+            }
+            found => {
+                let list = Source::of(found).and_then(|source| answers.lists.get(&source));
+                all.extend(list.into_iter().flatten().cloned());
             }
         }
     }

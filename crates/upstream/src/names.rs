@@ -8,6 +8,7 @@ use std::time::Duration;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
 use tokio::time::Instant;
 
 use crate::{BoxError, lock};
@@ -23,6 +24,15 @@ pub(crate) struct Answer {
     /// Sorted, each once.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) good_for: Duration,
+}
+
+/// One SRV record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    pub(crate) priority: u16,
+    pub(crate) weight: u16,
+    pub(crate) port: u16,
+    pub(crate) target: String,
 }
 
 pub(crate) struct Names {
@@ -72,6 +82,24 @@ impl Names {
         }
         let good_for = found.valid_until().saturating_duration_since(Instant::now().into_std());
         Ok(Answer { addresses, good_for: good_for.clamp(SHORTEST, LONGEST) })
+    }
+
+    /// The SRV records of a name, and how long they are good.
+    pub(crate) async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), BoxError> {
+        let found = self.resolver().srv_lookup(name).await?;
+        let records = found.answers().iter().filter_map(|record| match &record.data {
+            RData::SRV(srv) => Some(Service {
+                priority: srv.priority,
+                weight: srv.weight,
+                port: srv.port,
+                target: srv.target.to_string(),
+            }),
+            _ => None,
+        });
+        // A lone `.` says that there is no such service (RFC 2782).
+        let services = records.filter(|service| service.target != "." && service.port != 0).take(ADDRESSES).collect();
+        let good_for = found.valid_until().saturating_duration_since(Instant::now().into_std());
+        Ok((services, good_for.clamp(SHORTEST, LONGEST)))
     }
 
     fn resolver(&self) -> &TokioResolver {

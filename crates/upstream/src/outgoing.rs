@@ -37,6 +37,8 @@ pub(crate) trait Source: Send + Sync {
     /// Another try, if nothing of the body is lost. Earlier tries get an error from now on.
     fn again(&self, attempt: u32) -> bool;
     fn progress(&self) -> Progress;
+    /// As [`Source::progress`]; the end of the body wakes who asks.
+    fn watch(&self, cx: &Context<'_>) -> Progress;
     /// Nobody wants the rest.
     fn abort(&self);
     /// Why the client's body broke, once.
@@ -68,6 +70,8 @@ struct Shared<B> {
     moved: Instant,
     client_owes: bool,
     waker: Option<Waker>,
+    /// Who waits for the end of the body.
+    watcher: Option<Waker>,
 }
 
 /// Both views of a body: what is sent, and what the call watches. A body known to be empty has no second.
@@ -93,6 +97,7 @@ where
         moved: now,
         client_owes: false,
         waker: None,
+        watcher: None,
     }));
     (Outgoing::stream(Arc::clone(&source), 0, hint), Some(source))
 }
@@ -128,8 +133,11 @@ where
     }
 
     fn is_end(&self, at: usize) -> bool {
-        let shared = lock(self);
-        (shared.ended || shared.body.is_end_stream()) && at >= shared.kept.len() && shared.trailers.is_none()
+        let mut shared = lock(self);
+        if !shared.ended && shared.body.is_end_stream() {
+            shared.end(); // Whoever is told so does not poll again.
+        }
+        shared.ended && at >= shared.kept.len() && shared.trailers.is_none()
     }
 
     fn again(&self, attempt: u32) -> bool {
@@ -144,6 +152,14 @@ where
 
     fn progress(&self) -> Progress {
         let shared = lock(self);
+        Progress { ended: shared.ended, moved: shared.moved, client_owes: shared.client_owes }
+    }
+
+    fn watch(&self, cx: &Context<'_>) -> Progress {
+        let mut shared = lock(self);
+        if !shared.ended && !shared.watcher.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            shared.watcher = Some(cx.waker().clone());
+        }
         Progress { ended: shared.ended, moved: shared.moved, client_owes: shared.client_owes }
     }
 
@@ -179,12 +195,12 @@ where
         self.moved = Instant::now();
         match frame {
             None => {
-                self.ended = true;
+                self.end();
                 Poll::Ready(None)
             }
             Some(Err(why)) => {
                 self.broken = Some(why.into());
-                self.ended = true;
+                self.end();
                 Poll::Ready(Some(Err("the client's body broke".into())))
             }
             Some(Ok(frame)) => {
@@ -193,11 +209,20 @@ where
                 } else if let Some(trailers) = frame.trailers_ref() {
                     self.trailers = self.whole.then(|| trailers.clone());
                     *trailers_sent = true;
-                    self.ended = true;
+                    self.end();
                 }
-                self.ended |= self.body.is_end_stream();
+                if self.body.is_end_stream() {
+                    self.end();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
         }
     }
 

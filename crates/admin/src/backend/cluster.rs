@@ -1,5 +1,6 @@
 //! The seam over a real cluster. What only the node itself knows (files, readiness, metrics) comes in as [`Node`].
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,21 @@ use tokio::sync::Mutex;
 
 use super::{Applied, Backend, Compile, Compiled, Failure, time};
 use crate::access::wall_clock;
-use crate::wire::{ClusterStatus, Group, JoinToken, Node as Member, NodeApplied, NodeRole, Problem, ReadyReply};
+use crate::wire::{
+    ClusterStatus, EndpointState, Group, JoinToken, Node as Member, NodeApplied, NodeRole, Problem, ReadyReply,
+};
+
+/// An election takes a second or two.
+const READING: Duration = Duration::from_secs(3);
+
+type Endpoints = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<EndpointState>> + Send>> + Send + Sync;
 
 /// What the process around the cluster knows.
 pub struct Node {
     /// Called on a thread for long work.
     pub compile: Box<Compile>,
+    /// The endpoints of upstreams on all live nodes.
+    pub endpoints: Box<Endpoints>,
     /// Short: every probe calls it.
     pub readiness: Box<dyn Fn() -> ReadyReply + Send + Sync>,
     /// Prometheus text.
@@ -73,6 +83,13 @@ impl Backend for OverCluster {
         let _late = tokio::time::timeout(patience, reached).await;
     }
 
+    async fn catch_up(&self) -> Result<(), Failure> {
+        self.cluster.catch_up(READING).await.map_err(|error| {
+            let hint = "what this node has: stale=true, on the command line --stale";
+            Failure::Unavailable(format!("nobody can tell what is newest: {error} ({hint})"))
+        })
+    }
+
     async fn propose(&self, command: Command) -> Result<Applied, Failure> {
         let Committed { index, outcome } = self.cluster.propose(command).await.map_err(failure)?;
         Ok(Applied { outcome, index })
@@ -124,6 +141,10 @@ impl Backend for OverCluster {
 
     fn readiness(&self) -> ReadyReply {
         (self.node.readiness)()
+    }
+
+    async fn endpoints(&self) -> Vec<EndpointState> {
+        (self.node.endpoints)().await
     }
 
     async fn status(&self) -> ClusterStatus {

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
+use tidegate_state::endpoints::Place;
 use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, RequestId, Role, State};
 
 use super::{Applied, Backend, Compile, Compiled, Failure};
 use crate::access::{hash, mint, wall_clock};
-use crate::wire::{ClusterStatus, Group, JoinToken, Node, NodeApplied, NodeRole, Problem, Readiness, ReadyReply};
+use crate::wire::{
+    ClusterStatus, EndpointState, Group, JoinToken, Node, NodeApplied, NodeRole, Problem, Readiness, ReadyReply,
+};
 
 pub struct Memory {
     inner: Mutex<Inner>,
@@ -79,6 +82,10 @@ impl Backend for Memory {
 
     async fn reach(&self, _: Revision, _: Duration) {}
 
+    async fn catch_up(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn propose(&self, command: Command) -> Result<Applied, Failure> {
         Ok(self.apply(command))
     }
@@ -101,6 +108,26 @@ impl Backend for Memory {
     fn readiness(&self) -> ReadyReply {
         let inner = self.lock();
         ReadyReply { status: inner.readiness, reasons: inner.reasons.clone() }
+    }
+
+    /// One endpoint, as the state has it.
+    async fn endpoints(&self) -> Vec<EndpointState> {
+        let place = Place { upstream: "users".into(), endpoint: "10.0.0.5:8000".into() };
+        let ruling = self.lock().state.endpoints.ruling(&place).copied().unwrap_or_default();
+        vec![EndpointState {
+            node: ME.0,
+            upstream: place.upstream,
+            endpoint: place.endpoint,
+            breaker: "closed".into(),
+            unhealthy: ruling.unhealthy,
+            weight: ruling.weight.unwrap_or(1),
+            drained: ruling.drained,
+            in_flight: 0,
+            connections: 0,
+            requests: 0,
+            ejections: 0,
+            epoch: ruling.epoch,
+        }]
     }
 
     async fn status(&self) -> ClusterStatus {

@@ -4,22 +4,37 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
 use tidegate_model::Revision;
 use tidegate_state::{Format, Published};
 
 use super::publish::etag;
 use super::said;
 use crate::AppState;
-use crate::input::{Id, Text};
+use crate::input::{Ask, Id, Text};
 use crate::refusal::Refusal;
 use crate::wire::{CheckReply, DiffReply, DocumentReply, ErrorReply, HistoryReply, RevisionInfo};
+
+/// How new an answer must be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Freshness {
+    #[serde(default)]
+    stale: bool,
+}
 
 /// The current document
 ///
 /// JSON around its text; with `Accept: application/yaml`, the text itself as it was published. The ETag is the revision.
 #[utoipa::path(get, path = "/v1/document", tag = "document",
-    responses((status = 200, body = DocumentReply), (status = 404, body = ErrorReply)))]
-pub(super) async fn current(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Refusal> {
+    params(("stale" = Option<bool>, Query, description = "What this node has, without asking whether there is newer")),
+    responses((status = 200, body = DocumentReply), (status = 404, body = ErrorReply), (status = 503, body = ErrorReply)))]
+pub(super) async fn current(
+    State(state): State<AppState>,
+    Ask(freshness): Ask<Freshness>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    newest(&state, freshness.stale).await?;
     match state.backend.read(|agreed| agreed.documents.latest().cloned()) {
         Some(published) => Ok(show(&published, &headers)),
         None => Err(Refusal::NotFound("no document was published yet".to_owned())),
@@ -27,20 +42,30 @@ pub(super) async fn current(State(state): State<AppState>, headers: HeaderMap) -
 }
 
 /// An old revision
-#[utoipa::path(get, path = "/v1/history/{revision}", tag = "document", params(("revision" = u64, Path)),
-    responses((status = 200, body = DocumentReply), (status = 404, body = ErrorReply)))]
+#[utoipa::path(get, path = "/v1/history/{revision}", tag = "document",
+    params(("revision" = u64, Path),
+        ("stale" = Option<bool>, Query, description = "What this node has, without asking whether there is newer")),
+    responses((status = 200, body = DocumentReply), (status = 404, body = ErrorReply), (status = 503, body = ErrorReply)))]
 pub(super) async fn revision(
     State(state): State<AppState>,
     Id(revision): Id<u64>,
+    Ask(freshness): Ask<Freshness>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
+    newest(&state, freshness.stale).await?;
     let published = state.backend.read(|agreed| agreed.documents.revision(Revision(revision)).cloned());
     Ok(show(&published.ok_or_else(|| forgotten(revision))?, &headers))
 }
 
 /// Published revisions, newest first
-#[utoipa::path(get, path = "/v1/history", tag = "document", responses((status = 200, body = HistoryReply)))]
-pub(super) async fn history(State(state): State<AppState>) -> Result<Json<HistoryReply>, Refusal> {
+#[utoipa::path(get, path = "/v1/history", tag = "document",
+    params(("stale" = Option<bool>, Query, description = "What this node has, without asking whether there is newer")),
+    responses((status = 200, body = HistoryReply), (status = 503, body = ErrorReply)))]
+pub(super) async fn history(
+    State(state): State<AppState>,
+    Ask(freshness): Ask<Freshness>,
+) -> Result<Json<HistoryReply>, Refusal> {
+    newest(&state, freshness.stale).await?;
     let revisions = state.backend.read(|agreed| agreed.documents.history().rev().map(info).collect());
     Ok(Json(HistoryReply { revisions }))
 }
@@ -82,6 +107,15 @@ pub(super) async fn diff(
 pub(super) async fn schema() -> Response {
     let json = HeaderValue::from_static("application/schema+json");
     ([(header::CONTENT_TYPE, json)], crate::document::schema()).into_response()
+}
+
+/// What was acknowledged anywhere before this request is seen by it, whichever node was asked then and is asked now;
+/// unless the caller takes what there is.
+pub(super) async fn newest(state: &AppState, stale: bool) -> Result<(), Refusal> {
+    if !stale {
+        state.backend.catch_up().await?;
+    }
+    Ok(())
 }
 
 pub(super) fn forgotten(revision: u64) -> Refusal {

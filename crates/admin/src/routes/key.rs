@@ -28,6 +28,8 @@ pub(super) struct Page {
     tenant: Option<String>,
     after: Option<u64>,
     limit: Option<usize>,
+    #[serde(default)]
+    stale: bool,
 }
 
 /// Keys, without their secrets, by id
@@ -35,13 +37,15 @@ pub(super) struct Page {
     params(("consumer" = Option<String>, Query, description = "Only of this consumer"),
         ("tenant" = Option<String>, Query, description = "Only of this tenant"),
         ("after" = Option<u64>, Query, description = "Only ids above this one: for the next page"),
-        ("limit" = Option<usize>, Query, description = "At most so many: 1 to 10,000, default 1,000")),
-    responses((status = 200, body = Keys), (status = 401, body = ErrorReply)))]
+        ("limit" = Option<usize>, Query, description = "At most so many: 1 to 10,000, default 1,000"),
+        ("stale" = Option<bool>, Query, description = "What this node has, without asking whether there is newer")),
+    responses((status = 200, body = Keys), (status = 401, body = ErrorReply), (status = 503, body = ErrorReply)))]
 pub(super) async fn list(State(state): State<AppState>, Ask(page): Ask<Page>) -> Result<Json<Keys>, Refusal> {
     let limit = page.limit.unwrap_or(DEFAULT_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Refusal::BadRequest(format!("limit is 1 to {MAX_PAGE}")));
     }
+    super::document::newest(&state, page.stale).await?;
     let now = wall_clock();
     let wanted = |key: &&tidegate_state::Key| {
         page.after.is_none_or(|after| key.id.0 > after)

@@ -16,7 +16,7 @@ use super::seeds::{ID, KEY, addresses, ledger, logs, meta, renewal, requests, st
 use super::*;
 use crate::store::Counters;
 use crate::transport::joining::Welcome;
-use crate::wire::LeaseView;
+use crate::wire::{LeaseView, ReadAt};
 
 /// Compares with the file, or writes it if it is not there and that was asked for.
 fn is_golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -79,6 +79,9 @@ fn golden_replies_are_read_and_written_as_they_were() {
     frame("replies/proposed-applied", &Proposed::Applied { index: 4, outcome: Outcome::Done });
     frame("replies/proposed-not-leader", &Proposed::NotLeader(node));
     frame("replies/proposed-unknown", &Proposed::Unknown("no quorum".into()));
+    frame("replies/read-at", &ReadAt::Index(9));
+    frame("replies/read-not-leader", &ReadAt::NotLeader(node));
+    frame("replies/read-unknown", &ReadAt::Unknown("no quorum".into()));
     frame("replies/renewed-kept", &Renewed::Kept { committed: 9, voters: BTreeSet::from([1, 2, 3]) });
     frame("replies/renewed-not-leader", &Renewed::NotLeader(None));
     let view = LeaseView { live: true, unknown: false, age_ms: 40, renewal: Some(renewal()) };

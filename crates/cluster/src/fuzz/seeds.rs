@@ -151,6 +151,8 @@ pub(super) fn requests() -> Vec<Request> {
         Request::QuotaVoters(BTreeSet::from([1, 2, 3])),
         Request::Transferring { group, to: Some(NodeId(2)) },
         Request::Report,
+        Request::ReadIndex,
+        Request::Message { topic: 1, body: Bytes::from_static(&[1, 2, 3]) },
         Request::PreparePolicies(policies()),
     ];
     requests.extend(proposals().iter().map(|proposal| Request::Propose(codec::encode(proposal).into())));

@@ -132,7 +132,7 @@ fn redirect(rule: &RedirectRule, matching: Option<&Matching>, path: &Path<'_>, r
     }
 }
 
-fn respond(rule: &RespondRule, path: &Path<'_>, report: &Report<'_>) -> Action {
+pub(super) fn respond(rule: &RespondRule, path: &Path<'_>, report: &Report<'_>) -> Action {
     let RespondRule { status, headers: map, body } = rule;
     let code = StatusCode::from_u16(*status).ok().filter(|_| (200..600).contains(status));
     if code.is_none() {

@@ -7,7 +7,7 @@ use tidegate_policy::{AuthScheme, HeaderEdits, Route, Timeouts, Upstream};
 
 use super::matching::{self, Matching, Regexes};
 use super::secret::Secrets;
-use super::{Names, Report, action, cors, header, later, name, upstream};
+use super::{Names, Report, action, cache, cors, header, name, upstream};
 use crate::document::{AuthKind, RouteRule, RouteTimeouts};
 use crate::path::Path;
 use crate::units::Size;
@@ -47,7 +47,6 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         upgrade,
         cache,
     } = rule;
-    later(cache.as_ref(), &path.field("cache"), report);
     name::check(tenant, &path.field("tenant"), report);
     let matching = matching::compile(matches, &world.regexes, &path.field("match"), report);
     let action = action::compile(rule, matching.as_ref(), world, path, report);
@@ -60,7 +59,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
     let request_headers: HeaderEdits = edits(request_headers, Some(world.secrets), "request_headers");
     let response_headers = edits(response_headers, None, "response_headers");
     for (set, field) in
-        [(!request_headers.0.is_empty(), "request_headers"), (timeouts.is_some(), "timeouts"), (*upgrade, "upgrade")]
+        [(!request_headers.0.is_empty(), "request_headers"), (timeouts.is_some(), "timeouts"), (*upgrade, "upgrade"), (cache.is_some(), "cache")]
     {
         if set && to.is_empty() {
             report.error(&path.field(field), "means nothing without `to`");
@@ -71,6 +70,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         report.error(&path.field("max_body"), "at most 64GiB");
     }
     let timeouts = timeouts.as_ref().map(|t| self::timeouts(t, &path.field("timeouts"), report)).unwrap_or_default();
+    let cache = cache.as_ref().map(|rule| Arc::new(cache::compile(rule, &path.field("cache"), report)));
     let Matching { hosts, path: pattern, captures: _, methods, headers, query } = matching?;
     Some(Route {
         id: name.as_str().into(),
@@ -90,6 +90,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         timeouts,
         max_body,
         upgrade: *upgrade,
+        cache,
     })
 }
 

@@ -7,7 +7,7 @@ use http::Uri;
 use tidegate_policy::defaults as standard;
 use tidegate_policy::{Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamTimeouts, UpstreamTls};
 
-use super::{Report, certificate, host, later};
+use super::{Report, certificate, host, sick};
 use crate::decode::short;
 use crate::document::{
     BalanceKind, EndpointAddress, ProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes, UpstreamTlsRule,
@@ -41,8 +41,6 @@ fn one(rule: &UpstreamRule, inputs: &Inputs, path: &Path<'_>, report: &Report<'_
         health,
         breaker,
     } = rule;
-    later(health.as_ref(), &path.field("health"), report);
-    later(breaker.as_ref(), &path.field("breaker"), report);
     let endpoints = self::endpoints(endpoints, &path.field("endpoints"), report);
     let max_connections = max_connections.map_or(standard::MAX_CONNECTIONS, |max| {
         if !(1..=MAX_CONNECTIONS).contains(&max) {
@@ -69,6 +67,8 @@ fn one(rule: &UpstreamRule, inputs: &Inputs, path: &Path<'_>, report: &Report<'_
         max_idle,
         idle_timeout: span(*idle_timeout, &path.field("idle_timeout"), report).unwrap_or(standard::UPSTREAM_KEEP_ALIVE),
         tls: tls.as_ref().map(|tls| self::tls(tls, &endpoints, inputs, &path.field("tls"), report)).unwrap_or_default(),
+        breaker: breaker.as_ref().map(|rule| sick::breaker(rule, &path.field("breaker"), report)),
+        health: health.as_ref().map(|rule| sick::health(rule, &path.field("health"), report)),
         endpoints,
     }
 }
@@ -101,18 +101,23 @@ fn same_place(a: &Endpoint, b: &Endpoint) -> bool {
         | (Endpoint::Dns { name: a, port: p, https: s, .. }, Endpoint::Dns { name: b, port: q, https: t, .. }) => {
             (a, p, s) == (b, q, t)
         }
+        (Endpoint::Srv { name: a, https: s }, Endpoint::Srv { name: b, https: t }) => (a, s) == (b, t),
+        (Endpoint::File { path: a }, Endpoint::File { path: b }) => a == b,
         _ => false,
     }
 }
 
 fn endpoint(address: &EndpointAddress, path: &Path<'_>, report: &Report<'_>) -> Option<Endpoint> {
-    let EndpointAddress { url, dns, port, https, weight } = address;
+    let EndpointAddress { url, dns, srv, file, port, https, weight } = address;
     let weight = *weight;
     if weight > MAX_WEIGHT {
         report.error(&path.field("weight"), format!("at most {MAX_WEIGHT}"));
     }
-    match (url, dns) {
-        (Some(text), None) => {
+    if (srv.is_some() || file.is_some()) && weight != 1 {
+        report.error(&path.field("weight"), "with `srv` and `file` the records and the file have the weights");
+    }
+    match (url, dns, srv, file) {
+        (Some(text), None, None, None) => {
             if port.is_some() || *https {
                 report.hinted(path, "`port` and `https` go with `dns`", "write both into the `url`");
             }
@@ -124,7 +129,7 @@ fn endpoint(address: &EndpointAddress, path: &Path<'_>, report: &Report<'_>) -> 
             let (https, host, port) = place.ok()?;
             Some(Endpoint::Url { https, host, port, weight })
         }
-        (None, Some(name)) => {
+        (None, Some(name), None, None) => {
             let lower = name.to_ascii_lowercase();
             if !host::is_name(&lower) {
                 report.error(&path.field("dns"), format!("`{}` is not a host name", short(name)));
@@ -135,8 +140,39 @@ fn endpoint(address: &EndpointAddress, path: &Path<'_>, report: &Report<'_>) -> 
             }
             Some(Endpoint::Dns { https: *https, name: lower, port, weight })
         }
-        (Some(_), Some(_)) | (None, None) => {
-            report.hinted(path, "an endpoint has either `url` or `dns`", "write `url: http://10.0.0.5:8000`");
+        (None, None, Some(name), None) => {
+            let lower = name.to_ascii_lowercase();
+            if !host::is_name(&lower.replace('_', "x")) {
+                report.hinted(
+                    &path.field("srv"),
+                    format!("`{}` is not a name", short(name)),
+                    "write `_http._tcp.users.internal`",
+                );
+            }
+            if port.is_some() {
+                report.error(&path.field("port"), "the records have the ports");
+            }
+            Some(Endpoint::Srv { https: *https, name: lower })
+        }
+        (None, None, None, Some(file)) => {
+            if port.is_some() || *https {
+                report.error(path, "`port` and `https` go with `dns`; the file has urls");
+            }
+            if !file.starts_with('/') || file.len() > 4_096 || file.contains('\0') {
+                report.hinted(
+                    &path.field("file"),
+                    format!("`{}` is not an absolute path", short(file)),
+                    "write `/etc/tidegate/users.json`",
+                );
+            }
+            Some(Endpoint::File { path: file.clone() })
+        }
+        _ => {
+            report.hinted(
+                path,
+                "an endpoint has exactly one of `url`, `dns`, `srv`, `file`",
+                "write `url: http://10.0.0.5:8000`",
+            );
             None
         }
     }
@@ -231,7 +267,10 @@ fn tls(
     report: &Report<'_>,
 ) -> UpstreamTls {
     let UpstreamTlsRule { ca, server_name } = rule;
-    let secure = |e: &Endpoint| matches!(e, Endpoint::Url { https: true, .. } | Endpoint::Dns { https: true, .. });
+    let secure = |e: &Endpoint| match e {
+        Endpoint::Url { https, .. } | Endpoint::Dns { https, .. } | Endpoint::Srv { https, .. } => *https,
+        Endpoint::File { .. } => true, // It may list some.
+    };
     if !endpoints.is_empty() && !endpoints.iter().any(secure) {
         report.hinted(path, "no endpoint is spoken to over TLS", "write `https://` in the endpoints' urls");
     }

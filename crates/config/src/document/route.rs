@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::consumer::default_tenant;
-use super::{CorsRule, HeaderChanges, Later, Match, RedirectRule, RespondRule, RewriteRule, TargetRef};
+use super::{CacheRule, CorsRule, HeaderChanges, Match, RedirectRule, RespondRule, RewriteRule, TargetRef};
 use crate::units::{Size, Span};
 
 /// Takes the requests that `match` describes and does one of `to`, `redirect`, `respond`.
@@ -58,9 +58,9 @@ pub struct RouteRule {
     /// May a client switch protocols (WebSocket)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgrade: bool,
+    /// Keep responses and reuse them. Default: no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub cache: Option<Later>,
+    pub cache: Option<CacheRule>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

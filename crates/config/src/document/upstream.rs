@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Later;
+use super::{BreakerRule, HealthRule};
 use crate::units::{Share, Span};
 
 /// A set of endpoints that serve the same thing.
@@ -44,15 +44,15 @@ pub struct UpstreamRule {
     /// For `https` endpoints. Default: the system's roots and the endpoint's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTlsRule>,
+    /// Endpoints are asked whether they are well. Default: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub health: Option<Later>,
+    pub health: Option<HealthRule>,
+    /// When an endpoint is no longer asked. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub breaker: Option<Later>,
+    pub breaker: Option<BreakerRule>,
 }
 
-/// Either `url`, or `dns` and `port`.
+/// Exactly one of `url`, `dns` (with `port`), `srv`, `file`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointAddress {
@@ -62,14 +62,22 @@ pub struct EndpointAddress {
     /// A name, every address of which is an endpoint; looked up again as its time to live says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<String>,
+    /// A name with SRV records (`_http._tcp.users.internal`): each target of the best priority is an endpoint, by the
+    /// records' ports and weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srv: Option<String>,
+    /// The absolute path of a file on each node that lists endpoints in JSON: `[{"url": "http://10.0.0.5:8000", "weight":
+    /// 2}]`. It is read again when it changes; while it is bad the last good list holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// With `dns`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// With `dns`: speak TLS.
+    /// With `dns` and `srv`: speak TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub https: bool,
-    /// Its share of the requests, against the other endpoints; 0 takes none.
+    /// With `url` and `dns`: its share of the requests, against the other endpoints; 0 takes none.
     #[serde(default = "one")]
     #[schemars(range(max = 65_535))]
     pub weight: u32,

@@ -55,13 +55,12 @@ upstreams:
   - name: u
     endpoints: [{url: http://h}]
 routes:
-  - {name: r, to: [{upstream: u}], cache: {ttl: from_origin}}
+  - {name: r, to: [{upstream: u}]}
 telemetry: {otlp: {endpoint: x}}
 ";
     let expected = [
         not_yet(3, "limits[0].calendar"),
         not_yet(3, "limits[0].zone"),
-        not_yet(8, "routes[0].cache"),
         not_yet(9, "telemetry.otlp"),
     ];
     says(text, &expected.each_ref().map(String::as_str));

@@ -229,6 +229,8 @@ pub(crate) fn upstream_with(address: SocketAddr, change: impl FnOnce(&mut Upstre
         max_idle: 10,
         idle_timeout: Duration::from_secs(30),
         tls: UpstreamTls::default(),
+        breaker: None,
+        health: None,
     };
     change(&mut upstream);
     Arc::new(upstream)
@@ -259,6 +261,7 @@ pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
         timeouts: Timeouts::default(),
         max_body: 1 << 20,
         upgrade: false,
+        cache: None,
     }
 }
 

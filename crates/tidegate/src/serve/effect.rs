@@ -62,6 +62,10 @@ impl Effect {
     }
 
     /// The node was told to end.
+    pub(super) fn breakers(&self) -> Arc<Breakers> {
+        Arc::clone(&self.breakers)
+    }
+
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);
     }

@@ -21,6 +21,7 @@ pub(super) fn register(gate: &Arc<Gate>, cluster: &Cluster, effect: &Arc<Effect>
     gauge(telemetry, "node_stale_seconds", help, move || it.now().as_secs());
     connections(telemetry, gate);
     endpoints(telemetry, gate);
+    breakers(telemetry, gate);
 }
 
 fn document(telemetry: &Telemetry, effect: &Arc<Effect>) {
@@ -94,6 +95,40 @@ fn endpoints(telemetry: &Telemetry, gate: &Arc<Gate>) {
     telemetry.register("upstream_retries", "Tries after the first", Kind::Counter, move || {
         it.upstreams.retries().iter().map(|(upstream, count)| labelled(&[("upstream", upstream)], *count)).collect()
     });
+}
+
+fn breakers(telemetry: &Telemetry, gate: &Arc<Gate>) {
+    let it = Arc::clone(gate);
+    let help = "Sources of endpoints (SRV records, files) whose last look failed";
+    telemetry.register("endpoint_source_alarms", help, Kind::Gauge, move || {
+        it.upstreams
+            .alarms()
+            .iter()
+            .map(|(upstream, count)| labelled(&[("upstream", upstream)], *count as u64))
+            .collect()
+    });
+    type Pick = fn(&tidegate_upstream::EndpointFacts) -> u64;
+    let facts: [(&str, &str, Kind, Pick); 6] = [
+        ("breaker_open", "1 while the endpoint's breaker is open or half open here", Kind::Gauge, |f| {
+            u64::from(matches!(f.breaker, "open" | "half_open"))
+        }),
+        ("breaker_ramp", "1 while the endpoint gets a part of its share", Kind::Gauge, |f| {
+            u64::from(f.breaker == "ramp")
+        }),
+        ("breaker_ejections", "Times the endpoint's breaker opened here", Kind::Counter, |f| f.ejections),
+        ("breaker_epoch", "Epoch of the cluster's ruling about the endpoint", Kind::Gauge, |f| f.epoch),
+        ("endpoint_unhealthy", "1 while checks say that the endpoint is sick", Kind::Gauge, |f| u64::from(f.unhealthy)),
+        ("endpoint_checks", "Checks of the endpoint's health sent by this node", Kind::Counter, |f| f.checks),
+    ];
+    for (name, help, kind, pick) in facts {
+        let it = Arc::clone(gate);
+        telemetry.register(name, help, kind, move || {
+            let of = |f: &tidegate_upstream::EndpointFacts| {
+                labelled(&[("upstream", &f.upstream), ("endpoint", &f.endpoint)], pick(f))
+            };
+            it.upstreams.facts().iter().map(of).collect()
+        });
+    }
 }
 
 fn gauge(

@@ -54,6 +54,8 @@ enum State {
 const GRACE: u64 = 2_000;
 /// Percentages of the ramp, one per third.
 const STEPS: [u32; 3] = [10, 25, 50];
+const CLUSTER: &str = "the cluster's verdict";
+const PROBE: &str = "the probe failed";
 /// Calls that are enough to open again during the ramp.
 const ENOUGH_ON_THE_RAMP: u32 = 3;
 
@@ -69,6 +71,8 @@ pub(crate) struct Circuit {
     suspected: Option<(u64, u64)>,
     ruling: Ruling,
     probed: Option<(u64, bool)>,
+    /// Why it was opened last.
+    reason: &'static str,
 }
 
 impl Circuit {
@@ -81,6 +85,7 @@ impl Circuit {
             suspected: None,
             ruling: Ruling::default(),
             probed: None,
+            reason: "",
         }
     }
 
@@ -123,10 +128,10 @@ impl Circuit {
         if !matches!(self.state, State::Closed | State::Ramp { .. }) {
             return; // A straggler.
         }
-        if self.trips(rules, now) {
-            self.open(rules, By::Us, now);
+        if let Some(why) = self.trips(rules, now) {
+            self.open(rules, By::Us, why, now);
         } else if self.ruling.stand != Stand::Closed {
-            self.open(rules, By::Cluster, now); // The veto is over.
+            self.open(rules, By::Cluster, CLUSTER, now); // The veto is over.
         }
     }
 
@@ -139,9 +144,9 @@ impl Circuit {
         }
         match self.state {
             State::Closed => {
-                if self.trips(rules, now) {
+                if let Some(why) = self.trips(rules, now) {
                     self.suspect(totals, now);
-                    self.open(rules, By::Us, now);
+                    self.open(rules, By::Us, why, now);
                 }
             }
             State::Open { until, by } if now >= until && (by == By::Us || !live) => {
@@ -180,7 +185,7 @@ impl Circuit {
             }
             Stand::Open { round } | Stand::HalfOpen { round, .. } => {
                 self.round = round;
-                self.open(rules, By::Cluster, now);
+                self.open(rules, By::Cluster, CLUSTER, now);
             }
             Stand::Closed => {
                 let by_cluster =
@@ -207,12 +212,12 @@ impl Circuit {
             (By::Us, Some(true)) => self.ramp(totals, now),
             (By::Us, Some(false)) => {
                 self.round = self.round.saturating_add(1);
-                self.open(rules, By::Us, now);
+                self.open(rules, By::Us, PROBE, now);
             }
             (By::Cluster, Some(good)) => {
                 self.probed = Some((self.ruling.epoch, good));
                 if !good {
-                    self.open(rules, By::Cluster, now);
+                    self.open(rules, By::Cluster, PROBE, now);
                 }
             }
         }
@@ -251,8 +256,17 @@ impl Circuit {
         }
     }
 
-    pub(crate) fn is_by_cluster(&self) -> bool {
-        self.ruling.stand != Stand::Closed
+    pub(crate) fn streak(&self) -> u32 {
+        self.streak
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
+    /// Why it was opened last.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason
     }
 
     fn ok_since(&self, totals: Counts) -> u64 {
@@ -265,7 +279,8 @@ impl Circuit {
         asked && self.streak == 0 && self.ok_since(totals) > 0
     }
 
-    fn open(&mut self, rules: &Breaker, by: By, now: u64) {
+    fn open(&mut self, rules: &Breaker, by: By, reason: &'static str, now: u64) {
+        self.reason = reason;
         let grace = if by == By::Cluster { GRACE } else { 0 };
         self.state = State::Open { until: now + pause(rules, self.round) + grace, by };
     }
@@ -278,7 +293,8 @@ impl Circuit {
         self.state = State::Ramp { since: now };
     }
 
-    fn trips(&self, rules: &Breaker, now: u64) -> bool {
+    /// Why it ought to open.
+    fn trips(&self, rules: &Breaker, now: u64) -> Option<&'static str> {
         let seen = self.window.sum(now);
         let min = match self.state {
             State::Ramp { .. } => rules.min_requests.min(ENOUGH_ON_THE_RAMP),
@@ -286,9 +302,14 @@ impl Circuit {
         };
         let enough = seen.all() >= u64::from(min.max(1));
         let over = |part: u64, ratio: f64| part > 0 && share(part, seen.all()) >= ratio;
-        rules.consecutive.is_some_and(|most| self.streak >= most)
-            || (enough && over(seen.failed, rules.error_ratio))
-            || (enough && rules.slow.as_ref().is_some_and(|slow| over(seen.slow, slow.ratio)))
+        if rules.consecutive.is_some_and(|most| self.streak >= most) {
+            return Some("failures in a row");
+        }
+        if enough && over(seen.failed, rules.error_ratio) {
+            return Some("share of failures");
+        }
+        let slow = rules.slow.as_ref().is_some_and(|slow| over(seen.slow, slow.ratio));
+        (enough && slow).then_some("share of slow answers")
     }
 
     /// How long a streak of failures it takes to open it from here, nothing going well in between.

@@ -82,6 +82,18 @@ impl Judge {
         }
     }
 
+    /// All that the log says; what it does not name is closed.
+    pub fn all_ruled(&mut self, all: &[(Place, Ruling)], now: u64) {
+        let unnamed = |place: &&Place| !all.iter().any(|(named, _)| named == *place);
+        let closed: Vec<Place> = self.cases.keys().filter(unnamed).cloned().collect();
+        for place in closed {
+            self.ruled(&place, Ruling::default(), now);
+        }
+        for (place, ruling) in all {
+            self.ruled(place, *ruling, now);
+        }
+    }
+
     /// What the log says of a place.
     pub fn ruled(&mut self, place: &Place, ruling: Ruling, now: u64) {
         if ruling.stand == Stand::Closed && !ruling.unhealthy && !self.cases.contains_key(place) {
@@ -103,7 +115,7 @@ impl Judge {
     /// not name, or has no breaker for.
     pub fn step(&mut self, live: &[u64], timing: &dyn Fn(&Place, u32) -> Option<Timing>, now: u64) -> Vec<Act> {
         let (mut poll, mut rule) = (Vec::new(), Vec::new());
-        self.cases.retain(|place, case| {
+        self.cases.retain(|_, case| {
             case.heard.retain(|node, (at, _)| live.contains(node) && now < *at + STALE);
             let kept = case.ruling.stand != Stand::Closed || case.ruling.unhealthy || !case.heard.is_empty();
             kept || case.closed.is_some_and(|(at, _)| now < at + 60_000)

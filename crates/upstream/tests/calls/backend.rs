@@ -149,6 +149,8 @@ pub(crate) fn upstream(at: &[SocketAddr]) -> Upstream {
         max_idle: 100,
         idle_timeout: Duration::from_secs(60),
         tls: UpstreamTls::default(),
+        breaker: None,
+        health: None,
     }
 }
 
@@ -174,7 +176,7 @@ where
     B::Error: Into<BoxError>,
 {
     let upgrade = request.headers().contains_key("upgrade");
-    ups.call(Call { upstream, request, timeouts: Timeouts::default(), upgrade }).await
+    ups.call(Call { upstream, request, timeouts: Timeouts::default(), upgrade, admitted: false, again: None }).await
 }
 
 /// Status and whole body.

@@ -7,6 +7,7 @@ mod balance;
 mod bodies;
 mod names;
 mod pools;
+mod resends;
 mod retries;
 mod secure;
 mod timeouts;

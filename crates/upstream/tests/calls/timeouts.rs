@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tidegate_policy::{RetryOn, Timeouts};
+use tidegate_policy::{Protocol, RetryOn, Timeouts};
 use tidegate_upstream::{BoxError, Broken, Call, CallFailed, Phase, Upstreams};
 
 use crate::backend::{Reply, call, get, http1, http2, post, read, reply, upstream};
@@ -32,7 +32,10 @@ async fn the_routes_timeouts_override_the_upstreams() {
     let (ups, up) = (Upstreams::new(), Arc::new(upstream(&[backend.at])));
     for (first_byte, total, phase) in [(Some(SHORT), None, Phase::FirstByte), (None, Some(SHORT), Phase::Total)] {
         let timeouts = Timeouts { total, first_byte };
-        let failed = ups.call(Call { upstream: &up, request: get("/"), timeouts, upgrade: false }).await.unwrap_err();
+        let failed = ups
+            .call(Call { upstream: &up, request: get("/"), timeouts, upgrade: false, admitted: false, again: None })
+            .await
+            .unwrap_err();
         assert!(matches!(failed, CallFailed::Timeout(p) if p == phase), "{failed:?}");
     }
 }
@@ -46,7 +49,10 @@ async fn alarms_that_stay_with_their_connection_still_ring_in_time() {
     read(call(&ups, &up, get("/")).await).await;
     let timeouts = Timeouts { total: None, first_byte: Some(SHORT) };
     let started = Instant::now();
-    let failed = ups.call(Call { upstream: &up, request: get("/"), timeouts, upgrade: false }).await.unwrap_err();
+    let failed = ups
+        .call(Call { upstream: &up, request: get("/"), timeouts, upgrade: false, admitted: false, again: None })
+        .await
+        .unwrap_err();
     assert!(matches!(failed, CallFailed::Timeout(Phase::FirstByte)), "{failed:?}");
     assert!((SHORT..Duration::from_secs(5)).contains(&started.elapsed()));
     assert_eq!(backend.connections(), 1);
@@ -60,6 +66,28 @@ async fn a_timeout_is_retried_when_the_document_says_so() {
     up.timeouts.first_byte = SHORT;
     (up.retries.max, up.retries.on) = (1, vec![RetryOn::Timeout]);
     assert_eq!(read(call(&Upstreams::new(), &Arc::new(up), get("/")).await).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_wait_for_an_answer_begins_when_another_task_has_sent_the_bodys_end() {
+    // Nothing but the body's end can shorten the wait: the call itself is not polled meanwhile.
+    let silent1 = http1(|_, _| async move { std::future::pending().await }).await;
+    let silent2 = http2(100, |_, _| async move { std::future::pending().await }).await;
+    for (backend, protocol) in [(silent1, Protocol::Http1), (silent2, Protocol::Http2)] {
+        let mut up = upstream(&[backend.at]);
+        (up.timeouts.first_byte, up.timeouts.idle, up.protocol) = (SHORT, Duration::from_secs(60), protocol);
+        let (mut tx, body) = http_body_util::channel::Channel::<Bytes, BoxError>::new(4);
+        let sending = tokio::spawn(async move {
+            tokio::time::sleep(SHORT).await;
+            tx.send_data(Bytes::from_static(b"x")).await.unwrap();
+        });
+        let (ups, up) = (Upstreams::new(), Arc::new(up));
+        let calling = tokio::spawn(async move { call(&ups, &up, post(body)).await.map(drop) });
+        let failed =
+            tokio::time::timeout(Duration::from_secs(5), calling).await.expect("in time").unwrap().unwrap_err();
+        assert!(matches!(failed, CallFailed::Timeout(Phase::FirstByte)), "{protocol:?}: {failed:?}");
+        sending.await.unwrap();
+    }
 }
 
 #[tokio::test]

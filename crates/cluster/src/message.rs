@@ -1,0 +1,92 @@
+//! What nodes tell each other beside consensus: a topic and bytes, answered by whoever listens to the topic on that
+//! node. Nothing of it is kept: what must last is proposed.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_model::NodeId;
+
+use crate::cluster::{Cluster, Inner};
+use crate::propose;
+use crate::wire::{Lane, LeasesReply, Request};
+
+/// Longest message, either way.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// What a message is about. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Topic {
+    /// Evidence about endpoints.
+    Breakers = 1,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
+type Listener = Arc<dyn Fn(NodeId, Bytes) -> Answer + Send + Sync>;
+
+#[derive(Default)]
+pub(crate) struct Listeners(RwLock<BTreeMap<u8, Listener>>);
+
+impl Cluster {
+    /// From now on messages of this topic are answered so.
+    pub fn listen<F: Future<Output = Vec<u8>> + Send + 'static>(
+        &self,
+        topic: Topic,
+        answer: impl Fn(NodeId, Bytes) -> F + Send + Sync + 'static,
+    ) {
+        let listener: Listener = Arc::new(move |from, body| Box::pin(answer(from, body)));
+        self.inner.listeners.0.write().expect("no panic while locked").insert(topic as u8, listener);
+    }
+
+    /// Tells a node something; its answer.
+    ///
+    /// # Errors
+    /// When there was none in time, in words for people.
+    pub async fn tell(&self, to: NodeId, topic: Topic, body: Vec<u8>, patience: Duration) -> Result<Bytes, String> {
+        let cluster = &*self.inner;
+        if to == cluster.me() {
+            return cluster.heard(to, topic as u8, body.into()).await;
+        }
+        if body.len() > MAX_MESSAGE {
+            return Err("the message is too long".into());
+        }
+        let request = Request::Message { topic: topic as u8, body: body.into() };
+        cluster.peers.call(to, Lane::Calls, &request, patience).await.map_err(|error| error.to_string())?
+    }
+
+    /// Who leads the control group, as far as is known here.
+    pub async fn control_leader(&self) -> Option<NodeId> {
+        propose::find(&self.inner, None).await
+    }
+
+    /// Does this node lead the control group, as far as it knows?
+    #[must_use]
+    pub fn leads_control(&self) -> bool {
+        self.inner.control.leadership().is_some()
+    }
+
+    /// The nodes that hold their lease, as the control leader judges. `None`: it cannot be asked.
+    pub async fn live_nodes(&self, patience: Duration) -> Option<Vec<NodeId>> {
+        let views = if self.leads_control() {
+            match self.inner.lease_views().await {
+                LeasesReply::Are(views) => views,
+                LeasesReply::NotLeader(_) => return None,
+            }
+        } else {
+            propose::leases(&self.inner, patience).await?
+        };
+        Some(views.into_iter().filter(|(_, view)| view.live).map(|(node, _)| node).collect())
+    }
+}
+
+impl Inner {
+    pub(crate) async fn heard(&self, from: NodeId, topic: u8, body: Bytes) -> Result<Bytes, String> {
+        let listener = self.listeners.0.read().expect("no panic while locked").get(&topic).cloned();
+        let Some(listener) = listener else { return Err(format!("nobody listens to topic {topic} here")) };
+        let answer = listener(from, body).await;
+        if answer.len() > MAX_MESSAGE { Err("the answer is too long".into()) } else { Ok(answer.into()) }
+    }
+}

@@ -1,0 +1,110 @@
+//! Where a call meets its upstream's breaker: before an endpoint is asked, and after.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::ward::{Choice, Ended};
+use crate::call::Run;
+use crate::endpoint::{Endpoint, millis};
+use crate::live::Live;
+use crate::{Answer, CallFailed, Phase};
+
+/// The one request that may try a sick endpoint. Dropped without an end, it leaves the chance to another.
+pub(crate) struct Probe {
+    live: Arc<Live>,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Probe {
+    fn end(self, good: Option<bool>) {
+        self.live.ward.probe_ended(&self.endpoint, good, millis(Instant::now()));
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // Nothing happens when its end was told.
+        self.live.ward.probe_ended(&self.endpoint, None, millis(Instant::now()));
+    }
+}
+
+impl Run<'_> {
+    /// An endpoint of an upstream that is not as it should be.
+    pub(crate) fn choose(&mut self) -> Result<Option<Arc<Endpoint>>, CallFailed> {
+        let live = Arc::clone(&self.live);
+        let (view, now) = (live.view(), millis(Instant::now()));
+        match self.live.ward.choose(&view.members, self.upstream.balance, &self.tried, self.admitted, now) {
+            Choice::Endpoint(endpoint) => Ok(Some(endpoint)),
+            Choice::Probe(endpoint) => {
+                self.probe = Some(Probe { live: Arc::clone(&live), endpoint: Arc::clone(&endpoint) });
+                Ok(Some(endpoint))
+            }
+            Choice::Denied(retry_after) => Err(CallFailed::Open { retry_after }),
+            Choice::NoEndpoint if view.unresolved => Ok(None),
+            Choice::NoEndpoint => Err(CallFailed::NoEndpoint),
+        }
+    }
+
+    /// Tells the breaker how a try ended.
+    pub(crate) fn note<E: AsRef<CallFailed>>(&mut self, endpoint: &Arc<Endpoint>, outcome: &Result<Answer, E>) {
+        let Some(rules) = &self.upstream.breaker else { return };
+        let over = |spent| rules.slow.as_ref().is_some_and(|slow| spent > slow.over);
+        let ended = match outcome {
+            Ok(answer) => {
+                let slow = over(answer.first_byte.saturating_sub(self.spent));
+                if rules.fails(answer.response.status().as_u16()) {
+                    Ended::Failed { slow }
+                } else {
+                    Ended::Well { slow }
+                }
+            }
+            Err(failed) => judge(failed.as_ref()),
+        };
+        if let Some(probe) = self.probe.take() {
+            probe.end(match ended {
+                Ended::Well { .. } => Some(true),
+                Ended::Failed { .. } => Some(false),
+                Ended::Unknown => None,
+            });
+        }
+        if let Ended::Well { slow } = ended {
+            endpoint.pulse.ok(self.shard, slow);
+            if !endpoint.pulse.is_failing() {
+                return;
+            }
+        } else {
+            self.spent = self.started.elapsed();
+        }
+        self.live.ward.note(endpoint, ended, millis(Instant::now()));
+    }
+}
+
+/// What the client did, and what we refused ourselves, is no failure of the endpoint.
+fn judge(why: &CallFailed) -> Ended {
+    match why {
+        CallFailed::Connect(_) | CallFailed::Reset(_) | CallFailed::BadResponse(_) => Ended::Failed { slow: false },
+        CallFailed::Timeout(Phase::Connect | Phase::FirstByte | Phase::Total | Phase::Idle) => {
+            Ended::Failed { slow: true }
+        }
+        CallFailed::NoEndpoint
+        | CallFailed::Open { .. }
+        | CallFailed::Timeout(Phase::RequestIdle)
+        | CallFailed::TooBusy
+        | CallFailed::RequestBody(_) => Ended::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_endpoint_is_blamed_for_what_the_endpoint_did() {
+        assert_eq!(judge(&CallFailed::Connect("refused".into())), Ended::Failed { slow: false });
+        assert_eq!(judge(&CallFailed::Timeout(Phase::FirstByte)), Ended::Failed { slow: true });
+        assert_eq!(judge(&CallFailed::Timeout(Phase::RequestIdle)), Ended::Unknown);
+        assert_eq!(judge(&CallFailed::RequestBody("hung up".into())), Ended::Unknown);
+        assert_eq!(judge(&CallFailed::TooBusy), Ended::Unknown);
+    }
+}
