@@ -10,5 +10,6 @@ mod document;
 mod exactness;
 mod lifecycle;
 mod members;
+mod reads;
 mod revocation;
 mod walk;

@@ -89,7 +89,7 @@ pub(crate) enum Command {
     /// Show the current document, or an old revision
     Get(document::Get),
     /// List published revisions
-    History,
+    History(document::Reading),
     /// Publish the text of an old revision again
     Rollback(document::Rollback),
     /// Print the JSON Schema of documents; needs no node
@@ -162,7 +162,7 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Diff(ask) => document::diff(&client, &ask, global.output).await,
             Command::Apply(ask) => document::apply(&client, &ask, global.output).await,
             Command::Get(ask) => document::get(&client, &ask, global.output).await,
-            Command::History => document::history(&client, global.output).await,
+            Command::History(reading) => document::history(&client, reading, global.output).await,
             Command::Rollback(ask) => document::rollback(&client, &ask, global.output).await,
             Command::Cluster(verb) => cluster::run(&client, verb, global.output).await,
             Command::Key(verb) => key::run(&client, verb, global.output).await,

@@ -61,6 +61,22 @@ pub(crate) struct Get {
     /// An old revision; default: the current one
     #[arg(long, value_name = "N")]
     revision: Option<u64>,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// How new an answer must be.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Reading {
+    /// Show what the node has, without asking the others whether there is newer: works without a quorum
+    #[arg(long)]
+    stale: bool,
+}
+
+impl Reading {
+    pub(super) fn of(self, ask: Ask) -> Ask {
+        if self.stale { ask.query("stale", "true") } else { ask }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -135,7 +151,7 @@ fn told(published: &PublishReply, output: Output) -> Exit {
 
 pub(super) async fn get(client: &Client, ask: &Get, output: Output) -> Result<Exit, Error> {
     let path = ask.revision.map_or_else(|| "/v1/document".to_owned(), |revision| format!("/v1/history/{revision}"));
-    let reply: DocumentReply = client.get(&path).await?;
+    let reply: DocumentReply = client.send(ask.reading.of(Ask::new(Method::GET, &path))).await?;
     match output {
         Output::Json => print::raw(&sources::as_json(&reply.text)?),
         Output::Table | Output::Yaml => print::raw(&reply.text),
@@ -143,8 +159,8 @@ pub(super) async fn get(client: &Client, ask: &Get, output: Output) -> Result<Ex
     Ok(Exit::Ok)
 }
 
-pub(super) async fn history(client: &Client, output: Output) -> Result<Exit, Error> {
-    let history: HistoryReply = client.get("/v1/history").await?;
+pub(super) async fn history(client: &Client, reading: Reading, output: Output) -> Result<Exit, Error> {
+    let history: HistoryReply = client.send(reading.of(Ask::new(Method::GET, "/v1/history"))).await?;
     either(output, &history, |history| {
         let row = |info: &RevisionInfo| {
             vec![

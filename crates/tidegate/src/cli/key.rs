@@ -7,6 +7,7 @@ use http::Method;
 use tidegate_admin::wire::{CreateKey, IssuedKey, Key, Keys, RevokedKey, RotateKey};
 
 use super::client::{Ask, Client};
+use super::document::Reading;
 use super::exit::{Error, Exit};
 use super::print::{self, either};
 use super::{Output, sources};
@@ -32,6 +33,8 @@ pub(crate) enum Verb {
         consumer: Option<String>,
         #[arg(long)]
         tenant: Option<String>,
+        #[command(flatten)]
+        reading: Reading,
     },
     /// End a key for ever, on every node
     Revoke { id: u64 },
@@ -54,8 +57,8 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
             either(output, &key, issued);
             Ok(Exit::Ok)
         }
-        Verb::Ls { consumer, tenant } => {
-            let keys = all(client, consumer.as_deref(), tenant.as_deref()).await?;
+        Verb::Ls { consumer, tenant, reading } => {
+            let keys = all(client, consumer.as_deref(), tenant.as_deref(), reading).await?;
             either(output, &keys, list);
             Ok(Exit::Ok)
         }
@@ -80,10 +83,10 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
     }
 }
 
-async fn all(client: &Client, consumer: Option<&str>, tenant: Option<&str>) -> Result<Keys, Error> {
+async fn all(client: &Client, consumer: Option<&str>, tenant: Option<&str>, reading: Reading) -> Result<Keys, Error> {
     let mut keys: Vec<Key> = Vec::new();
     loop {
-        let mut ask = Ask::new(Method::GET, "/v1/keys").query("limit", &PAGE.to_string());
+        let mut ask = reading.of(Ask::new(Method::GET, "/v1/keys")).query("limit", &PAGE.to_string());
         if let Some(last) = keys.last() {
             ask = ask.query("after", &last.id.to_string());
         }
