@@ -52,9 +52,9 @@ enum Command {
         /// One short round of each.
         #[arg(long)]
         quick: bool,
-        /// Only the subjects whose name contains this, or one of `five`, `idle`, `apply`, `decide`.
-        #[arg(long)]
-        only: Option<String>,
+        /// Only the subjects whose name contains this, or one of `five`, `idle`, `apply`, `decide`; several with + between.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<String>,
         /// Where the table and the JSON go.
         #[arg(long, default_value = "loadtest/results")]
         results: PathBuf,

@@ -18,7 +18,8 @@ use crate::process::Folder;
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
-    pub(crate) only: Option<String>,
+    /// Parts of names; empty: all.
+    pub(crate) only: Vec<String>,
     pub(crate) results: PathBuf,
     /// Without it only the others are measured.
     pub(crate) binary: Option<Binary>,
@@ -54,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     linux::note_signals();
     let effort = Effort::of(options.quick);
     let folder = Folder::fresh("load")?;
-    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()));
     let mut report = report::Report::new(options.quick)?;
     let backend = measure::Backend::start(&folder.path)?;
     for workers in [1, 2] {

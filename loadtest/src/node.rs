@@ -46,6 +46,8 @@ pub(crate) struct Manner {
     pub(crate) decision_log: bool,
     /// Pinned to these, with as many workers; default: all, as the program sees fit.
     pub(crate) cpus: Option<Vec<usize>>,
+    /// One runtime for all workers instead of one for each.
+    pub(crate) shared_runtime: bool,
 }
 
 /// How much of the gate a request passes.
@@ -98,6 +100,9 @@ impl Node {
         }
         if let Some(cpus) = &manner.cpus {
             command.args(["--workers", &cpus.len().to_string()]);
+        }
+        if manner.shared_runtime {
+            command.args(["--runtime", "shared"]);
         }
         if let Some((member, token)) = join {
             // Whoever joins a running cluster here also leaves it for good when it is drained.

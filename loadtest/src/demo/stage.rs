@@ -67,7 +67,7 @@ impl Stage {
         println!("cache: memory only");
         println!("starting three nodes, a backend and {} …", kind.name());
         let (backend, backend_address) = start_backend(&folder)?;
-        let mut cluster = Cluster::start(binary, &folder.path, 3, Manner { decision_log: true, cpus: None })?;
+        let mut cluster = Cluster::start(binary, &folder.path, 3, Manner { decision_log: true, ..Manner::default() })?;
         for _ in JOINING {
             cluster.plan()?;
         }

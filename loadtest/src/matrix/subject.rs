@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     HyperShared,
     TidegateBare,
     TidegateFull,
+    TidegateBareShared,
+    TidegateFullShared,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +57,7 @@ enum Keep {
 
 pub(crate) fn all(workers: usize, with_tidegate: bool) -> Vec<Subject> {
     let others = [Kind::Nginx, Kind::Haproxy, Kind::HyperPerWorker, Kind::HyperShared];
-    let ours = [Kind::TidegateBare, Kind::TidegateFull];
+    let ours = [Kind::TidegateBare, Kind::TidegateFull, Kind::TidegateBareShared, Kind::TidegateFullShared];
     let ours = if with_tidegate { &ours[..] } else { &[] };
     others.iter().chain(ours).map(|kind| Subject { kind: *kind, workers }).collect()
 }
@@ -69,6 +71,8 @@ impl Subject {
             Kind::HyperShared => "hyper, one shared runtime",
             Kind::TidegateBare => "tidegate bare",
             Kind::TidegateFull => "tidegate full",
+            Kind::TidegateBareShared => "tidegate bare, shared runtime",
+            Kind::TidegateFullShared => "tidegate full, shared runtime",
         };
         name.to_owned()
     }
@@ -76,8 +80,10 @@ impl Subject {
     pub(crate) fn start(&self, site: &Site<'_>) -> Result<Running> {
         match self.kind {
             Kind::Nginx | Kind::Haproxy | Kind::HyperPerWorker | Kind::HyperShared => self.start_other(site),
-            Kind::TidegateBare => self.start_tidegate(site, Extent::Bare),
-            Kind::TidegateFull => self.start_tidegate(site, Extent::Full),
+            Kind::TidegateBare => self.start_tidegate(site, Extent::Bare, false),
+            Kind::TidegateFull => self.start_tidegate(site, Extent::Full, false),
+            Kind::TidegateBareShared => self.start_tidegate(site, Extent::Bare, true),
+            Kind::TidegateFullShared => self.start_tidegate(site, Extent::Full, true),
         }
     }
 
@@ -128,9 +134,9 @@ impl Subject {
         Ok(file.display().to_string())
     }
 
-    fn start_tidegate(&self, site: &Site<'_>, extent: Extent) -> Result<Running> {
+    fn start_tidegate(&self, site: &Site<'_>, extent: Extent, shared_runtime: bool) -> Result<Running> {
         let binary = site.binary.context("the tidegate program is missing")?;
-        let manner = Manner { decision_log: false, cpus: Some(subject_cpus(self.workers)) };
+        let manner = Manner { cpus: Some(subject_cpus(self.workers)), shared_runtime, ..Manner::default() };
         let cluster = Cluster::start(binary, site.folder, 1, manner)?;
         let headers = cluster.publish(extent, site.backend)?;
         let (address, groups) = (cluster.nodes[0].http, cluster.groups());
