@@ -6,11 +6,19 @@ mod node;
 mod words;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::node::Node;
+
+/// How long the nodes may take to end by themselves.
+const GRACE: Duration = Duration::from_millis(1_500);
 
 /// Run a whole cluster on this machine.
 #[derive(Debug, clap::Args)]
@@ -35,12 +43,22 @@ pub(crate) struct Args {
 /// A node did not start; its log says why.
 pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let end = runtime.block_on(End::watch())?;
     let data = Data::open(args.data.as_deref())?;
+    match whole(args, json, &runtime, &data, &end) {
+        // Told to end before it was whole.
+        Err(_) if end.has_come() => Ok(()),
+        ended => ended,
+    }
+}
+
+/// The cluster from its first node to its end.
+fn whole(args: &Args, json: bool, runtime: &Runtime, data: &Data, end: &End) -> anyhow::Result<()> {
     let backends = runtime.block_on(async { (backend::start("a").await, backend::start("b").await) });
     let (a, b) = (backends.0?, backends.1?);
     let mut cluster = Cluster { nodes: Vec::new() };
     // Children are started by this thread, which lives as long as the process: they are told to end with it.
-    cluster.nodes.push(Node::start(&data.path, 1, args.port, None)?);
+    cluster.nodes.push(Node::start(&data.path, 1, args.port, None, end)?);
     let first = &cluster.nodes[0];
     let token =
         std::fs::read_to_string(first.data.join("admin.token")).context("reading the first node's admin token")?;
@@ -52,7 +70,7 @@ pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<()> {
     for id in 2..=args.nodes {
         let join: Value = node::ask(&["cluster", "token"], &first_admin, &token)?;
         let join = (cluster.nodes[0].peer.clone(), text(&join, "token")?);
-        cluster.nodes.push(Node::start(&data.path, id, args.port, Some(join))?);
+        cluster.nodes.push(Node::start(&data.path, id, args.port, Some(join), end)?);
     }
     let key = publish(args, &data.path, [a, b], &first_admin, &token)?;
     if json {
@@ -62,7 +80,8 @@ pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<()> {
     } else {
         crate::say(&words::ready(&cluster.nodes, &token, key.as_deref()));
     }
-    runtime.block_on(wait_for_the_end(&mut cluster))
+    runtime.block_on(wait_for_the_end(&mut cluster, end));
+    Ok(())
 }
 
 /// The demonstration's document and a key for it, or the one that was given.
@@ -94,17 +113,33 @@ fn text(value: &Value, field: &str) -> anyhow::Result<String> {
     value.get(field).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("no {field} in {value}"))
 }
 
-async fn wait_for_the_end(cluster: &mut Cluster) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut look = tokio::time::interval(std::time::Duration::from_millis(500));
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            _ = look.tick() => cluster.nodes.iter_mut().for_each(Node::report_if_ended),
+async fn wait_for_the_end(cluster: &mut Cluster, end: &End) {
+    let mut look = tokio::time::interval(Duration::from_millis(100));
+    while !end.has_come() {
+        look.tick().await;
+        cluster.nodes.iter_mut().for_each(Node::report_if_ended);
+    }
+}
+
+/// Whether a signal told us to end. Watched from the start, so that nothing is left behind by one that comes early.
+#[derive(Debug, Clone)]
+struct End(Arc<AtomicBool>);
+
+impl End {
+    async fn watch() -> anyhow::Result<Self> {
+        let end = Self(Arc::default());
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let (mut came, end) = (signal(kind)?, end.clone());
+            tokio::spawn(async move {
+                came.recv().await;
+                end.0.store(true, Ordering::Relaxed);
+            });
         }
+        Ok(end)
+    }
+
+    fn has_come(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -118,8 +153,10 @@ impl Drop for Cluster {
         for node in &self.nodes {
             node.ask_to_end();
         }
+        // Told all at once they cannot hand over to each other; what they agreed on is on their disks.
+        let patience = Instant::now() + GRACE;
         for node in &mut self.nodes {
-            node.wait_or_kill();
+            node.wait_or_kill(patience);
         }
     }
 }

@@ -119,7 +119,7 @@ impl Node {
         self.listeners.serve(&self.settings, &self.gate, &self.drain)?;
         self.effect.begin_serving();
         ready::tell(&self.settings, &self.cluster, &self.listeners, &self.admin)?;
-        let why = drain::wait_for_signal(&self.cluster, &self.gate).await?;
+        let why = drain::wait_for_signal(&self.cluster, &self.gate, &self.effect).await?;
         tracing::info!(%why, "draining");
         drain::drain(&self).await;
         drop(admin);

@@ -10,8 +10,9 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::End;
+
 const PATIENCE: Duration = Duration::from_secs(60);
-const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) struct Node {
     pub(super) id: u64,
@@ -34,7 +35,13 @@ struct Ready {
 
 impl Node {
     /// Starts node number `nth` and waits until it is ready.
-    pub(super) fn start(folder: &Path, nth: u16, port: u16, join: Option<(String, String)>) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        folder: &Path,
+        nth: u16,
+        port: u16,
+        join: Option<(String, String)>,
+        end: &End,
+    ) -> anyhow::Result<Self> {
         let data = folder.join(format!("node-{nth}"));
         std::fs::create_dir_all(&data).with_context(|| format!("making {}", data.display()))?;
         let (ready, log) = (folder.join(format!("node-{nth}.ready")), folder.join(format!("node-{nth}.log")));
@@ -58,7 +65,7 @@ impl Node {
             command.args(["--join", to]).env("TIDEGATE_TOKEN", token);
         }
         let mut child = command.spawn().context("starting a node")?;
-        match wait_until_ready(&mut child, &ready, &log) {
+        match wait_until_ready(&mut child, &ready, &log, end) {
             Ok(Ready { id, http, admin, peer }) => Ok(Self { id, http, admin, peer, data, child, ended: false }),
             Err(why) => {
                 let _ended = child.kill().and_then(|()| child.wait());
@@ -91,9 +98,8 @@ impl Node {
         crate::process::terminate(&self.child);
     }
 
-    pub(super) fn wait_or_kill(&mut self) {
-        let ends = Instant::now() + GRACE;
-        while Instant::now() < ends {
+    pub(super) fn wait_or_kill(&mut self, patience: Instant) {
+        while Instant::now() < patience {
             match self.child.try_wait() {
                 Ok(None) => std::thread::sleep(Duration::from_millis(20)),
                 Ok(Some(_)) | Err(_) => return,
@@ -103,11 +109,14 @@ impl Node {
     }
 }
 
-fn wait_until_ready(child: &mut Child, ready: &Path, log: &Path) -> anyhow::Result<Ready> {
+fn wait_until_ready(child: &mut Child, ready: &Path, log: &Path, end: &End) -> anyhow::Result<Ready> {
     let ends = Instant::now() + PATIENCE;
     loop {
         if let Ok(text) = std::fs::read_to_string(ready) {
             return serde_json::from_str(&text).context("in the ready file");
+        }
+        if end.has_come() {
+            bail!("told to end");
         }
         let ended = child.try_wait()?;
         if ended.is_some() || Instant::now() >= ends {

@@ -8,12 +8,15 @@ use tidegate_proxy::Gate;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Node;
+use super::effect::Effect;
 
-/// Returns why the node should end. SIGUSR1 reopens logs.
-pub(super) async fn wait_for_signal(cluster: &Cluster, gate: &Gate) -> anyhow::Result<String> {
+/// Returns why the node should end. SIGUSR1 reopens logs; SIGHUP reads anew what the document names on this machine:
+/// certificates and secrets.
+pub(super) async fn wait_for_signal(cluster: &Cluster, gate: &Gate, effect: &Effect) -> anyhow::Result<String> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
+    let mut reload = signal(SignalKind::hangup())?;
     let mut removed = cluster.removed();
     loop {
         tokio::select! {
@@ -22,6 +25,10 @@ pub(super) async fn wait_for_signal(cluster: &Cluster, gate: &Gate) -> anyhow::R
             _ = reopen.recv() => {
                 tracing::info!("reopening logs");
                 gate.telemetry.reopen();
+            }
+            _ = reload.recv() => {
+                tracing::info!("reading the document's files and secrets anew");
+                effect.reload();
             }
             Ok(()) = removed.changed() => {
                 if let Some(why) = removed.borrow_and_update().clone() {
@@ -34,7 +41,8 @@ pub(super) async fn wait_for_signal(cluster: &Cluster, gate: &Gate) -> anyhow::R
 
 pub(super) async fn drain(node: &Node) {
     let settings = &node.settings;
-    node.effect.begin_drain(); // `/readyz` says so.
+    node.effect.begin_drain(); // `/readyz` says so, and answers ask clients to connect elsewhere.
+    node.drain.announce();
     // The load balancer still sends until it has looked.
     tokio::time::sleep(settings.drain_wait).await;
     // Leadership first: whoever takes over has it before the first lease comes back.

@@ -13,12 +13,20 @@ use tidegate_policy::Snapshot;
 use tidegate_proxy::Gate;
 use tidegate_state::{Change, Key, State};
 use tidegate_tls::Certificates;
+use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::breakers::Breakers;
 
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Is a revision compiled again that is served already?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Once,
+    Anew,
+}
 
 pub(super) struct Effect {
     cluster: Cluster,
@@ -29,6 +37,7 @@ pub(super) struct Effect {
     published: AtomicU64,
     /// Why the newest document is not served.
     alarm: Mutex<Option<String>>,
+    reload: Notify,
     serving: AtomicBool,
     draining: AtomicBool,
 }
@@ -47,9 +56,14 @@ impl Effect {
             breakers,
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
+            reload: Notify::new(),
             serving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn breakers(&self) -> Arc<Breakers> {
+        Arc::clone(&self.breakers)
     }
 
     /// The listeners are open.
@@ -62,10 +76,6 @@ impl Effect {
     }
 
     /// The node was told to end.
-    pub(super) fn breakers(&self) -> Arc<Breakers> {
-        Arc::clone(&self.breakers)
-    }
-
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -92,7 +102,7 @@ impl Effect {
         let applied = *self.cluster.applied().borrow();
         self.breakers.ruled();
         self.load_keys();
-        self.load_document().await;
+        self.load_document(Look::Once).await;
         self.cluster.in_effect(applied);
     }
 
@@ -120,9 +130,10 @@ impl Effect {
                         self.cluster.in_effect(index);
                     }
                 }
+                () = self.reload.notified() => self.load_document(Look::Anew).await,
                 _ = again.tick() => {
                     if self.alarm().is_some() {
-                        self.load_document().await;
+                        self.load_document(Look::Once).await;
                     }
                     self.assert_policies().await;
                 }
@@ -130,14 +141,19 @@ impl Effect {
         }
     }
 
+    /// Reads anew what the document names on this machine: certificates, secrets. What fails leaves everything as it is.
+    pub(super) fn reload(&self) {
+        self.reload.notify_one();
+    }
+
     async fn change(&self, change: Change) {
         match change {
             Change::Everything => {
                 self.breakers.ruled();
                 self.load_keys();
-                self.load_document().await;
+                self.load_document(Look::Once).await;
             }
-            Change::Document(_) => self.load_document().await,
+            Change::Document(_) => self.load_document(Look::Once).await,
             Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyRevoked(id) => self.load_key(id),
             Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
             Change::Endpoints => self.breakers.ruled(),
@@ -145,12 +161,12 @@ impl Effect {
     }
 
     /// Compiles the newest document and swaps it in. On a problem the last good one stays, and an alarm is raised.
-    async fn load_document(&self) {
+    async fn load_document(&self, look: Look) {
         let latest =
             self.cluster.read(|state| state.documents.latest().map(|it| (it.revision, Arc::clone(&it.document))));
         let Some((revision, text)) = latest else { return };
         self.published.store(revision.0, Ordering::Relaxed);
-        if self.served() == revision {
+        if self.served() == revision && look == Look::Once {
             self.set_alarm(None);
             return;
         }

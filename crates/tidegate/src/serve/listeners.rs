@@ -28,9 +28,13 @@ impl Listeners {
     pub(super) fn bind(settings: &Settings) -> anyhow::Result<Self> {
         let share = settings.runtime == Layout::PerCore && settings.workers > 1;
         let count = if share { settings.workers } else { 1 };
-        let mut bound = Vec::new();
+        let mut bound: Vec<Bound> = Vec::new();
         for listen in &settings.listeners {
             let context = || format!("listener {} cannot be bound to {}", listen.name, listen.address);
+            if share {
+                // Workers share their port; another process, or another listener of this one, must not share it too.
+                drop(tidegate_proxy::bind(listen.address, false).with_context(context)?);
+            }
             let first = tidegate_proxy::bind(listen.address, share).with_context(context)?;
             let address = first.local_addr()?;
             let mut sockets = vec![first];
