@@ -67,7 +67,7 @@ fn golden_requests_are_read_and_written_as_they_were() {
     let count = u8::try_from(variants.len()).expect("few");
     assert!(variants.into_iter().eq(0..count), "a kind of request has no golden file");
     // Of a release that has one kind more. The same error if a kind were missing above, so: this is the end.
-    let error = codec::decode::<Request>(&[codec::VERSION, count]).err().expect("nobody knows it");
+    let error = codec::decode::<Request>(&[codec::VERSION, count]).expect_err("nobody knows it");
     assert!(error.to_string().contains("expected variant index"), "{error}");
 }
 
@@ -141,7 +141,7 @@ fn golden_records_are_read_and_written_as_they_were() {
             let sealed = is_golden(&format!("{name}-sealed"), &record::seal(index, &codec::encode(entry)));
             record::open(index, &sealed).unwrap_or_else(|why| panic!("{name}: {why}"));
             let newer = [&[codec::VERSION + 1], &codec::encode(entry)[1..]].concat();
-            let error = record::open(index, &record::seal(index, &newer)).err().expect("of another version");
+            let error = record::open(index, &record::seal(index, &newer)).expect_err("of another version");
             assert_eq!(error, "format version 2, this release reads version 1");
         }
     }

@@ -65,7 +65,7 @@ pub(crate) struct Get {
     reading: Reading,
 }
 
-/// How new an answer must be.
+// How new an answer must be. (No doc comment: clap would show it as the command's own.)
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Reading {
     /// Show what the node has, without asking the others whether there is newer: works without a quorum
