@@ -54,6 +54,8 @@ fn policy(routes: &[&str], upstream: &str, limited: &str) -> Snapshot {
         max_idle: 1,
         idle_timeout: Duration::from_secs(1),
         tls: UpstreamTls::default(),
+        breaker: None,
+        health: None,
     });
     let consumer = |name: &str| Consumer {
         name: name.into(),
@@ -90,6 +92,7 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
         timeouts: Timeouts::default(),
         max_body: 1,
         upgrade: false,
+        cache: None,
     }
 }
 
