@@ -200,3 +200,43 @@ routes:
     })
     .await;
 }
+
+#[tokio::test]
+async fn weights_and_drains_are_set_for_every_node() {
+    let (one, two, cluster) = (Backend::start().await, Backend::start().await, Cluster::start(3).await);
+    let document = format!(
+        "version: 1\nupstreams:\n  - {{name: echo, endpoints: [{{url: \"http://{}\"}}, {{url: \"http://{}\"}}]}}\nroutes:\n  - {{name: all, match: {{path: /*}}, to: [{{upstream: echo}}]}}\n",
+        one.address, two.address
+    );
+    cluster.apply(&document).await;
+    let endpoint = one.address.to_string();
+    let settled = async |share: usize| {
+        eventually("the endpoints' shares", Duration::from_secs(5), async || {
+            let before = one.hits();
+            for node in 0..3 {
+                for _ in 0..4 {
+                    assert_eq!(ask(&cluster, node).await.0, 200);
+                }
+            }
+            one.hits() - before == share
+        })
+        .await;
+    };
+    settled(6).await;
+    cluster.cli(&["upstream", "drain", "echo", &endpoint]).await.unwrap();
+    settled(0).await;
+    let listed = cluster.cli(&["upstream", "ls"]).await.unwrap();
+    let listed = listed["endpoints"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), 6, "two endpoints on three nodes: {listed:?}");
+    assert_eq!(listed.iter().filter(|e| e["drained"] == true && e["endpoint"] == endpoint.as_str()).count(), 3);
+    let path = cluster.write("same.yaml", &document);
+    let diff = cluster.cli(&["diff", path.to_str().unwrap()]).await.unwrap();
+    assert_eq!(diff["by_hand"][0]["endpoint"], endpoint.as_str(), "{diff}");
+    cluster.cli(&["upstream", "undrain", "echo", &endpoint]).await.unwrap();
+    cluster.cli(&["upstream", "weight", "echo", &endpoint, "3"]).await.unwrap();
+    settled(9).await;
+    cluster.cli(&["upstream", "weight", "echo", &endpoint, "document"]).await.unwrap();
+    settled(6).await;
+    let unknown = cluster.cli(&["upstream", "drain", "echo", "10.9.9.9:1"]).await.unwrap_err();
+    assert!(unknown.contains("not_found") || unknown.contains("no endpoint"), "{unknown}");
+}

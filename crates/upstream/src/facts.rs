@@ -31,6 +31,8 @@ pub struct EndpointFacts {
     pub ejections: u64,
     /// Of the cluster's ruling about it.
     pub epoch: u64,
+    /// Requests that this node sent it as probes of its breaker.
+    pub probes: u64,
     /// Checks of its health sent by this node.
     pub checks: u64,
     pub weight: u32,
@@ -60,6 +62,7 @@ impl EndpointFacts {
                 unhealthy: condition.unhealthy,
                 ejections: condition.ejections,
                 epoch: condition.epoch,
+                probes: condition.probes,
                 checks: condition.checks,
                 weight: member.weight,
                 drained: condition.drained,

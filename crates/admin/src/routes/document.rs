@@ -9,7 +9,7 @@ use tidegate_model::Revision;
 use tidegate_state::{Format, Published};
 
 use super::publish::etag;
-use super::said;
+use super::{said, upstream};
 use crate::AppState;
 use crate::input::{Ask, Id, Text};
 use crate::refusal::Refusal;
@@ -99,7 +99,8 @@ pub(super) async fn diff(
     let published = state.backend.read(|agreed| agreed.documents.latest().cloned());
     let (from, old) = published.map_or((0, None), |old| (old.revision.0, Some(old.document)));
     let changes = state.compiling(move || crate::document::changes(old.as_deref(), &text)).await?;
-    Ok(Json(DiffReply { from, changes: changes.map_err(Refusal::InvalidDocument)? }))
+    let by_hand = state.backend.read(upstream::set_by_hand);
+    Ok(Json(DiffReply { from, changes: changes.map_err(Refusal::InvalidDocument)?, by_hand }))
 }
 
 /// The JSON Schema of documents

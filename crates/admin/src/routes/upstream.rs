@@ -58,3 +58,15 @@ pub(super) async fn set(
     let Place { upstream, endpoint } = place;
     Ok(Json(EndpointSet { upstream, endpoint, weight: ruling.weight, drained: ruling.drained }))
 }
+
+/// What was set by hand and holds whatever a document says.
+pub(super) fn set_by_hand(state: &tidegate_state::State) -> Vec<EndpointSet> {
+    let set = state.endpoints.rulings().filter(|(_, ruling)| ruling.weight.is_some() || ruling.drained);
+    set.map(|(place, ruling)| EndpointSet {
+        upstream: place.upstream.clone(),
+        endpoint: place.endpoint.clone(),
+        weight: ruling.weight,
+        drained: ruling.drained,
+    })
+    .collect()
+}

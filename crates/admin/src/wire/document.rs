@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::EndpointSet;
+
 /// One published revision, with its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DocumentReply {
@@ -74,6 +76,9 @@ pub struct DiffReply {
     /// The revision it was compared with; 0: none was published.
     pub from: u64,
     pub changes: Vec<Change>,
+    /// Endpoints of which weight or drain is set by hand: that holds, whatever the document says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<EndpointSet>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

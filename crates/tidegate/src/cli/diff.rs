@@ -6,6 +6,10 @@ use tidegate_admin::wire::{Change, DiffReply};
 use super::print;
 
 pub(super) fn show(diff: &DiffReply) {
+    if !diff.by_hand.is_empty() {
+        print::line("set by hand, whatever the document says:");
+        diff.by_hand.iter().for_each(super::upstream::said);
+    }
     if diff.changes.is_empty() {
         print::line(&format!("no change against revision {}", diff.from));
         return;

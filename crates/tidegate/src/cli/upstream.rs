@@ -75,7 +75,8 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
     Ok(Exit::Ok)
 }
 
-fn said(set: &EndpointSet) {
+/// One line about what is set by hand.
+pub(super) fn said(set: &EndpointSet) {
     let weight = set.weight.map_or_else(|| "the document's".to_owned(), |weight| weight.to_string());
     let drained = if set.drained { "drained" } else { "not drained" };
     let (upstream, endpoint) = (print::clean(&set.upstream), print::clean(&set.endpoint));

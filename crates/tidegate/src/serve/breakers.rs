@@ -100,7 +100,10 @@ impl Breakers {
 
     fn answer(&self, from: NodeId, body: &[u8]) -> Reply {
         match codec::decode::<Message>(body) {
-            Ok(Message::Poll(places)) => Reply::Evidence(self.gate.upstreams.evidence(Some(&places))),
+            Ok(Message::Poll(mut places)) => {
+                places.truncate(MOST);
+                Reply::Evidence(self.gate.upstreams.evidence(Some(&places)))
+            }
             Ok(Message::Evidence(told)) => {
                 let Some(judge) = &mut *self.judge() else { return Reply::NotLeader };
                 judge.hear(from.0, told.into_iter().take(MOST).collect(), self.now());
@@ -246,6 +249,7 @@ impl Breakers {
     async fn judge_once(&self) {
         let Some(live) = self.cluster.live_nodes(PATIENCE).await else { return };
         let ids: Vec<u64> = live.iter().map(|node| node.0).collect();
+        self.rule(self.unchecked()).await;
         loop {
             let acts = {
                 let mut judge = self.judge();
@@ -281,7 +285,26 @@ impl Breakers {
         }
     }
 
+    /// Found sick once, and checked by nobody any more: the document says so.
+    fn unchecked(&self) -> Vec<Verdict> {
+        let snapshot = self.gate.snapshot.load();
+        let checked = |name: &str| snapshot.upstreams.iter().any(|up| *up.id == *name && up.health.is_some());
+        self.cluster.read(|state| {
+            let sick =
+                state.endpoints.rulings().filter(|(place, ruling)| ruling.unhealthy && !checked(&place.upstream));
+            let well = |(place, ruling): (&ruled::Place, &ruled::Ruling)| Verdict {
+                place: place_of(place),
+                replaces: ruling.epoch,
+                what: What::Healthy,
+            };
+            sick.take(MOST).map(well).collect()
+        })
+    }
+
     async fn rule(&self, verdicts: Vec<Verdict>) {
+        if verdicts.is_empty() {
+            return;
+        }
         for verdict in &verdicts {
             let (upstream, endpoint) = (&verdict.place.upstream, &verdict.place.endpoint);
             tracing::warn!(upstream, endpoint, verdict = ?verdict.what, "the cluster rules");

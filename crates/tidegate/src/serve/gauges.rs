@@ -108,7 +108,8 @@ fn breakers(telemetry: &Telemetry, gate: &Arc<Gate>) {
             .collect()
     });
     type Pick = fn(&tidegate_upstream::EndpointFacts) -> u64;
-    let facts: [(&str, &str, Kind, Pick); 6] = [
+    let facts: [(&str, &str, Kind, Pick); 7] = [
+        ("breaker_probes", "Requests sent as probes by this node", Kind::Counter, |f| f.probes),
         ("breaker_open", "1 while the endpoint's breaker is open or half open here", Kind::Gauge, |f| {
             u64::from(matches!(f.breaker, "open" | "half_open"))
         }),

@@ -14,18 +14,21 @@ use crate::{Answer, CallFailed, Phase};
 pub(crate) struct Probe {
     live: Arc<Live>,
     endpoint: Arc<Endpoint>,
+    told: bool,
 }
 
 impl Probe {
-    fn end(self, good: Option<bool>) {
+    fn end(mut self, good: Option<bool>) {
+        self.told = true;
         self.live.ward.probe_ended(&self.endpoint, good, millis(Instant::now()));
     }
 }
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        // Nothing happens when its end was told.
-        self.live.ward.probe_ended(&self.endpoint, None, millis(Instant::now()));
+        if !self.told {
+            self.live.ward.probe_ended(&self.endpoint, None, millis(Instant::now()));
+        }
     }
 }
 
@@ -37,7 +40,7 @@ impl Run<'_> {
         match self.live.ward.choose(&view.members, self.upstream.balance, &self.tried, self.admitted, now) {
             Choice::Endpoint(endpoint) => Ok(Some(endpoint)),
             Choice::Probe(endpoint) => {
-                self.probe = Some(Probe { live: Arc::clone(&live), endpoint: Arc::clone(&endpoint) });
+                self.probe = Some(Probe { live: Arc::clone(&live), endpoint: Arc::clone(&endpoint), told: false });
                 Ok(Some(endpoint))
             }
             Choice::Denied(retry_after) => Err(CallFailed::Open { retry_after }),

@@ -64,6 +64,7 @@ struct Patient {
     /// Calls counted when this node was last asked how busy it is.
     calls_told: u64,
     ejections: u64,
+    probes: u64,
     /// Sent by this node.
     checks: u64,
     said: &'static str,
@@ -98,6 +99,7 @@ pub(crate) struct Condition {
     pub(crate) breaker: &'static str,
     pub(crate) unhealthy: bool,
     pub(crate) ejections: u64,
+    pub(crate) probes: u64,
     pub(crate) checks: u64,
     pub(crate) epoch: u64,
     pub(crate) drained: bool,
@@ -308,7 +310,7 @@ impl Ward {
         }
         if open {
             avoided.append(&mut refused);
-        } else if !(admitted && !refused.is_empty()) {
+        } else if !admitted || refused.is_empty() {
             self.denied.fetch_add(1, Relaxed);
             return Choice::Denied(self.retry_after(now));
         }
@@ -322,7 +324,11 @@ impl Ward {
 
     fn take_probe(&self, endpoint: &Arc<Endpoint>, now: u64) -> bool {
         let mut inner = self.lock();
-        let taken = inner.find(endpoint).is_some_and(|patient| patient.circuit.take_probe());
+        let taken = inner.find(endpoint).is_some_and(|patient| {
+            let taken = patient.circuit.take_probe();
+            patient.probes += u64::from(taken);
+            taken
+        });
         self.settle(&mut inner, now);
         taken
     }
@@ -366,6 +372,7 @@ impl Ward {
             breaker: patient.circuit.name(),
             unhealthy: patient.is_sick(),
             ejections: patient.ejections,
+            probes: patient.probes,
             checks: patient.checks,
             epoch: patient.ruling.epoch,
             drained: patient.ruling.drained,
@@ -488,6 +495,7 @@ impl Patient {
             suspected: false,
             calls_told: 0,
             ejections: 0,
+            probes: 0,
             checks: 0,
             said: "closed",
         }

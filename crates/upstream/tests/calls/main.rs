@@ -10,4 +10,5 @@ mod pools;
 mod resends;
 mod retries;
 mod secure;
+mod sick;
 mod timeouts;
