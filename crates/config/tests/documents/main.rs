@@ -3,6 +3,7 @@
 mod parts;
 mod problems;
 mod routes;
+mod sick;
 mod snapshot;
 mod texts;
 
