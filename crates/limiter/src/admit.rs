@@ -31,6 +31,8 @@ const LONGEST: Nanos = Nanos::SECOND;
 /// A leader that says "ask again in a moment" is believed for so long.
 const SECOND_WIND: Nanos = Nanos::from_millis(120);
 const A_MOMENT: Nanos = Nanos::from_millis(20);
+/// What the leader said to be free is believed for so long.
+const FRESH: Nanos = Nanos::from_secs(2);
 
 /// One limit a call must pass.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +73,8 @@ pub struct Limiter {
     /// Since when no leader answers (boot clock); 0: the last exchange went well.
     pub(crate) silent_since: AtomicU64,
     waiting: AtomicUsize,
+    /// Live nodes, this one included.
+    sharers: AtomicU64,
     decisions: Option<DecisionLog>,
     pub(crate) counters: Counters,
 }
@@ -155,6 +159,7 @@ impl Limiter {
             bell: Bell::default(),
             silent_since: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
+            sharers: AtomicU64::new(1),
             decisions,
             counters: Counters::default(),
         })
@@ -177,6 +182,38 @@ impl Limiter {
             Ok(taken) => Ok(Permit::new(self, taken)),
             // Boxed: a rare case must not make every request's future larger.
             Err(miss) => Box::pin(self.admit_slowly(asks, miss)).await,
+        }
+    }
+
+    /// As [`Limiter::admit`], of what this node holds now: nobody is waited for. `None`: not all of it is there.
+    #[cold]
+    pub fn admit_now(&self, asks: &[Ask<'_>]) -> Option<Permit<'_>> {
+        let (mut spared, mut marks) = (0_u64, Marks::default());
+        loop {
+            let miss = match self.try_take(asks, spared) {
+                Ok(mut taken) => {
+                    if spared != 0 || taken.is_mixed() {
+                        taken.stand(standings(self, asks, marks));
+                    }
+                    return Some(Permit::new(self, taken));
+                }
+                Err(miss) => miss,
+            };
+            let ask = &asks[miss.ask];
+            if let Some(slot) = &miss.slot {
+                slot.slot.miss(ask.cost);
+                self.bell.list(slot.slot, slot.number);
+            }
+            let silent = self.silent_since.load(Ordering::Relaxed) != 0;
+            if ask.limit.mode == Mode::Observe {
+                marks.would_refuse = mark(marks.would_refuse, miss.ask);
+            } else if silent && ask.cost <= ask.limit.max && ask.limit.on_unavailable == OnUnavailable::Allow {
+                self.counters.allowed_unsafely.fetch_add(1, Ordering::Relaxed);
+                marks.unsafely = mark(marks.unsafely, miss.ask);
+            } else {
+                return None;
+            }
+            spared = mark(spared, miss.ask);
         }
     }
 
@@ -344,7 +381,11 @@ impl Limiter {
                     marks.would_refuse = mark(marks.would_refuse, miss.ask);
                 }
                 Err(why) => {
-                    let standings = Box::new(standings(self, asks, marks));
+                    let mut standings = Box::new(standings(self, asks, marks));
+                    // Whatever is free elsewhere: this was a no.
+                    if let Some(refused) = standings.get_mut(miss.ask) {
+                        refused.remaining = refused.remaining.min(ask.cost.saturating_sub(Permits(1)));
+                    }
                     return Err(Refused { ask: miss.ask, why, standings });
                 }
             }
@@ -401,6 +442,20 @@ impl Limiter {
         let _queued = Queued::new(slot, cost);
         self.bell.ring(slot, found.number);
         tokio::time::timeout(PATIENCE, news).await.is_ok()
+    }
+
+    /// What is left in the window, as far as this node can tell: its own permits, and its share of those that were free
+    /// when the leader last answered. An old answer counts for nothing: others may have taken all of it.
+    pub(crate) fn remaining(&self, slot: &Slot, now: Nanos) -> Permits {
+        let left = slot.cell.left();
+        let fresh = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(FRESH.0);
+        let free = if fresh { slot.free.load(Ordering::Relaxed) } else { 0 };
+        left.saturating_add(Permits(free / self.sharers.load(Ordering::Relaxed).max(1)))
+    }
+
+    /// So many nodes take from the same limits.
+    pub fn share_with(&self, nodes: usize) {
+        self.sharers.store(nodes as u64, Ordering::Relaxed);
     }
 
     /// No leader answers: until one does, nobody waits for it.
@@ -474,7 +529,7 @@ fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> Standings {
         .enumerate()
         .map(|(at, ask)| {
             let (now, found) = (clock::boot(), limiter.table.find(ask.limit, ask.subject, &limiter.hasher));
-            let remaining = found.map_or(Permits::ZERO, |found| found.slot.cell.left());
+            let remaining = found.map_or(Permits::ZERO, |found| limiter.remaining(found.slot, now));
             let frees = found.map_or(Nanos::ZERO, |found| Nanos(found.slot.frees_at.load(Ordering::Relaxed)));
             let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };
             Standing {

@@ -42,6 +42,9 @@ pub(crate) struct Cold {
     pub(crate) covered_until: AtomicU64,
     /// When permits come free (boot clock), as the leader estimated.
     pub(crate) frees_at: AtomicU64,
+    /// Permits that were free for all when the leader last answered, and when that was (boot clock).
+    pub(crate) free: AtomicU64,
+    pub(crate) told: AtomicU64,
     /// Costs refused or queued since the last report, summed: demand that was not spent.
     missed: AtomicU64,
     /// Costs that wait now, summed; and the largest since the last report.
@@ -154,6 +157,8 @@ impl Slot {
             cold: Box::new(Cold {
                 covered_until: AtomicU64::new(0),
                 frees_at: AtomicU64::new(0),
+                free: AtomicU64::new(0),
+                told: AtomicU64::new(0),
                 missed: AtomicU64::new(0),
                 queued: AtomicU64::new(0),
                 largest: AtomicU64::new(0),
@@ -175,7 +180,7 @@ impl Slot {
         self.subject[1].store(high, Ordering::Relaxed);
         self.facts.store(facts(limit), Ordering::Relaxed);
         self.cell.begin_anew();
-        for word in [&self.covered_until, &self.frees_at, &self.missed, &self.largest] {
+        for word in [&self.covered_until, &self.frees_at, &self.free, &self.told, &self.missed, &self.largest] {
             word.store(0, Ordering::Relaxed);
         }
         self.recalled.store(false, Ordering::Relaxed);

@@ -300,7 +300,9 @@ impl Tick {
         let now = clock::boot();
         let epoch = || self.limiter.table.next_epoch();
         let news = slot.holding().answer(&slot.cell, seq, answer, slot.window(), now, epoch);
-        if let News::Lease { retry, .. } = news {
+        if let News::Lease { retry, free, .. } = news {
+            slot.free.store(free.0, Ordering::Relaxed);
+            slot.told.store(now.0, Ordering::Relaxed);
             let (covered, frees) = if retry == Nanos::ZERO {
                 (0, 0)
             } else {

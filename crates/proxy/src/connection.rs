@@ -24,7 +24,7 @@ use crate::{malformed, request};
 mod client;
 
 use client::Late;
-pub(crate) use client::{Client, Exchange, Held};
+pub(crate) use client::{Client, Exchange, Held, Promised};
 
 /// So many header fields hyper parses without allocating, as long as no other number was asked for.
 const ON_STACK: usize = 100;

@@ -87,7 +87,9 @@ fn allows(cors: &Cors, origin: &HeaderValue) -> bool {
         Some((scheme, domain)) => origin.split_once("://").is_some_and(|(s, host)| {
             let below = host.len().checked_sub(domain.len() + 1).and_then(|at| host.get(at..));
             let tail = below.and_then(|b| b.strip_prefix('.'));
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':');
             s.eq_ignore_ascii_case(scheme)
+                && host.bytes().all(plain)
                 && tail.is_some_and(|t| t.eq_ignore_ascii_case(domain))
                 && host.len() > domain.len() + 1
         }),
@@ -128,6 +130,11 @@ mod tests {
         assert!(ok("https://a.example") && ok("https://x.b.example") && ok("https://x.y.b.example"));
         for bad in ["http://a.example", "https://b.example", "https://.b.example", "https://xb.example", "null", ""] {
             assert!(!ok(bad), "{bad}");
+        }
+        for odd in
+            ["https://e.com#.b.example", "https://e.com/.b.example", "https://u@x.b.example", "https://e?.b.example"]
+        {
+            assert!(!ok(odd), "{odd}");
         }
         assert!(!ok("https://x.b.example.evil.com") && !ok("http://x.b.example"));
     }

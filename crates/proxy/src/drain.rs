@@ -1,6 +1,8 @@
 //! How a node stops serving: first no new work, then, at the deadline, no work at all.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,11 +19,18 @@ pub enum Phase {
 
 /// The one who decides.
 #[derive(Debug)]
-pub struct Drain(watch::Sender<Phase>);
+pub struct Drain {
+    phases: watch::Sender<Phase>,
+    /// Beside the phases: read with each answer.
+    leaving: Arc<AtomicBool>,
+}
 
 /// Everyone who listens: each listener and each connection holds one.
 #[derive(Debug, Clone)]
-pub struct Draining(watch::Receiver<Phase>);
+pub struct Draining {
+    phases: watch::Receiver<Phase>,
+    leaving: Arc<AtomicBool>,
+}
 
 impl Default for Drain {
     fn default() -> Self {
@@ -32,26 +41,33 @@ impl Default for Drain {
 impl Drain {
     #[must_use]
     pub fn new() -> Self {
-        Self(watch::Sender::new(Phase::Serving))
+        Self { phases: watch::Sender::new(Phase::Serving), leaving: Arc::default() }
     }
 
     #[must_use]
     pub fn listen(&self) -> Draining {
-        Draining(self.0.subscribe())
+        Draining { phases: self.phases.subscribe(), leaving: Arc::clone(&self.leaving) }
+    }
+
+    /// Everything is served, and each HTTP/1.1 answer asks its client to connect anew the next time: to another node, once
+    /// the load balancer has looked. Returns at once.
+    pub fn announce(&self) {
+        self.leaving.store(true, Relaxed);
     }
 
     /// No new connections, no new requests on old ones. Returns at once.
     pub fn begin(&self) {
-        self.0.send_if_modified(|phase| (*phase == Phase::Serving).then(|| *phase = Phase::Draining).is_some());
+        self.announce();
+        self.phases.send_if_modified(|phase| (*phase == Phase::Serving).then(|| *phase = Phase::Draining).is_some());
     }
 
     /// Drains; cuts what is left after `within`. `true`: nothing had to be cut.
     pub async fn finish(&self, within: Duration) -> bool {
         self.begin();
-        let whole = tokio::time::timeout(within, self.0.closed()).await.is_ok();
-        self.0.send_replace(Phase::Cut);
+        let whole = tokio::time::timeout(within, self.phases.closed()).await.is_ok();
+        self.phases.send_replace(Phase::Cut);
         // A cut task ends when it is next polled; nothing holds it up.
-        drop(tokio::time::timeout(Duration::from_secs(1), self.0.closed()).await);
+        drop(tokio::time::timeout(Duration::from_secs(1), self.phases.closed()).await);
         whole
     }
 }
@@ -59,17 +75,22 @@ impl Drain {
 impl Draining {
     #[must_use]
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        *self.phases.borrow()
+    }
+
+    /// Has the node said that it leaves?
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
     }
 
     /// Waits for this phase or a later one. A dropped [`Drain`] counts as a cut.
     pub async fn until(&mut self, phase: Phase) {
-        drop(self.0.wait_for(|now| *now >= phase).await);
+        drop(self.phases.wait_for(|now| *now >= phase).await);
     }
 
     /// Phases from now on; one that has already begun is told first.
     pub(crate) fn changes(&self) -> Changes {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.phases.clone();
         let now = *receiver.borrow_and_update();
         let first = (now != Phase::Serving).then_some(now);
         Changes { first, glance: receiver.clone(), next: Box::pin(next(receiver)) }

@@ -15,6 +15,7 @@ use crate::connection::Client;
 use crate::head::Host;
 use crate::headers::{self, Seen};
 use crate::inbound::{self, Inbound};
+use crate::limits::Further;
 use crate::origin::{self, Origin};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -75,6 +76,9 @@ pub(crate) fn request(
     }
     let version = parts.version;
     let headers = &mut parts.headers;
+    if version == Version::HTTP_2 && headers.len() != headers.keys_len() && !headers::mend(headers) {
+        return Err(Refusal::AmbiguousFraming);
+    }
     let _few = headers.try_reserve(origin::STAMPS);
     headers::strip_hop_by_hop(headers, incoming.seen);
     if incoming.seen.expect {
@@ -102,6 +106,12 @@ pub(crate) fn request(
 }
 
 impl Switch {
+    /// Is this the protocol, or one of those, that the client asked for (RFC 9110 § 7.8)?
+    pub(crate) fn is_what_was_asked(&self, chosen: Option<&HeaderValue>) -> bool {
+        let Some(chosen) = chosen.and_then(|chosen| chosen.to_str().ok()) else { return false };
+        headers::has_token(&self.protocol, chosen.trim())
+    }
+
     pub(crate) fn ask(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, self.protocol.clone());
@@ -113,8 +123,9 @@ pub(crate) fn call<'a>(
     request: Request<Inbound>,
     route: &Route,
     upgrade: bool,
+    further: &'a Further<'_>,
 ) -> Call<'a, Inbound> {
-    Call { upstream, request, timeouts: route.timeouts, upgrade, admitted: true }
+    Call { upstream, request, timeouts: route.timeouts, upgrade, admitted: true, again: Some(further) }
 }
 
 /// By weight, independently for each request: no node needs to know what another chose. The target's place.

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version};
 
 use crate::bounds::Bounds;
-use crate::headers::Seen;
+use crate::headers::{self, Seen};
 use crate::refusal::Refusal;
 
 /// Who the request is for, as the client wrote it: one valid host, maybe with a port.
@@ -41,11 +41,31 @@ pub(crate) fn vet(parts: &mut Parts, seen: Seen, bounds: &Bounds) -> Result<Host
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Refusal::MethodRefused);
     }
+    if parts.method.as_str().len() > LONGEST_METHOD {
+        return Err(Refusal::Malformed);
+    }
     sizes(parts, bounds)?;
     framing(parts, seen)?;
+    if parts.version == Version::HTTP_2 && !parts.headers.values().all(|value| is_trim(value.as_bytes())) {
+        return Err(Refusal::Malformed);
+    }
+    if seen.via && headers::passages(&parts.headers) >= MOST_PASSAGES {
+        return Err(Refusal::Loop);
+    }
     let host = host(parts, seen)?;
     target(parts)?;
     Ok(host)
+}
+
+/// Methods that somebody registered are half as long.
+const LONGEST_METHOD: usize = 32;
+/// A request that came through us so often goes round in circles.
+const MOST_PASSAGES: usize = 8;
+
+/// RFC 9113 § 8.2.1: a value neither begins nor ends with white space. HTTP/1.1 parsers cut it off.
+fn is_trim(value: &[u8]) -> bool {
+    let white = |byte: Option<&u8>| byte.is_some_and(|b| matches!(b, b' ' | b'\t'));
+    !white(value.first()) && !white(value.last())
 }
 
 fn sizes(parts: &Parts, bounds: &Bounds) -> Result<(), Refusal> {
@@ -80,7 +100,8 @@ fn framing(parts: &Parts, seen: Seen) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `:authority` or an absolute target must agree with `Host`, and one of them must be there (RFC 9112 § 3.2).
+/// `:authority` or an absolute target must agree with `Host`, and one of them must be there (RFC 9112 § 3.2). RFC 9112
+/// would have `Host` ignored beside an absolute target; somebody behind us might not.
 fn host(parts: &mut Parts, seen: Seen) -> Result<Host, Refusal> {
     if seen.hosts > 1 {
         return Err(Refusal::InvalidHost);
@@ -88,8 +109,14 @@ fn host(parts: &mut Parts, seen: Seen) -> Result<Host, Refusal> {
     let named = parts.uri.authority().map(|a| a.as_str().to_owned());
     let sent = parts.headers.get(HOST);
     match (named, sent) {
-        (Some(named), Some(sent)) if !sent.as_bytes().eq_ignore_ascii_case(named.as_bytes()) => {
-            return Err(Refusal::InvalidHost);
+        (Some(named), Some(sent)) => {
+            let standard = if parts.uri.scheme_str() == Some("https") { ":443" } else { ":80" };
+            let bare = |host: &[u8]| host.strip_suffix(standard.as_bytes()).unwrap_or(host).to_ascii_lowercase();
+            if !sent.as_bytes().eq_ignore_ascii_case(named.as_bytes())
+                && bare(sent.as_bytes()) != bare(named.as_bytes())
+            {
+                return Err(Refusal::InvalidHost);
+            }
         }
         (Some(named), None) => {
             let value = HeaderValue::try_from(named).map_err(|_| Refusal::InvalidHost)?;
@@ -140,6 +167,9 @@ fn target(parts: &mut Parts) -> Result<(), Refusal> {
     let path = target.path();
     let whole_server = path == "*" && parts.method == Method::OPTIONS;
     if !whole_server && (!path.starts_with('/') || !sound(path.as_bytes())) {
+        return Err(Refusal::InvalidPath);
+    }
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
         return Err(Refusal::InvalidPath);
     }
     if parts.uri.authority().is_some() {
@@ -193,6 +223,9 @@ mod tests {
         assert_eq!(judge(Request::get("/")), Err(Refusal::InvalidHost));
         assert_eq!(judge(Request::get("/").header("host", "a").header("host", "a")), Err(Refusal::InvalidHost));
         assert_eq!(judge(Request::get("http://a/x").header("host", "b")), Err(Refusal::InvalidHost));
+        assert_eq!(judge(Request::get("http://A:80/x").header("host", "a")), Ok(("a".into(), "/x".into())));
+        assert_eq!(judge(Request::get("http://a:81/x").header("host", "a")), Err(Refusal::InvalidHost));
+        assert_eq!(judge(Request::get("ftp://a/x")), Err(Refusal::InvalidPath));
         assert_eq!(judge(Request::get("http://a/x").header("host", "a")), Ok(("a".into(), "/x".into())));
         assert_eq!(judge(Request::get("http://u:p@a/x")), Err(Refusal::InvalidHost));
     }
@@ -216,5 +249,17 @@ mod tests {
         let odd = Request::post("/").header("host", "a").header("transfer-encoding", "gzip, chunked");
         assert_eq!(judge(odd), Err(Refusal::AmbiguousFraming));
         assert_eq!(judge(Request::builder().method("TRACE").uri("/")), Err(Refusal::MethodRefused));
+        let endless = "M".repeat(33);
+        assert_eq!(judge(Request::builder().method(&*endless).uri("/")), Err(Refusal::Malformed));
+        let padded = Request::get("/").version(Version::HTTP_2).header("host", "a").header("x", "b ");
+        assert_eq!(judge(padded), Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn a_request_that_goes_round_in_circles_is_stopped() {
+        let via =
+            |times: usize| Request::get("/").header("host", "a").header("via", vec!["1.1 tidegate"; times].join(", "));
+        assert!(judge(via(7)).is_ok());
+        assert_eq!(judge(via(8)), Err(Refusal::Loop));
     }
 }

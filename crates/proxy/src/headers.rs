@@ -29,6 +29,7 @@ pub(crate) struct Seen {
     pub(crate) forwarded: bool,
     pub(crate) internal: bool,
     pub(crate) request_id: bool,
+    pub(crate) via: bool,
     pub(crate) origin: bool,
     pub(crate) hosts: u8,
     /// Fields that name themselves as hop-by-hop or always are, beside those above.
@@ -48,6 +49,7 @@ pub(crate) fn survey(headers: &HeaderMap) -> Seen {
             header::EXPECT => seen.expect = true,
             header::FORWARDED => seen.forwarded = true,
             header::ORIGIN => seen.origin = true,
+            header::VIA => seen.via = true,
             header::PROXY_AUTHORIZATION | header::PROXY_AUTHENTICATE => seen.hop = true,
             _ => uncommon(name.as_str(), &mut seen),
         }
@@ -68,6 +70,37 @@ fn uncommon(name: &str, seen: &mut Seen) {
         _ => {}
     }
 }
+
+/// HTTP/2 may send a cookie in crumbs, which no HTTP/1.1 server need put together (RFC 9113 § 8.2.3), and a length twice.
+/// `false`: two lengths.
+#[cold]
+pub(crate) fn mend(headers: &mut HeaderMap) -> bool {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(mut cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        cookie.set_sensitive(true);
+        headers.insert(header::COOKIE, cookie);
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return true };
+    let (alike, first) = (lengths.all(|other| other == first), first.clone());
+    headers.insert(header::CONTENT_LENGTH, first);
+    alike
+}
+
+/// How often a message came through a node of ours: each says so in `Via`.
+#[cold]
+pub(crate) fn passages(headers: &HeaderMap) -> usize {
+    let ours = |hop: &&[u8]| {
+        let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.nth(1).is_some_and(|by| by.eq_ignore_ascii_case(PSEUDONYM))
+    };
+    headers.get_all(header::VIA).iter().flat_map(|line| line.as_bytes().split(|&b| b == b',')).filter(ours).count()
+}
+
+/// Our name in `Via`.
+const PSEUDONYM: &[u8] = b"tidegate";
 
 /// Takes out what concerns one connection alone. `TE: trailers` stays: both our sides know trailers.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
@@ -133,7 +166,7 @@ pub(crate) fn is_claim(name: &str) -> bool {
 
 const X_REAL_IP: &str = "x-real-ip";
 
-fn is_internal(name: &str) -> bool {
+pub(crate) fn is_internal(name: &str) -> bool {
     begins(name, INTERNAL)
 }
 
@@ -197,6 +230,27 @@ mod tests {
             ]),
             ["host: a", "x-kept: 1", "te: trailers"]
         );
+    }
+
+    #[test]
+    fn crumbs_become_one_cookie_and_equal_lengths_one_length() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("cookie", "a=1"), ("cookie", "b=2"), ("content-length", "3"), ("content-length", "3")] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        assert!(mend(&mut headers));
+        let left: Vec<_> = headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("ASCII"))).collect();
+        assert_eq!(left, ["cookie: a=1; b=2", "content-length: 3"]);
+        headers.append("content-length", HeaderValue::from_static("4"));
+        assert!(!mend(&mut headers));
+    }
+
+    #[test]
+    fn passages_are_counted_by_our_name_in_via() {
+        let mut headers = HeaderMap::new();
+        headers.append("via", HeaderValue::from_static("1.1 tidegate, 1.1 other"));
+        headers.append("via", HeaderValue::from_static("2  Tidegate (comment), 1.0 tidegate-eu, tidegate"));
+        assert_eq!(passages(&headers), 2);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::connection::Client;
 use crate::refusal::Refusal;
+use crate::trailers;
 
 /// A body with its bounds.
 pub(crate) struct Inbound {
@@ -76,13 +77,17 @@ impl Tally {
 }
 
 impl Inbound {
-    /// Refuses at once what says that it is too large.
-    pub(crate) fn new(body: Incoming, most: u64, timeout: Duration, client: Arc<Client>) -> Result<Self, Refusal> {
-        if body.size_hint().lower() > most {
-            return Err(Refusal::BodyTooLarge);
-        }
+    pub(crate) fn new(body: Incoming, most: u64, timeout: Duration, client: Arc<Client>) -> Self {
         let tally = (!body.is_end_stream()).then(Arc::default);
-        Ok(Self { body, left: most, timeout, patience: None, heard: None, tally, client })
+        Self { body, left: most, timeout, patience: None, heard: None, tally, client }
+    }
+
+    /// Refuses at once what says that it is too large.
+    pub(crate) fn fits(body: Option<&Incoming>, most: u64) -> Result<(), Refusal> {
+        match body {
+            Some(body) if body.size_hint().lower() > most => Err(Refusal::BodyTooLarge),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
@@ -135,10 +140,14 @@ impl Body for Inbound {
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let within = frame.data_ref().map_or(Ok(()), |data| this.took(data));
-                Poll::Ready(Some(within.map(|()| frame)))
+                if this.body.is_end_stream() {
+                    this.client.body_read();
+                }
+                Poll::Ready(Some(within.map(|()| trailers::sifted(frame))))
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(this.broke(Broken::Client)))),
             Poll::Ready(None) => {
+                this.client.body_read();
                 this.client.body_ended();
                 Poll::Ready(None)
             }

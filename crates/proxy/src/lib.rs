@@ -27,6 +27,7 @@ mod respond;
 mod rewrite;
 mod route;
 mod server;
+mod trailers;
 mod tunnel;
 mod wire;
 

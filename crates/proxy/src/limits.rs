@@ -2,7 +2,7 @@
 
 use std::iter;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use smallvec::SmallVec;
@@ -10,6 +10,7 @@ use tidegate_limiter::{Ask, Limiter, Permit, Refused, Standing, Why};
 use tidegate_model::Permits;
 use tidegate_policy::{Dimension, Limit, Route, Snapshot};
 use tidegate_telemetry as telemetry;
+use tidegate_upstream::Again;
 
 use crate::identify::Caller;
 use crate::ratelimit::Shown;
@@ -33,6 +34,9 @@ pub(crate) struct Decided {
 /// A call hardly ever has more limits; more cost an allocation.
 pub(crate) type Few<T> = SmallVec<[T; 4]>;
 
+/// As [`Few`], for what waits with a call for its answer: a future that is moved with every request.
+pub(crate) type Asked<'a> = SmallVec<[Ask<'a>; 2]>;
+
 /// One request is one permit of each.
 const COST: Permits = Permits(1);
 
@@ -49,24 +53,64 @@ pub(crate) fn of(snapshot: &Snapshot, route: &Route, caller: Option<&Caller<'_>>
     limits
 }
 
-/// All or none.
-pub(crate) async fn admit<'l>(
+/// All or none. Also gives back what was asked, for [`Further`] tries.
+pub(crate) async fn admit<'l, 's>(
     limiter: &'l Limiter,
-    snapshot: &Snapshot,
+    snapshot: &'s Snapshot,
     places: &[usize],
     scope: &Scope<'_>,
-) -> (Result<Permit<'l>, Refusal>, Decided) {
-    let limits: Few<&Arc<Limit>> = places.iter().filter_map(|&at| snapshot.limits.get(at)).collect();
-    let asks: Few<Ask<'_>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
+) -> (Result<Permit<'l>, Refusal>, Decided, Asked<'s>) {
+    let limits: Few<&'s Arc<Limit>> = places.iter().filter_map(|&at| snapshot.limits.get(at)).collect();
+    let asks: Few<Ask<'s>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
     match limiter.admit(&asks).await {
         Ok(permit) => {
             let decided = decided(places, &limits, &permit.standings(&asks), None);
-            (Ok(permit), decided)
+            (Ok(permit), decided, asks.iter().copied().collect())
         }
         Err(refused) => {
             let decided = decided(places, &limits, &refused.standings, Some(refused.ask));
-            (Err(refusal(&refused)), decided)
+            (Err(refusal(&refused)), decided, Asked::new())
         }
+    }
+}
+
+/// A further try of a request is a request: it takes of all its limits anew, at once or not at all.
+pub(crate) struct Further<'a> {
+    limiter: &'a Limiter,
+    asks: Asked<'a>,
+    request_id: &'a [u8],
+    /// The endpoint tried last, and how many tries there were, if all was in vain.
+    vain: OnceLock<Box<(Arc<str>, u32)>>,
+}
+
+impl<'a> Further<'a> {
+    pub(crate) fn new(limiter: &'a Limiter, asks: Asked<'a>, request_id: &'a [u8]) -> Self {
+        Self { limiter, asks, request_id, vain: OnceLock::new() }
+    }
+
+    pub(crate) fn vain(self) -> Option<(Arc<str>, u32)> {
+        self.vain.into_inner().map(|vain| *vain)
+    }
+}
+
+impl Again for Further<'_> {
+    #[cold]
+    fn may(&self) -> bool {
+        if self.asks.is_empty() {
+            return true;
+        }
+        match self.limiter.admit_now(&self.asks) {
+            Some(permit) => {
+                permit.commit(self.request_id);
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[cold]
+    fn gave_up(&self, last: &Arc<str>, attempts: u32) {
+        let _once = self.vain.set(Box::new((Arc::clone(last), attempts)));
     }
 }
 

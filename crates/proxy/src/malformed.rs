@@ -24,8 +24,9 @@ pub(crate) fn answer(refusal: &Refusal, date: &str) -> (Bytes, RequestId) {
     (text.into(), id)
 }
 
-/// `None`: these bytes are no refusal of hyper's own. Those have no body and none of our headers.
-pub(crate) fn instead_of(bytes: &[u8], client: &Client) -> Option<Bytes> {
+/// `None`: these bytes are no refusal of hyper's own. Those have no body and none of our headers. `first_line`: the request
+/// line itself has not ended.
+pub(crate) fn instead_of(bytes: &[u8], client: &Client, first_line: bool) -> Option<Bytes> {
     const LONGEST: usize = 256;
     if bytes.len() > LONGEST || !bytes.starts_with(b"HTTP/1.1 4") {
         return None;
@@ -35,6 +36,7 @@ pub(crate) fn instead_of(bytes: &[u8], client: &Client) -> Option<Bytes> {
         return None;
     }
     let refusal = match &head[9..12] {
+        "431" if first_line => Refusal::UriTooLong,
         "431" => Refusal::HeadersTooLarge,
         "414" => Refusal::UriTooLong,
         "400" => Refusal::Malformed,

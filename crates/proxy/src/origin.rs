@@ -48,10 +48,12 @@ pub(crate) fn judge(client: &Client, snapshot: &Snapshot, headers: &HeaderMap, s
 /// left anybody can have written.
 fn walk(peer: IpAddr, headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
     let mut address = peer;
-    let lines = headers.get_all(X_FORWARDED_FOR);
+    // Those who write both write the same; whoever writes `Forwarded` alone is heard as well.
+    let plain = headers.contains_key(X_FORWARDED_FOR);
+    let lines = headers.get_all(if plain { X_FORWARDED_FOR } else { FORWARDED });
     let hops = lines.iter().rev_lines().flat_map(|line| line.rsplit(|&b| b == b','));
     for hop in hops.take(HOPS) {
-        let Some(next) = parse(hop) else { break };
+        let Some(next) = parse(if plain { hop } else { node(hop) }) else { break };
         address = next;
         if !trusts(next) {
             break;
@@ -68,6 +70,17 @@ impl<'a, I: Iterator<Item = &'a HeaderValue>> RevLines<'a> for I {
     fn rev_lines(self) -> std::iter::Rev<std::vec::IntoIter<&'a [u8]>> {
         self.map(HeaderValue::as_bytes).collect::<Vec<_>>().into_iter().rev()
     }
+}
+
+/// What `for=` says in a member of `Forwarded` (RFC 7239 § 4); empty when it says nothing. An address needs no comma,
+/// semicolon or escape within its quotes: what has one is no address.
+fn node(member: &[u8]) -> &[u8] {
+    let said = member.split(|&b| b == b';').map(<[u8]>::trim_ascii).find_map(|pair| {
+        let (name, value) = pair.split_at_checked(4)?;
+        name.eq_ignore_ascii_case(b"for=").then_some(value)
+    });
+    let said = said.unwrap_or(b"");
+    said.strip_prefix(b"\"").and_then(|said| said.strip_suffix(b"\"")).unwrap_or(said)
 }
 
 /// `10.0.0.1`, `10.0.0.1:443`, `2001:db8::1`, `[2001:db8::1]:443`
@@ -172,6 +185,26 @@ mod tests {
         }
         let ours = |a: IpAddr| a.to_string().starts_with("10.");
         walk("10.0.0.1".parse().expect("an address"), &headers, ours).to_string()
+    }
+
+    #[test]
+    fn forwarded_alone_is_heard_as_well() {
+        let seen_as = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED, HeaderValue::from_static(line));
+            }
+            let ours = |a: IpAddr| a.to_string().starts_with("10.");
+            walk("10.0.0.1".parse().expect("an address"), &headers, ours).to_string()
+        };
+        assert_eq!(seen_as(&["for=1.2.3.4"]), "1.2.3.4");
+        assert_eq!(
+            seen_as(&["for=6.6.6.6, proto=https;For=\"[2001:db8::1]:47\";by=_x", "for=10.0.0.2"]),
+            "2001:db8::1"
+        );
+        assert_eq!(seen_as(&["for=6.6.6.6, for=_hidden"]), "10.0.0.1");
+        assert_eq!(seen_as(&["for=6.6.6.6, by=10.0.0.3"]), "10.0.0.1");
+        assert_eq!(seen_as(&["for=6.6.6.6, for=\"1.2.3.4;x=y\""]), "10.0.0.1");
     }
 
     #[test]

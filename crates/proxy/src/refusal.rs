@@ -59,6 +59,10 @@ pub enum Refusal {
     UpstreamReset,
     UpstreamTimeout,
     UpstreamInvalid,
+    /// The request came through us too often.
+    Loop,
+    /// TLS was agreed for another host, under laxer terms.
+    Misdirected,
     Fault,
 }
 
@@ -116,18 +120,18 @@ impl Refusal {
             Self::HeaderTimeout => line(StatusCode::REQUEST_TIMEOUT, "header_timeout", "The request head stopped arriving.", "Send the whole head at once.", Caller),
             Self::Overloaded => line(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "This node serves as many requests as it may.", "Retry with back-off.", Us),
             Self::NoEndpoint => line(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", "No endpoint of the upstream can be used.", "Check the upstream's endpoints and their names in DNS.", Upstream),
+            Self::BreakerOpen { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", "The upstream failed too often and is not asked for a while.", "Retry after the time in Retry-After; see `tidegate upstream ls`.", Upstream),
             Self::UpstreamBusy => line(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", "Every connection to the upstream is in use.", "Retry with back-off, or raise the upstream's max_connections.", Upstream),
             Self::UpstreamConnect => line(StatusCode::BAD_GATEWAY, "upstream_connect", "The upstream cannot be reached.", "Check that it listens, and its TLS settings.", Upstream),
             Self::UpstreamReset => line(StatusCode::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection before it answered.", "Check the upstream's log.", Upstream),
             Self::UpstreamTimeout => line(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time.", "Check the upstream, or raise the route's timeouts.", Upstream),
-            Self::BreakerOpen { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", "The upstream failed too often and is not asked for a while.", "Retry after the time in Retry-After; see `tidegate upstream ls`.", Upstream),
             Self::UpstreamInvalid => line(StatusCode::BAD_GATEWAY, "upstream_invalid", "The upstream's answer is not valid HTTP.", "Check the upstream's protocol and log.", Upstream),
+            Self::Loop => line(StatusCode::LOOP_DETECTED, "loop", "The request goes round in circles: it came through this gateway too often.", "Check that no upstream leads back to the gateway.", Us),
+            Self::Misdirected => line(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This connection was made for another host, under a laxer TLS policy.", "Open a connection to this host and send its name with it.", Caller),
             Self::Fault => line(StatusCode::INTERNAL_SERVER_ERROR, "fault", "Something broke in the gateway.", "Report the request id to the operator.", Us),
         }
     }
 
-            Self::Loop => line(StatusCode::LOOP_DETECTED, "loop", "The request goes round in circles: it came through this gateway too often.", "Check that no upstream leads back to the gateway.", Us),
-            Self::Misdirected => line(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This connection was made for another host, under a laxer TLS policy.", "Open a connection to this host and send its name with it.", Caller),
     /// One of each, for the page and its test.
     #[must_use]
     pub fn all() -> Vec<Self> {
@@ -161,12 +165,14 @@ impl Refusal {
             Self::HeaderTimeout,
             Self::Overloaded,
             Self::NoEndpoint,
+            Self::BreakerOpen { retry_after },
             Self::UpstreamBusy,
             Self::UpstreamConnect,
             Self::UpstreamReset,
             Self::UpstreamTimeout,
-            Self::BreakerOpen { retry_after },
             Self::UpstreamInvalid,
+            Self::Loop,
+            Self::Misdirected,
             Self::Fault,
         ]
     }

@@ -12,6 +12,7 @@ use tidegate_upstream as upstream;
 
 use crate::connection::Exchange;
 use crate::inbound::Tally;
+use crate::trailers;
 
 /// Watches an exchange to its end, however it ends: its drop is the end.
 pub(crate) struct Observer {
@@ -97,7 +98,7 @@ impl Body for Relay {
                     this.observer.sent(data.len());
                     this.loan = this.observer.exchange.client().lend();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(trailers::sifted(frame))))
             }
             Some(Err(why)) => Poll::Ready(Some(Err(this.broke(why)))),
             None => {

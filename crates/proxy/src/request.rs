@@ -6,9 +6,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::USER_AGENT;
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, UPGRADE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
@@ -26,7 +28,7 @@ use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify;
 use crate::inbound::Inbound;
-use crate::limits::{self, Scope};
+use crate::limits::{self, Further, Scope};
 use crate::origin::{self, Origin};
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
@@ -73,8 +75,9 @@ pub(crate) fn serve(
         let snapshot = &**scene.snapshot();
         let bench = Bench { gate, client: &client, snapshot, origin: &origin, seen, framed_twice };
         let mut dress = Dress::default();
+        let mut body = Some(body);
         let outcome = if observer.exchange.admitted {
-            answer(&bench, &mut parts, body, &mut observer, &mut dress).await
+            answer(&bench, &mut parts, &mut body, &mut observer, &mut dress).await
         } else {
             Err(Refusal::Overloaded)
         };
@@ -82,6 +85,14 @@ pub(crate) fn serve(
             Ok(answer) => answer,
             Err(refusal) => Answer::Ours(refused(&refusal, &origin, &mut observer)),
         };
+        if parts.version != Version::HTTP_2 {
+            let unread = client.has_unread() && matches!(answer, Answer::Ours(_));
+            let last = observer.record.refusal == Some(Refusal::AmbiguousFraming.code());
+            let last = last || (unread && !Box::pin(settle(body, bench.seen.expect, &client)).await);
+            if last || client.draining.is_leaving() {
+                answer.be_the_last();
+            }
+        }
         put_on(answer.headers_mut(), dress, &snapshot, &origin);
         observer.record.response_headers(answer.headers_mut());
         let mut response = answer.with(observer, &bench, &parts.method);
@@ -89,6 +100,36 @@ pub(crate) fn serve(
         *response.version_mut() = if version == Version::HTTP_2 { version } else { Version::HTTP_11 };
         Ok(response)
     }
+}
+
+/// So much of a body that nobody wants is read for the sake of its connection, and so long.
+const SHORT: u64 = 64 << 10;
+const SOON: Duration = Duration::from_millis(100);
+
+/// The answer is ours, and the body was not read. `true`: it is now, and the connection can be used again.
+#[cold]
+async fn settle(body: Option<Received>, expected: bool, client: &Client) -> bool {
+    let short = |body: &Received| body.size_hint().exact().is_some_and(|length| length <= SHORT);
+    // To read what waits for a 100 would call for it.
+    let read = match body.filter(|body| !expected && short(body)) {
+        Some(mut body) => {
+            let all = async {
+                while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                    if frame.is_err() {
+                        return false;
+                    }
+                }
+                true
+            };
+            tokio::time::timeout(SOON, all).await.unwrap_or(false)
+        }
+        None => false,
+    };
+    if read {
+        client.body_read();
+    }
+    client.body_ended();
+    read
 }
 
 fn begin(scene: &Arc<Scene>, client: &Client, parts: &Parts, origin: &Origin) -> Record {
@@ -117,7 +158,7 @@ enum Answer {
 async fn answer<'a>(
     bench: &Bench<'a>,
     parts: &mut Parts,
-    body: Received,
+    body: &mut Option<Received>,
     observer: &mut Observer,
     dress: &mut Dress<'a>,
 ) -> Result<Answer, Refusal> {
@@ -128,6 +169,12 @@ async fn answer<'a>(
     let host = head::vet(parts, bench.seen, &gate.bounds)?;
     if observer.record.is_logged() {
         observer.record.host = host.value().cloned();
+    }
+
+    if let Some(promised) = &bench.client.promised
+        && !promised.covers(&host.name())
+    {
+        return Err(Refusal::Misdirected);
     }
 
     let matched = route::find(snapshot, &host, parts)?;
@@ -146,17 +193,17 @@ async fn answer<'a>(
     }
     identify::may(route, caller.as_ref())?;
     let switch = forward::switch(parts, route, bench.seen)?;
-    let body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone())?;
-    observer.tally = body.tally();
+    Inbound::fits(body.as_ref(), route.max_body)?;
 
     let asked = limits::of(snapshot, route, caller.as_ref());
-    let mut permit = None;
+    let (mut permit, mut asks) = (None, limits::Asked::new());
     if !asked.is_empty() {
         let scope = Scope { route, caller: caller.as_ref(), address: bench.origin.address, headers: &parts.headers };
-        let (verdict, decided) = limits::admit(&gate.limiter, snapshot, &asked, &scope).await;
+        let (verdict, decided, of_all) = limits::admit(&gate.limiter, snapshot, &asked, &scope).await;
         observer.record.limits = decided.standings;
         dress.shown = decided.shown;
         permit = Some(verdict?);
+        asks = of_all;
     }
 
     let path = matched.path.as_deref();
@@ -188,12 +235,17 @@ async fn answer<'a>(
                     return Ok(Answer::Ours(answer));
                 }
             };
-            let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body)?;
+            let request_id = bench.origin.request_id.as_str().as_bytes();
+            let Some(body) = body.take() else { return Err(Refusal::Fault) };
+            let body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone());
+            observer.tally = body.tally();
+            let further = Further::new(&gate.limiter, asks, request_id);
+            let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body, &further)?;
             if let Some(permit) = permit.take() {
-                permit.commit(bench.origin.request_id.as_str().as_bytes());
+                permit.commit(request_id);
             }
             let outcome = gate.upstreams.call(call).await;
-            return answered(outcome, switch, &mut observer.record);
+            return answered(outcome, switch, &mut observer.record, further);
         }
     };
     if let Some(permit) = permit {
@@ -211,9 +263,10 @@ fn outgoing<'a>(
     switch: Option<&Switch>,
     parts: &mut Parts,
     body: Inbound,
+    further: &'a Further<'_>,
 ) -> Result<Call<'a, Inbound>, Refusal> {
     let request = forward::request(parts, body, route, rewrite, incoming, switch)?;
-    Ok(forward::call(upstream, request, route, switch.is_some()))
+    Ok(forward::call(upstream, request, route, switch.is_some(), further))
 }
 
 /// Notes who answered, or why nobody did.
@@ -221,8 +274,13 @@ fn answered(
     outcome: Result<tidegate_upstream::Answer, CallFailed>,
     switch: Option<Switch>,
     record: &mut Record,
+    further: Further<'_>,
 ) -> Result<Answer, Refusal> {
     let answer = outcome.map_err(|why| {
+        if let Some((last, attempts)) = further.vain() {
+            record.endpoint = Some(last);
+            record.attempts = attempts;
+        }
         record.detail = Some(why.to_string().into());
         forward::failed(&why)
     })?;
@@ -236,13 +294,25 @@ fn answered(
 /// The upstream's answer, without what concerned its connection to us.
 fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Switch>) -> Result<Answer, Refusal> {
     let seen = headers::survey(response.headers());
+    let chosen = if seen.upgrade { response.headers().get(UPGRADE).cloned() } else { None };
     headers::strip_hop_by_hop(response.headers_mut(), seen);
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Answer::Relayed(response));
+    if seen.te {
+        response.headers_mut().remove(TE); // Requests alone have it.
+    }
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {}
+        StatusCode::NO_CONTENT => {
+            response.headers_mut().remove(CONTENT_LENGTH); // RFC 9110 § 8.6
+            return Ok(Answer::Relayed(response));
+        }
+        _ => return Ok(Answer::Relayed(response)),
     }
     let (Some(switch), Some(upstream_side)) = (switch, response.extensions_mut().remove::<OnUpgrade>()) else {
         return Err(Refusal::UpstreamInvalid);
     };
+    if !switch.is_what_was_asked(chosen.as_ref()) {
+        return Err(Refusal::UpstreamInvalid);
+    }
     switch.ask(response.headers_mut());
     Ok(Answer::Switched(response.map(drop), switch.client_side, upstream_side))
 }
@@ -258,6 +328,14 @@ impl Answer {
             Self::Ours(response) => response.headers_mut(),
             Self::Relayed(response) => response.headers_mut(),
             Self::Switched(response, ..) => response.headers_mut(),
+        }
+    }
+
+    /// HTTP/1.1: the connection ends with this answer.
+    #[cold]
+    fn be_the_last(&mut self) {
+        if !matches!(self, Self::Switched(..)) {
+            self.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
 

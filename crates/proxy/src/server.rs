@@ -6,13 +6,13 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tidegate_tls::Certificates;
 use tidegate_tls::tokio_rustls::server::TlsStream;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use crate::connection::{self, Client, Held, Speech, Version};
+use crate::connection::{self, Client, Held, Promised, Speech, Version};
 use crate::drain::{Draining, Phase};
 use crate::gate::{Count, Gate};
 use crate::local::Local;
@@ -52,6 +52,10 @@ pub fn bind(address: SocketAddr, share: bool) -> io::Result<StdListener> {
 }
 
 const BACKLOG: i32 = 4_096;
+
+/// A client that vanished without a word is found out after two minutes, whatever its connection waits for.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20)).with_retries(3);
 
 /// Accepts and serves until the node drains, then until every connection has ended or is cut.
 ///
@@ -101,6 +105,7 @@ impl Door {
             return turn_away(&socket, self.tls.is_none());
         };
         let _nagle = socket.set_nodelay(true);
+        let _patience = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
         let Ok(address) = socket.local_addr() else { return };
         let (gate, local) = (self.gate.clone(), self.local.clone());
         let (speech, tls, draining) = (self.speech.clone(), self.tls.clone(), self.draining.clone());
@@ -108,9 +113,9 @@ impl Door {
         tokio::spawn(async move {
             let who = Who { gate, local, peer, address, held };
             match tls {
-                Some(certificates) => secure(socket, &certificates, who, &speech, draining).await,
+                Some(certificates) => secure(socket, certificates, who, &speech, draining).await,
                 None => {
-                    let client = who.client(None, draining.clone());
+                    let client = who.client(None, None, draining.clone());
                     connection::serve(socket, None, client, &speech, &mut { draining }).await;
                 }
             }
@@ -147,12 +152,14 @@ struct Who {
 }
 
 impl Who {
-    fn client(self, tls: Option<&'static str>, draining: Draining) -> Arc<Client> {
-        Arc::new(Client::new(self.gate, self.local, self.peer, self.address, tls, draining, self.held))
+    fn client(self, tls: Option<&'static str>, promised: Option<Promised>, draining: Draining) -> Arc<Client> {
+        let mut client = Client::new(self.gate, self.local, self.peer, self.address, tls, draining, self.held);
+        client.promised = promised;
+        Arc::new(client)
     }
 }
 
-async fn secure(socket: TcpStream, certificates: &Certificates, who: Who, speech: &Speech, mut draining: Draining) {
+async fn secure(socket: TcpStream, certificates: Arc<Certificates>, who: Who, speech: &Speech, mut draining: Draining) {
     let patience = who.gate.bounds.handshake_timeout;
     let socket = match tokio::time::timeout(patience, certificates.accept(socket)).await {
         Ok(Ok(socket)) => socket,
@@ -160,7 +167,8 @@ async fn secure(socket: TcpStream, certificates: &Certificates, who: Who, speech
         Err(_) => return debug!(peer = %who.peer, "TLS handshake timed out"),
     };
     let (version, tls) = agreed(&socket);
-    let client = who.client(Some(tls), draining.clone());
+    let name = socket.get_ref().1.server_name().map(Into::into);
+    let client = who.client(Some(tls), Some(Promised { certificates, name }), draining.clone());
     connection::serve(socket, version, client, speech, &mut draining).await;
 }
 

@@ -5,9 +5,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::connection::Client;
 use crate::malformed;
@@ -21,12 +23,35 @@ pub(crate) struct Wire<S> {
     /// A refusal of ours on its way, in place of one of hyper's.
     ours: Bytes,
     replaced: bool,
+    /// We have said all we have to say.
+    shut: bool,
+    linger: Option<Box<Linger>>,
 }
+
+/// A socket closed with bytes unread is reset, and the reset may overtake our answer (RFC 9112 § 9.6): so what still comes
+/// is read and thrown away for a while.
+struct Linger {
+    end: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+/// As nginx's `lingering_timeout`.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 64 << 20;
 
 impl<S> Wire<S> {
     /// `heads`: HTTP/1.1, whose heads are text.
     pub(crate) fn new(socket: S, first: Bytes, client: Arc<Client>, heads: bool) -> Self {
-        Self { socket, first, client, ear: heads.then(Ear::default), ours: Bytes::new(), replaced: false }
+        Self {
+            socket,
+            first,
+            client,
+            ear: heads.then(Ear::default),
+            ours: Bytes::new(),
+            replaced: false,
+            shut: false,
+            linger: None,
+        }
     }
 }
 
@@ -55,7 +80,9 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
         if self.replaced || self.ear.is_none() || !self.client.is_idle() {
             return false;
         }
-        let Some(ours) = malformed::instead_of(bytes, &self.client) else { return false };
+        let early = self.ear.as_ref().is_some_and(Ear::hears_the_first_line);
+        let Some(ours) = malformed::instead_of(bytes, &self.client, early) else { return false };
+        self.client.leaves_unread();
         (self.ours, self.replaced) = (ours, true);
         true
     }
@@ -72,7 +99,28 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncRead + Unpin> Wire<S> {
+    #[cold]
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self
+            .linger
+            .get_or_insert_with(|| Box::new(Linger { end: Box::pin(tokio::time::sleep(LINGER)), left: LINGER_BYTES }));
+        let mut thrown = [0; 4 << 10];
+        loop {
+            if linger.end.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut into = ReadBuf::new(&mut thrown);
+            let read = std::task::ready!(Pin::new(&mut self.socket).poll_read(cx, &mut into));
+            linger.left = linger.left.saturating_sub(into.filled().len());
+            if read.is_err() || into.filled().is_empty() || linger.left == 0 {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.swaps(bytes) {
             return Poll::Ready(Ok(bytes.len()));
@@ -110,7 +158,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         std::task::ready!(self.poll_ours(cx))?;
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        if !self.shut {
+            std::task::ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
+            self.shut = true;
+        }
+        if self.client.has_unread() { self.poll_linger(cx).map(Ok) } else { Poll::Ready(Ok(())) }
     }
 }
 
@@ -151,6 +203,10 @@ impl Ear {
         }
         self.keep(rest);
         client.head_began();
+    }
+
+    fn hears_the_first_line(&self) -> bool {
+        !self.begun && self.length > 0
     }
 
     fn keep(&mut self, part: &[u8]) {

@@ -1,6 +1,7 @@
 //! What a TLS listener shows: the certificate for a name, replaced as one whole when a document changes.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use tidegate_policy::{Certificate, TlsPolicy};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -75,14 +76,32 @@ impl Certificates {
     /// # Errors
     /// The peer does not speak TLS, asks for a name without a certificate (it gets an alert), or went away.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> std::io::Result<TlsStream<S>> {
-        let started = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
-        let config = match self.shown.0.load().find(started.client_hello().server_name()) {
-            Some(Choice { policy: TlsPolicy::Strict, .. }) => &self.strict,
-            _ => &self.modern,
+        let mut started = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+        let policy = self.shown.0.load().find(started.client_hello().server_name()).map(|choice| choice.policy);
+        let config = match policy {
+            Some(TlsPolicy::Strict) => &self.strict,
+            Some(TlsPolicy::Modern) => &self.modern,
+            None => {
+                started.io.write_all(&UNRECOGNIZED_NAME).await?;
+                started.io.shutdown().await?;
+                return Err(std::io::Error::new(ErrorKind::InvalidInput, "no certificate for the name asked for"));
+            }
         };
         started.into_stream(config.clone()).await
     }
+
+    /// May a connection that was agreed for the name `agreed` carry requests for `host` (RFC 9110 § 15.5.20)? Not if that
+    /// host's certificate asks for stricter terms. Hosts without a certificate ask for none.
+    #[must_use]
+    pub fn is_enough_for(&self, agreed: Option<&str>, host: &str) -> bool {
+        let names = self.shown.0.load();
+        let strict = |name| names.find(name).is_some_and(|choice| choice.policy == TlsPolicy::Strict);
+        !strict(Some(host)) || strict(agreed)
+    }
 }
+
+/// A fatal alert in the clear (RFC 6066 § 3): rustls would say `access_denied`.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 fn config(shown: &Arc<Shown>, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(provider())

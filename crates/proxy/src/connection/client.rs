@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
+use tidegate_tls::Certificates;
 use tokio::time::Instant;
 
 use super::Version;
@@ -27,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) port_text: HeaderValue,
     /// `TLSv1.3`; `None` in clear.
     pub(crate) tls: Option<&'static str>,
+    /// What TLS was agreed for.
+    pub(crate) promised: Option<Promised>,
     pub(crate) draining: Draining,
     born: Instant,
     h2: AtomicBool,
@@ -41,10 +44,26 @@ pub(crate) struct Client {
     heard: AtomicU32,
     sized: AtomicBool,
     body_open: AtomicBool,
+    /// The last request's body was not read to its end.
+    unread: AtomicBool,
     /// h2 streams that were handed a frame and asked for none since: (milliseconds since `born`, number).
     lent: Mutex<BTreeSet<(u64, u32)>>,
     loans: AtomicU32,
     _held: Held,
+}
+
+/// The name that a TLS client asked for.
+#[derive(Debug)]
+pub(crate) struct Promised {
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) name: Option<Box<str>>,
+}
+
+impl Promised {
+    /// May a request on this connection be for `host`? Another name of the same terms is fine: browsers share connections.
+    pub(crate) fn covers(&self, host: &str) -> bool {
+        self.name.as_deref() == Some(host) || self.certificates.is_enough_for(self.name.as_deref(), host)
+    }
 }
 
 /// What a connection holds while anything of it lives: its places in the counts, and its listener's patience.
@@ -89,6 +108,7 @@ impl Client {
             address_text: HeaderValue::try_from(address.to_string()).expect("an address is a header value"),
             port_text: HeaderValue::from(here.port()),
             tls,
+            promised: None,
             draining,
             born: Instant::now(),
             h2: AtomicBool::new(false),
@@ -101,6 +121,7 @@ impl Client {
             heard: AtomicU32::new(0),
             sized: AtomicBool::new(false),
             body_open: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             lent: Mutex::default(),
             loans: AtomicU32::new(0),
             _held: held,
@@ -122,6 +143,7 @@ impl Client {
         self.head_since.store(0, Relaxed);
         let sized = self.heard.load(Relaxed) == self.due.load(Relaxed) && self.sized.load(Relaxed);
         self.body_open.store(true, Relaxed);
+        self.unread.store(has_body, Relaxed);
         if !has_body {
             self.body_ended();
         }
@@ -133,6 +155,20 @@ impl Client {
         if self.body_open.swap(false, Relaxed) {
             self.due.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Nothing of the body is left in the socket.
+    pub(crate) fn body_read(&self) {
+        self.unread.store(false, Relaxed);
+    }
+
+    /// The client sent what we do not want to read.
+    pub(crate) fn leaves_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread.load(Relaxed) && !self.is_h2()
     }
 
     pub(crate) fn head_due(&self) -> u32 {

@@ -8,6 +8,7 @@ mod attacks;
 mod bodies;
 mod callers;
 mod connections;
+mod edges;
 mod forwarding;
 mod records;
 mod routing;

@@ -111,3 +111,38 @@ async fn a_strict_certificate_wants_tls_1_3() {
         .with_no_client_auth();
     assert!(connect(&world, Arc::new(old), "strict.test").await.is_err());
 }
+
+#[tokio::test]
+async fn a_host_of_stricter_terms_is_not_served_on_another_hosts_connection() {
+    let lax = certificate("lax", &["lax.test", "lax2.test"]);
+    let strict = Certificate { policy: TlsPolicy::Strict, ..certificate("strict", &["strict.test"]) };
+    let both = [lax, strict];
+    let (world, _) = world(&both).await;
+    let [lax, strict] = &both;
+    for (name, host, status) in [
+        ("lax.test", "lax2.test", 200),
+        ("lax.test", "LAX.test", 200),
+        ("lax.test", "unknown.test", 200),
+        ("strict.test", "lax.test", 200),
+        ("strict.test", "strict.test", 200),
+        ("lax.test", "strict.test", 421),
+    ] {
+        let mut socket = connect(&world, trusting(&[lax, strict], &[b"http/1.1"]), name).await.unwrap();
+        let ask = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        socket.write_all(ask.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await.unwrap();
+        assert_eq!(Reply::parse(&text).status, status, "{name} {host}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_without_a_certificate_is_not_recognized() {
+    let api = certificate("api", &["api.test"]);
+    let (world, _) = world(std::slice::from_ref(&api)).await;
+    let failed = connect(&world, trusting(&[&api], &[]), "other.test").await.unwrap_err();
+    assert!(
+        failed.to_string().contains("UnrecognizedName") || failed.to_string().contains("UnrecognisedName"),
+        "{failed}"
+    );
+}
