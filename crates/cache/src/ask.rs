@@ -16,7 +16,10 @@ pub struct Ask<'a> {
     pub route: &'a str,
     /// Did the client speak TLS?
     pub secure: bool,
+    /// Without port, as purges name it.
     pub host: &'a str,
+    /// As the client sent it.
+    pub authority: &'a str,
     pub path: &'a str,
     pub query: Option<&'a str>,
     pub method: &'a Method,
@@ -67,7 +70,18 @@ impl Ask<'_> {
         let digest = url.digest();
         let of = |home| {
             let (names, headers) = (&self.policy.key.headers[..], self.headers);
-            Key::of(digest, &Parts { route: self.route, secure: self.secure, class, home, names, headers })
+            Key::of(
+                digest,
+                &Parts {
+                    route: self.route,
+                    authority: self.authority,
+                    secure: self.secure,
+                    class,
+                    home,
+                    names,
+                    headers,
+                },
+            )
         };
         let caller = self.consumer.map(Home::Consumer);
         let credentials = self.credentials.map(Home::Credentials);

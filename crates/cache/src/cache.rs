@@ -39,11 +39,23 @@ pub struct Settings {
     /// How long a request waits for another's fetch before it goes to the origin itself.
     pub wait: Duration,
     pub redis: Option<remote::Settings>,
+    /// Asked at each lookup: does this node hold its lease, so that purges reach it? It must not wait.
+    pub lease: Option<Lease>,
+}
+
+/// Whether the node holds its lease.
+#[derive(Clone)]
+pub struct Lease(pub Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lease").field(&(self.0)()).finish()
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { memory: 256 << 20, purges: 4_096, wait: Duration::from_secs(3), redis: None }
+        Self { memory: 256 << 20, purges: 4_096, wait: Duration::from_secs(3), redis: None, lease: None }
     }
 }
 
@@ -54,7 +66,7 @@ pub struct Cache {
     purges: Purges,
     pub(crate) flights: Arc<Flights>,
     pub(crate) wait: Duration,
-    /// Does this node hold its lease, so that purges reach it?
+    lease: Option<Lease>,
     live: AtomicBool,
     /// Bytes of bodies that are being collected; not yet stored, they are bounded apart.
     filling: AtomicUsize,
@@ -98,6 +110,7 @@ impl Cache {
             purges: Purges::new(settings.purges),
             flights: Arc::default(),
             wait: settings.wait,
+            lease: settings.lease,
             live: AtomicBool::new(true),
             filling: AtomicUsize::new(0),
             dice: AtomicU64::new(seed()),
@@ -108,7 +121,7 @@ impl Cache {
     /// Answers at once from memory, or tells what there is to wait for.
     #[must_use]
     pub fn glance(self: &Arc<Self>, ask: &Ask<'_>) -> Glance {
-        if !self.live.load(Ordering::Acquire) {
+        if !self.is_live() {
             bump(&self.counters.bypassed);
             return Glance::Done(Lookup::Pass(Report { detail: Some("cut-off"), ..Report::forward(Forward::Bypass) }));
         }
@@ -281,7 +294,7 @@ impl Cache {
 
     /// Stores what is whole, unless it is void meanwhile. `false`: nobody else may have it.
     pub(crate) fn keep(&self, stored: &Arc<Stored>, policy: &Policy, watch: &Watch) -> bool {
-        if watch.is_doomed() || !self.live.load(Ordering::Acquire) || !self.purges.outlived_by(stored) {
+        if watch.is_doomed() || !self.is_live() || !self.purges.outlived_by(stored) {
             bump(&self.counters.stillborn);
             return false;
         }
@@ -361,6 +374,10 @@ impl Cache {
     /// A node without its lease hears of no purges: it does without the cache.
     pub fn set_live(&self, live: bool) {
         self.live.store(live, Ordering::Release);
+    }
+
+    fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire) && self.lease.as_ref().is_none_or(|lease| (lease.0)())
     }
 
     /// Stored in memory under a URL now, for people who ask.

@@ -14,10 +14,10 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// Name and value of each.
+            /// Metric name and value of each.
             #[must_use]
             pub fn read(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
+                vec![$((concat!("cache_", stringify!($name)), self.$name.load(Ordering::Relaxed)),)*]
             }
         }
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tidegate_model::Millis;
 use tidegate_policy::Cache as Policy;
 
@@ -21,6 +21,7 @@ use crate::rules::key::Key;
 use crate::rules::lifetime::Times;
 use crate::rules::status::{Forward, Report};
 use crate::rules::store::{self, Exchange, Refused};
+use crate::rules::targeted::SURROGATE_CAPABILITY;
 use crate::stored::{Fields, Stored};
 use crate::tee::{Held, Tee};
 
@@ -70,6 +71,7 @@ pub enum Next {
 impl Fetch {
     /// Edits the request that goes to the origin.
     pub fn prepare(&self, request: &mut HeaderMap) {
+        request.insert(SURROGATE_CAPABILITY, HeaderValue::from_static("tidegate=\"Surrogate/1.0\""));
         if self.as_sent {
             return;
         }
@@ -77,6 +79,12 @@ impl Fetch {
             Some(held) if conditional::has_validator(&held.headers) => conditional::ask_with(request, &held.headers),
             _ => conditional::ask_for_all(request),
         }
+    }
+
+    /// Does it ask whether what is stored still holds? Then it may have to ask once more.
+    #[must_use]
+    pub fn asks_to_confirm(&self) -> bool {
+        !self.as_sent && self.held.is_some()
     }
 
     /// Before a refresh in the background: is it this node's to do?

@@ -20,9 +20,10 @@ mod tee;
 
 pub use answer::{Answer, Kind};
 pub use ask::Ask;
-pub use cache::{Cache, Glance, Lookup, Settings};
+pub use cache::{Cache, Glance, Lease, Lookup, Settings};
 pub use counters::Counters;
 pub use fetch::{Fetch, Next};
 pub use flight::{Body, Broken};
 pub use pending::Pending;
+pub use rules::status::Report;
 pub use tee::{Tee, TeeBody};

@@ -79,6 +79,7 @@ impl World {
             route: "r",
             secure: false,
             host: "example.com",
+            authority: "example.com",
             path: request.path,
             query: None,
             method: &request.method,

@@ -71,7 +71,7 @@ pub enum Partition {
 /// What becomes of a response that sets a cookie.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Cookies {
-    /// Not stored, unless it says `public` or `s-maxage`, or a targeted field lets it: a cookie is mostly one person's.
+    /// Not stored, unless it says `s-maxage` or a targeted field lets it: a cookie is mostly one person's.
     #[default]
     Explicit,
     /// Stored without the cookie.

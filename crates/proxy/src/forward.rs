@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use tidegate_policy::{Fallback, Rewrite, Route, Target, Upstream};
 use tidegate_upstream::{Call, CallFailed, Phase, Upstreams};
@@ -61,14 +61,14 @@ pub(crate) fn switch(parts: &mut Parts, route: &Route, seen: Seen) -> Result<Opt
 }
 
 /// The request as it is sent: edited in place, nothing copied that can move.
-pub(crate) fn request(
+pub(crate) fn request<B>(
     parts: &mut Parts,
-    body: Inbound,
+    body: B,
     route: &Route,
     to: &Rewrite,
     incoming: &Incoming<'_>,
     switch: Option<&Switch>,
-) -> Result<Request<Inbound>, Refusal> {
+) -> Result<Request<B>, Refusal> {
     let sent = parts.uri.path_and_query().ok_or(Refusal::InvalidPath)?;
     let query = sent.query().filter(|_| incoming.identified).and_then(tidegate_auth::strip_query);
     if let Some(uri) = rewrite::target(to, sent, incoming.path, incoming.captures, query.as_deref())? {
@@ -154,6 +154,19 @@ fn draw() -> u64 {
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+/// An answer without what concerned its connection to us.
+pub(crate) fn without_hops<B>(mut response: Response<B>) -> Response<B> {
+    let seen = headers::survey(response.headers());
+    headers::strip_hop_by_hop(response.headers_mut(), seen);
+    if seen.te {
+        response.headers_mut().remove(TE); // Requests alone have it.
+    }
+    if response.status() == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(CONTENT_LENGTH); // RFC 9110 § 8.6
+    }
+    response
 }
 
 /// Who takes the request when breakers are open.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use tidegate_auth::Keys;
+use tidegate_cache::Cache;
 use tidegate_limiter::Limiter;
 use tidegate_policy::Snapshot;
 use tidegate_telemetry::Telemetry;
@@ -22,6 +23,8 @@ pub struct Gate {
     pub limiter: Arc<Limiter>,
     pub upstreams: Arc<Upstreams>,
     pub telemetry: Arc<Telemetry>,
+    /// `None`: this node keeps no responses.
+    pub cache: Option<Arc<Cache>>,
     pub bounds: Bounds,
     /// Set by `tidegate` while this node has been cut off for longer than `max_staleness`: keys may have been revoked
     /// without it knowing, so routes that ask for one answer 503.

@@ -4,6 +4,7 @@
 //! know raw documents, the cluster and where limits come from: everything it may touch is in [`Gate`].
 
 mod bounds;
+mod cached;
 mod connection;
 mod cors;
 mod drain;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tidegate_cache::{Tee, TeeBody};
 use tidegate_telemetry::{Cut, Record};
 use tidegate_upstream as upstream;
 
@@ -45,10 +46,41 @@ impl Drop for Observer {
 
 /// An upstream's body on its way.
 pub(crate) struct Relay {
-    body: upstream::Body,
+    body: Source,
     observer: Box<Observer>,
     ended: bool,
     loan: Option<(u64, u32)>,
+}
+
+enum Source {
+    Plain(upstream::Body),
+    Teed(Box<TeeBody<upstream::Body>>),
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = upstream::Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, upstream::Broken>>> {
+        match self.get_mut() {
+            Self::Plain(body) => Pin::new(body).poll_frame(cx),
+            Self::Teed(body) => Pin::new(&mut **body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Teed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Teed(body) => body.size_hint(),
+        }
+    }
 }
 
 /// Why a relayed body ended early. hyper turns it into a reset.
@@ -63,8 +95,19 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+impl From<tidegate_cache::Broken> for Broken {
+    fn from(why: tidegate_cache::Broken) -> Self {
+        Self(upstream::Broken::Reset(Box::new(why)))
+    }
+}
+
 impl Relay {
-    pub(crate) fn new(body: upstream::Body, observer: Box<Observer>) -> Self {
+    /// With a tee, the cache looks on.
+    pub(crate) fn new(body: upstream::Body, tee: Option<Box<Tee>>, observer: Box<Observer>) -> Self {
+        let body = match tee {
+            None => Source::Plain(body),
+            Some(tee) => Source::Teed(Box::new(TeeBody::new(body, tee))),
+        };
         Self { body, observer, ended: false, loan: None }
     }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Method;
 use http_body::{Body, Frame, SizeHint};
+use tidegate_telemetry::Cut;
 
 use crate::relay::{Broken, Observer, Relay};
 
@@ -14,6 +15,8 @@ pub(crate) enum Reply {
     /// Ours, whole; `None` when sent. The observer rides along, so that the record ends with the last byte.
     Ours(Option<Bytes>, Option<Box<Observer>>),
     Relayed(Relay),
+    /// From the cache.
+    Kept(tidegate_cache::Body, Box<Observer>),
 }
 
 impl Reply {
@@ -31,6 +34,11 @@ impl Reply {
             }
             relayed => relayed,
         }
+    }
+
+    pub(crate) fn kept(body: tidegate_cache::Body, mut observer: Box<Observer>, method: &Method) -> Self {
+        observer.whole = body.is_end_stream() || method == Method::HEAD;
+        Self::Kept(body, observer)
     }
 
     pub(crate) fn empty() -> Self {
@@ -53,6 +61,18 @@ impl Body for Reply {
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
+            Self::Kept(body, observer) => {
+                let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+                match &frame {
+                    Some(Ok(frame)) => {
+                        observer.sent(frame.data_ref().map_or(0, Bytes::len));
+                        observer.whole = body.is_end_stream();
+                    }
+                    Some(Err(_)) => observer.record.cut = Some(Cut::Upstream),
+                    None => observer.whole = true,
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
+            }
         }
     }
 
@@ -60,6 +80,7 @@ impl Body for Reply {
         match self {
             Self::Ours(bytes, _) => bytes.is_none(),
             Self::Relayed(relay) => relay.is_end_stream(),
+            Self::Kept(body, _) => body.is_end_stream(),
         }
     }
 
@@ -67,6 +88,7 @@ impl Body for Reply {
         match self {
             Self::Ours(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Relayed(relay) => relay.size_hint(),
+            Self::Kept(body, _) => body.size_hint(),
         }
     }
 }

@@ -10,16 +10,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, UPGRADE, USER_AGENT};
+use http::header::{CONNECTION, UPGRADE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming as Received;
 use hyper::upgrade::OnUpgrade;
+use tidegate_cache::{Glance, Tee};
+use tidegate_limiter::Permit;
 use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
 use tidegate_telemetry::{Record, Scene};
 use tidegate_upstream::{Call, CallFailed};
 
+use crate::cached::{self, Back, Kept, Spare, Way};
 use crate::connection::Client;
 use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch, Taken};
@@ -86,7 +89,7 @@ pub(crate) fn serve(
             Err(refusal) => Answer::Ours(refused(&refusal, &origin, &mut observer)),
         };
         if parts.version != Version::HTTP_2 {
-            let unread = client.has_unread() && matches!(answer, Answer::Ours(_));
+            let unread = client.has_unread() && matches!(answer, Answer::Ours(_) | Answer::Kept(_));
             let last = observer.record.refusal == Some(Refusal::AmbiguousFraming.code());
             let last = last || (unread && !Box::pin(settle(body, bench.seen.expect, &client)).await);
             if last || client.draining.is_leaving() {
@@ -150,7 +153,9 @@ fn begin(scene: &Arc<Scene>, client: &Client, parts: &Parts, origin: &Origin) ->
 /// What the stages came to.
 enum Answer {
     Ours(Response<Reply>),
-    Relayed(Response<tidegate_upstream::Body>),
+    /// With a tee, the cache looks on.
+    Relayed(Response<tidegate_upstream::Body>, Option<Box<Tee>>),
+    Kept(Kept),
     Switched(Response<()>, OnUpgrade, OnUpgrade),
 }
 
@@ -195,7 +200,11 @@ async fn answer<'a>(
     let switch = forward::switch(parts, route, bench.seen)?;
     Inbound::fits(body.as_ref(), route.max_body)?;
 
-    let asked = limits::of(snapshot, route, caller.as_ref());
+    let mut glance = cached::look(gate, route, &host, bench.origin, caller.as_ref(), parts, switch.as_ref());
+    let mut asked = limits::of(snapshot, route, caller.as_ref());
+    if cached::is_hit(glance.as_ref()) {
+        asked.retain(|at| snapshot.limits.get(*at).is_none_or(|limit| limit.count_hits));
+    }
     let (mut permit, mut asks) = (None, limits::Asked::new());
     if !asked.is_empty() {
         let scope = Scope { route, caller: caller.as_ref(), address: bench.origin.address, headers: &parts.headers };
@@ -225,6 +234,13 @@ async fn answer<'a>(
                 identified: caller.is_some(),
             };
             let target = forward::choose(to).ok_or(Refusal::NoEndpoint)?;
+            if let Some(glance) = glance.take() {
+                let request_id = bench.origin.request_id.as_str().as_bytes();
+                let trip =
+                    Trip { bench, route, rewrite, incoming: &incoming, upstream: &to[target].upstream, request_id };
+                let counted = Counted { permit, asks };
+                return Box::pin(trip.through_the_cache(glance, parts, body, observer, counted, target)).await;
+            }
             observer.record.towards = Some(target);
             let upstream = match forward::detour(&gate.upstreams, &snapshot.upstreams, &to[target].upstream) {
                 Taken::By(upstream) => upstream,
@@ -252,6 +268,101 @@ async fn answer<'a>(
         permit.commit(bench.origin.request_id.as_str().as_bytes());
     }
     Ok(reply)
+}
+
+/// A request of a route that keeps responses, and what its limits gave.
+struct Trip<'a, 'b> {
+    bench: &'b Bench<'a>,
+    route: &'b Route,
+    rewrite: &'b Rewrite,
+    incoming: &'b Incoming<'b>,
+    upstream: &'b Arc<Upstream>,
+    request_id: &'a [u8],
+}
+
+struct Counted<'a> {
+    permit: Option<Permit<'a>>,
+    asks: limits::Asked<'a>,
+}
+
+impl<'a> Trip<'a, '_> {
+    /// To what is stored, or to the upstream with the cache looking on. Boxed by who calls: most routes never come here.
+    async fn through_the_cache(
+        &self,
+        glance: Glance,
+        parts: &mut Parts,
+        body: &mut Option<Received>,
+        observer: &mut Observer,
+        counted: Counted<'a>,
+        target: usize,
+    ) -> Result<Answer, Refusal> {
+        let (gate, route) = (self.bench.gate, self.route);
+        let Counted { permit, asks } = counted;
+        if let Some(permit) = permit {
+            permit.commit(self.request_id);
+        }
+        let way = cached::settle(glance).await;
+        let (fetch, report) = match way {
+            Way::Kept(kept) => return Ok(Answer::Kept(kept)),
+            Way::Refresh(kept, fetch) => {
+                let snapshot = self.bench.snapshot;
+                let (upstream, incoming) = (self.upstream, self.incoming);
+                // What is served is good whether or not the next is fetched.
+                let _best_effort =
+                    cached::refresh(fetch, gate, snapshot, upstream, route, self.rewrite, incoming, parts);
+                return Ok(Answer::Kept(kept));
+            }
+            Way::Fetch(fetch) => (Some(fetch), None),
+            Way::Pass(report) => (None, Some(report)),
+        };
+        observer.record.towards = Some(target);
+        let upstream = match forward::detour(&gate.upstreams, &self.bench.snapshot.upstreams, self.upstream) {
+            Taken::By(upstream) => upstream,
+            Taken::Answered(answer) => {
+                let stands_in = fetch.and_then(|fetch| fetch.failed());
+                return Ok(stands_in.map_or(Answer::Ours(answer), |stored| Answer::Kept(stored.response)));
+            }
+        };
+        let Some(body) = body.take() else { return Err(Refusal::Fault) };
+        let body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, self.bench.client.clone());
+        observer.tally = body.tally();
+        let (method, sent) = (parts.method.clone(), parts.uri.path_and_query().cloned());
+        let mut request = forward::request(parts, body, route, self.rewrite, self.incoming, None)?;
+        let mut spare = None;
+        if let Some(fetch) = &fetch {
+            if fetch.asks_to_confirm() {
+                spare = Some(Spare::of(upstream, &request, route.timeouts));
+            }
+            fetch.prepare(request.headers_mut());
+        }
+        let further = Further::new(&gate.limiter, asks, self.request_id);
+        let call = forward::call(upstream, request, route, false, &further);
+        let outcome = gate.upstreams.call(call).await;
+        let relayed = match answered(outcome, None, &mut observer.record, further) {
+            Ok(Answer::Relayed(response, _)) => response,
+            Ok(other) => return Ok(other),
+            Err(refusal) => {
+                let stands_in = fetch.and_then(|fetch| fetch.failed());
+                return stands_in.map(|stored| Answer::Kept(stored.response)).ok_or(refusal);
+            }
+        };
+        let Some(fetch) = fetch else {
+            let mut response = relayed;
+            if let (Some(cache), Some(sent)) = (&gate.cache, sent) {
+                let (host, status) = (self.incoming.host.name(), response.status());
+                cache.changed(&route.tenant, &host, sent.as_str(), &method, status, response.headers());
+            }
+            if let Some(report) = report {
+                report.put(response.headers_mut());
+            }
+            return Ok(Answer::Relayed(response, None));
+        };
+        match cached::back(fetch, relayed, spare, &gate.upstreams).await {
+            Ok(Back::Relay(response, tee)) => Ok(Answer::Relayed(response, tee)),
+            Ok(Back::Kept(kept)) => Ok(Answer::Kept(kept)),
+            Err(why) => Err(forward::failed(&why)),
+        }
+    }
 }
 
 /// The request as it goes to its upstream. Takes the parts apart; an `async fn` would carry them along.
@@ -293,19 +404,11 @@ fn answered(
 
 /// The upstream's answer, without what concerned its connection to us.
 fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Switch>) -> Result<Answer, Refusal> {
-    let seen = headers::survey(response.headers());
-    let chosen = if seen.upgrade { response.headers().get(UPGRADE).cloned() } else { None };
-    headers::strip_hop_by_hop(response.headers_mut(), seen);
-    if seen.te {
-        response.headers_mut().remove(TE); // Requests alone have it.
-    }
-    match response.status() {
-        StatusCode::SWITCHING_PROTOCOLS => {}
-        StatusCode::NO_CONTENT => {
-            response.headers_mut().remove(CONTENT_LENGTH); // RFC 9110 § 8.6
-            return Ok(Answer::Relayed(response));
-        }
-        _ => return Ok(Answer::Relayed(response)),
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let chosen = if switches { response.headers().get(UPGRADE).cloned() } else { None };
+    response = forward::without_hops(response);
+    if !switches {
+        return Ok(Answer::Relayed(response, None));
     }
     let (Some(switch), Some(upstream_side)) = (switch, response.extensions_mut().remove::<OnUpgrade>()) else {
         return Err(Refusal::UpstreamInvalid);
@@ -326,7 +429,8 @@ impl Answer {
     fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
             Self::Ours(response) => response.headers_mut(),
-            Self::Relayed(response) => response.headers_mut(),
+            Self::Relayed(response, _) => response.headers_mut(),
+            Self::Kept(response) => response.headers_mut(),
             Self::Switched(response, ..) => response.headers_mut(),
         }
     }
@@ -346,9 +450,13 @@ impl Answer {
                 observer.record.status = response.status().as_u16();
                 response.map(|reply| reply.observed(observer, method))
             }
-            Self::Relayed(response) => {
+            Self::Relayed(response, tee) => {
                 observer.record.status = response.status().as_u16();
-                response.map(|body| Reply::Relayed(Relay::new(body, observer)))
+                response.map(|body| Reply::Relayed(Relay::new(body, tee, observer)))
+            }
+            Self::Kept(response) => {
+                observer.record.status = response.status().as_u16();
+                response.map(|body| Reply::kept(body, observer, method))
             }
             Self::Switched(response, client, upstream) => {
                 observer.record.status = response.status().as_u16();

@@ -97,6 +97,7 @@ impl Node {
             limiter: Arc::clone(&limiter),
             upstreams: Upstreams::new(),
             telemetry: Telemetry::start(&tidegate_policy::Telemetry::default()).context("starting telemetry")?,
+            cache: Some(cache(&settings, &cluster)?),
             bounds: Bounds::default(),
             keys_stale: Arc::new(AtomicBool::new(false)),
             in_flight: tidegate_proxy::Count::default(),
@@ -126,6 +127,25 @@ impl Node {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+fn cache(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Arc<tidegate_cache::Cache>> {
+    let redis = match &settings.redis {
+        None => None,
+        Some(at) => {
+            let authority = at.authority.as_ref().map(|path| {
+                std::fs::read(path).with_context(|| format!("reading the certificates in {}", path.display()))
+            });
+            let mut redis = tidegate_cache::remote::Settings::new(&at.url, &cluster.id().to_string());
+            redis.authority = authority.transpose()?;
+            Some(redis)
+        }
+    };
+    let it = cluster.clone();
+    let lease = Some(tidegate_cache::Lease(Arc::new(move || it.is_live())));
+    let memory = settings.cache_memory;
+    let settings = tidegate_cache::Settings { memory, redis, lease, ..tidegate_cache::Settings::default() };
+    tidegate_cache::Cache::start(settings).map_err(anyhow::Error::msg)
 }
 
 fn cluster_settings(

@@ -2,6 +2,7 @@
 //! needs more lives in `loadtest/` and is built and called from here.
 
 mod build;
+mod cache_tests;
 mod demo;
 mod deploy;
 mod fuzz;
@@ -61,6 +62,12 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// The public suite of HTTP caching against a real node (needs Node.js).
+    CacheTests {
+        /// One test of it, with what was sent and received.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Format, clippy, dependencies, and the samples in deploy/.
     Lint {
         /// Repair the format instead of complaining.
@@ -77,6 +84,7 @@ fn main() -> ExitCode {
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
         Verb::Load { quick, only } => load::run(consent, quick, only.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
+        Verb::CacheTests { only } => cache_tests::suite(only.as_deref()),
         Verb::Lint { fix } => lint::all(fix),
     };
     match done {

@@ -112,10 +112,12 @@ impl Target {
 
 impl Wire {
     pub(crate) async fn query(&mut self, command: &Cmd) -> RedisResult<Value> {
-        match self {
+        let answer = match self {
             Self::Direct(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) => connection.req_packed_command(command).await,
-        }
+        };
+        // What the server refuses comes as a value.
+        answer.and_then(Value::extract_error)
     }
 }
 

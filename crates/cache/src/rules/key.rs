@@ -87,6 +87,8 @@ impl Url<'_> {
 pub struct Parts<'a> {
     /// Another route may answer the same URL otherwise.
     pub route: &'a str,
+    /// The host as the client sent it, port included: origins build links from it. Case does not matter.
+    pub authority: &'a str,
     /// Did the client speak TLS? Origins answer `X-Forwarded-Proto: http` otherwise, with redirects for instance.
     pub secure: bool,
     pub class: Class<'a>,
@@ -102,6 +104,7 @@ impl Key {
         let mut hash = blake3::Hasher::new();
         hash.update(&url.0);
         part(&mut hash, parts.route.as_bytes());
+        part(&mut hash, parts.authority.to_ascii_lowercase().as_bytes());
         hash.update(&[u8::from(parts.secure)]);
         match parts.class {
             Class::Read => hash.update(b"r"),
@@ -209,8 +212,15 @@ mod tests {
             Url { query: None, ..base },
             Url { query: Some(""), ..base },
         ];
-        let parts =
-            Parts { route: "r", secure: false, class: Class::Read, home: Home::All, names: &names, headers: &one };
+        let parts = Parts {
+            route: "r",
+            authority: "h",
+            secure: false,
+            class: Class::Read,
+            home: Home::All,
+            names: &names,
+            headers: &one,
+        };
         let mut seen = std::collections::HashSet::new();
         for url in urls {
             assert!(seen.insert(Key::of(url.digest(), &parts)), "{url:?}");
@@ -218,6 +228,7 @@ mod tests {
         for parts in [
             Parts { route: "s", ..parts },
             Parts { secure: true, ..parts },
+            Parts { authority: "h:8", ..parts },
             Parts { class: Class::Post { body: b"" }, ..parts },
             Parts { class: Class::Post { body: b"x" }, ..parts },
             Parts { home: Home::Consumer("a"), ..parts },

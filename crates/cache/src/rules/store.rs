@@ -103,7 +103,8 @@ pub fn judge(
     if !for_all && !private_home {
         return Err(Refused::Authorized);
     }
-    let explicit = control.public || control.s_maxage.is_some() || said.targeted;
+    // Not `public`: servers of static files say it of themselves, next to the cookie of a session middleware.
+    let explicit = control.s_maxage.is_some() || said.targeted;
     let cookie = response.contains_key(SET_COOKIE);
     if cookie && policy.cookies == Cookies::Explicit && !explicit {
         return Err(Refused::Cookie);
@@ -194,4 +195,133 @@ fn negative(policy: &Policy, status: StatusCode) -> Option<Millis> {
 
 fn millis(span: std::time::Duration) -> Millis {
     Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    const NOW: u64 = 784_111_777_000;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn judged(
+        policy: &Policy,
+        status: u16,
+        lines: &[(&'static str, &'static str)],
+        who: Who,
+    ) -> Result<Terms, Refused> {
+        let times = Times { asked: Millis(NOW), answered: Millis(NOW) };
+        let status = StatusCode::from_u16(status).expect("a status");
+        let (request, response) = (HeaderMap::new(), map(lines));
+        let exchange = Exchange { request: &request, status, response: &response, times };
+        judge(policy, &exchange, who != Who::Anybody, who == Who::WithHome).map(|verdict| verdict.terms)
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Who {
+        Anybody,
+        Authorized,
+        WithHome,
+    }
+
+    #[test]
+    fn what_is_stored_and_what_is_not() {
+        use Refused::{Authorized, Cookie, NoStore, Partial, Private, Status, Useless, Vary};
+        let cc = |text| ("cache-control", text);
+        let (etag, cookie) = (("etag", "\"a\""), ("set-cookie", "a=b"));
+        let modified = ("last-modified", "Sun, 06 Nov 1994 08:39:37 GMT");
+        for (status, lines, expected) in [
+            (200, &[cc("max-age=60")][..], Ok(60)),
+            (299, &[cc("max-age=60")], Ok(60)),
+            (503, &[cc("max-age=60")], Ok(60)),
+            (200, &[cc("max-age=60, no-store")], Err(NoStore)),
+            (200, &[cc("max-age=60, no-store, must-understand")], Ok(60)),
+            (599, &[cc("max-age=60, must-understand")], Err(Status)),
+            (200, &[cc("max-age=60, private")], Err(Private)),
+            (200, &[cc("max-age=60, private=\"x\"")], Ok(60)),
+            (200, &[cc("max-age=60"), ("vary", "*")], Err(Vary)),
+            (206, &[cc("max-age=60")], Err(Partial)),
+            (304, &[cc("max-age=60")], Err(Status)),
+            (416, &[cc("max-age=60")], Err(Status)),
+            (200, &[], Err(Useless)),
+            (200, &[etag], Ok(0)),
+            (201, &[etag], Err(Useless)),
+            (200, &[cc("max-age=0")], Err(Useless)),
+            (200, &[cc("max-age=0"), etag], Ok(0)),
+            (200, &[cc("no-cache")], Err(Useless)),
+            (200, &[cc("no-cache"), etag], Ok(0)),
+            (200, &[modified], Ok(60)),
+            (404, &[modified], Ok(60)),
+            (403, &[modified], Err(Useless)),
+            (403, &[modified, cc("public")], Ok(60)),
+            (200, &[cc("max-age=60"), cookie], Err(Cookie)),
+            (200, &[cc("public, max-age=60"), cookie], Err(Cookie)),
+            (200, &[cc("s-maxage=60"), cookie], Ok(60)),
+            (200, &[("cdn-cache-control", "max-age=60"), cc("no-store"), cookie], Ok(60)),
+            (200, &[("cdn-cache-control", "no-store"), cc("max-age=60")], Err(NoStore)),
+        ] {
+            let judged = judged(&Policy::default(), status, lines, Who::Anybody).map(|terms| terms.lifetime.0 / 1_000);
+            assert_eq!(judged, expected, "{status} {lines:?}");
+        }
+        for (line, who, expected) in [
+            ("max-age=60", Who::Authorized, Err(Authorized)),
+            ("max-age=60", Who::WithHome, Ok(false)),
+            ("max-age=60, public", Who::Authorized, Ok(true)),
+            ("s-maxage=60", Who::Authorized, Ok(true)),
+            ("max-age=60, must-revalidate", Who::Authorized, Ok(true)),
+            ("max-age=60", Who::Anybody, Ok(true)),
+        ] {
+            let judged = judged(&Policy::default(), 200, &[cc(line)], who).map(|terms| terms.for_all);
+            assert_eq!(judged, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn stale_windows_are_the_responses_or_the_routes() {
+        let minute = Duration::from_secs(60);
+        let policy = Policy { stale_while_revalidate: minute, stale_if_error: minute, ..Policy::default() };
+        for (line, expected) in [
+            ("max-age=1", (60, 60, true)),
+            ("max-age=1, stale-while-revalidate=5, stale-if-error=7", (5, 7, true)),
+            ("max-age=1, must-revalidate", (0, 0, false)),
+            ("max-age=1, proxy-revalidate, stale-if-error=7", (0, 0, false)),
+            ("s-maxage=1", (0, 0, false)),
+            ("s-maxage=1, stale-while-revalidate=5", (5, 0, false)),
+        ] {
+            let terms = judged(&policy, 200, &[("cache-control", line)], Who::Anybody).expect("it is stored");
+            let seconds = |m: Millis| m.0 / 1_000;
+            let got = (seconds(terms.stale_while_revalidate), seconds(terms.stale_if_error), terms.may_be_stale);
+            assert_eq!(got, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn routes_have_lifetimes_of_their_own() {
+        let policy = Policy {
+            ttl: Ttl::Fixed(Duration::from_secs(9)),
+            negative: vec![(StatusCode::NOT_FOUND, Duration::from_secs(3))],
+            ..Policy::default()
+        };
+        let lifetime = |status, line| {
+            let lines = [("cache-control", line)];
+            judged(&policy, status, &lines, Who::Anybody).map(|terms| terms.lifetime.0 / 1_000)
+        };
+        assert_eq!(lifetime(200, "max-age=60"), Ok(9));
+        assert_eq!(lifetime(200, "x"), Ok(9));
+        assert_eq!(lifetime(200, "no-store"), Err(Refused::NoStore));
+        assert_eq!(lifetime(404, "x"), Ok(3));
+        assert_eq!(lifetime(404, "max-age=60"), Ok(60));
+        assert_eq!(lifetime(500, "x"), Err(Refused::Useless));
+    }
 }

@@ -8,6 +8,9 @@ use super::control::{LONGEST, ResponseControl, directives};
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 pub const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
+/// Tells origins that `Surrogate-Control` is understood here.
+pub const SURROGATE_CAPABILITY: HeaderName = HeaderName::from_static("surrogate-capability");
+
 /// Directives aimed at a `Surrogate-Control` device of this name are ours.
 const DEVICE: &[u8] = b"tidegate";
 

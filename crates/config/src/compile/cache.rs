@@ -85,7 +85,9 @@ fn negative(rules: &BTreeMap<String, Span>, path: &Path<'_>, report: &Report<'_>
         let status = text.parse::<u16>().ok().filter(|n| (400..600).contains(n) && *n != 416);
         match status.and_then(|n| StatusCode::from_u16(n).ok()) {
             Some(status) => by_status.push((status, bounded(*span, &field, report))),
-            None => report.hinted(&field, "not the status of an error that can be kept", "write `404`, `410`, `503`, …"),
+            None => {
+                report.hinted(&field, "not the status of an error that can be kept", "write `404`, `410`, `503`, …")
+            }
         }
     }
     by_status

@@ -58,9 +58,12 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
     };
     let request_headers: HeaderEdits = edits(request_headers, Some(world.secrets), "request_headers");
     let response_headers = edits(response_headers, None, "response_headers");
-    for (set, field) in
-        [(!request_headers.0.is_empty(), "request_headers"), (timeouts.is_some(), "timeouts"), (*upgrade, "upgrade"), (cache.is_some(), "cache")]
-    {
+    for (set, field) in [
+        (!request_headers.0.is_empty(), "request_headers"),
+        (timeouts.is_some(), "timeouts"),
+        (*upgrade, "upgrade"),
+        (cache.is_some(), "cache"),
+    ] {
         if set && to.is_empty() {
             report.error(&path.field(field), "means nothing without `to`");
         }

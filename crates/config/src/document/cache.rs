@@ -85,7 +85,7 @@ pub enum PartitionKind {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum CookieKind {
-    /// Not kept, unless it says `public` or `s-maxage`, or has a `CDN-Cache-Control`.
+    /// Not kept, unless it says `s-maxage` or has a `CDN-Cache-Control`.
     Explicit,
     /// Kept without the cookie.
     Strip,

@@ -58,10 +58,6 @@ routes:
   - {name: r, to: [{upstream: u}]}
 telemetry: {otlp: {endpoint: x}}
 ";
-    let expected = [
-        not_yet(3, "limits[0].calendar"),
-        not_yet(3, "limits[0].zone"),
-        not_yet(9, "telemetry.otlp"),
-    ];
+    let expected = [not_yet(3, "limits[0].calendar"), not_yet(3, "limits[0].zone"), not_yet(9, "telemetry.otlp")];
     says(text, &expected.each_ref().map(String::as_str));
 }

@@ -87,6 +87,7 @@ impl Setup {
             upstreams: Upstreams::new(),
             telemetry: Telemetry::start(&tidegate_policy::Telemetry::default()).unwrap(),
             bounds: self.bounds,
+            cache: None,
             keys_stale: Arc::new(AtomicBool::new(false)),
             in_flight: Count::default(),
             connections: Count::default(),

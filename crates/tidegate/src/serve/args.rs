@@ -49,8 +49,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LAYOUT", env = "TIDEGATE_RUNTIME")]
     pub runtime: Option<Layout>,
     /// Record every permit in DATA/decisions, for `tidegate quota verify`
-    #[arg(long, env = "TIDEGATE_DECISION_LOG")]
-    pub decision_log: bool,
+    #[arg(long, value_name = "YES", env = "TIDEGATE_DECISION_LOG", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub decision_log: Option<bool>,
     /// How long a draining node stays reachable before it closes its listeners, so that load balancers notice [default: 3s]
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_WAIT")]
     pub drain_wait: Option<String>,
@@ -60,9 +61,20 @@ pub(crate) struct Args {
     /// How long a node that is cut off from its cluster still accepts keys: they may be revoked meanwhile [default: 60s]
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_MAX_STALENESS")]
     pub max_staleness: Option<String>,
+    /// Bytes of memory for responses that routes keep [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "TIDEGATE_CACHE_MEMORY")]
+    pub cache_memory: Option<String>,
+    /// A Redis that shares kept responses between nodes; `rediss://` for TLS, `redis+sentinel://H:P,H:P/MASTER`,
+    /// `redis+cluster://H:P,H:P`
+    #[arg(long, value_name = "URL", env = "TIDEGATE_REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+    /// PEM certificates that sign the Redis server's [default: the system's]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_REDIS_CA", requires = "redis_url")]
+    pub redis_ca: Option<PathBuf>,
     /// Leave the cluster for good when drained by SIGTERM; otherwise the node is expected back
-    #[arg(long, env = "TIDEGATE_LEAVE")]
-    pub leave: bool,
+    #[arg(long, value_name = "YES", env = "TIDEGATE_LEAVE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub leave: Option<bool>,
     /// What the node says of itself on standard error: error, warn, info, debug, or a filter [default: info]
     #[arg(long, value_name = "FILTER", env = "TIDEGATE_LOG")]
     pub log: Option<String>,
@@ -104,6 +116,9 @@ struct NodeToml {
     drain_wait: Option<String>,
     drain_timeout: Option<String>,
     max_staleness: Option<String>,
+    cache_memory: Option<String>,
+    redis_url: Option<String>,
+    redis_ca: Option<PathBuf>,
     #[serde(default)]
     leave: bool,
     log: Option<String>,
@@ -139,10 +154,24 @@ pub(crate) struct Settings {
     pub drain_wait: Duration,
     pub drain_timeout: Duration,
     pub max_staleness: Duration,
+    pub cache_memory: usize,
+    pub redis: Option<RedisAt>,
     pub leave: bool,
     pub log: String,
     pub json_log: bool,
     pub ready_file: Option<PathBuf>,
+}
+
+/// A shared cache. The URL may hold a password: never printed.
+pub(crate) struct RedisAt {
+    pub url: String,
+    pub authority: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for RedisAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedisAt(…)")
+    }
 }
 
 /// A join token: never printed.
@@ -166,6 +195,7 @@ impl Settings {
     /// Says which setting is wrong, where it came from, and what it may be.
     /// `admin` and `token` are the global options of those names: here the address to bind, and the join token.
     pub(crate) fn load(args: Args, admin: &str, token: Option<String>) -> anyhow::Result<Self> {
+        // A URL is where the CLI finds a node (its default, or an exported TIDEGATE_ADMIN), not an address to bind.
         let bind_admin = (!admin.contains("://")).then(|| admin.to_owned());
         let file = read_file(args.config.as_deref())?;
         let NodeToml { data, name, admin, admin_cert, admin_key, peer, advertise, join, token: file_token, .. } = &file;
@@ -192,7 +222,14 @@ impl Settings {
         if max_staleness < Duration::from_secs(1) {
             bail!("max-staleness {max_staleness:?}: at least 1s, since a node renews its lease twice a second");
         }
-        let workers = args.workers.or(file.workers).unwrap_or_else(cores).clamp(1, 1_024);
+        let workers = args.workers.or(file.workers).unwrap_or_else(cores);
+        if !(1..=1_024).contains(&workers) {
+            bail!("--workers {workers}: 1 to 1024");
+        }
+        let advertise = args.advertise.or(advertise.clone());
+        if let Some(text) = &advertise {
+            reachable(text)?;
+        }
         Ok(Self {
             data: args.data.or(data.clone()).unwrap_or_else(|| "tidegate-data".into()),
             name: args.name.or(name.clone()).unwrap_or_else(host_name),
@@ -200,15 +237,20 @@ impl Settings {
             admin,
             admin_tls,
             peer: address(args.peer.as_ref().or(peer.as_ref()), "peer", (Ipv4Addr::UNSPECIFIED, 7081))?,
-            advertise: args.advertise.or(advertise.clone()),
+            advertise,
             join,
             workers,
             runtime: args.runtime.or(file.runtime).unwrap_or(Layout::PerCore),
-            decision_log: args.decision_log || file.decision_log,
+            decision_log: args.decision_log.unwrap_or(file.decision_log),
             drain_wait: span(args.drain_wait.or(file.drain_wait), "drain-wait", Duration::from_secs(3))?,
             drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
             max_staleness,
-            leave: args.leave || file.leave,
+            cache_memory: size(args.cache_memory.or(file.cache_memory), "cache-memory", 256 << 20)?,
+            redis: args
+                .redis_url
+                .or(file.redis_url)
+                .map(|url| RedisAt { url, authority: args.redis_ca.or(file.redis_ca) }),
+            leave: args.leave.unwrap_or(file.leave),
             log: filter(args.log.or(file.log).unwrap_or_else(|| "info".into())),
             json_log: match args.log_format.or(file.log_format).as_deref() {
                 None | Some("text") => false,
@@ -262,7 +304,18 @@ fn address(given: Option<&String>, name: &str, default: (Ipv4Addr, u16)) -> anyh
 
 fn parse(text: &str, name: &str) -> anyhow::Result<SocketAddr> {
     let with_host = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    with_host.parse().with_context(|| format!("{name} address {text:?}: write it as 127.0.0.1:8080 or [::1]:8080"))
+    with_host.parse().with_context(|| {
+        let variable = name.to_uppercase();
+        format!("{name} address {text:?} (--{name}, TIDEGATE_{variable} or node.toml): write it as 127.0.0.1:8080 or [::1]:8080")
+    })
+}
+
+/// `HOST:PORT`, as others will dial it.
+fn reachable(text: &str) -> anyhow::Result<()> {
+    let parts =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && (!host.contains(':') || host.starts_with('[')));
+    let port = parts.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
+    port.map(drop).with_context(|| format!("--advertise {text:?}: write it as host:7081 or [::1]:7081"))
 }
 
 fn span(given: Option<String>, name: &str, default: Duration) -> anyhow::Result<Duration> {
@@ -273,9 +326,28 @@ fn span(given: Option<String>, name: &str, default: Duration) -> anyhow::Result<
         "ms" => 0.001,
         "s" | "" => 1.0,
         "m" => 60.0,
-        other => bail!("{name} {text:?}: the unit {other:?} is not ms, s or m"),
+        "h" => 3_600.0,
+        other => bail!("{name} {text:?}: the unit {other:?} is not ms, s, m or h"),
     };
     Duration::try_from_secs_f64(count * unit).with_context(|| format!("{name} {text:?}"))
+}
+
+fn size(given: Option<String>, name: &str, default: usize) -> anyhow::Result<usize> {
+    let Some(text) = given else { return Ok(default) };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let wrong = || format!("{name} {text:?}: write it as 64MiB, 2GiB or a number of bytes");
+    let count: usize = digits.parse().with_context(wrong)?;
+    let unit = match &text[digits.len()..] {
+        "B" | "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => bail!("{}", wrong()),
+    };
+    count.checked_mul(unit).with_context(wrong)
 }
 
 /// A bare level speaks of Tidegate; its libraries say only what went wrong. Any other filter is taken as it is.

@@ -22,6 +22,7 @@ pub(super) fn register(gate: &Arc<Gate>, cluster: &Cluster, effect: &Arc<Effect>
     connections(telemetry, gate);
     endpoints(telemetry, gate);
     breakers(telemetry, gate);
+    cache(telemetry, gate);
 }
 
 fn document(telemetry: &Telemetry, effect: &Arc<Effect>) {
@@ -147,4 +148,48 @@ fn plain(value: u64) -> Sample {
 
 fn labelled(labels: &[(&'static str, &str)], value: u64) -> Sample {
     Sample { labels: labels.iter().map(|(name, of)| (*name, (*of).to_owned())).collect(), value: value as f64 }
+}
+
+/// What the response cache did, and how it stands with Redis.
+fn cache(telemetry: &Telemetry, gate: &Gate) {
+    let Some(cache) = &gate.cache else { return };
+    let it = Arc::clone(cache);
+    gauge(telemetry, "cache_bytes", "Bytes of kept responses in memory", move || it.memory().facts().bytes as u64);
+    let it = Arc::clone(cache);
+    gauge(telemetry, "cache_responses", "Kept responses in memory", move || it.memory().facts().responses as u64);
+    let it = Arc::clone(cache);
+    gauge(telemetry, "cache_fetching", "Fetches under way that others may join", move || it.fetching() as u64);
+    let it = Arc::clone(cache);
+    gauge(telemetry, "cache_purges", "Purges remembered one by one", move || it.purges().facts().0 as u64);
+    let it = Arc::clone(cache);
+    let sample = move || vec![plain(it.memory().facts().evicted)];
+    telemetry.register("cache_evictions", "Kept responses thrown out for room", Kind::Counter, sample);
+    for (name, _) in cache.counters.read() {
+        let it = Arc::clone(cache);
+        let value = move || it.counters.read().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, n)| n);
+        let help = "What the response cache did: docs/cache.md";
+        telemetry.register(name, help, Kind::Counter, move || vec![plain(value())]);
+    }
+    let Some(remote) = cache.remote() else { return };
+    let it = Arc::clone(remote);
+    gauge(telemetry, "cache_redis_up", "1 while Redis is asked", move || u64::from(it.is_available()));
+    let it = Arc::clone(remote);
+    gauge(telemetry, "cache_redis_queued_bytes", "Bytes waiting to be written", move || it.queued() as u64);
+    type Pick = fn(&tidegate_cache::remote::Counters) -> &AtomicU64;
+    let counters: [(&str, &str, Pick); 10] = [
+        ("cache_redis_hits", "Responses found in Redis", |c| &c.hits),
+        ("cache_redis_misses", "Responses not found in Redis", |c| &c.misses),
+        ("cache_redis_late", "Calls without an answer within the deadline", |c| &c.late),
+        ("cache_redis_errors", "Calls answered with an error", |c| &c.errors),
+        ("cache_redis_garbage", "Values that were not ours or not whole", |c| &c.garbage),
+        ("cache_redis_shed", "Calls not made: too many were under way", |c| &c.shed),
+        ("cache_redis_writes", "Values written", |c| &c.writes),
+        ("cache_redis_dropped", "Writes dropped: the queue was full or Redis away", |c| &c.dropped),
+        ("cache_redis_write_errors", "Writes refused or too late", |c| &c.write_errors),
+        ("cache_redis_invalidations", "Changes heard of other nodes", |c| &c.invalidations),
+    ];
+    for (name, help, pick) in counters {
+        let it = Arc::clone(remote);
+        telemetry.register(name, help, Kind::Counter, move || vec![plain(pick(&it.counters).load(Ordering::Relaxed))]);
+    }
 }

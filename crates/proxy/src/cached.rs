@@ -1,0 +1,203 @@
+//! The stage between who may ask and who is asked: what is stored, and what becomes of an upstream's answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{Method, Request, Response};
+use http_body_util::Empty;
+use tidegate_cache::{Ask, Cache, Fetch, Glance, Lookup, Next, Report, Tee};
+use tidegate_policy::{Cache as Policy, Rewrite, Route, Snapshot, Timeouts, Upstream};
+use tidegate_upstream::{Call, CallFailed, Upstreams};
+
+use crate::forward::{self, Incoming, Switch};
+use crate::gate::Gate;
+use crate::head::Host;
+use crate::identify::Caller;
+use crate::origin::Origin;
+use crate::refusal::Refusal;
+
+/// An answer from the cache.
+pub(crate) type Kept = Response<tidegate_cache::Body>;
+
+/// Where a request goes on.
+pub(crate) enum Way {
+    /// There is the answer.
+    Kept(Kept),
+    /// There is the answer, and what is stored is to be fetched anew, for the next.
+    Refresh(Kept, Box<Fetch>),
+    /// To the upstream, and back to the cache.
+    Fetch(Box<Fetch>),
+    /// To the upstream. The report is for who debugs.
+    Pass(Report),
+}
+
+/// The first look, which never waits. `None`: the route keeps nothing.
+pub(crate) fn look(
+    gate: &Gate,
+    route: &Route,
+    host: &Host,
+    origin: &Origin,
+    caller: Option<&Caller<'_>>,
+    parts: &Parts,
+    switch: Option<&Switch>,
+) -> Option<Glance> {
+    let (cache, policy) = (gate.cache.as_ref()?, route.cache.as_ref()?);
+    if switch.is_some() {
+        return None;
+    }
+    Some(ask(cache, policy, route, host, origin, caller, parts))
+}
+
+fn ask(
+    cache: &Arc<Cache>,
+    policy: &Arc<Policy>,
+    route: &Route,
+    host: &Host,
+    origin: &Origin,
+    caller: Option<&Caller<'_>>,
+    parts: &Parts,
+) -> Glance {
+    let credentials = parts.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    // A key of ours is a bearer token, and goes no further than here.
+    let ours = |value: &&[u8]| caller.is_some() && value.get(..7).is_some_and(|s| s.eq_ignore_ascii_case(b"bearer "));
+    let sent = parts.uri.query();
+    // A key in the query goes no further either.
+    let without_key = sent.filter(|_| caller.is_some()).and_then(tidegate_auth::strip_query);
+    let query = match &without_key {
+        Some(query) if query.is_empty() => None,
+        Some(query) => Some(query.as_str()),
+        None => sent,
+    };
+    cache.glance(&Ask {
+        policy,
+        tenant: &route.tenant,
+        route: &route.id,
+        secure: origin.secure,
+        host: &host.name(),
+        authority: host.as_str(),
+        path: parts.uri.path(),
+        query,
+        method: &parts.method,
+        headers: &parts.headers,
+        body: None,
+        consumer: caller.map(|caller| &*caller.consumer.name),
+        credentials: credentials.filter(|value| !ours(value)),
+    })
+}
+
+/// Is it answered already, so that limits that do not count hits need not be asked?
+pub(crate) fn is_hit(glance: Option<&Glance>) -> bool {
+    matches!(glance, Some(Glance::Done(Lookup::Answer(_) | Lookup::Refresh(..))))
+}
+
+/// The wait, if there is something to wait for.
+pub(crate) async fn settle(glance: Glance) -> Way {
+    let lookup = match glance {
+        Glance::Done(lookup) => lookup,
+        Glance::Wait(pending) => pending.wait().await,
+    };
+    match lookup {
+        Lookup::Answer(answer) => Way::Kept(answer.response),
+        Lookup::Refresh(answer, fetch) => Way::Refresh(answer.response, fetch),
+        Lookup::Fetch(fetch) => Way::Fetch(fetch),
+        Lookup::Pass(report) => Way::Pass(report),
+    }
+}
+
+/// What comes back from the cache of an upstream's answer.
+pub(crate) enum Back {
+    Relay(Response<tidegate_upstream::Body>, Option<Box<Tee>>),
+    Kept(Kept),
+}
+
+/// A request that can be sent again: it has no body.
+pub(crate) struct Spare {
+    upstream: Arc<Upstream>,
+    head: Request<()>,
+    timeouts: Timeouts,
+}
+
+impl Spare {
+    /// Of a request as it goes out.
+    pub(crate) fn of<B>(upstream: &Arc<Upstream>, request: &Request<B>, timeouts: Timeouts) -> Box<Self> {
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.headers_mut() = request.headers().clone();
+        Box::new(Self { upstream: Arc::clone(upstream), head, timeouts })
+    }
+
+    async fn send(&self, upstreams: &Upstreams, fetch: &Fetch) -> Result<tidegate_upstream::Answer, CallFailed> {
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.method_mut() = self.head.method().clone();
+        *request.uri_mut() = self.head.uri().clone();
+        *request.headers_mut() = self.head.headers().clone();
+        fetch.prepare(request.headers_mut());
+        let (upstream, timeouts) = (&self.upstream, self.timeouts);
+        upstreams.call(Call { upstream, request, timeouts, upgrade: false, admitted: false, again: None }).await
+    }
+}
+
+/// Hands an upstream's answer, hop-by-hop fields gone, to the fetch it was for.
+pub(crate) async fn back(
+    mut fetch: Box<Fetch>,
+    mut response: Response<tidegate_upstream::Body>,
+    spare: Option<Box<Spare>>,
+    upstreams: &Upstreams,
+) -> Result<Back, CallFailed> {
+    loop {
+        let status = response.status();
+        match fetch.answered(status, response.headers_mut()) {
+            Next::Relay(tee) => return Ok(Back::Relay(response, tee)),
+            Next::Answer(answer) => return Ok(Back::Kept(answer.response)),
+            Next::Again(again) => {
+                let Some(spare) = &spare else { return Err(CallFailed::NoEndpoint) };
+                fetch = again;
+                response = forward::without_hops(spare.send(upstreams, &fetch).await?.response);
+            }
+        }
+    }
+}
+
+/// Fetches anew what was served, with nobody waiting for it.
+#[expect(clippy::too_many_arguments, reason = "what makes a request, less its body")]
+pub(crate) fn refresh(
+    mut fetch: Box<Fetch>,
+    gate: &Gate,
+    snapshot: &Snapshot,
+    upstream: &Arc<Upstream>,
+    route: &Route,
+    rewrite: &Rewrite,
+    incoming: &Incoming<'_>,
+    parts: &Parts,
+) -> Result<(), Refusal> {
+    let mut head = Request::new(());
+    *head.method_mut() = Method::GET;
+    *head.uri_mut() = parts.uri.clone();
+    *head.headers_mut() = parts.headers.clone();
+    let (mut copy, ()) = head.into_parts();
+    copy.version = parts.version;
+    let request = forward::request(&mut copy, (), route, rewrite, incoming, None)?;
+    let forward::Taken::By(upstream) = forward::detour(&gate.upstreams, &snapshot.upstreams, upstream) else {
+        return Ok(()); // Its breakers are open: what is stored goes on as long as it may.
+    };
+    let spare = Spare::of(upstream, &request, route.timeouts);
+    let upstreams = Arc::clone(&gate.upstreams);
+    tokio::spawn(async move {
+        if !fetch.claim().await {
+            return;
+        }
+        let Ok(answer) = spare.send(&upstreams, &fetch).await else {
+            drop(fetch.failed());
+            return;
+        };
+        let response = forward::without_hops(answer.response);
+        if let Ok(Back::Relay(response, Some(tee))) = back(fetch, response, Some(spare), &upstreams).await {
+            let mut body = Box::pin(tidegate_cache::TeeBody::new(response.into_body(), tee));
+            while let Some(Ok(_)) = std::future::poll_fn(|cx| http_body::Body::poll_frame(body.as_mut(), cx)).await {}
+        }
+    });
+    Ok(())
+}
