@@ -84,7 +84,7 @@ pub enum Lookup {
     /// Ask the origin, and hand the answer to the fetch.
     Fetch(Box<Fetch>),
     /// Ask the origin as if there were no cache. The report goes into the answer's `Cache-Status`.
-    Pass(Report),
+    Pass(Box<Report>),
 }
 
 /// A lookup that may not be done yet.
@@ -123,11 +123,14 @@ impl Cache {
     pub fn glance(self: &Arc<Self>, ask: &Ask<'_>) -> Glance {
         if !self.is_live() {
             bump(&self.counters.bypassed);
-            return Glance::Done(Lookup::Pass(Report { detail: Some("cut-off"), ..Report::forward(Forward::Bypass) }));
+            return Glance::Done(Lookup::Pass(Box::new(Report {
+                detail: Some("cut-off"),
+                ..Report::forward(Forward::Bypass)
+            })));
         }
         let Some(class) = ask.class() else {
             bump(&self.counters.bypassed);
-            return Glance::Done(Lookup::Pass(Report::forward(Forward::Method)));
+            return Glance::Done(Lookup::Pass(Box::new(Report::forward(Forward::Method))));
         };
         let control = ask.control();
         let place = ask.place(class);

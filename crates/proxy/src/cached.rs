@@ -30,7 +30,7 @@ pub(crate) enum Way {
     /// To the upstream, and back to the cache.
     Fetch(Box<Fetch>),
     /// To the upstream. The report is for who debugs.
-    Pass(Report),
+    Pass(Box<Report>),
 }
 
 /// The first look, which never waits. `None`: the route keeps nothing.
