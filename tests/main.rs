@@ -11,5 +11,6 @@ mod exactness;
 mod lifecycle;
 mod members;
 mod reads;
+mod retries;
 mod revocation;
 mod walk;

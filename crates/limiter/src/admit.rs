@@ -185,38 +185,6 @@ impl Limiter {
         }
     }
 
-    /// As [`Limiter::admit`], of what this node holds now: nobody is waited for. `None`: not all of it is there.
-    #[cold]
-    pub fn admit_now(&self, asks: &[Ask<'_>]) -> Option<Permit<'_>> {
-        let (mut spared, mut marks) = (0_u64, Marks::default());
-        loop {
-            let miss = match self.try_take(asks, spared) {
-                Ok(mut taken) => {
-                    if spared != 0 || taken.is_mixed() {
-                        taken.stand(standings(self, asks, marks));
-                    }
-                    return Some(Permit::new(self, taken));
-                }
-                Err(miss) => miss,
-            };
-            let ask = &asks[miss.ask];
-            if let Some(slot) = &miss.slot {
-                slot.slot.miss(ask.cost);
-                self.bell.list(slot.slot, slot.number);
-            }
-            let silent = self.silent_since.load(Ordering::Relaxed) != 0;
-            if ask.limit.mode == Mode::Observe {
-                marks.would_refuse = mark(marks.would_refuse, miss.ask);
-            } else if silent && ask.cost <= ask.limit.max && ask.limit.on_unavailable == OnUnavailable::Allow {
-                self.counters.allowed_unsafely.fetch_add(1, Ordering::Relaxed);
-                marks.unsafely = mark(marks.unsafely, miss.ask);
-            } else {
-                return None;
-            }
-            spared = mark(spared, miss.ask);
-        }
-    }
-
     /// One take from each cell. `spared` marks (by bit) asks that are not taken: observed or allowed without a permit.
     ///
     /// In rounds over all asks: look up, take, read the clock ONCE, hold each take against it. So the look-ups' cache

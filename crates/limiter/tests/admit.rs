@@ -317,22 +317,3 @@ async fn what_remains_counts_what_the_leader_has_left() {
     assert!((400..979).contains(&remaining), "half of what is free for all: {remaining}");
     permit.commit(b"r");
 }
-
-#[tokio::test]
-async fn a_permit_at_once_is_taken_of_all_limits_or_of_none_and_waits_for_nobody() {
-    let (wide, narrow) = (limit(50, 60_000), limit(2, 60_000));
-    let leader = Leader::new(&[&wide, &narrow]);
-    let one = node(1, &leader, None);
-    let ask = |limit| Ask { limit, subject: one.subject(limit, &[b"acme"]), cost: Permits(1) };
-    assert!(one.admit_now(&[ask(&wide), ask(&narrow)]).is_none(), "no lease yet, and no time to fetch one");
-    one.admit(&[ask(&wide), ask(&narrow)]).await.expect("fresh").commit(b"r");
-    let mut more = 0;
-    for _ in 0..100 {
-        if let Some(permit) = one.admit_now(&[ask(&wide), ask(&narrow)]) {
-            permit.commit(b"r");
-            more += 1;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    assert_eq!(more, 1, "two in all");
-}

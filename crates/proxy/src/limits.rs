@@ -2,7 +2,9 @@
 
 use std::iter;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::HeaderMap;
 use smallvec::SmallVec;
@@ -36,6 +38,9 @@ pub(crate) type Few<T> = SmallVec<[T; 4]>;
 
 /// As [`Few`], for what waits with a call for its answer: a future that is moved with every request.
 pub(crate) type Asked<'a> = SmallVec<[Ask<'a>; 2]>;
+
+/// A lease of one key on a quiet node is empty after its one request: so long a further try waits for more.
+const SOON: Duration = Duration::from_millis(50);
 
 /// One request is one permit of each.
 const COST: Permits = Permits(1);
@@ -74,7 +79,7 @@ pub(crate) async fn admit<'l, 's>(
     }
 }
 
-/// A further try of a request is a request: it takes of all its limits anew, at once or not at all.
+/// A further try of a request is a request: it takes of all its limits anew, soon or not at all.
 pub(crate) struct Further<'a> {
     limiter: &'a Limiter,
     asks: Asked<'a>,
@@ -95,17 +100,19 @@ impl<'a> Further<'a> {
 
 impl Again for Further<'_> {
     #[cold]
-    fn may(&self) -> bool {
+    fn may(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         if self.asks.is_empty() {
-            return true;
+            return Box::pin(std::future::ready(true));
         }
-        match self.limiter.admit_now(&self.asks) {
-            Some(permit) => {
-                permit.commit(self.request_id);
-                true
+        Box::pin(async {
+            match tokio::time::timeout(SOON, self.limiter.admit(&self.asks)).await {
+                Ok(Ok(permit)) => {
+                    permit.commit(self.request_id);
+                    true
+                }
+                Ok(Err(_)) | Err(_) => false,
             }
-            None => false,
-        }
+        })
     }
 
     #[cold]

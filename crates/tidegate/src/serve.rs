@@ -90,6 +90,7 @@ impl Node {
 
         let limiter = Limiter::new(limiter_settings(&settings, &cluster)?);
         tokio::spawn(Arc::clone(&limiter).run(Arc::new(leases::QuotaGroup(cluster.clone()))));
+        tokio::spawn(leases::know_sharers(cluster.clone(), Arc::clone(&limiter)));
 
         let gate = Arc::new(Gate {
             snapshot: Arc::new(ArcSwap::from_pointee(tidegate_policy::Snapshot::default())),

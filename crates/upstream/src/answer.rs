@@ -1,5 +1,6 @@
 //! What goes into a call and what comes out of it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,10 @@ use tidegate_policy::{Timeouts, Upstream};
 use crate::Body;
 
 /// Asked before a request goes out once more that an endpoint may have seen already: whoever counts requests counts
-/// that one too. Must not wait.
+/// that one too.
 pub trait Again: Send + Sync {
     /// False: what the last try came to is the answer.
-    fn may(&self) -> bool;
+    fn may(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
     /// The call failed; this endpoint was tried last.
     fn gave_up(&self, last: &Arc<str>, attempts: u32);
 }

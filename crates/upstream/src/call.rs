@@ -93,7 +93,7 @@ impl Run<'_> {
             let mut tried = self.attempt(&endpoint).await;
             if let Err(failed) = &tried
                 && failed.stale
-                && self.may_resend()
+                && Box::pin(self.may_resend()).await
             {
                 tried = Box::pin(self.resend(&endpoint)).await;
             }
@@ -166,13 +166,13 @@ impl Run<'_> {
     /// A connection broke at the very moment it was used again, as every keep-alive does sometimes. Whether the request
     /// was worked on nobody knows: one that may be repeated goes out once more, once in a call, as a retry like others.
     #[cold]
-    fn may_resend(&mut self) -> bool {
+    async fn may_resend(&mut self) -> bool {
         let may = !self.resent
             && self.repeatable
             && self.attempts <= self.upstream.retries.max
             && Instant::now() < self.total_at()
             && self.renew()
-            && self.granted();
+            && self.granted().await;
         self.resent |= may;
         may
     }
@@ -350,7 +350,7 @@ impl Run<'_> {
                         && (self.request.is_some() || ((self.repeatable || failed.untouched) && self.renew()))
                 }
             }
-            && self.granted();
+            && self.granted().await;
         if !again {
             if let (Err(_), Some(again)) = (&outcome, self.again) {
                 again.gave_up(endpoint.name(), self.attempts);
@@ -395,9 +395,11 @@ impl Run<'_> {
     }
 
     /// Within the budget; and whoever counts requests has counted this one.
-    fn granted(&self) -> bool {
-        let granted = self.live.budget.retry(self.upstream.retries.budget, age(Instant::now()))
-            && (!self.exposed || self.again.is_none_or(Again::may));
+    async fn granted(&self) -> bool {
+        let mut granted = self.live.budget.retry(self.upstream.retries.budget, age(Instant::now()));
+        if let Some(again) = self.again.filter(|_| granted && self.exposed) {
+            granted = again.may().await;
+        }
         if granted {
             self.live.retries.fetch_add(1, Relaxed);
         }

@@ -131,11 +131,13 @@ pub struct UpstreamTimes {
     pub idle: Option<Span>,
 }
 
-/// When a request is tried again, on another endpoint where there is one.
+/// When a request is tried again, on another endpoint where there is one. Each further try that the upstream may have seen
+/// takes a permit of all the route's limits anew; without one the last answer stands.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryRules {
-    /// Tries after the first, 0 to 10. Default: 1.
+    /// Tries after the first, 0 to 10; 0: nothing is sent twice. A kept connection that breaks as it is used again counts as
+    /// a try, and what may be repeated is then sent once more whatever `on` says. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 10))]
     pub max: Option<u32>,
@@ -146,7 +148,8 @@ pub struct RetryRules {
     /// status from 400 to 599. Default: [connect].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<Vec<RetryCause>>,
-    /// Also retry methods that are not idempotent (POST, PATCH). What was never sent is always retried.
+    /// Also retry methods that are not idempotent (POST, PATCH). What was never sent, or what an HTTP/2 upstream says that it
+    /// did not look at (REFUSED_STREAM, GOAWAY), is retried whatever the method, as `connect`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unsafe_methods: bool,
 }

@@ -1,5 +1,6 @@
 //! What a backend may see twice, who is asked before, and what it certainly has not seen.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -22,9 +23,10 @@ struct Purse {
 }
 
 impl Again for Purse {
-    fn may(&self) -> bool {
+    fn may(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         self.asked.fetch_add(1, SeqCst);
-        self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
+        let granted = self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        Box::pin(std::future::ready(granted))
     }
 
     fn gave_up(&self, last: &Arc<str>, attempts: u32) {
