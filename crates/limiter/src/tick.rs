@@ -132,7 +132,7 @@ struct Tick {
     limiter: Arc<Limiter>,
     leases: Arc<dyn Leases>,
     seq: u64,
-    /// Taken off the bell's list, not yet reported.
+    /// Taken off the bell's list, not yet reported. `listed` is set for exactly these and those on the bell's list.
     pending: Vec<Handle>,
     /// Later looks at slots that hold something although nobody uses it.
     planned: BTreeSet<(Nanos, Key)>,
@@ -193,7 +193,7 @@ impl Tick {
             let Some(slot) = self.limiter.table.get(key) else { continue };
             slot.planned.store(false, Ordering::Relaxed);
             if !self.limiter.table.forget(&slot) {
-                self.pending.push(slot);
+                self.keep_listed(slot);
             }
         }
     }
@@ -243,7 +243,8 @@ impl Tick {
         }
     }
 
-    /// Its question is still open: back into the list, unless it is there again already.
+    /// Into the list, unless it is there already: a slot that stood in it twice would be unlisted while the bell still
+    /// points to it, be listed again behind itself, and the list would have no end.
     fn keep_listed(&mut self, slot: Handle) {
         if !slot.listed.swap(true, Ordering::AcqRel) {
             self.pending.push(slot);
@@ -333,5 +334,74 @@ async fn sleep_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::{Incarnation, LimitId, NodeId, Permits, Revision, Subject};
+    use tidegate_policy::{Limit, Mode, OnUnavailable};
+    use tidegate_quota::SubjectHasher;
+
+    use super::*;
+    use crate::Settings;
+
+    struct Nobody;
+
+    impl Leases for Nobody {
+        fn exchange(&self, _: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn recalled(&self) -> Pin<Box<dyn Future<Output = Key> + Send + '_>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn limit() -> Limit {
+        Limit {
+            id: LimitId(1),
+            revision: Revision(1),
+            name: "spec".into(),
+            max: Permits(100),
+            window: Nanos::SECOND,
+            per: Vec::new(),
+            mode: Mode::Enforce,
+            on_unavailable: OnUnavailable::Deny,
+            count_hits: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slot_whose_planned_look_comes_while_it_is_listed_stands_in_the_list_once() {
+        let settings =
+            Settings { node: NodeId(1), incarnation: Incarnation(1), secret: [0; 16], most_keys: 10, decisions: None };
+        let limiter = Limiter::new(settings);
+        let mut tick = Tick {
+            limiter: Arc::clone(&limiter),
+            leases: Arc::new(Nobody),
+            seq: 0,
+            pending: Vec::new(),
+            planned: BTreeSet::new(),
+            exchanges: FuturesUnordered::new(),
+            next: None,
+        };
+        let found = limiter.table.find(&limit(), Subject(1), &SubjectHasher::new(&[0; 16])).expect("room");
+        let slot = limiter.table.handle(found.number).expect("it is there");
+        slot.miss(Permits(1)); // so that it is not forgotten
+        for _ in 0..3 {
+            tick.plan(&slot, Nanos::ZERO);
+            limiter.bell.list(&slot, slot.number);
+            tick.look_at_planned();
+            limiter.bell.list(&slot, slot.number);
+            limiter.bell.drain_into(&mut tick.pending, &limiter.table);
+            assert_eq!(tick.pending.len(), 1);
+        }
+        tick.send(|_| true);
+        limiter.bell.list(&slot, slot.number);
+        tick.plan(&slot, Nanos::ZERO);
+        tick.look_at_planned();
+        limiter.bell.drain_into(&mut tick.pending, &limiter.table);
+        assert_eq!(tick.pending.len(), 1);
     }
 }
