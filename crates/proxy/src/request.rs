@@ -96,7 +96,7 @@ pub(crate) fn serve(
                 answer.be_the_last();
             }
         }
-        put_on(answer.headers_mut(), dress, &snapshot, &origin);
+        put_on(answer.headers_mut(), dress, snapshot, &origin);
         observer.record.response_headers(answer.headers_mut());
         let mut response = answer.with(observer, &bench, &parts.method);
         let version = parts.version;
@@ -366,6 +366,7 @@ impl<'a> Trip<'a, '_> {
 }
 
 /// The request as it goes to its upstream. Takes the parts apart; an `async fn` would carry them along.
+#[expect(clippy::too_many_arguments, reason = "each is one thing the request is made of")]
 fn outgoing<'a>(
     upstream: &'a Arc<Upstream>,
     route: &Route,
