@@ -22,9 +22,6 @@ pub trait Backend: Send + Sync + 'static {
     /// Looks once at what this node applied so far. Short looks only: applying waits meanwhile. See `<dyn Backend>::read`.
     fn look(&self, look: &mut dyn FnMut(&State));
 
-    /// Returns when this node's state holds this revision of the document, or patience ends.
-    async fn reach(&self, revision: Revision, patience: Duration);
-
     /// Returns when this node's state holds everything that was acknowledged anywhere before the call.
     async fn catch_up(&self) -> Result<(), Failure>;
 

@@ -17,8 +17,10 @@ use crate::wire::{GroupId, Lane, LeaseView, LeasesReply, Proposed, ReadAt, Reque
 
 /// How long a proposal is retried. An election takes a second or two.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// One attempt with one leader.
-const ATTEMPT: Duration = Duration::from_secs(4);
+/// One attempt with one leader. It may have died a moment ago; a proposal that comes twice is applied once.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// The same for a read, which writes nothing to a disk.
+const READ_ATTEMPT: Duration = Duration::from_millis(700);
 const ASK: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(25);
 /// Between two looks at who has got how far.
@@ -109,7 +111,7 @@ pub(crate) async fn catch_up(cluster: &Inner, patience: Duration) -> Result<(), 
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now()).min(READ_ATTEMPT);
         let read = if leader == cluster.me() {
             Ok(read_here(cluster, left).await)
         } else {

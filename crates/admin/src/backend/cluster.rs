@@ -18,7 +18,7 @@ use crate::wire::{
 };
 
 /// An election takes a second or two.
-const READING: Duration = Duration::from_secs(3);
+const READING: Duration = Duration::from_secs(5);
 
 type Endpoints = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<EndpointState>> + Send>> + Send + Sync;
 
@@ -69,18 +69,6 @@ impl OverCluster {
 impl Backend for OverCluster {
     fn look(&self, look: &mut dyn FnMut(&State)) {
         self.cluster.read(|state| look(state));
-    }
-
-    async fn reach(&self, revision: Revision, patience: Duration) {
-        let mut applied = self.cluster.applied();
-        let reached = async {
-            while self.cluster.read(|state| state.documents.current()) < revision {
-                if applied.changed().await.is_err() {
-                    return; // The cluster stops: whatever comes next says so.
-                }
-            }
-        };
-        let _late = tokio::time::timeout(patience, reached).await;
     }
 
     async fn catch_up(&self) -> Result<(), Failure> {

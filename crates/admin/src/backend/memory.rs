@@ -80,8 +80,6 @@ impl Backend for Memory {
         look(&self.lock().state);
     }
 
-    async fn reach(&self, _: Revision, _: Duration) {}
-
     async fn catch_up(&self) -> Result<(), Failure> {
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tidegate_model::{KeyId, Millis, Revision};
 use tidegate_state::{Command, CreateKey as Create, Outcome};
 
-use super::publish::{CATCH_UP, REVOKE_WAIT, everywhere, waiting};
+use super::publish::{REVOKE_WAIT, everywhere, waiting};
 use super::said;
 use crate::AppState;
 use crate::access::wall_clock;
@@ -155,7 +155,7 @@ async fn must_be_in_the_document(state: &AppState, tenant: &str, consumer: &str)
         return Ok(());
     }
     // It may have been published through another node a moment ago.
-    state.backend.reach(Revision(seen.0.saturating_add(1)), CATCH_UP).await;
+    state.backend.catch_up().await?;
     let now = state.backend.read(|agreed| agreed.documents.current());
     if now != seen && declares(state, tenant, consumer).await? {
         return Ok(());

@@ -24,8 +24,6 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(300);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// For what must hold everywhere before anybody relies on it. Longer than a node lease: a dead node lapses first.
 pub(super) const REVOKE_WAIT: Duration = Duration::from_secs(10);
-/// How long this node may be behind what its caller saw elsewhere.
-pub(super) const CATCH_UP: Duration = Duration::from_secs(2);
 const MAX_TRIES: u32 = 4;
 const MAX_NOTE: usize = 4_096;
 
@@ -77,7 +75,7 @@ pub(super) async fn rollback(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let expected = if_match(&headers)?;
-    state.backend.reach(Revision(revision), CATCH_UP).await;
+    state.backend.catch_up().await?;
     let old = state.backend.read(|agreed| agreed.documents.revision(Revision(revision)).cloned());
     let Some(old) = old else { return Err(document::forgotten(revision)) };
     let note = how.note.unwrap_or_else(|| format!("rollback to {revision}"));
@@ -96,8 +94,9 @@ async fn put(
     if note.len() > MAX_NOTE {
         return Err(Refusal::BadRequest(format!("note is longer than {MAX_NOTE} bytes")));
     }
-    if let Some(expected) = expected {
-        state.backend.reach(Revision(expected), CATCH_UP).await;
+    if expected.is_some() {
+        // What the caller saw elsewhere must be here before it is compared.
+        state.backend.catch_up().await?;
     }
     // Without If-Match, whoever was faster is replaced: look again, compile again.
     let mut tries = 0;
@@ -105,7 +104,7 @@ async fn put(
         tries += 1;
         match once(state, &login, &text, &note, expected).await {
             Err(Refusal::Conflict { current }) if tries < MAX_TRIES => {
-                state.backend.reach(Revision(current), CATCH_UP).await;
+                state.backend.catch_up().await?;
             }
             done => break done?,
         }
