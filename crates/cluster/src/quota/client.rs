@@ -17,6 +17,8 @@ use crate::wire::{Exchanged, GroupId, Lane, PoliciesSet, Request};
 /// A batch that has no outcome by then has none: the limiter sends a new one.
 const EXCHANGE: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_millis(300);
+/// One attempt at a command, with a leader that may have died a moment ago.
+const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between two attempts to find a leader.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -120,7 +122,7 @@ async fn insist(
     let deadline = Instant::now() + patience;
     let mut reason = "no leader of the quota group is known".to_owned();
     while Instant::now() < deadline {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT);
         let Some(leader) = find(cluster).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
