@@ -4,11 +4,15 @@ mod backend;
 mod client;
 mod cluster;
 mod node;
+mod origin;
+mod redis;
 mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use client::Client;
 pub(crate) use cluster::Cluster;
+pub(crate) use origin::{Origin, answer};
+pub(crate) use redis::Redis;
 
 use std::time::Duration;
 

@@ -6,10 +6,12 @@
 mod harness;
 
 mod breakers;
+mod caching;
 mod document;
 mod exactness;
 mod lifecycle;
 mod members;
+mod purges;
 mod reads;
 mod retries;
 mod revocation;

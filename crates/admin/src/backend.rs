@@ -12,7 +12,7 @@ use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_state::{Command, Outcome, Publish, State};
 
-use crate::wire::{ClusterStatus, EndpointState, JoinToken, NodeApplied, Problem, ReadyReply};
+use crate::wire::{ClusterStatus, EndpointState, JoinToken, KeptResponse, NodeApplied, NodeCache, Problem, ReadyReply};
 
 /// Compiles a document with what a node knows: files, secrets, environment.
 pub type Compile = dyn Fn(&str, Revision) -> Result<Compiled, Vec<Problem>> + Send + Sync;
@@ -46,6 +46,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The endpoints of upstreams, as every live node that answers sees them.
     async fn endpoints(&self) -> Vec<EndpointState>;
+
+    /// The response caches of all live nodes that answer.
+    async fn caches(&self) -> Vec<NodeCache>;
+
+    /// What they keep of `host/path?query` in memory.
+    async fn kept(&self, tenant: &str, url: &str) -> Vec<KeptResponse>;
 
     /// Mints a join token; it holds what a new node needs to know the cluster by.
     async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure>;

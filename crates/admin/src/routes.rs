@@ -1,6 +1,7 @@
 //! Every path of the admin port, what it needs, and its description: one table, so that nothing is served that is not
 //! guarded and described.
 
+mod cache;
 mod cluster;
 mod document;
 mod key;
@@ -68,6 +69,9 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(d.clone(), "/v1/cluster/nodes/{id}", Role(Admin), SHORT, cluster::remove),
         op(g.clone(), "/v1/upstreams", Role(Reader), SHORT, upstream::list),
         op(p.clone(), "/v1/upstreams/endpoint", Role(Operator), SHORT, upstream::set),
+        op(g.clone(), "/v1/cache", Role(Reader), SHORT, cache::stats),
+        op(g.clone(), "/v1/cache/kept", Role(Reader), SHORT, cache::kept),
+        op(p.clone(), "/v1/cache/purge", Role(Operator), LONG, cache::purge),
         op(g, "/v1/tokens", Role(Admin), SHORT, token::list),
         op(p, "/v1/tokens", Role(Admin), SHORT, token::create),
         op(d, "/v1/tokens/{id}", Role(Admin), SHORT, token::revoke),
@@ -139,6 +143,9 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         token::revoke,
         upstream::list,
         upstream::set,
+        cache::stats,
+        cache::kept,
+        cache::purge,
     ),
     components(schemas(crate::wire::ErrorReply)),
     security(("token" = [])),
@@ -147,6 +154,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         (name = "key", description = "Credentials of consumers"),
         (name = "cluster", description = "Members"),
         (name = "upstream", description = "Endpoints of upstreams: how they are, weights and drains set by hand"),
+        (name = "cache", description = "Kept responses: what there is, and what is void"),
         (name = "token", description = "Admin tokens: reader < operator < admin"),
         (name = "probe", description = "For load balancers and monitoring"),
     )

@@ -2,6 +2,7 @@
 //!
 //! Owns shapes, no behaviour. Fields are only ever added; a reader ignores what it does not know.
 
+mod cache;
 mod cluster;
 mod document;
 mod key;
@@ -9,6 +10,7 @@ mod refusal;
 mod token;
 mod upstream;
 
+pub use cache::{CachePurge, CachePurged, CacheStats, KeptResponse, KeptResponses, NodeCache, RedisState};
 pub use cluster::{
     ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeRole, Readiness, ReadyReply, Removed, TransferRequest,
     Transferred,

@@ -317,6 +317,11 @@ impl Cache {
         true
     }
 
+    /// May it be served now? It was looked up a while ago.
+    pub(crate) fn still_holds(&self, stored: &Stored) -> bool {
+        self.is_live() && self.purges.outlived_by(stored)
+    }
+
     /// From Redis into memory. `None`: a purge voided it.
     pub(crate) fn adopt(&self, stored: Stored, policy: &Policy) -> Option<Arc<Stored>> {
         let stored = Arc::new(stored);
@@ -360,12 +365,18 @@ impl Cache {
 
     /// When it returns, nothing that the entry matches and was fetched before gets out of this node's cache.
     pub fn purge(&self, entry: &PurgeEntry) {
-        self.purges.apply(entry);
-        match &entry.what {
-            // The rest goes when it is met, or when room is needed.
-            crate::purge::Purge::All => self.memory.clear(),
-            crate::purge::Purge::Url(url) => drop(self.memory.remove_url(*url)),
-            _ => {}
+        self.purge_all(std::slice::from_ref(entry));
+    }
+
+    /// The same for several; those of one epoch belong into one call.
+    pub fn purge_all(&self, entries: &[PurgeEntry]) {
+        for news in self.purges.apply_all(entries) {
+            match &news.what {
+                // The rest goes when it is met, or when room is needed.
+                crate::purge::Purge::All => self.memory.clear(),
+                crate::purge::Purge::Url(url) => drop(self.memory.remove_url(*url)),
+                _ => {}
+            }
         }
     }
 
@@ -379,14 +390,20 @@ impl Cache {
         self.live.store(live, Ordering::Release);
     }
 
-    fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.live.load(Ordering::Acquire) && self.lease.as_ref().is_none_or(|lease| (lease.0)())
     }
 
     /// Stored in memory under a URL now, for people who ask.
     #[must_use]
     pub fn stored(&self, url: &Url<'_>) -> Vec<Arc<Stored>> {
-        let mut stored = self.memory.of_url(url.digest());
+        self.stored_as(url.digest())
+    }
+
+    /// The same by the URL's name in keys.
+    #[must_use]
+    pub fn stored_as(&self, url: UrlDigest) -> Vec<Arc<Stored>> {
+        let mut stored = self.memory.of_url(url);
         stored.retain(|stored| self.purges.outlived_by(stored));
         stored
     }

@@ -127,12 +127,18 @@ impl Fetch {
     pub fn failed(mut self) -> Option<Answer> {
         let now = self.cache.now();
         let held = self.held.take().filter(|held| held.terms.stands_in(&self.control, now))?;
+        if !self.cache.still_holds(&held) {
+            return None;
+        }
         Some(self.stand_in(&held, None, now))
     }
 
     fn stands_in(&self, status: StatusCode, now: Millis) -> bool {
         matches!(status.as_u16(), 500 | 502..=504)
-            && self.held.as_ref().is_some_and(|held| held.terms.stands_in(&self.control, now))
+            && self
+                .held
+                .as_ref()
+                .is_some_and(|held| held.terms.stands_in(&self.control, now) && self.cache.still_holds(held))
     }
 
     fn stand_in(&mut self, held: &Arc<Stored>, status: Option<StatusCode>, now: Millis) -> Answer {
@@ -151,8 +157,10 @@ impl Fetch {
 
     /// 304: what is stored still holds, with newer headers.
     fn confirmed(mut self, held: &Arc<Stored>, fresh: &HeaderMap, now: Millis) -> Next {
-        if !freshen::is_about(&held.headers, fresh) {
+        // A purge while the origin was asked concerns the body that is held, whatever the origin thinks of it.
+        if !freshen::is_about(&held.headers, fresh) || !self.cache.still_holds(held) {
             self.cache.memory().remove_stored(held);
+            (self.begun, self.asked) = (self.cache.purges().epoch(), now);
             return Next::Again(Box::new(self));
         }
         let times = Times { asked: self.asked, answered: now };

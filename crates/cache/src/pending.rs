@@ -130,6 +130,9 @@ impl Pending {
     /// `None`: it needs the origin's word, which is noted.
     fn use_it(&mut self, stored: Arc<Stored>, kind: Kind) -> Option<Lookup> {
         let fetch = &mut self.fetch;
+        if !fetch.cache.still_holds(&stored) {
+            return None; // Purged, or this node cut off, while it waited.
+        }
         let now = fetch.cache.now();
         let asker = Asker { method: &fetch.method, headers: &fetch.headers };
         match fetch.cache.judge(&stored, &fetch.control, asker, kind, now) {
@@ -217,7 +220,8 @@ impl Pending {
     /// A whole answer to this very kind of request.
     fn reads_along(&self, head: &Stored) -> bool {
         let fetch = &self.fetch;
-        !conditional::is_conditional(&fetch.headers)
+        fetch.cache.is_live()
+            && !conditional::is_conditional(&fetch.headers)
             && fetch.method != Method::HEAD
             && head.selector.matches(&fetch.headers)
             && fetch.cache.purges().outlived_by_fetch(&crate::fetch::about(head), head.epoch)
@@ -239,7 +243,7 @@ impl Pending {
         let fetch = &self.fetch;
         let now: Millis = fetch.cache.now();
         let fits = stored.selector.matches(&fetch.headers)
-            && fetch.cache.purges().outlived_by(stored)
+            && fetch.cache.still_holds(stored)
             && stored.terms.stands_in(&fetch.control, now);
         if !fits {
             return Waited::Fetch;

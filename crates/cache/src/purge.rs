@@ -78,13 +78,21 @@ impl Purges {
 
     /// From here on nothing that matches, and was begun before, is served. Entries may come again, and in any order.
     pub fn apply(&self, entry: &PurgeEntry) {
+        self.apply_all(std::slice::from_ref(entry));
+    }
+
+    /// All at once, for those of one epoch belong together: what outlived a part of them is not asked about the rest.
+    /// Which of them said something new.
+    pub fn apply_all<'e>(&self, entries: &'e [PurgeEntry]) -> Vec<&'e PurgeEntry> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.learn(entry);
+        let news: Vec<&PurgeEntry> = entries.iter().filter(|entry| known.learn(entry)).collect();
         if known.count > self.bound {
             known.forget_half();
         }
-        // Within the lock: whoever sees the epoch finds the purge.
-        self.latest.fetch_max(entry.epoch.0, Ordering::AcqRel);
+        // Within the lock: whoever sees the epoch finds the purges.
+        let newest = entries.iter().map(|entry| entry.epoch.0).max().unwrap_or_default();
+        self.latest.fetch_max(newest, Ordering::AcqRel);
+        news
     }
 
     /// A node that missed entries (it starts from a snapshot): everything up to here is void.
@@ -142,25 +150,30 @@ impl<'a> About<'a> {
 }
 
 impl Known {
-    fn learn(&mut self, entry: &PurgeEntry) {
+    /// Is it news?
+    fn learn(&mut self, entry: &PurgeEntry) -> bool {
         let epoch = entry.epoch;
-        let is_new = match &entry.what {
-            Purge::All => return self.raise(epoch),
+        if self.floor.is_some_and(|floor| epoch <= floor) {
+            return false;
+        }
+        let before = match &entry.what {
+            Purge::All => {
+                self.raise(epoch);
+                return true;
+            }
             Purge::Tenant(tenant) => note(&mut self.tenants, tenant, epoch),
             Purge::Url(digest) => note(&mut self.urls, digest, epoch),
             Purge::Tag { tenant, tag } => note(self.tags.entry(tenant.clone()).or_default(), tag, epoch),
             Purge::Prefix { tenant, prefix } => {
                 let known = self.prefixes.entry(tenant.clone()).or_default();
-                let slot = known.get_mut(prefix);
-                let is_new = slot.is_none();
-                match slot {
-                    Some(old) => *old = epoch.max(*old),
-                    None => drop(known.insert(prefix.clone(), epoch)),
+                match known.get_mut(prefix) {
+                    Some(old) => Some(std::mem::replace(old, epoch.max(*old))),
+                    None => known.insert(prefix.clone(), epoch),
                 }
-                is_new
             }
         };
-        self.count += usize::from(is_new);
+        self.count += usize::from(before.is_none());
+        before < Some(epoch)
     }
 
     fn voids(&self, about: &About<'_>, begun: Epoch) -> bool {
@@ -200,13 +213,11 @@ impl Known {
     }
 }
 
-fn note<K: Clone + Eq + std::hash::Hash>(known: &mut HashMap<K, Epoch>, name: &K, epoch: Epoch) -> bool {
+/// What was known of it before.
+fn note<K: Clone + Eq + std::hash::Hash>(known: &mut HashMap<K, Epoch>, name: &K, epoch: Epoch) -> Option<Epoch> {
     match known.get_mut(name) {
-        Some(old) => {
-            *old = epoch.max(*old);
-            false
-        }
-        None => known.insert(name.clone(), epoch).is_none(),
+        Some(old) => Some(std::mem::replace(old, epoch.max(*old))),
+        None => known.insert(name.clone(), epoch),
     }
 }
 

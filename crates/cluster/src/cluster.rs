@@ -182,7 +182,7 @@ impl Cluster {
     /// Tells the cluster that all control entries up to `index` are in effect here: snapshot compiled, keys refused.
     /// Only with [`Acks::ByCaller`].
     pub fn in_effect(&self, index: u64) {
-        if self.inner.in_effect.fetch_max(index, Ordering::Relaxed) < index {
+        if self.inner.in_effect.fetch_max(index, Ordering::AcqRel) < index {
             self.inner.renew_now.notify_one();
         }
     }
@@ -312,6 +312,13 @@ impl Cluster {
         self.inner.held.is_live()
     }
 
+    /// Does it hold its node lease, and has it in effect whatever was acknowledged while it did not? What is said to
+    /// hold on all live nodes holds here then.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.inner.held.is_current(self.inner.is_in_effect())
+    }
+
     /// This node's part in both groups: at once, without asking anybody.
     #[must_use]
     pub fn report(&self) -> NodeReport {
@@ -360,12 +367,16 @@ impl Inner {
         nodes
     }
 
+    fn is_in_effect(&self) -> u64 {
+        match self.acks {
+            Acks::OnApply => *self.control.replica.applied().borrow(),
+            Acks::ByCaller => self.in_effect.load(Ordering::Acquire),
+        }
+    }
+
     pub(crate) fn renewal(&self) -> Renewal {
         let applied = *self.control.replica.applied().borrow();
-        let in_effect = match self.acks {
-            Acks::OnApply => applied,
-            Acks::ByCaller => self.in_effect.load(Ordering::Relaxed),
-        };
+        let in_effect = self.is_in_effect();
         Renewal {
             node: self.me(),
             applied,

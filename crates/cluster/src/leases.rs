@@ -74,16 +74,29 @@ impl Table {
 
 /// The holder's side: until when this node may believe that it is a live one, on its boot clock.
 #[derive(Debug, Default)]
-pub(crate) struct Held(AtomicU64);
+pub(crate) struct Held {
+    until: AtomicU64,
+    /// Entries up to here may have been acknowledged everywhere without this node, which was counted as gone.
+    missed: AtomicU64,
+}
 
 impl Held {
-    /// The leader kept the lease in answer to a renewal sent at `sent`.
-    pub(crate) fn kept(&self, sent: Nanos) {
-        self.0.fetch_max(sent.saturating_add(HOLDER).0, Ordering::Relaxed);
+    /// The leader kept the lease in answer to a renewal sent at `sent`; all up to `committed` is committed.
+    pub(crate) fn kept(&self, sent: Nanos, committed: u64) {
+        // Judged now and not at `sent`: the renewal may have been long on its way. Told before the lease is.
+        if !self.is_live() {
+            self.missed.fetch_max(committed, Ordering::AcqRel);
+        }
+        self.until.fetch_max(sent.saturating_add(HOLDER).0, Ordering::AcqRel);
+    }
+
+    /// With all in effect that was acknowledged while this node was gone.
+    pub(crate) fn is_current(&self, in_effect: u64) -> bool {
+        self.is_live() && self.missed.load(Ordering::Acquire) <= in_effect
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        tidegate_clock::boot().0 < self.0.load(Ordering::Relaxed)
+        tidegate_clock::boot().0 < self.until.load(Ordering::Acquire)
     }
 }
 
@@ -124,8 +137,21 @@ mod tests {
     fn a_holder_gives_up_before_the_leader_does() {
         let held = Held::default();
         assert!(!held.is_live());
-        held.kept(tidegate_clock::boot());
+        held.kept(tidegate_clock::boot(), 0);
         assert!(held.is_live());
         const { assert!(HOLDER.0 < LEASE.0) }
+    }
+
+    #[test]
+    fn a_holder_that_was_gone_is_current_once_it_has_what_it_missed() {
+        let held = Held::default();
+        held.kept(tidegate_clock::boot(), 7);
+        assert!(held.is_live() && !held.is_current(6) && held.is_current(7));
+        held.kept(tidegate_clock::boot(), 9);
+        assert!(held.is_current(7), "it was there: nothing is acknowledged without it");
+        held.until.store(0, Ordering::Relaxed);
+        assert!(!held.is_current(9), "gone");
+        held.kept(tidegate_clock::boot(), 12);
+        assert!(!held.is_current(11) && held.is_current(12));
     }
 }

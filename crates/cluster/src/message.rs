@@ -22,6 +22,8 @@ const MAX_MESSAGE: usize = 1 << 20;
 pub enum Topic {
     /// Evidence about endpoints.
     Breakers = 1,
+    /// What the response caches hold.
+    Cache = 2,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;

@@ -12,7 +12,7 @@ use tidegate_model::{Incarnation, KeyId, LimitId, Millis, Nanos, NodeId, Permits
 use tidegate_quota::protocol;
 use tidegate_state::endpoints::{Breaker, Place, Set, Verdict, What};
 use tidegate_state::{
-    Addresses, ClusterId, Command, CreateKey, Form, Format, Join, Proposal, Publish, RequestId, Role, State,
+    Addresses, ClusterId, Command, CreateKey, Form, Format, Join, Proposal, Publish, Purge, RequestId, Role, State,
 };
 
 fn commands() -> Vec<Command> {
@@ -76,6 +76,19 @@ fn later_commands() -> Vec<Command> {
     ]
 }
 
+/// Those of purges.
+fn purges() -> Vec<Command> {
+    let (tenant, url) = ("default".to_owned(), "example.com/a?b".to_owned());
+    vec![
+        Command::Purge(vec![Purge::All, Purge::Tenant(tenant.clone())]),
+        Command::Purge(vec![
+            Purge::Url { tenant: tenant.clone(), url },
+            Purge::Prefix { tenant: tenant.clone(), prefix: "example.com/a".into() },
+            Purge::Tag { tenant, tag: "users".into() },
+        ]),
+    ]
+}
+
 fn proposals() -> Vec<Proposal> {
     let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
     commands().into_iter().enumerate().map(number).collect()
@@ -85,7 +98,7 @@ fn proposals() -> Vec<Proposal> {
 fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let bytes = codec::encode(value);
-    if std::env::var_os("TIDEGATE_WRITE_GOLDEN").is_some() {
+    if std::env::var_os("TIDEGATE_WRITE_GOLDEN").is_some() && !path.exists() {
         std::fs::write(&path, &bytes).unwrap();
     }
     assert_eq!(read_golden(name, value), bytes, "{name} is written differently");
@@ -111,7 +124,12 @@ fn what_was_written_once_is_read_for_ever() {
         state.apply(&Proposal { request: RequestId(1 << 101 | at as u128), at: Millis(100), command });
     }
     golden("commands-2.bin", &later_commands());
-    golden("state-2.bin", &state);
+    read_golden("state-2.bin", &state);
+    for (at, command) in purges().into_iter().enumerate() {
+        state.apply(&Proposal { request: RequestId(1 << 102 | at as u128), at: Millis(200), command });
+    }
+    golden("commands-3.bin", &purges());
+    golden("state-3.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy { limit: LimitId(1), max: Permits(10), window: Nanos(60), ttl: Nanos(4) };
     let entries = vec![

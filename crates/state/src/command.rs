@@ -9,6 +9,7 @@ use tidegate_model::{KeyId, Millis, NodeId, Revision};
 use crate::documents::Format;
 use crate::endpoints::{Place, Set, Verdict};
 use crate::members::{Addresses, ClusterId};
+use crate::purges::Purge;
 use crate::recent::RequestId;
 use crate::tokens::Role;
 
@@ -82,6 +83,8 @@ pub enum Command {
         place: Place,
         set: Set,
     },
+    /// Kept responses that are void from now on, all at once.
+    Purge(Vec<Purge>),
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +158,7 @@ impl fmt::Debug for Command {
             Self::RemoveSealed { .. } => "RemoveSealed",
             Self::JudgeEndpoints(_) => "JudgeEndpoints",
             Self::SetEndpoint { .. } => "SetEndpoint",
+            Self::Purge(_) => "Purge",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What the cluster agrees on: documents, keys, members, tokens, sealed secrets.
+//! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges.
 //!
 //! Owns the control group's commands and what each of them does. Knows no clock, no network, no disk, no document
 //! schema: a document is text here. `cluster` replicates [`Proposal`]s and calls [`State::apply`]; everybody reads.
@@ -14,6 +14,7 @@ pub mod endpoints;
 mod keys;
 mod members;
 mod outcome;
+mod purges;
 mod recent;
 mod sealed;
 mod tokens;
@@ -27,6 +28,7 @@ pub use endpoints::Endpoints;
 pub use keys::{Key, Keys};
 pub use members::{Addresses, ClusterId, Members, Node};
 pub use outcome::{Change, Outcome};
+pub use purges::{Purge, Purges};
 pub use recent::RequestId;
 pub use sealed::Sealed;
 pub use tokens::{AdminToken, JoinToken, Role, Tokens};
@@ -44,6 +46,8 @@ pub struct State {
     now: Millis,
     #[serde(deserialize_with = "added_later")]
     pub endpoints: Endpoints,
+    #[serde(deserialize_with = "added_later")]
+    pub purges: Purges,
 }
 
 /// For fields that the first states did not have: those end before them.
@@ -99,6 +103,7 @@ impl State {
             Command::RemoveSealed { name } => self.sealed.remove(name),
             Command::JudgeEndpoints(verdicts) => self.endpoints.judge(verdicts, at),
             Command::SetEndpoint { place, set } => self.endpoints.set(place, *set, at),
+            Command::Purge(what) => self.purges.purge(what),
         }
     }
 

@@ -35,6 +35,10 @@ pub enum Outcome {
     TokenUnknown,
     TokenExpired,
     TokenUsed,
+    /// What was fetched before is void, by the count of all purges.
+    Purged {
+        epoch: u64,
+    },
 }
 
 /// What a proposal changed, for whoever keeps something derived from the state.
@@ -51,4 +55,5 @@ pub enum Change {
     AdminTokens,
     Sealed(String),
     Endpoints,
+    Purges,
 }

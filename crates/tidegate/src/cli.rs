@@ -4,6 +4,7 @@
 //! Everything but `serve`, `dev`, `check`, `schema` and `quota verify` is a client of a node's admin port and knows no
 //! more than that API says.
 
+mod cache;
 mod client;
 mod cluster;
 mod connect;
@@ -103,6 +104,9 @@ pub(crate) enum Command {
     /// Endpoints of upstreams: how they are, weights and drains set by hand
     #[command(subcommand)]
     Upstream(upstream::Verb),
+    /// Kept responses: purge them, see what there is
+    #[command(subcommand)]
+    Cache(cache::Verb),
     /// Admin tokens: who may use the admin port
     #[command(subcommand)]
     Token(token::Verb),
@@ -167,6 +171,7 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Cluster(verb) => cluster::run(&client, verb, global.output).await,
             Command::Key(verb) => key::run(&client, verb, global.output).await,
             Command::Upstream(verb) => upstream::run(&client, verb, global.output).await,
+            Command::Cache(verb) => cache::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
             Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Quota(_) => {
                 Ok(Exit::Ok)

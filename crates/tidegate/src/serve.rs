@@ -4,12 +4,14 @@
 mod admin_tls;
 mod args;
 mod breakers;
+mod caches;
 mod drain;
 mod effect;
 mod gauges;
 mod inputs;
 mod leases;
 mod listeners;
+mod purges;
 mod ready;
 mod staleness;
 
@@ -29,6 +31,7 @@ use tidegate_upstream::Upstreams;
 pub(crate) use self::args::Args;
 use self::args::Settings;
 use self::breakers::Breakers;
+use self::caches::Caches;
 use self::effect::Effect;
 use self::listeners::Listeners;
 use self::staleness::Staleness;
@@ -71,6 +74,7 @@ struct Node {
     limiter: Arc<Limiter>,
     gate: Arc<Gate>,
     effect: Arc<Effect>,
+    caches: Arc<Caches>,
     staleness: Arc<Staleness>,
     listeners: Listeners,
     drain: Drain,
@@ -105,17 +109,18 @@ impl Node {
             connections: tidegate_proxy::Count::default(),
         });
         let breakers = Breakers::start(&cluster, &gate);
+        let caches = Caches::start(&cluster, &gate);
         let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), listeners.certificates(), breakers));
         effect.catch_up().await;
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());
         gauges::register(&gate, &cluster, &effect, &staleness);
-        Ok(Self { settings, cluster, limiter, gate, effect, staleness, listeners, drain: Drain::new(), admin })
+        Ok(Self { settings, cluster, limiter, gate, effect, caches, staleness, listeners, drain: Drain::new(), admin })
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
-        let admin = self.admin.serve(&self.cluster, &self.gate, &self.effect);
+        let admin = self.admin.serve(&self.cluster, &self.gate, &self.effect, &self.caches);
         ready::wait(&self.cluster, &self.effect).await?;
         self.staleness.look();
         self.listeners.serve(&self.settings, &self.gate, &self.drain)?;
@@ -143,9 +148,11 @@ fn cache(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Arc<tidegate_
         }
     };
     let it = cluster.clone();
-    let lease = Some(tidegate_cache::Lease(Arc::new(move || it.is_live())));
+    let lease = Some(tidegate_cache::Lease(Arc::new(move || it.is_current())));
     let memory = settings.cache_memory;
-    let settings = tidegate_cache::Settings { memory, redis, lease, ..tidegate_cache::Settings::default() };
+    // A URL has a name for each way in which routes write queries: more than the state keeps of them.
+    let purges = 3 * 4_096;
+    let settings = tidegate_cache::Settings { memory, purges, redis, lease, ..tidegate_cache::Settings::default() };
     tidegate_cache::Cache::start(settings).map_err(anyhow::Error::msg)
 }
 

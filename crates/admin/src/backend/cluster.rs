@@ -14,11 +14,23 @@ use tokio::sync::Mutex;
 use super::{Applied, Backend, Compile, Compiled, Failure, time};
 use crate::access::wall_clock;
 use crate::wire::{
-    ClusterStatus, EndpointState, Group, JoinToken, Node as Member, NodeApplied, NodeRole, Problem, ReadyReply,
+    ClusterStatus, EndpointState, Group, JoinToken, KeptResponse, Node as Member, NodeApplied, NodeCache, NodeRole,
+    Problem, ReadyReply,
 };
 
 /// An election takes a second or two.
 const READING: Duration = Duration::from_secs(5);
+
+/// An answer that takes its time.
+pub type Answered<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The response caches of all live nodes.
+pub trait Caches: Send + Sync {
+    fn stats(&self) -> Answered<Vec<NodeCache>>;
+
+    /// `url`: `host/path?query`.
+    fn kept(&self, tenant: &str, url: &str) -> Answered<Vec<KeptResponse>>;
+}
 
 type Endpoints = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<EndpointState>> + Send>> + Send + Sync;
 
@@ -28,6 +40,7 @@ pub struct Node {
     pub compile: Box<Compile>,
     /// The endpoints of upstreams on all live nodes.
     pub endpoints: Box<Endpoints>,
+    pub caches: Box<dyn Caches>,
     /// Short: every probe calls it.
     pub readiness: Box<dyn Fn() -> ReadyReply + Send + Sync>,
     /// Prometheus text.
@@ -133,6 +146,14 @@ impl Backend for OverCluster {
 
     async fn endpoints(&self) -> Vec<EndpointState> {
         (self.node.endpoints)().await
+    }
+
+    async fn caches(&self) -> Vec<NodeCache> {
+        self.node.caches.stats().await
+    }
+
+    async fn kept(&self, tenant: &str, url: &str) -> Vec<KeptResponse> {
+        self.node.caches.kept(tenant, url).await
     }
 
     async fn status(&self) -> ClusterStatus {

@@ -1,6 +1,7 @@
 //! A cluster of one process, over a bare [`State`]: no log, no peers, no disk. For tests of the admin API and of its
 //! clients; what it does to documents, keys and tokens is what every node does.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, Req
 use super::{Applied, Backend, Compile, Compiled, Failure};
 use crate::access::{hash, mint, wall_clock};
 use crate::wire::{
-    ClusterStatus, EndpointState, Group, JoinToken, Node, NodeApplied, NodeRole, Problem, Readiness, ReadyReply,
+    ClusterStatus, EndpointState, Group, JoinToken, KeptResponse, Node, NodeApplied, NodeCache, NodeRole, Problem,
+    Readiness, ReadyReply,
 };
 
 pub struct Memory {
@@ -126,6 +128,32 @@ impl Backend for Memory {
             ejections: 0,
             epoch: ruling.epoch,
         }]
+    }
+
+    /// An empty one.
+    async fn caches(&self) -> Vec<NodeCache> {
+        let (epoch, floor) = {
+            let inner = self.lock();
+            (inner.state.purges.epoch(), inner.state.purges.floor())
+        };
+        vec![NodeCache {
+            node: ME.0,
+            serves: true,
+            responses: 0,
+            bytes: 0,
+            bound: 0,
+            evicted: 0,
+            fetching: 0,
+            purges: 0,
+            purge_epoch: epoch,
+            purge_floor: floor,
+            counters: BTreeMap::new(),
+            redis: None,
+        }]
+    }
+
+    async fn kept(&self, _: &str, _: &str) -> Vec<KeptResponse> {
+        Vec::new()
     }
 
     async fn status(&self) -> ClusterStatus {

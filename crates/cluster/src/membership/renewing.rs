@@ -44,7 +44,7 @@ async fn renew(cluster: &Inner, hint: &mut Option<NodeId>) -> bool {
     };
     match renewed {
         Ok(Renewed::Kept { committed, voters }) => {
-            cluster.held.kept(sent);
+            cluster.held.kept(sent, committed);
             cluster.waiting.heard(committed);
             *cluster.voters.lock().expect("no panic while locked") = voters;
             true

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::breakers::Breakers;
+use super::purges::Purges;
 
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -33,6 +34,7 @@ pub(super) struct Effect {
     gate: Arc<Gate>,
     certificates: Arc<Certificates>,
     breakers: Arc<Breakers>,
+    purges: Purges,
     /// The newest revision the state has; the served one is the snapshot's.
     published: AtomicU64,
     /// Why the newest document is not served.
@@ -49,11 +51,13 @@ impl Effect {
         certificates: Arc<Certificates>,
         breakers: Arc<Breakers>,
     ) -> Self {
+        let purges = Purges::new(&cluster, gate.cache.as_ref());
         Self {
             cluster,
             gate,
             certificates,
             breakers,
+            purges,
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
             reload: Notify::new(),
@@ -100,6 +104,7 @@ impl Effect {
     /// Puts everything into effect that is applied now.
     pub(super) async fn catch_up(&self) {
         let applied = *self.cluster.applied().borrow();
+        self.purges.follow(&self.gate.snapshot.load());
         self.breakers.ruled();
         self.load_keys();
         self.load_document(Look::Once).await;
@@ -149,6 +154,7 @@ impl Effect {
     async fn change(&self, change: Change) {
         match change {
             Change::Everything => {
+                self.purges.follow(&self.gate.snapshot.load());
                 self.breakers.ruled();
                 self.load_keys();
                 self.load_document(Look::Once).await;
@@ -157,6 +163,7 @@ impl Effect {
             Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyRevoked(id) => self.load_key(id),
             Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
             Change::Endpoints => self.breakers.ruled(),
+            Change::Purges => self.purges.follow(&self.gate.snapshot.load()),
         }
     }
 
@@ -195,6 +202,8 @@ impl Effect {
         let upstreams: Vec<_> = snapshot.upstreams.iter().map(|upstream| upstream.id.clone()).collect();
         self.gate.telemetry.retain(&routes, &upstreams);
         tracing::info!(revision = %snapshot.revision, routes = snapshot.router.routes().len(), "document in effect");
+        // Its routes may name what was purged otherwise. Before anybody looks for it under the new names.
+        self.purges.again(&snapshot);
         self.cluster.serves(snapshot.revision);
         self.gate.snapshot.store(Arc::new(snapshot));
         Ok(())

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::args::Settings;
+use super::caches::{Caches, CachesOf};
 use super::effect::Effect;
 use super::listeners::Listeners;
 use super::{admin_tls, inputs};
@@ -48,7 +49,13 @@ impl Admin {
         self.address
     }
 
-    pub(super) fn serve(&mut self, cluster: &Cluster, gate: &Arc<Gate>, effect: &Arc<Effect>) -> Open {
+    pub(super) fn serve(
+        &mut self,
+        cluster: &Cluster,
+        gate: &Arc<Gate>,
+        effect: &Arc<Effect>,
+        caches: &Arc<Caches>,
+    ) -> Open {
         let (open, closed) = oneshot::channel();
         let listener = self.listener.take().expect("the admin port is served once");
         let (telemetry, readiness) = (Arc::clone(&gate.telemetry), (cluster.clone(), Arc::clone(effect)));
@@ -60,6 +67,7 @@ impl Admin {
                 let breakers = Arc::clone(&breakers);
                 Box::pin(async move { breakers.everywhere().await })
             }),
+            caches: Box::new(CachesOf(Arc::clone(caches))),
             metrics: Box::new(move || telemetry.render()),
         };
         let backend = backend::cluster::OverCluster::new(cluster.clone(), node);

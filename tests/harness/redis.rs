@@ -1,0 +1,94 @@
+//! A real redis-server of our own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::eventually;
+
+#[derive(Debug)]
+pub(crate) struct Redis {
+    pub(crate) port: u16,
+    words: Vec<String>,
+    child: Option<Child>,
+    folder: TempDir,
+}
+
+impl Redis {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(crate) async fn start_with(words: &[&str]) -> Self {
+        // Free a moment ago; should somebody be quicker, the next one is tried.
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let folder = tempfile::Builder::new().prefix("tidegate-redis-").tempdir().unwrap();
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            let mut redis = Self { port, words, child: None, folder };
+            if redis.spawn().await {
+                return redis;
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    /// Starts it, on its port; a Redis that was killed comes back empty.
+    pub(crate) async fn spawn(&mut self) -> bool {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(self.folder.path())
+            .args(&self.words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let mut child = command.spawn().expect("redis-server is installed");
+        loop {
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if tokio::net::TcpStream::connect(self.address()).await.is_ok() {
+                self.child = Some(child);
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().unwrap();
+        let done = std::process::Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
+        assert!(done.unwrap().success(), "signal {name}");
+    }
+
+    pub(crate) async fn kill(&mut self) {
+        self.child.take().unwrap().kill().await.unwrap();
+    }
+
+    /// What `redis-cli` prints.
+    pub(crate) async fn cli(&self, words: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().await.unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub(crate) async fn keys(&self) -> usize {
+        self.cli(&["dbsize"]).await.parse().unwrap()
+    }
+
+    pub(crate) async fn holds_something(&self) {
+        eventually("a response in Redis", Duration::from_secs(5), async || self.keys().await > 0).await;
+    }
+}
