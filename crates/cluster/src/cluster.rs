@@ -58,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) in_effect: AtomicU64,
     /// The document revision that this node serves.
     pub(crate) serves: AtomicU64,
+    pub(crate) looked: crate::propose::Looked,
     /// Who answers messages of which topic.
     pub(crate) listeners: crate::message::Listeners,
     /// Something to tell the control leader at once.

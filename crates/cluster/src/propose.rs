@@ -1,6 +1,7 @@
 //! Bringing a command to the control leader, and knowing when everybody has it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,8 +24,9 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 const READ_ATTEMPT: Duration = Duration::from_millis(700);
 const ASK: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(25);
-/// Between two looks at who has got how far.
-const LOOK: Duration = Duration::from_millis(10);
+/// Between two looks at who has got how far: at first, and at most.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LOOK: Duration = Duration::from_millis(16);
 
 /// A proposal that was applied, here too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,9 +189,9 @@ pub(crate) async fn leases(cluster: &Inner, patience: Duration) -> Option<BTreeM
 
 pub(crate) async fn everywhere(cluster: &Inner, index: u64, patience: Duration) -> Result<Everywhere, ProposeError> {
     let deadline = Instant::now() + patience;
-    let mut last = None;
+    let (mut last, mut pause) = (None, FIRST_LOOK);
     loop {
-        if let Some(views) = leases(cluster, ASK).await {
+        if let Some(views) = looked_together(cluster).await {
             let everywhere = sort(&views, index);
             if everywhere.behind.is_empty() {
                 return Ok(everywhere);
@@ -199,8 +201,31 @@ pub(crate) async fn everywhere(cluster: &Inner, index: u64, patience: Duration) 
         if deadline <= Instant::now() + LOOK {
             return last.ok_or_else(|| ProposeError::NoLeader("nobody knows how far the others are".into()));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK);
     }
+}
+
+/// What the node leases were at some moment after a look was asked for; never from before, or a node that came back in
+/// between would count as gone.
+#[derive(Default)]
+pub(crate) struct Looked(tokio::sync::Mutex<Option<(Instant, Views)>>);
+
+type Views = Arc<BTreeMap<NodeId, LeaseView>>;
+
+/// One question for all who wait at the same time.
+async fn looked_together(cluster: &Inner) -> Option<Views> {
+    let asked = Instant::now();
+    let mut looked = cluster.looked.0.lock().await;
+    if let Some((begun, views)) = &*looked
+        && asked <= *begun
+    {
+        return Some(Arc::clone(views));
+    }
+    let begun = Instant::now();
+    let views = Arc::new(leases(cluster, ASK).await?);
+    *looked = Some((begun, Arc::clone(&views)));
+    Some(views)
 }
 
 fn sort(views: &BTreeMap<NodeId, LeaseView>, index: u64) -> Everywhere {

@@ -203,6 +203,7 @@ async fn open(
         in_effect: AtomicU64::new(0),
         serves: AtomicU64::new(0),
         hashed: Mutex::default(),
+        looked: crate::propose::Looked::default(),
         listeners: crate::message::Listeners::default(),
         renew_now: Notify::new(),
         converge_now: Notify::new(),
