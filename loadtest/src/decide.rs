@@ -87,6 +87,7 @@ impl Leases for Plenty {
     }
 }
 
+/// Tells each line as soon as it is measured.
 pub(crate) fn measure() -> Result<Vec<Decided>> {
     let folder = std::env::temp_dir().join(format!("tidegate-decide-{}", std::process::id()));
     let logged = DecisionLog::open(&folder, NodeId(1), Incarnation(1))?;
@@ -119,7 +120,9 @@ fn measure_with(decisions: Option<DecisionLog>, loads: &[Asked]) -> Result<Vec<D
                     runtime.block_on(reporting(&limiter, tokio::time::sleep(REPORTS)));
                 }
                 rounds.sort_by(f64::total_cmp);
-                table.push(Decided { limits: count, threads, asked, nanos: rounds[ROUNDS / 2] });
+                let decided = Decided { limits: count, threads, asked, nanos: rounds[ROUNDS / 2] };
+                println!("{decided}");
+                table.push(decided);
             }
         }
     }

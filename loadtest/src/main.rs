@@ -105,12 +105,7 @@ fn run(command: Command) -> Result<()> {
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }
-        Command::Decide => {
-            for decided in decide::measure()? {
-                println!("{decided}");
-            }
-            Ok(())
-        }
+        Command::Decide => decide::measure().map(drop),
         Command::Backend { http, requests } => backend::serve(http, requests.as_deref()),
         Command::EmptyProxy { layout, workers, http, upstream } => empty_proxy::serve(layout, workers, http, upstream),
     }

@@ -16,11 +16,11 @@ use tidegate_quota::cell::{Burnt, Grab, Take};
 use tidegate_quota::evidence::{Record, short_name};
 use tidegate_quota::protocol::Key;
 
+use crate::bell::Bell;
 use crate::decisions::DecisionLog;
 use crate::permit::{Permit, Reserved, Taken};
 use crate::slot::{Found, Pinned, Slot};
 use crate::table::Table;
-use crate::tick::Bell;
 
 /// Requests that wait for news at the same time; more are refused at once.
 const MOST_WAITING: usize = 8_192;
@@ -31,8 +31,6 @@ const LONGEST: Nanos = Nanos::SECOND;
 /// A leader that says "ask again in a moment" is believed for so long.
 const SECOND_WIND: Nanos = Nanos::from_millis(120);
 const A_MOMENT: Nanos = Nanos::from_millis(20);
-/// What the leader said to be free is believed for so long.
-const FRESH: Nanos = Nanos::from_secs(2);
 
 /// One limit a call must pass.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +69,9 @@ pub struct Limiter {
     pub(crate) table: Table,
     pub(crate) bell: Bell,
     /// Since when no leader answers (boot clock); 0: the last exchange went well.
-    pub(crate) silent_since: AtomicU64,
+    silent_since: AtomicU64,
+    /// When one last answered (boot clock).
+    heard: AtomicU64,
     waiting: AtomicUsize,
     /// Live nodes, this one included.
     sharers: AtomicU64,
@@ -151,13 +151,15 @@ impl Limiter {
     #[must_use]
     pub fn new(settings: Settings) -> Arc<Self> {
         let Settings { node, incarnation, secret, most_keys, decisions } = settings;
+        let table = Table::new(most_keys);
         Arc::new(Self {
             node,
             incarnation,
             hasher: SubjectHasher::new(&secret),
-            table: Table::new(most_keys),
-            bell: Bell::default(),
+            bell: Bell::new(table.room()),
+            table,
             silent_since: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             sharers: AtomicU64::new(1),
             decisions,
@@ -170,6 +172,12 @@ impl Limiter {
     #[must_use]
     pub fn subject(&self, limit: &Limit, values: &[&[u8]]) -> Subject {
         self.hasher.subject(limit.id, values.iter().copied())
+    }
+
+    /// The slot of a key. A new one is listed, so that the tick knows of it: it may never be used.
+    #[inline]
+    pub(crate) fn find(&self, limit: &Limit, subject: Subject) -> Option<Found<'_>> {
+        self.table.find(limit, subject, &self.hasher, |found| self.bell.list(found.slot, found.number))
     }
 
     /// Takes from all limits or from none. At most one round trip to the leader, and only if a lease cannot answer.
@@ -197,7 +205,7 @@ impl Limiter {
         loop {
             let mut takings = SmallVec::<[Taking<'_>; 4]>::new();
             for (at, ask) in asks.iter().enumerate().filter(|(at, _)| !is_marked(spared, *at)) {
-                match self.table.find(ask.limit, ask.subject, &self.hasher) {
+                match self.find(ask.limit, ask.subject) {
                     Some(found) => takings.push(Taking { ask: at, found, got: None }),
                     None => return Err(Miss { ask: at, slot: None }),
                 }
@@ -379,15 +387,19 @@ impl Limiter {
         if waited_too_long || self.silent_since.load(Ordering::Relaxed) != 0 {
             slot.miss(ask.cost);
             self.bell.list(slot, found.number);
-            return unavailable(ask.limit);
+            // A leader that answers for this key has permits for others only: that is a plain no.
+            let served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
+            return if waited_too_long && served { Err(exhausted_for_now(slot, now)) } else { unavailable(ask.limit) };
         }
         let Some(place) = Place::take(self) else {
             slot.miss(ask.cost);
-            return Err(Why::Exhausted { retry_after: until(slot, now).max(Duration::from_millis(100)) });
+            self.bell.list(slot, found.number);
+            return Err(exhausted_for_now(slot, now));
         };
         let heard = self.wait_for_news(found, ask.cost).await;
         drop(place);
-        if heard {
+        // A leader that answers others is there: this key's turn is still to come.
+        if heard || clock::boot() < Nanos(self.heard.load(Ordering::Relaxed)).saturating_add(PATIENCE.into()) {
             return Ok(Next::TryAgain);
         }
         self.fall_silent(); // Whoever comes next need not find out for himself.
@@ -408,22 +420,32 @@ impl Limiter {
         tokio::pin!(news);
         news.as_mut().enable(); // Before the cost is queued: no answer to it can be missed.
         let _queued = Queued::new(slot, cost);
-        self.bell.ring(slot, found.number);
+        self.bell.ring(found.number);
         tokio::time::timeout(PATIENCE, news).await.is_ok()
     }
 
     /// What is left in the window, as far as this node can tell: its own permits, and its share of those that were free
-    /// when the leader last answered. An old answer counts for nothing: others may have taken all of it.
+    /// when the leader last answered.
+    #[inline]
     pub(crate) fn remaining(&self, slot: &Slot, now: Nanos) -> Permits {
-        let left = slot.cell.left();
-        let fresh = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(FRESH.0);
-        let free = if fresh { slot.free.load(Ordering::Relaxed) } else { 0 };
-        left.saturating_add(Permits(free / self.sharers.load(Ordering::Relaxed).max(1)))
+        let free = slot.free_for_all(now).0;
+        // One node alone, most often: a division is dear.
+        let share = match self.sharers.load(Ordering::Relaxed) {
+            0 | 1 => free,
+            nodes => free / nodes,
+        };
+        slot.cell.left().saturating_add(Permits(share))
     }
 
     /// So many nodes take from the same limits.
     pub fn share_with(&self, nodes: usize) {
         self.sharers.store(nodes as u64, Ordering::Relaxed);
+    }
+
+    /// A leader has answered.
+    pub(crate) fn hear(&self) {
+        self.heard.store(clock::boot().0, Ordering::Relaxed);
+        self.silent_since.store(0, Ordering::Relaxed);
     }
 
     /// No leader answers: until one does, nobody waits for it.
@@ -487,6 +509,10 @@ fn unavailable(limit: &Limit) -> Result<Next, Why> {
     }
 }
 
+fn exhausted_for_now(slot: &Slot, now: Nanos) -> Why {
+    Why::Exhausted { retry_after: until(slot, now).max(Duration::from_millis(100)) }
+}
+
 fn until(slot: &Slot, now: Nanos) -> Duration {
     Nanos(slot.frees_at.load(Ordering::Relaxed)).saturating_sub(now).into()
 }
@@ -496,7 +522,7 @@ fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> Standings {
     asks.iter()
         .enumerate()
         .map(|(at, ask)| {
-            let (now, found) = (clock::boot(), limiter.table.find(ask.limit, ask.subject, &limiter.hasher));
+            let (now, found) = (clock::boot(), limiter.find(ask.limit, ask.subject));
             let remaining = found.map_or(Permits::ZERO, |found| limiter.remaining(found.slot, now));
             let frees = found.map_or(Nanos::ZERO, |found| Nanos(found.slot.frees_at.load(Ordering::Relaxed)));
             let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };

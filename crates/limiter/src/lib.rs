@@ -4,10 +4,14 @@
 //! from `cluster`. Where is a rate limit decided? In `admit.rs`; what refills it is `tick.rs`.
 
 mod admit;
+mod bell;
 mod decisions;
 mod index;
+#[cfg(all(test, loom))]
+mod model;
 mod permit;
 mod slot;
+mod sync;
 mod table;
 mod tick;
 

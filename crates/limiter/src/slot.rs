@@ -8,8 +8,7 @@
 //! with what it was when he found the slot (`Found::is_still`): the next owner's permits come after the next owner's life.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, PoisonError};
 
 use tidegate_model::{LimitId, Nanos, Permits, Subject};
 use tidegate_policy::{Limit, OnUnavailable};
@@ -18,23 +17,58 @@ use tidegate_quota::protocol::Key;
 use tidegate_quota::{Cell, Holding};
 use tokio::sync::Notify;
 
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, fence};
+
+/// What the leader said to be free is believed for so long.
+const FRESH: Nanos = Nanos::from_secs(2);
+/// The outlook counts time in 2^24 ns (17 ms), modulo 2^24 of these (78 hours).
+const TIME_BITS: u32 = 24;
+const TIME: u64 = (1 << TIME_BITS) - 1;
+
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Slot {
-    life: AtomicU16,
-    /// Is this slot in the tick's list already?
-    pub(crate) listed: AtomicBool,
-    /// The next slot of the bell's list: its number + 1.
-    pub(crate) next: AtomicU32,
-    limit: AtomicU64,
-    subject: [AtomicU64; 2],
+    /// 32 bits: to be taken for a former one it would have to come round while a request is between two steps.
+    life: AtomicU32,
+    /// Is this slot marked for the tick already? While it is set, the mark is there, or about to be, or in the tick's hands.
+    listed: AtomicBool,
+    who: [AtomicU64; 2],
     pub(crate) cell: Cell,
     /// The limit as the last request saw it: `max << 1 | share`.
     facts: AtomicU64,
+    /// Permits that were free for all when the leader last answered, and when that was: `free << 24 | time`.
+    outlook: AtomicU64,
     cold: Box<Cold>,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 64, "one cache line");
+
+/// A key in two words: its subject, with the limit mixed into the first half, so that no two limits' keys are taken for
+/// each other even where their subjects are equal. Undone by the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Who([u64; 2]);
+
+impl Who {
+    #[inline]
+    pub(crate) const fn of(key: Key) -> Self {
+        let [low, high] = halves(key.subject);
+        Self([low ^ spread(key.limit), high])
+    }
+
+    /// Subjects are keyed hashes already, which nobody outside can aim; this only folds them.
+    #[inline]
+    pub(crate) const fn hash(self) -> u32 {
+        let Self([low, high]) = self;
+        ((low ^ high.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+    }
+}
+
+/// Different for any two limits: the factor is odd.
+#[inline]
+const fn spread(limit: LimitId) -> u64 {
+    limit.0.wrapping_mul(0xD6E8_FEB8_6659_FD93)
+}
 
 #[derive(Debug)]
 pub(crate) struct Cold {
@@ -42,8 +76,7 @@ pub(crate) struct Cold {
     pub(crate) covered_until: AtomicU64,
     /// When permits come free (boot clock), as the leader estimated.
     pub(crate) frees_at: AtomicU64,
-    /// Permits that were free for all when the leader last answered, and when that was (boot clock).
-    pub(crate) free: AtomicU64,
+    /// When the leader last answered with a lease (boot clock).
     pub(crate) told: AtomicU64,
     /// Costs refused or queued since the last report, summed: demand that was not spent.
     missed: AtomicU64,
@@ -55,6 +88,7 @@ pub(crate) struct Cold {
     pub(crate) planned: AtomicBool,
     /// Requests that look further than the cell: the slot is not forgotten meanwhile.
     pins: AtomicU32,
+    limit: AtomicU64,
     window: AtomicU64,
     /// Rings after each answer.
     pub(crate) news: Notify,
@@ -76,19 +110,18 @@ impl Deref for Slot {
 pub(crate) struct Found<'t> {
     pub(crate) slot: &'t Slot,
     pub(crate) number: u32,
-    life: u16,
+    life: u32,
 }
 
 impl<'t> Found<'t> {
     /// `None`: another key's, or nobody's.
     #[inline]
-    pub(crate) fn of(slot: &'t Slot, number: u32, key: Key) -> Option<Self> {
-        // Acquire: a key that is read below is of this life or a later one.
+    pub(crate) fn of(slot: &'t Slot, number: u32, who: Who) -> Option<Self> {
+        // Acquire: a key that is read below is of this life or a later one. If it is of a later one, or half of it is, then
+        // neither `is_still` after a successful take nor `pin` says that this life goes on.
         let life = slot.life.load(Ordering::Acquire);
-        let [low, high] = halves(key.subject);
-        let is_its = slot.subject[0].load(Ordering::Relaxed) == low
-            && slot.subject[1].load(Ordering::Relaxed) == high
-            && slot.limit.load(Ordering::Relaxed) == key.limit.0;
+        let Who([low, high]) = who;
+        let is_its = slot.who[0].load(Ordering::Relaxed) == low && slot.who[1].load(Ordering::Relaxed) == high;
         (life & 1 == 0 && is_its).then_some(Self { slot, number, life })
     }
 
@@ -102,6 +135,7 @@ impl<'t> Found<'t> {
     pub(crate) fn pin(self) -> Option<Pinned<'t>> {
         // Either this sees the new life, or `retire` sees the pin.
         self.slot.pins.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         let pinned = Pinned(self);
         self.is_still().then_some(pinned)
     }
@@ -125,8 +159,8 @@ impl Drop for Pinned<'_> {
     }
 }
 
-/// A slot by its number, for the tick: of whatever key lives there. The tick alone has slots forgotten, and none that is
-/// listed or asked about.
+/// A slot by its number, for the tick: of whatever key lives there. The tick alone has slots forgotten, and none that it
+/// asks about.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     pub(crate) chunk: Arc<[Slot]>,
@@ -147,17 +181,15 @@ impl Slot {
     pub(crate) fn vacant() -> Self {
         let nobody = Key { limit: LimitId(0), subject: Subject(0) };
         Self {
-            life: AtomicU16::new(1),
+            life: AtomicU32::new(1),
             listed: AtomicBool::new(false),
-            next: AtomicU32::new(0),
-            limit: AtomicU64::new(0),
-            subject: [const { AtomicU64::new(0) }; 2],
+            who: [AtomicU64::new(0), AtomicU64::new(0)],
             cell: Cell::default(),
             facts: AtomicU64::new(0),
+            outlook: AtomicU64::new(0),
             cold: Box::new(Cold {
                 covered_until: AtomicU64::new(0),
                 frees_at: AtomicU64::new(0),
-                free: AtomicU64::new(0),
                 told: AtomicU64::new(0),
                 missed: AtomicU64::new(0),
                 queued: AtomicU64::new(0),
@@ -165,6 +197,7 @@ impl Slot {
                 recalled: AtomicBool::new(false),
                 planned: AtomicBool::new(false),
                 pins: AtomicU32::new(0),
+                limit: AtomicU64::new(0),
                 window: AtomicU64::new(0),
                 news: Notify::new(),
                 holding: Mutex::new(Holding::new(nobody, 0)),
@@ -174,17 +207,19 @@ impl Slot {
 
     /// The table gives the slot to a key.
     pub(crate) fn begin(&self, key: Key, epoch: u64, limit: &Limit) {
-        let [low, high] = halves(key.subject);
+        let Who([low, high]) = Who::of(key);
         self.limit.store(key.limit.0, Ordering::Relaxed);
-        self.subject[0].store(low, Ordering::Relaxed);
-        self.subject[1].store(high, Ordering::Relaxed);
+        self.who[0].store(low, Ordering::Relaxed);
+        self.who[1].store(high, Ordering::Relaxed);
+        self.outlook.store(0, Ordering::Relaxed);
         self.facts.store(facts(limit), Ordering::Relaxed);
         self.cell.begin_anew();
-        for word in [&self.covered_until, &self.frees_at, &self.free, &self.told, &self.missed, &self.largest] {
+        for word in [&self.covered_until, &self.frees_at, &self.told, &self.missed, &self.largest] {
             word.store(0, Ordering::Relaxed);
         }
         self.recalled.store(false, Ordering::Relaxed);
-        self.planned.store(false, Ordering::Relaxed);
+        // Release: a tick that plans a look after this plans it for the new key.
+        self.planned.store(false, Ordering::Release);
         self.window.store(limit.window.0, Ordering::Relaxed);
         *self.holding() = Holding::new(key, epoch);
         // Last: whoever sees this life sees all of the above, and no permit is there before it.
@@ -194,10 +229,12 @@ impl Slot {
     /// The table takes the slot from its key, if nobody needs it.
     pub(crate) fn retire(&self) -> bool {
         let holding = self.holding();
-        if !holding.is_settled(&self.cell) || self.listed.load(Ordering::SeqCst) || self.has_missed() {
+        let is_needed = self.listed.load(Ordering::SeqCst) || self.has_missed() || self.pins.load(Ordering::SeqCst) > 0;
+        if is_needed || !holding.is_settled(&self.cell) {
             return false;
         }
         self.life.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.pins.load(Ordering::SeqCst) == 0 {
             return true;
         }
@@ -205,9 +242,42 @@ impl Slot {
         false
     }
 
+    /// Whoever asks has changed something that the tick should see: either the tick sees it, or this the flag taken down.
+    #[inline]
+    pub(crate) fn is_listed(&self) -> bool {
+        // On x86-64 the change was a locked instruction, and that is a full fence.
+        #[cfg(any(loom, not(target_arch = "x86_64")))]
+        fence(Ordering::SeqCst);
+        self.listed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_listed(&self) {
+        self.listed.store(true, Ordering::Release);
+    }
+
+    /// The tick has taken the mark. A fence must follow before it reads what the slot has to say.
+    pub(crate) fn unlist(&self) {
+        self.listed.store(false, Ordering::Relaxed);
+    }
+
+    /// What the leader said to be free for all.
+    pub(crate) fn foresee(&self, free: Permits, now: Nanos) {
+        let free = free.0.min(u64::MAX >> TIME_BITS);
+        self.outlook.store(free << TIME_BITS | now.0 >> TIME_BITS & TIME, Ordering::Relaxed);
+        self.told.store(now.0, Ordering::Relaxed);
+    }
+
+    /// What was free for all when the leader last answered. An old answer counts for nothing: others may have taken it.
+    #[inline]
+    pub(crate) fn free_for_all(&self, now: Nanos) -> Permits {
+        let outlook = self.outlook.load(Ordering::Relaxed);
+        let age = (now.0 >> TIME_BITS).wrapping_sub(outlook) & TIME;
+        Permits(if age < FRESH.0 >> TIME_BITS { outlook >> TIME_BITS } else { 0 })
+    }
+
     /// Reads the slot's line, so that it is near when it is needed.
     #[inline]
-    pub(crate) fn touch(&self) -> u16 {
+    pub(crate) fn touch(&self) -> u32 {
         self.life.load(Ordering::Relaxed)
     }
 
@@ -215,10 +285,10 @@ impl Slot {
         self.life.load(Ordering::Acquire) & 1 == 1
     }
 
-    #[inline]
     pub(crate) fn key(&self) -> Key {
-        let (low, high) = (self.subject[0].load(Ordering::Relaxed), self.subject[1].load(Ordering::Relaxed));
-        Key { limit: LimitId(self.limit.load(Ordering::Relaxed)), subject: whole([low, high]) }
+        let limit = LimitId(self.limit.load(Ordering::Relaxed));
+        let (low, high) = (self.who[0].load(Ordering::Relaxed), self.who[1].load(Ordering::Relaxed));
+        Key { limit, subject: whole([low ^ spread(limit), high]) }
     }
 
     /// Keeps the facts of the limit in step with the document; writes only what changed.
@@ -237,7 +307,7 @@ impl Slot {
             now,
             window: self.window(),
             max: Permits(facts >> 1),
-            missed: Permits(self.missed.swap(0, Ordering::Relaxed)),
+            missed: Permits(self.missed.swap(0, Ordering::AcqRel)),
             waiting: Permits(self.largest.swap(0, Ordering::SeqCst)),
             queued: Permits(self.queued.load(Ordering::SeqCst)),
             recalled: self.recalled.swap(false, Ordering::SeqCst),
@@ -253,7 +323,7 @@ impl Cold {
 
     /// A cost found no permits, and was refused or allowed unsafely.
     pub(crate) fn miss(&self, cost: Permits) {
-        self.missed.fetch_add(cost.0, Ordering::Relaxed);
+        self.missed.fetch_add(cost.0, Ordering::AcqRel);
         self.largest.fetch_max(cost.0, Ordering::Relaxed);
     }
 
@@ -277,12 +347,12 @@ impl Cold {
     }
 
     pub(crate) fn has_missed(&self) -> bool {
-        self.missed.load(Ordering::Relaxed) > 0
+        self.missed.load(Ordering::Acquire) > 0
     }
 
     /// The holding, whoever panicked before.
-    pub(crate) fn holding(&self) -> std::sync::MutexGuard<'_, Holding> {
-        self.holding.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    pub(crate) fn holding(&self) -> MutexGuard<'_, Holding> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

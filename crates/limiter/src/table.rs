@@ -6,8 +6,7 @@
 //! ```
 //! Slots lie in chunks that are made when needed and stay; a key that is forgotten leaves its slot to the next one.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use tidegate_model::Subject;
 use tidegate_policy::Limit;
@@ -15,14 +14,15 @@ use tidegate_quota::SubjectHasher;
 use tidegate_quota::protocol::Key;
 
 use crate::index::Index;
-use crate::slot::{Found, Handle, Slot, halves};
+use crate::slot::{Found, Handle, Slot, Who};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 
 /// How many keys the subjects beyond the bound share, per limit.
 const OVERFLOW_PARTS: u128 = 64;
 /// Room for overflow keys: of 16,384 limits.
-const OVERFLOW: usize = 1 << 20;
+const OVERFLOW: usize = if cfg!(loom) { 0 } else { 1 << 20 };
 /// Slots made at once.
-const CHUNK: usize = 1024;
+const CHUNK: usize = if cfg!(loom) { 2 } else { 1024 };
 
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -54,6 +54,11 @@ impl Table {
         }
     }
 
+    /// Slots there can ever be: their numbers are below this.
+    pub(crate) fn room(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
@@ -63,46 +68,60 @@ impl Table {
         self.next_epoch.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The slot of a key, made if there is room. `None`: not even an overflow key found room.
+    /// The slot of a key, made if there is room. `made` is told of a new one: were the tick not to look at it, it would
+    /// never be forgotten. `None`: not even an overflow key found room.
     #[inline]
-    pub(crate) fn find(&self, limit: &Limit, subject: Subject, hasher: &SubjectHasher) -> Option<Found<'_>> {
+    pub(crate) fn find<'t>(
+        &'t self,
+        limit: &Limit,
+        subject: Subject,
+        hasher: &SubjectHasher,
+        made: impl FnOnce(Found<'t>),
+    ) -> Option<Found<'t>> {
         let key = Key { limit: limit.id, subject };
-        self.look(key).or_else(|| self.make(key, limit, hasher))
+        self.look(key).or_else(|| self.make(key, limit, hasher, made))
     }
 
     /// Reads what look-ups of these keys are going to read. None of the reads depends on another's outcome, so the
     /// processor waits for all of them at once.
     #[inline]
     pub(crate) fn touch(&self, keys: impl Iterator<Item = Key> + Clone) {
-        let lines = keys.clone().fold(0, |lines, key| lines ^ self.index.guess(hash(key)));
-        let slots = keys.map(|key| self.slot(self.index.guess(hash(key))).map_or(0, Slot::touch));
+        let lines = keys.clone().fold(0, |lines, key| lines ^ self.index.guess(Who::of(key).hash()));
+        let slots = keys.map(|key| self.slot(self.index.guess(Who::of(key).hash())).map_or(0, Slot::touch));
         std::hint::black_box((lines, slots.fold(0, |lines, life| lines ^ life)));
     }
 
     #[inline]
     fn look(&self, key: Key) -> Option<Found<'_>> {
-        self.index.find(hash(key), |number| Found::of(self.slot(number)?, number, key))
+        let who = Who::of(key);
+        self.index.find(who.hash(), |number| Found::of(self.slot(number)?, number, who))
     }
 
     #[cold]
-    fn make(&self, key: Key, limit: &Limit, hasher: &SubjectHasher) -> Option<Found<'_>> {
+    fn make<'t>(
+        &'t self,
+        key: Key,
+        limit: &Limit,
+        hasher: &SubjectHasher,
+        made: impl FnOnce(Found<'t>),
+    ) -> Option<Found<'t>> {
         let mut rooms = self.rooms();
         if let Some(found) = self.look(key) {
             return Some(found); // Somebody else has made it, or its entry moved while we looked.
         }
         if self.len() < self.most {
-            return self.settle(&mut rooms, key, limit);
+            return self.settle(&mut rooms, key, limit).inspect(|found| made(*found));
         }
         let part = u8::try_from(key.subject.0 % OVERFLOW_PARTS).expect("less than 64");
         let shared = Key { limit: limit.id, subject: hasher.overflow(limit.id, part) };
-        self.look(shared).or_else(|| self.settle(&mut rooms, shared, limit))
+        self.look(shared).or_else(|| self.settle(&mut rooms, shared, limit).inspect(|found| made(*found)))
     }
 
     fn settle(&self, rooms: &mut Rooms, key: Key, limit: &Limit) -> Option<Found<'_>> {
         let number = rooms.vacated.last().copied().unwrap_or(rooms.fresh);
         let chunk = self.chunks.get(number as usize / CHUNK)?;
         let slot = &chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::vacant()).collect())[number as usize % CHUNK];
-        if !self.index.insert(hash(key), number, self.len()) {
+        if !self.index.insert(Who::of(key).hash(), number, self.len()) {
             return None;
         }
         if rooms.vacated.pop().is_none() {
@@ -110,7 +129,7 @@ impl Table {
         }
         slot.begin(key, self.next_epoch(), limit);
         self.len.fetch_add(1, Ordering::Relaxed);
-        Found::of(slot, number, key)
+        Found::of(slot, number, Who::of(key))
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<Handle> {
@@ -140,7 +159,7 @@ impl Table {
         if slot.is_vacant() || !slot.retire() {
             return slot.is_vacant();
         }
-        self.index.remove(hash(key), slot.number);
+        self.index.remove(Who::of(key).hash(), slot.number);
         rooms.vacated.push(slot.number);
         self.len.fetch_sub(1, Ordering::Relaxed);
         true
@@ -156,15 +175,7 @@ impl Table {
     }
 }
 
-/// Subjects are keyed hashes already, which nobody outside can aim; this only folds them.
-#[inline]
-fn hash(key: Key) -> u32 {
-    let [low, high] = halves(key.subject);
-    let mixed = low ^ high.rotate_left(32) ^ key.limit.0.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use tidegate_model::{LimitId, Nanos, Permits, Revision};
     use tidegate_policy::{Mode, OnUnavailable};
@@ -188,7 +199,7 @@ mod tests {
     }
 
     fn find(table: &Table, subject: u128) -> Found<'_> {
-        table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16])).expect("room")
+        table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16]), |_| ()).expect("room")
     }
 
     /// As if the leader had granted so much.
@@ -260,9 +271,9 @@ mod tests {
         assert!(!forget(&table, found));
         assert!(found.is_still());
         drop(pin);
-        found.slot.listed.store(true, Ordering::SeqCst);
+        found.slot.set_listed();
         assert!(!forget(&table, found));
-        found.slot.listed.store(false, Ordering::SeqCst);
+        found.slot.unlist();
         found.slot.miss(Permits(1));
         assert!(!forget(&table, found));
         grant(found.slot, 1, 1);

@@ -1,11 +1,10 @@
 //! The task that keeps the cells filled: about every 20 ms one batch for all keys that have something to say, at once for
 //! keys that somebody waits for. At most one question per key is open; an answer is used once or not at all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,13 +12,12 @@ use futures_util::stream::FuturesUnordered;
 use tidegate_clock as clock;
 use tidegate_model::Nanos;
 use tidegate_quota::holding::{News, REMINDER};
-use tidegate_quota::protocol::{Batch, Key, Reply};
-use tokio::sync::Notify;
+use tidegate_quota::protocol::{Answer, Batch, Item, Reply};
 use tokio::time::Instant;
 
 use crate::admit::Limiter;
-use crate::slot::{Handle, Slot};
-use crate::table::Table;
+use crate::slot::Handle;
+use crate::sync::{Ordering, fence};
 use crate::{Leases, Unreachable};
 
 const TICK: Duration = Duration::from_millis(20);
@@ -35,57 +33,6 @@ const LONGEST_COVER: Nanos = Nanos::from_millis(100);
 /// A settled key is forgotten after this long.
 const KEPT: Nanos = Nanos::from_secs(10);
 
-/// Slots that have something to say, and the signals that wake the task.
-#[derive(Debug, Default)]
-pub(crate) struct Bell {
-    newest: OwnLine,
-    woken: Notify,
-    pressed: Notify,
-}
-
-/// The slot listed last, by its number + 1, and by `Slot::next` those before it; 0: none. Every thread writes it, so it
-/// shares its cache line with nothing.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct OwnLine(AtomicU32);
-
-impl Bell {
-    /// The slot with this number has news for the next tick.
-    #[inline]
-    pub(crate) fn list(&self, slot: &Slot, number: u32) {
-        if slot.listed.load(Ordering::Relaxed) || slot.listed.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let mut before = self.newest.0.load(Ordering::Relaxed);
-        loop {
-            slot.next.store(before, Ordering::Relaxed);
-            match self.newest.0.compare_exchange_weak(before, number + 1, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(seen) => before = seen,
-            }
-        }
-        if before == 0 {
-            self.woken.notify_one();
-        }
-    }
-
-    /// Somebody waits.
-    pub(crate) fn ring(&self, slot: &Slot, number: u32) {
-        self.list(slot, number);
-        self.pressed.notify_one();
-    }
-
-    /// The oldest first. What is drained is still listed: nobody writes its `next` meanwhile.
-    fn drain_into(&self, slots: &mut Vec<Handle>, table: &Table) {
-        let (first, mut next) = (slots.len(), self.newest.0.swap(0, Ordering::AcqRel));
-        while let Some(slot) = next.checked_sub(1).and_then(|number| table.handle(number)) {
-            next = slot.next.load(Ordering::Relaxed);
-            slots.push(slot);
-        }
-        slots[first..].reverse();
-    }
-}
-
 impl Limiter {
     /// Runs until dropped.
     pub async fn run(self: Arc<Self>, leases: Arc<dyn Leases>) {
@@ -93,7 +40,6 @@ impl Limiter {
             limiter: self,
             leases,
             seq: 0,
-            pending: Vec::new(),
             planned: BTreeSet::new(),
             exchanges: FuturesUnordered::new(),
             next: None,
@@ -113,7 +59,7 @@ impl Limiter {
             }
             for slot in &held {
                 slot.recalled.store(true, Ordering::SeqCst);
-                self.bell.ring(slot, slot.number);
+                self.bell.ring(slot.number);
             }
             tokio::time::sleep(TICK).await;
         }
@@ -132,10 +78,8 @@ struct Tick {
     limiter: Arc<Limiter>,
     leases: Arc<dyn Leases>,
     seq: u64,
-    /// Taken off the bell's list, not yet reported. `listed` is set for exactly these and those on the bell's list.
-    pending: Vec<Handle>,
-    /// Later looks at slots that hold something although nobody uses it.
-    planned: BTreeSet<(Nanos, Key)>,
+    /// Later looks at slots, by their numbers, that may hold something although nobody uses it.
+    planned: BTreeSet<(Nanos, u32)>,
     exchanges: FuturesUnordered<Exchange>,
     /// When the next tick is due; `None`: nothing to say.
     next: Option<Instant>,
@@ -152,18 +96,19 @@ impl Tick {
                 key = leases.recalled() => {
                     if let Some(slot) = limiter.table.get(key) {
                         slot.recalled.store(true, Ordering::SeqCst);
-                        limiter.bell.ring(&slot, slot.number);
+                        limiter.bell.ring(slot.number);
                     }
                 }
                 () = limiter.bell.pressed.notified() => {
                     tokio::time::sleep(GATHER).await;
-                    self.send(|slot| slot.is_pressed());
+                    self.send_pressed();
                 }
                 () = limiter.bell.woken.notified(), if self.next.is_none() => self.plan_tick(),
                 () = sleep_until(next) => {
                     self.next = None;
                     self.look_at_planned();
-                    self.send(|_| true);
+                    self.send_pressed();
+                    self.send_news();
                 }
             }
         }
@@ -185,50 +130,50 @@ impl Tick {
 
     fn look_at_planned(&mut self) {
         let now = clock::boot();
-        while let Some((due, key)) = self.planned.first().copied() {
+        while let Some((due, number)) = self.planned.first().copied() {
             if due > now {
                 break;
             }
             self.planned.pop_first();
-            let Some(slot) = self.limiter.table.get(key) else { continue };
+            let Some(slot) = self.limiter.table.handle(number) else { continue };
             slot.planned.store(false, Ordering::Relaxed);
             if !self.limiter.table.forget(&slot) {
-                self.keep_listed(slot);
+                self.limiter.bell.list_again(&slot, number);
             }
         }
     }
 
+    /// One look at a time, most often: a slot that has changed hands may have two, which does no harm.
     fn plan(&mut self, slot: &Handle, due: Nanos) {
         if !slot.planned.swap(true, Ordering::Relaxed) {
-            self.planned.insert((due, slot.key()));
+            self.planned.insert((due, slot.number));
         }
     }
 
-    /// Reports on all listed slots that `want`s to be told of now and have something to say.
-    fn send(&mut self, wants: impl Fn(&Slot) -> bool) {
-        self.limiter.bell.drain_into(&mut self.pending, &self.limiter.table);
+    /// Reports on slots with news, if these are worth a report by now.
+    fn send_news(&mut self) {
+        self.look_at(self.limiter.bell.take_news());
+    }
+
+    /// Reports at once on slots that somebody waits for, or wants permits back from.
+    fn send_pressed(&mut self) {
+        self.look_at(self.limiter.bell.take_presses());
+    }
+
+    fn look_at(&mut self, numbers: Vec<u32>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let handles = numbers.into_iter().filter_map(|number| self.limiter.table.handle(number));
+        let looks: Vec<_> = handles.inspect(|slot| slot.unlist()).collect();
+        // Flags down before anything is read: what changes from here on marks its slot anew.
+        fence(Ordering::SeqCst);
         let (mut slots, mut items) = (Vec::new(), Vec::new());
         self.seq += 1;
-        for slot in std::mem::take(&mut self.pending) {
-            if !wants(&slot) {
-                self.pending.push(slot);
-                continue;
-            }
-            // Unlisted before anything is read: what changes from here on lists it anew.
-            slot.listed.store(false, Ordering::Release);
-            let now = clock::boot();
-            let mut holding = slot.holding();
-            if holding.is_asking() {
-                drop(holding);
-                self.keep_listed(slot);
-            } else if slot.is_pressed() || slot.has_missed() || holding.is_due(&slot.cell, now) {
-                items.push(holding.report(&slot.cell, self.seq, slot.surroundings(now)));
-                drop(holding);
+        for slot in looks {
+            if let Some(item) = self.look(&slot) {
+                items.push(item);
                 slots.push(slot);
-            } else {
-                let due = if holding.is_settled(&slot.cell) { KEPT } else { REMINDER };
-                drop(holding);
-                self.plan(&slot, now.saturating_add(due));
             }
             if items.len() == MOST_ITEMS {
                 self.exchange(std::mem::take(&mut slots), std::mem::take(&mut items));
@@ -238,20 +183,34 @@ impl Tick {
         if !items.is_empty() {
             self.exchange(slots, items);
         }
-        if !self.pending.is_empty() {
-            self.plan_tick();
-        }
     }
 
-    /// Into the list, unless it is there already: a slot that stood in it twice would be unlisted while the bell still
-    /// points to it, be listed again behind itself, and the list would have no end.
-    fn keep_listed(&mut self, slot: Handle) {
-        if !slot.listed.swap(true, Ordering::AcqRel) {
-            self.pending.push(slot);
+    /// What this slot has to report now. Otherwise it is planned or marked when it will be looked at again.
+    fn look(&mut self, slot: &Handle) -> Option<Item> {
+        let now = clock::boot();
+        let mut holding = slot.holding();
+        if slot.is_vacant() {
+            return None; // Marked by somebody who was late. The next key marks it anew.
         }
+        if holding.is_asking() {
+            drop(holding);
+            if slot.is_pressed() {
+                self.limiter.bell.press_again(slot.number); // Taken again as soon as an answer is there.
+            } else {
+                self.limiter.bell.list_again(slot, slot.number);
+            }
+            return None;
+        }
+        if slot.is_pressed() || slot.has_missed() || holding.is_due(&slot.cell, now) {
+            return Some(holding.report(&slot.cell, self.seq, slot.surroundings(now)));
+        }
+        let due = if holding.is_settled(&slot.cell) { KEPT } else { REMINDER };
+        drop(holding);
+        self.plan(slot, now.saturating_add(due));
+        None
     }
 
-    fn exchange(&mut self, slots: Vec<Handle>, items: Vec<tidegate_quota::protocol::Item>) {
+    fn exchange(&mut self, slots: Vec<Handle>, items: Vec<Item>) {
         let seq = self.seq;
         let (node, incarnation) = (self.limiter.node, self.limiter.incarnation);
         let leases = Arc::clone(&self.leases);
@@ -268,9 +227,16 @@ impl Tick {
 
     fn answered(&mut self, answered: Answered) {
         let Answered { seq, slots, reply } = answered;
+        // Before anybody is told: whoever pressed until here is told now, and presses again if it does not help him. A
+        // report on his slot at once would hand back what he was just granted, before he comes to take it.
+        let mut pressed = self.limiter.bell.take_presses();
+        if !pressed.is_empty() {
+            let told: HashSet<u32> = slots.iter().map(|slot| slot.number).collect();
+            pressed.retain(|number| !told.contains(number));
+        }
         match reply {
             Ok(reply) => {
-                self.limiter.silent_since.store(0, Ordering::Relaxed);
+                self.limiter.hear();
                 // Answers come in the order of the items; those that were too old are left out.
                 let mut answers = reply.items.iter().peekable();
                 for slot in slots {
@@ -287,23 +253,20 @@ impl Tick {
                 self.limiter.fall_silent();
                 for slot in slots {
                     slot.holding().failed(seq);
-                    self.keep_listed(slot); // To ask anew, under a new number.
+                    self.limiter.bell.list_again(&slot, slot.number); // To ask anew, under a new number.
                 }
                 self.plan_tick();
             }
         }
-        if self.pending.iter().any(|slot| slot.is_pressed()) && self.limiter.silent_for().is_none() {
-            self.send(|slot| slot.is_pressed());
-        }
+        self.look_at(pressed);
     }
 
-    fn use_answer(&mut self, slot: &Handle, seq: u64, answer: &tidegate_quota::protocol::Answer) {
+    fn use_answer(&mut self, slot: &Handle, seq: u64, answer: &Answer) {
         let now = clock::boot();
         let epoch = || self.limiter.table.next_epoch();
         let news = slot.holding().answer(&slot.cell, seq, answer, slot.window(), now, epoch);
         if let News::Lease { retry, free, .. } = news {
-            slot.free.store(free.0, Ordering::Relaxed);
-            slot.told.store(now.0, Ordering::Relaxed);
+            slot.foresee(free, now);
             let (covered, frees) = if retry == Nanos::ZERO {
                 (0, 0)
             } else {
@@ -337,19 +300,24 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::Mutex;
+
     use tidegate_model::{Incarnation, LimitId, NodeId, Permits, Revision, Subject};
     use tidegate_policy::{Limit, Mode, OnUnavailable};
-    use tidegate_quota::SubjectHasher;
+    use tidegate_quota::protocol::Key;
 
     use super::*;
     use crate::Settings;
 
-    struct Nobody;
+    /// Never answers; remembers what was asked.
+    #[derive(Default)]
+    struct Nobody(Mutex<Vec<Batch>>);
 
     impl Leases for Nobody {
-        fn exchange(&self, _: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
+        fn exchange(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
+            self.0.lock().expect("no panic").push(batch);
             Box::pin(std::future::pending())
         }
 
@@ -372,36 +340,72 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_slot_whose_planned_look_comes_while_it_is_listed_stands_in_the_list_once() {
+    fn tick() -> Tick {
         let settings =
             Settings { node: NodeId(1), incarnation: Incarnation(1), secret: [0; 16], most_keys: 10, decisions: None };
-        let limiter = Limiter::new(settings);
-        let mut tick = Tick {
-            limiter: Arc::clone(&limiter),
-            leases: Arc::new(Nobody),
+        Tick {
+            limiter: Limiter::new(settings),
+            leases: Arc::<Nobody>::default(),
             seq: 0,
-            pending: Vec::new(),
             planned: BTreeSet::new(),
             exchanges: FuturesUnordered::new(),
             next: None,
-        };
-        let found = limiter.table.find(&limit(), Subject(1), &SubjectHasher::new(&[0; 16])).expect("room");
-        let slot = limiter.table.handle(found.number).expect("it is there");
+        }
+    }
+
+    fn slot(tick: &Tick, subject: u128) -> Handle {
+        let found = tick.limiter.find(&limit(), Subject(subject)).expect("room");
+        tick.limiter.table.handle(found.number).expect("it is there")
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_is_marked_for_every_reason_at_once_is_looked_at_once() {
+        let mut tick = tick();
+        let limiter = Arc::clone(&tick.limiter);
+        let slot = slot(&tick, 1);
         slot.miss(Permits(1)); // so that it is not forgotten
         for _ in 0..3 {
             tick.plan(&slot, Nanos::ZERO);
             limiter.bell.list(&slot, slot.number);
             tick.look_at_planned();
             limiter.bell.list(&slot, slot.number);
-            limiter.bell.drain_into(&mut tick.pending, &limiter.table);
-            assert_eq!(tick.pending.len(), 1);
+            limiter.bell.list_again(&slot, slot.number);
+            assert_eq!(limiter.bell.take_news(), [slot.number]);
+            assert!(limiter.bell.take_news().is_empty());
+            slot.unlist();
         }
-        tick.send(|_| true);
         limiter.bell.list(&slot, slot.number);
-        tick.plan(&slot, Nanos::ZERO);
-        tick.look_at_planned();
-        limiter.bell.drain_into(&mut tick.pending, &limiter.table);
-        assert_eq!(tick.pending.len(), 1);
+        tick.send_news();
+        assert_eq!(tick.exchanges.len(), 1);
+        // Its question is open: it stays marked, and is not asked about again.
+        limiter.bell.list(&slot, slot.number);
+        for _ in 0..3 {
+            tick.send_news();
+            assert_eq!(tick.exchanges.len(), 1);
+        }
+        assert_eq!(limiter.bell.take_news(), [slot.number]);
+    }
+
+    #[tokio::test]
+    async fn a_mark_on_a_slot_that_was_forgotten_reports_nothing() {
+        let mut tick = tick();
+        let limiter = Arc::clone(&tick.limiter);
+        let slot = slot(&tick, 1);
+        slot.unlist();
+        assert!(limiter.table.forget(&slot));
+        slot.recalled.store(true, Ordering::SeqCst); // by `hand_back`, late
+        limiter.bell.ring(slot.number);
+        limiter.bell.list(&slot, slot.number);
+        tick.send_pressed();
+        tick.send_news();
+        assert!(tick.exchanges.is_empty() && tick.planned.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_was_only_looked_up_is_planned_to_be_forgotten() {
+        let mut tick = tick();
+        let slot = slot(&tick, 1);
+        tick.send_news();
+        assert_eq!(tick.planned.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [slot.number]);
     }
 }

@@ -317,3 +317,17 @@ async fn what_remains_counts_what_the_leader_has_left() {
     assert!((400..979).contains(&remaining), "half of what is free for all: {remaining}");
     permit.commit(b"r");
 }
+
+/// New keys on every request, so that some press while the tick reports on news.
+#[tokio::test]
+async fn no_new_key_waits_longer_than_for_its_answer_however_it_meets_the_tick() {
+    let limit = limit(1, 60_000);
+    let leader = Leader::new(&[&limit]);
+    let one = node(1, &leader, None);
+    for who in 0..300 {
+        let started = Instant::now();
+        assert_eq!(admit(&one, &[&limit], &who.to_string()).await, Ok(()));
+        assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
+    }
+    assert!(one.counters().waited.load(Ordering::Relaxed) <= 330, "{:?}", one.counters());
+}

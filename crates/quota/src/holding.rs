@@ -132,7 +132,8 @@ impl Holding {
         // Handing back too eagerly costs a round trip later; holding idle permits costs another node now.
         let keep = match target {
             _ if around.recalled => self.demand.soon(around),
-            _ if cell.left().0 > target.0.saturating_mul(4) => Permits(target.0.saturating_mul(2)),
+            // Not what somebody here waits for: it was granted to him, and he may not have come to take it yet.
+            _ if cell.left().0 > target.0.saturating_mul(4) => Permits(target.0.saturating_mul(2)).max(around.queued),
             _ => cell::MOST,
         };
         let (have, handed_back) = cell.cut(keep);
