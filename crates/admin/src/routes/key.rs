@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use tidegate_model::{KeyId, Millis, Revision};
+use tidegate_model::{KeyId, Millis};
 use tidegate_state::{Command, CreateKey as Create, Outcome};
 
 use super::publish::{REVOKE_WAIT, everywhere, waiting};

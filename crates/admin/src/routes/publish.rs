@@ -103,7 +103,7 @@ async fn put(
     let (revision, index, warnings) = loop {
         tries += 1;
         match once(state, &login, &text, &note, expected).await {
-            Err(Refusal::Conflict { current }) if tries < MAX_TRIES => {
+            Err(Refusal::Conflict { .. }) if tries < MAX_TRIES => {
                 state.backend.catch_up().await?;
             }
             done => break done?,
