@@ -9,7 +9,7 @@ mod redis;
 mod wire;
 
 pub(crate) use backend::Backend;
-pub(crate) use client::Client;
+pub(crate) use client::{Answer, Client};
 pub(crate) use cluster::Cluster;
 pub(crate) use origin::{Origin, answer};
 pub(crate) use redis::Redis;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::caching::document;
-use crate::harness::{Client, Cluster, Origin, Redis, answer};
+use crate::harness::{Client, Cluster, Origin, Redis, answer, eventually};
 
 /// Things that change, and how many of them one call makes void.
 const THINGS: usize = 200;
@@ -133,4 +133,91 @@ async fn ten_thousand_purges_race_fills_on_three_nodes_and_redis_and_none_is_los
     let reads = reads.load(SeqCst) + 2 * PURGES / AT_ONCE;
     assert!(fetches < reads, "{fetches} fetches for {reads} reads: nothing was kept");
     println!("{PURGES} purges in {took:?}, {reads} reads, {fetches} fetches");
+}
+
+/// A node that leads nothing.
+async fn follower(cluster: &Cluster) -> usize {
+    let leaders = [cluster.leader("control").await, cluster.leader("quota").await];
+    (0..cluster.nodes.len()).find(|at| !leaders.contains(at)).expect("more nodes than leaders")
+}
+
+async fn cli_purge(cluster: &Cluster, node: usize) {
+    let done = cluster.cli_at(node, &["cache", "purge", "--prefix", "example.com/things/"]).await.unwrap();
+    assert_eq!(done["complete"], true, "{done}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_off_node_does_without_its_cache_until_it_knows_what_was_purged() {
+    let (things, redis) = (Things::start().await, Redis::start().await);
+    let cluster = Cluster::start_with(3, &["--redis-url", &redis.url()]).await;
+    cluster.apply(&document(&things.origin, "{}")).await;
+    let client = Client::new();
+    let get = async |node: usize, thing: usize| {
+        let url = cluster.nodes[node].url(&format!("/things/{thing}"));
+        client.get(&url, &[("host", "example.com")]).await.unwrap()
+    };
+    let version =
+        |answer: &crate::harness::Answer| -> u64 { std::str::from_utf8(&answer.body).unwrap().parse().unwrap() };
+    let cut = follower(&cluster).await;
+    let other = (cut + 1) % 3;
+    for node in 0..3 {
+        assert_eq!(version(&get(node, 0).await), 1);
+        assert_eq!(version(&get(node, 1).await), 1);
+    }
+
+    cluster.nodes[cut].wire.cut();
+    things.version[0].store(2, SeqCst);
+    cli_purge(&cluster, other).await; // Returns when the node's lease has lapsed.
+    let answer = get(cut, 0).await;
+    assert_eq!(version(&answer), 2, "{answer:?}");
+    assert!(answer.headers["cache-status"].to_str().unwrap().contains("cut-off"), "{answer:?}");
+    assert_eq!(version(&get(other, 0).await), 2);
+
+    // Back again, whenever that is: it never shows what was purged while it was gone.
+    things.version[0].store(3, SeqCst);
+    cli_purge(&cluster, other).await;
+    cluster.nodes[cut].wire.mend();
+    eventually("it uses its cache again", Duration::from_secs(20), async || {
+        let answer = get(cut, 0).await;
+        assert_eq!(version(&answer), 3, "{answer:?}");
+        answer.headers["cache-status"].to_str().unwrap().contains("hit")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_joiner_and_a_restarted_node_know_the_purges_and_redis_cannot_bring_anything_back() {
+    let (things, redis) = (Things::start().await, Redis::start().await);
+    let mut cluster = Cluster::start_with(1, &["--redis-url", &redis.url()]).await;
+    cluster.apply(&document(&things.origin, "{key: {sort_query: true}}")).await;
+    let client = Client::new();
+    let get = async |cluster: &Cluster, node: usize, query: &str| -> u64 {
+        let url = cluster.nodes[node].url(&format!("/things/0{query}"));
+        let answer = client.get(&url, &[("host", "example.com")]).await.unwrap();
+        std::str::from_utf8(&answer.body).unwrap().parse().unwrap()
+    };
+    assert_eq!((get(&cluster, 0, "").await, get(&cluster, 0, "?b=1&a=2").await), (1, 1));
+    eventually("Redis has both", Duration::from_secs(5), async || redis.keys().await >= 2).await;
+    things.version[0].store(2, SeqCst);
+    for purge in [vec!["example.com/things/0"], vec!["https://Example.com:80/things/0?b=1&a=2"]] {
+        let done = cluster.cli(&[vec!["cache", "purge"], purge].concat()).await.unwrap();
+        assert_eq!(done["complete"], true, "{done}");
+    }
+    assert!(redis.keys().await >= 2, "a purge asks nothing of Redis: it holds what it held");
+    let joined = cluster.join().await;
+    for query in ["", "?b=1&a=2", "?a=2&b=1"] {
+        assert_eq!(get(&cluster, joined, query).await, 2, "{query} on a node that joined");
+        assert_eq!(get(&cluster, 0, query).await, 2, "{query}");
+    }
+    things.version[0].store(3, SeqCst);
+    let done = cluster.cli(&["cache", "purge", "--all"]).await.unwrap();
+    assert_eq!(done["complete"], true);
+    cluster.nodes[joined].kill().await;
+    cluster.nodes[joined].spawn(None);
+    cluster.nodes[joined].wait_until_ready().await;
+    for query in ["", "?a=2&b=1"] {
+        assert_eq!(get(&cluster, joined, query).await, 3, "{query} on a node that was restarted");
+    }
+    redis.cli(&["flushall"]).await;
+    assert_eq!(get(&cluster, 0, "").await, 3);
 }

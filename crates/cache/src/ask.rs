@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use tidegate_policy::{Cache as Policy, Partition};
 
+use crate::rules::conditional;
 use crate::rules::control::RequestControl;
 use crate::rules::key::{self, Class, Home, Key, Parts, Url};
 
@@ -49,7 +50,9 @@ impl Ask<'_> {
             return Some(Class::Read);
         }
         let limit = self.policy.post.filter(|_| *self.method == Method::POST)?;
-        self.body.filter(|body| body.len() as u64 <= limit).map(|body| Class::Post { body })
+        // What a condition or a range would mean here nobody says.
+        let body = self.body.filter(|_| !conditional::is_conditional(self.headers))?;
+        (body.len() as u64 <= limit).then_some(Class::Post { body })
     }
 
     pub(crate) fn control(&self) -> RequestControl {

@@ -140,6 +140,11 @@ impl Cache {
         match found {
             Some(stored) => match self.judge(&stored, &control, asker, Kind::Hit, now) {
                 Judged::Serve(answer, None) => Glance::Done(Lookup::Answer(answer)),
+                // Nobody sends a client's body again behind its back.
+                Judged::Serve(answer, Some(why)) if *ask.method == Method::POST => match answer.kind {
+                    Kind::Stale => self.pending(ask, place, control, why, Some(stored), now),
+                    _ => Glance::Done(Lookup::Answer(answer)),
+                },
                 Judged::Serve(answer, Some(why)) => {
                     Glance::Done(self.refresh(answer, why, &stored, ask, place, control, now))
                 }

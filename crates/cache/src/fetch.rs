@@ -76,7 +76,9 @@ impl Fetch {
             return;
         }
         match &self.held {
-            Some(held) if conditional::has_validator(&held.headers) => conditional::ask_with(request, &held.headers),
+            Some(held) if self.method != Method::POST && conditional::has_validator(&held.headers) => {
+                conditional::ask_with(request, &held.headers)
+            }
             _ => conditional::ask_for_all(request),
         }
     }
@@ -84,7 +86,13 @@ impl Fetch {
     /// Does it ask whether what is stored still holds? Then it may have to ask once more.
     #[must_use]
     pub fn asks_to_confirm(&self) -> bool {
-        !self.as_sent && self.held.is_some()
+        !self.as_sent && self.held.is_some() && self.method != Method::POST
+    }
+
+    /// Why the origin is asked.
+    #[must_use]
+    pub fn why(&self) -> Forward {
+        self.why
     }
 
     /// Before a refresh in the background: is it this node's to do?
@@ -111,7 +119,7 @@ impl Fetch {
         {
             return Next::Answer(Box::new(self.stand_in(&held, Some(status), now)));
         }
-        if let Some(held) = self.held.take().filter(|_| !self.as_sent) {
+        if let Some(held) = self.held.take().filter(|_| !self.as_sent && self.method != Method::POST) {
             if status == StatusCode::NOT_MODIFIED {
                 return self.confirmed(&held, headers, now);
             }
@@ -215,6 +223,11 @@ impl Fetch {
             Method::HEAD => Err(Refused::Useless),
             _ => store::judge(&self.policy, &exchange, self.place.authorized, self.place.own.is_some()),
         };
+        // RFC 9110 § 9.3.3: an answer to POST must say that it may be reused.
+        let verdict = verdict.and_then(|verdict| match self.method {
+            Method::POST if verdict.guessed => Err(Refused::Useless),
+            _ => Ok(verdict),
+        });
         let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let verdict = verdict.and_then(|verdict| match announced {
             Some(length) if length > self.policy.max_object => Err(Refused::Useless),

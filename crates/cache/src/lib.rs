@@ -25,5 +25,5 @@ pub use counters::Counters;
 pub use fetch::{Fetch, Next};
 pub use flight::{Body, Broken};
 pub use pending::Pending;
-pub use rules::status::Report;
+pub use rules::status::{Forward, Report};
 pub use tee::{Tee, TeeBody};

@@ -27,6 +27,8 @@ const LONGEST_POLL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Pending {
     fetch: Fetch,
+    /// Redis said all that it knows.
+    asked_redis: bool,
 }
 
 /// What waiting came to.
@@ -40,20 +42,17 @@ enum Waited {
 
 impl Pending {
     pub(crate) fn new(fetch: Fetch) -> Self {
-        Self { fetch }
+        Self { fetch, asked_redis: false }
     }
 
     /// Never longer than the node's `wait`; Redis never holds it up for longer than its deadline.
     pub async fn wait(mut self: Box<Self>) -> Lookup {
         let until = Instant::now() + self.fetch.cache.wait;
-        if self.asks_redis()
-            && let Some(lookup) = self.ask_redis().await
-        {
-            return lookup;
-        }
         if self.fetch.control.only_if_cached {
-            return Lookup::Answer(Box::new(answer::only_if_cached()));
+            let found = if self.asks_redis() { self.ask_redis().await } else { None };
+            return found.unwrap_or_else(|| Lookup::Answer(Box::new(answer::only_if_cached())));
         }
+        // Together first: one of a crowd asks Redis for all.
         if !self.goes_alone() {
             for _ in 0..2 {
                 match self.together(until).await {
@@ -62,6 +61,11 @@ impl Pending {
                     Waited::Again => {}
                 }
             }
+        }
+        if self.asks_redis()
+            && let Some(lookup) = self.ask_redis().await
+        {
+            return lookup;
         }
         self.go()
     }
@@ -93,17 +97,26 @@ impl Pending {
     }
 
     fn asks_redis(&self) -> bool {
-        self.fetch.why != Forward::Request && self.fetch.cache.remote().is_some_and(|remote| remote.is_available())
+        !self.asked_redis
+            && self.fetch.why != Forward::Request
+            && self.fetch.cache.remote().is_some_and(|remote| remote.is_available())
     }
 
     async fn ask_redis(&mut self) -> Option<Lookup> {
         let remote = Arc::clone(self.fetch.cache.remote()?);
+        self.asked_redis = true;
         let (main, own) = (self.fetch.place.main, self.fetch.place.own);
         for key in std::iter::once(main).chain(own) {
             let (seen, _) = self.seek(&remote, &key).await;
-            if let Some(stored) = seen {
-                return self.use_it(stored, Kind::Hit);
+            let Some(stored) = seen else { continue };
+            let lookup = self.use_it(Arc::clone(&stored), Kind::Hit);
+            if lookup.is_some()
+                && let Some(lead) = self.fetch.lead.take()
+            {
+                // What is this caller's own is for nobody who waits.
+                if key == main { lead.stored(stored) } else { lead.not_shared(None) }
             }
+            return lookup;
         }
         None
     }
@@ -163,6 +176,11 @@ impl Pending {
                     if let Some(lead) = self.fetch.lead.take() {
                         lead.stored(stored);
                     }
+                    return Waited::Done(lookup);
+                }
+                if self.asks_redis()
+                    && let Some(lookup) = self.ask_redis().await
+                {
                     return Waited::Done(lookup);
                 }
                 self.for_the_cluster(until).await

@@ -3,6 +3,7 @@
 
 pub mod conditional;
 pub mod control;
+mod cookies;
 pub mod date;
 pub mod fields;
 pub mod freshen;

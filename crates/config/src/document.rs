@@ -21,7 +21,7 @@ mod sick;
 mod upstream;
 
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
-pub use cache::{CacheKeyRule, CacheRule, CookieKind, PartitionKind, TtlRule};
+pub use cache::{CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, TtlRule};
 pub use certificate::{CertificateFiles, TlsVersions};
 pub use consumer::{ConsumerEntry, Plan, Secret};
 pub use headers::{CorsRule, HeaderChanges};

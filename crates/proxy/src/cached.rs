@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
-use tidegate_cache::{Ask, Cache, Fetch, Glance, Lookup, Next, Report, Tee};
+use tidegate_cache::{Answer, Ask, Cache, Fetch, Forward, Glance, Kind, Lookup, Next, Report, Tee};
 use tidegate_policy::{Cache as Policy, Rewrite, Route, Snapshot, Timeouts, Upstream};
 use tidegate_upstream::{Call, CallFailed, Upstreams};
 
@@ -15,11 +15,42 @@ use crate::forward::{self, Incoming, Switch};
 use crate::gate::Gate;
 use crate::head::Host;
 use crate::identify::Caller;
+use crate::inbound::{Broken, Inbound};
 use crate::origin::Origin;
 use crate::refusal::Refusal;
 
 /// An answer from the cache.
-pub(crate) type Kept = Response<tidegate_cache::Body>;
+pub(crate) struct Kept {
+    pub(crate) response: Response<tidegate_cache::Body>,
+    /// For the record.
+    pub(crate) kind: &'static str,
+}
+
+impl From<Answer> for Kept {
+    fn from(Answer { response, kind }: Answer) -> Self {
+        let kind = match kind {
+            Kind::Hit => "hit",
+            Kind::Stale => "stale",
+            Kind::StandIn => "stand_in",
+            Kind::Revalidated => "revalidated",
+            Kind::Collapsed => "collapsed",
+            Kind::OnlyIfCached => "only_if_cached",
+        };
+        Self { response, kind }
+    }
+}
+
+/// Why the upstream is asked, for the record.
+pub(crate) fn reason(fetch: Option<&Fetch>) -> &'static str {
+    match fetch.map(Fetch::why) {
+        None | Some(Forward::Bypass | Forward::Method) => "bypass",
+        Some(Forward::UriMiss) => "miss",
+        Some(Forward::VaryMiss) => "vary_miss",
+        Some(Forward::Request) => "requested",
+        Some(Forward::Stale) => "expired",
+        Some(Forward::Partial) => "partial",
+    }
+}
 
 /// Where a request goes on.
 pub(crate) enum Way {
@@ -33,7 +64,23 @@ pub(crate) enum Way {
     Pass(Box<Report>),
 }
 
+/// Reads the body of a POST whose answer may be kept. `None`: the body is not looked at.
+pub(crate) async fn read_post(inbound: &mut Inbound, most: u64) -> Result<Option<Bytes>, Refusal> {
+    // What says that it is longer need not be read to know it.
+    if http_body::Body::size_hint(inbound).lower() > most {
+        return Ok(None);
+    }
+    inbound.read_ahead(most).await.map_err(Broken::refusal)
+}
+
+/// How long a body may be that this request is looked up by. `None`: by its head alone.
+pub(crate) fn posts(gate: &Gate, route: &Route, parts: &Parts, switch: Option<&Switch>) -> Option<u64> {
+    let policy = route.cache.as_ref().filter(|_| gate.cache.is_some() && switch.is_none())?;
+    policy.post.filter(|_| parts.method == Method::POST)
+}
+
 /// The first look, which never waits. `None`: the route keeps nothing.
+#[expect(clippy::too_many_arguments, reason = "what a key is made of")]
 pub(crate) fn look(
     gate: &Gate,
     route: &Route,
@@ -42,14 +89,16 @@ pub(crate) fn look(
     caller: Option<&Caller<'_>>,
     parts: &Parts,
     switch: Option<&Switch>,
+    body: Option<&[u8]>,
 ) -> Option<Glance> {
     let (cache, policy) = (gate.cache.as_ref()?, route.cache.as_ref()?);
     if switch.is_some() {
         return None;
     }
-    Some(ask(cache, policy, route, host, origin, caller, parts))
+    Some(ask(cache, policy, route, host, origin, caller, parts, body))
 }
 
+#[expect(clippy::too_many_arguments, reason = "as above")]
 fn ask(
     cache: &Arc<Cache>,
     policy: &Arc<Policy>,
@@ -58,6 +107,7 @@ fn ask(
     origin: &Origin,
     caller: Option<&Caller<'_>>,
     parts: &Parts,
+    body: Option<&[u8]>,
 ) -> Glance {
     let credentials = parts.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
     // A key of ours is a bearer token, and goes no further than here.
@@ -81,7 +131,7 @@ fn ask(
         query,
         method: &parts.method,
         headers: &parts.headers,
-        body: None,
+        body,
         consumer: caller.map(|caller| &*caller.consumer.name),
         credentials: credentials.filter(|value| !ours(value)),
     })
@@ -99,8 +149,8 @@ pub(crate) async fn settle(glance: Glance) -> Way {
         Glance::Wait(pending) => pending.wait().await,
     };
     match lookup {
-        Lookup::Answer(answer) => Way::Kept(answer.response),
-        Lookup::Refresh(answer, fetch) => Way::Refresh(answer.response, fetch),
+        Lookup::Answer(answer) => Way::Kept((*answer).into()),
+        Lookup::Refresh(answer, fetch) => Way::Refresh((*answer).into(), fetch),
         Lookup::Fetch(fetch) => Way::Fetch(fetch),
         Lookup::Pass(report) => Way::Pass(report),
     }
@@ -151,7 +201,7 @@ pub(crate) async fn back(
         let status = response.status();
         match fetch.answered(status, response.headers_mut()) {
             Next::Relay(tee) => return Ok(Back::Relay(response, tee)),
-            Next::Answer(answer) => return Ok(Back::Kept(answer.response)),
+            Next::Answer(answer) => return Ok(Back::Kept((*answer).into())),
             Next::Again(again) => {
                 let Some(spare) = &spare else { return Err(CallFailed::NoEndpoint) };
                 fetch = again;

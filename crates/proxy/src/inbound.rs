@@ -1,6 +1,7 @@
 //! A request's body on its way in: counted, bounded, and given up when it stops arriving. Nothing is gathered: a frame
 //! is read when the upstream has room for it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -19,6 +20,8 @@ use crate::trailers;
 
 /// A body with its bounds.
 pub(crate) struct Inbound {
+    /// Read before the body was wanted.
+    ahead: VecDeque<Frame<Bytes>>,
     body: Incoming,
     left: u64,
     timeout: Duration,
@@ -79,7 +82,7 @@ impl Tally {
 impl Inbound {
     pub(crate) fn new(body: Incoming, most: u64, timeout: Duration, client: Arc<Client>) -> Self {
         let tally = (!body.is_end_stream()).then(Arc::default);
-        Self { body, left: most, timeout, patience: None, heard: None, tally, client }
+        Self { ahead: VecDeque::new(), body, left: most, timeout, patience: None, heard: None, tally, client }
     }
 
     /// Refuses at once what says that it is too large.
@@ -92,6 +95,39 @@ impl Inbound {
 
     pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
         self.tally.clone()
+    }
+
+    /// Reads the body while it is at most this long, and holds what it read for who wants it later. `None`: it is
+    /// longer, or ends in trailers.
+    ///
+    /// # Errors
+    /// It broke, in time or size.
+    pub(crate) async fn read_ahead(&mut self, most: u64) -> Result<Option<Bytes>, Broken> {
+        let (mut read, mut ahead) = (0, VecDeque::new());
+        let mut short = true;
+        while short && !self.body.is_end_stream() {
+            let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await else { break };
+            let frame = frame?;
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+            short = read <= most && frame.is_data();
+            ahead.push_back(frame);
+        }
+        self.ahead = ahead;
+        if !short {
+            return Ok(None);
+        }
+        let parts: Vec<&Bytes> = self.ahead.iter().filter_map(Frame::data_ref).collect();
+        Ok(Some(match parts[..] {
+            [] => Bytes::new(),
+            [whole] => whole.clone(),
+            _ => parts
+                .iter()
+                .fold(BytesMut::new(), |mut all, part| {
+                    all.extend_from_slice(part);
+                    all
+                })
+                .freeze(),
+        }))
     }
 
     fn broke(&self, why: Broken) -> Broken {
@@ -137,6 +173,9 @@ impl Body for Inbound {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
+        if let Some(frame) = this.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let within = frame.data_ref().map_or(Ok(()), |data| this.took(data));
@@ -156,11 +195,21 @@ impl Body for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.ahead.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        if ahead > 0 {
+            let (lower, upper) = (hint.lower() + ahead, hint.upper().map(|upper| upper + ahead));
+            hint = SizeHint::new();
+            hint.set_lower(lower);
+            if let Some(upper) = upper {
+                hint.set_upper(upper);
+            }
+        }
+        hint
     }
 }
 

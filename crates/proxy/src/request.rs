@@ -200,7 +200,17 @@ async fn answer<'a>(
     let switch = forward::switch(parts, route, bench.seen)?;
     Inbound::fits(body.as_ref(), route.max_body)?;
 
-    let mut glance = cached::look(gate, route, &host, bench.origin, caller.as_ref(), parts, switch.as_ref());
+    let (mut ahead, mut posted) = (None, None);
+    if let Some(most) = cached::posts(gate, route, parts, switch.as_ref())
+        && let Some(body) = body.take()
+    {
+        let mut inbound = Box::new(Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone()));
+        observer.tally = inbound.tally();
+        posted = Box::pin(cached::read_post(&mut inbound, most)).await?;
+        ahead = Some(inbound);
+    }
+    let mut glance =
+        cached::look(gate, route, &host, bench.origin, caller.as_ref(), parts, switch.as_ref(), posted.as_deref());
     let mut asked = limits::of(snapshot, route, caller.as_ref());
     if cached::is_hit(glance.as_ref()) {
         asked.retain(|at| snapshot.limits.get(*at).is_none_or(|limit| limit.count_hits));
@@ -239,6 +249,7 @@ async fn answer<'a>(
                 let trip =
                     Trip { bench, route, rewrite, incoming: &incoming, upstream: &to[target].upstream, request_id };
                 let counted = Counted { permit, asks };
+                let body = Coming { ahead, rest: body };
                 return Box::pin(trip.through_the_cache(glance, parts, body, observer, counted, target)).await;
             }
             observer.record.towards = Some(target);
@@ -280,6 +291,12 @@ struct Trip<'a, 'b> {
     request_id: &'a [u8],
 }
 
+/// The body: as it comes, or read ahead.
+struct Coming<'b> {
+    ahead: Option<Box<Inbound>>,
+    rest: &'b mut Option<Received>,
+}
+
 struct Counted<'a> {
     permit: Option<Permit<'a>>,
     asks: limits::Asked<'a>,
@@ -291,7 +308,7 @@ impl<'a> Trip<'a, '_> {
         self,
         glance: Glance,
         parts: &mut Parts,
-        body: &mut Option<Received>,
+        coming: Coming<'_>,
         observer: &mut Observer,
         counted: Counted<'a>,
         target: usize,
@@ -315,17 +332,23 @@ impl<'a> Trip<'a, '_> {
             Way::Fetch(fetch) => (Some(fetch), None),
             Way::Pass(report) => (None, Some(report)),
         };
+        observer.record.cache = Some(cached::reason(fetch.as_deref()));
         observer.record.towards = Some(target);
         let upstream = match forward::detour(&gate.upstreams, &self.bench.snapshot.upstreams, self.upstream) {
             Taken::By(upstream) => upstream,
             Taken::Answered(answer) => {
                 let stands_in = fetch.and_then(|fetch| fetch.failed());
-                return Ok(stands_in.map_or(Answer::Ours(answer), |stored| Answer::Kept(stored.response)));
+                return Ok(stands_in.map_or(Answer::Ours(answer), |stored| Answer::Kept(stored.into())));
             }
         };
-        let Some(body) = body.take() else { return Err(Refusal::Fault) };
-        let body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, self.bench.client.clone());
-        observer.tally = body.tally();
+        let body = match coming {
+            Coming { ahead: Some(body), .. } => *body,
+            Coming { rest, .. } => {
+                let Some(body) = rest.take() else { return Err(Refusal::Fault) };
+                Inbound::new(body, route.max_body, gate.bounds.body_timeout, self.bench.client.clone())
+            }
+        };
+        observer.tally = observer.tally.take().or_else(|| body.tally());
         let (method, sent) = (parts.method.clone(), parts.uri.path_and_query().cloned());
         let mut request = forward::request(parts, body, route, self.rewrite, self.incoming, None)?;
         let mut spare = None;
@@ -343,12 +366,14 @@ impl<'a> Trip<'a, '_> {
             Ok(other) => return Ok(other),
             Err(refusal) => {
                 let stands_in = fetch.and_then(|fetch| fetch.failed());
-                return stands_in.map(|stored| Answer::Kept(stored.response)).ok_or(refusal);
+                return stands_in.map(|stored| Answer::Kept(stored.into())).ok_or(refusal);
             }
         };
         let Some(fetch) = fetch else {
             let mut response = relayed;
-            if let (Some(cache), Some(sent)) = (&gate.cache, sent) {
+            // Where answers to POST are kept, POST asks and changes nothing.
+            let asks = method == Method::POST && route.cache.as_ref().is_some_and(|cache| cache.post.is_some());
+            if let (Some(cache), Some(sent), false) = (&gate.cache, sent, asks) {
                 let (host, status) = (self.incoming.host.name(), response.status());
                 cache.changed(&route.tenant, &host, sent.as_str(), &method, status, response.headers());
             }
@@ -431,7 +456,7 @@ impl Answer {
         match self {
             Self::Ours(response) => response.headers_mut(),
             Self::Relayed(response, _) => response.headers_mut(),
-            Self::Kept(response) => response.headers_mut(),
+            Self::Kept(kept) => kept.response.headers_mut(),
             Self::Switched(response, ..) => response.headers_mut(),
         }
     }
@@ -455,8 +480,9 @@ impl Answer {
                 observer.record.status = response.status().as_u16();
                 response.map(|body| Reply::Relayed(Relay::new(body, tee, observer)))
             }
-            Self::Kept(response) => {
+            Self::Kept(Kept { response, kind }) => {
                 observer.record.status = response.status().as_u16();
+                observer.record.cache = Some(kind);
                 response.map(|body| Reply::kept(body, observer, method))
             }
             Self::Switched(response, client, upstream) => {

@@ -33,6 +33,8 @@ pub struct Record {
     /// Place in the scene's list of consumers.
     pub consumer: Option<usize>,
     pub key: Option<KeyId>,
+    /// What the response cache did: `hit`, `miss`, … from a closed list.
+    pub cache: Option<&'static str>,
     /// The upstream's place among those that the route leads to.
     pub towards: Option<usize>,
     /// `10.0.0.5:8000`
@@ -117,6 +119,7 @@ impl Record {
             route: None,
             consumer: None,
             key: None,
+            cache: None,
             towards: None,
             endpoint: None,
             attempts: 0,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName};
 use tidegate_policy::QueryKey;
 
@@ -107,9 +108,18 @@ impl Key {
         part(&mut hash, parts.authority.to_ascii_lowercase().as_bytes());
         hash.update(&[u8::from(parts.secure)]);
         match parts.class {
-            Class::Read => hash.update(b"r"),
-            Class::Post { body } => hash.update(b"p").update(blake3::hash(body).as_bytes()),
-        };
+            Class::Read => drop(hash.update(b"r")),
+            Class::Post { body } => {
+                hash.update(b"p").update(blake3::hash(body).as_bytes());
+                // The same bytes mean something else as another type.
+                for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+                    for line in parts.headers.get_all(name) {
+                        option(&mut hash, Some(line.as_bytes()));
+                    }
+                    option(&mut hash, None);
+                }
+            }
+        }
         match parts.home {
             Home::All => hash.update(b"a"),
             Home::Consumer(name) => part(hash.update(b"c"), name.as_bytes()),

@@ -8,7 +8,7 @@ use tidegate_policy::{Cache as Policy, Cookies, Ttl};
 use super::control::Listed;
 use super::lifetime::{self, Lifetime, Times};
 use super::vary::Selector;
-use super::{tags, targeted};
+use super::{cookies, tags, targeted};
 
 /// How long a response that can be revalidated is kept beyond its lifetime.
 const REVALIDATE: Millis = Millis(3_600_000);
@@ -42,6 +42,8 @@ pub struct Verdict {
     /// Fields that are not stored.
     pub unlisted: Vec<HeaderName>,
     pub without_cookies: bool,
+    /// Its lifetime is our guess.
+    pub guessed: bool,
 }
 
 /// Why a response is not stored.
@@ -103,23 +105,30 @@ pub fn judge(
     if !for_all && !private_home {
         return Err(Refused::Authorized);
     }
-    // Not `public`: servers of static files say it of themselves, next to the cookie of a session middleware.
-    let explicit = control.s_maxage.is_some() || said.targeted;
-    let cookie = response.contains_key(SET_COOKIE);
-    if cookie && policy.cookies == Cookies::Explicit && !explicit {
-        return Err(Refused::Cookie);
+    let said_lifetime = lifetime::of(status, response, &said, times);
+    if policy.cookies == Cookies::Explicit && response.contains_key(SET_COOKIE) {
+        // Not `public`: servers of static files say it of themselves, next to the cookie of a session middleware.
+        let for_us = control.s_maxage.is_some() || said.targeted;
+        let says_so = matches!(said_lifetime, Lifetime::Said(_)) && !cookies::has_login(response);
+        if !for_us && !says_so {
+            return Err(Refused::Cookie);
+        }
     }
     let validate = control.no_cache == Listed::Whole;
     let validator = response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED);
-    let said_lifetime = lifetime::of(status, response, &said, times);
+    let mut guessed = false;
     let (lifetime, born) = match (policy.ttl, said_lifetime) {
         // A fixed lifetime counts from here: how old the response came is the origin's side of the matter.
         (Ttl::Fixed(span), _) if is_plain(status) => (millis(span), times.answered),
         (_, Lifetime::Said(seconds)) => (Millis(seconds * 1_000), lifetime::born(response, times)),
         (_, other) => match (negative(policy, status), other) {
             (Some(span), _) => (span, times.answered),
-            (None, Lifetime::Guessed(seconds)) => (Millis(seconds * 1_000), lifetime::born(response, times)),
+            (None, Lifetime::Guessed(seconds)) => {
+                guessed = true;
+                (Millis(seconds * 1_000), lifetime::born(response, times))
+            }
             (None, _) if validator && (lifetime::is_guessable(status) || control.public) => {
+                guessed = true;
                 (Millis::ZERO, lifetime::born(response, times))
             }
             (None, _) => return Err(Refused::Useless),
@@ -163,6 +172,7 @@ pub fn judge(
         tags: tags::of(response, &policy.tags).ok_or(Refused::Tags)?,
         unlisted,
         without_cookies: policy.cookies == Cookies::Strip,
+        guessed,
     })
 }
 
@@ -265,8 +275,11 @@ mod tests {
             (404, &[modified], Ok(60)),
             (403, &[modified], Err(Useless)),
             (403, &[modified, cc("public")], Ok(60)),
-            (200, &[cc("max-age=60"), cookie], Err(Cookie)),
-            (200, &[cc("public, max-age=60"), cookie], Err(Cookie)),
+            (200, &[cc("max-age=60"), cookie], Ok(60)),
+            (200, &[cc("max-age=60"), ("set-cookie", "a=b; HttpOnly")], Err(Cookie)),
+            (200, &[cc("public, max-age=60"), ("set-cookie", "SessionId=b")], Err(Cookie)),
+            (200, &[("last-modified", "Sun, 06 Nov 1994 08:00:00 GMT"), cookie], Err(Cookie)),
+            (200, &[cc("s-maxage=60"), ("set-cookie", "sid=b; HttpOnly")], Ok(60)),
             (200, &[cc("s-maxage=60"), cookie], Ok(60)),
             (200, &[("cdn-cache-control", "max-age=60"), cc("no-store"), cookie], Ok(60)),
             (200, &[("cdn-cache-control", "no-store"), cc("max-age=60")], Err(NoStore)),

@@ -7,7 +7,7 @@ use http::StatusCode;
 use tidegate_policy::{Cache, CacheKey, Cookies, Partition, QueryKey, Ttl};
 
 use super::{Report, header};
-use crate::document::{CacheKeyRule, CacheRule, CookieKind, PartitionKind, TtlRule};
+use crate::document::{CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, TtlRule};
 use crate::path::Path;
 use crate::units::{Size, Span};
 
@@ -16,6 +16,8 @@ const LARGEST: u64 = 1 << 30;
 const MAX_TAGS: usize = 64;
 const MAX_TAG: usize = 256;
 const MAX_NAMES: usize = 64;
+const POST_BODY: u64 = 64 << 10;
+const LARGEST_POST: u64 = 1 << 20;
 
 pub(super) fn compile(rule: &CacheRule, path: &Path<'_>, report: &Report<'_>) -> Cache {
     let CacheRule {
@@ -29,6 +31,7 @@ pub(super) fn compile(rule: &CacheRule, path: &Path<'_>, report: &Report<'_>) ->
         key,
         partition,
         cookies,
+        post,
         heed_clients,
     } = rule;
     let standard = Cache::default();
@@ -45,7 +48,7 @@ pub(super) fn compile(rule: &CacheRule, path: &Path<'_>, report: &Report<'_>) ->
             None | Some(TtlRule::FromOrigin) => Ttl::FromOrigin,
             Some(TtlRule::Fixed(span)) => Ttl::Fixed(bounded(*span, &path.field("ttl"), report)),
         },
-        post: None,
+        post: post.map(|rule| self::post(rule, &path.field("post"), report)),
         max_object,
         stale_while_revalidate: window(*stale_while_revalidate, &path.field("stale_while_revalidate"), report),
         stale_if_error: window(*stale_if_error, &path.field("stale_if_error"), report),
@@ -65,6 +68,14 @@ pub(super) fn compile(rule: &CacheRule, path: &Path<'_>, report: &Report<'_>) ->
         },
         heed_clients: heed_clients.unwrap_or(standard.heed_clients),
     }
+}
+
+fn post(PostRule { max_body }: PostRule, path: &Path<'_>, report: &Report<'_>) -> u64 {
+    let most = max_body.map_or(POST_BODY, |Size(bytes)| bytes);
+    if most == 0 || most > LARGEST_POST {
+        report.error(&path.field("max_body"), "1B to 1MiB: it is held while it is looked up");
+    }
+    most
 }
 
 fn bounded(span: Duration, path: &Path<'_>, report: &Report<'_>) -> Duration {

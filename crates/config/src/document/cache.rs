@@ -46,9 +46,22 @@ pub struct CacheRule {
     /// What becomes of a response with `Set-Cookie`. Default: explicit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookies: Option<CookieKind>,
+    /// Keep answers to POST as well: the key holds a digest of the body. For queries that happen to be sent by POST: such
+    /// a request changes nothing and voids nothing, and its answer must say how long it lives. Default: not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post: Option<PostRule>,
     /// Does `Cache-Control` of a request count (`no-cache`, `only-if-cached`, …)? Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heed_clients: Option<bool>,
+}
+
+/// Answers to POST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostRule {
+    /// A request with a larger body goes past the cache. Default: 64KiB; at most 1MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<Size>,
 }
 
 /// Parts of the key.
@@ -85,7 +98,8 @@ pub enum PartitionKind {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum CookieKind {
-    /// Not kept, unless it says `s-maxage` or has a `CDN-Cache-Control`.
+    /// Kept only if the response itself says how long it lives; a cookie that looks like a login (`HttpOnly`,
+    /// `__Host-…`, a name like `session`) only if it says `s-maxage` or has a `CDN-Cache-Control`.
     Explicit,
     /// Kept without the cookie.
     Strip,

@@ -14,6 +14,7 @@ use tidegate_proxy::Gate;
 use tidegate_state::{Change, Key, State};
 use tidegate_tls::Certificates;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::breakers::Breakers;
@@ -124,6 +125,7 @@ impl Effect {
                     Ok(News { index, change }) => {
                         self.change(change).await;
                         self.cluster.in_effect(index);
+                        self.nothing_more(&changes, *applied.borrow());
                     }
                     Err(RecvError::Lagged(_)) => self.catch_up().await,
                     Err(RecvError::Closed) => return,
@@ -131,9 +133,7 @@ impl Effect {
                 // Entries that change nothing here are in effect as soon as all news before them were taken.
                 Ok(()) = applied.changed() => {
                     let index = *applied.borrow_and_update();
-                    if changes.is_empty() {
-                        self.cluster.in_effect(index);
-                    }
+                    self.nothing_more(&changes, index);
                 }
                 () = self.reload.notified() => self.load_document(Look::Anew).await,
                 _ = again.tick() => {
@@ -143,6 +143,13 @@ impl Effect {
                     self.assert_policies().await;
                 }
             }
+        }
+    }
+
+    /// News of an entry are there before it counts as applied: with none left, all that was applied is in effect.
+    fn nothing_more(&self, changes: &Receiver<News>, applied: u64) {
+        if changes.is_empty() {
+            self.cluster.in_effect(applied);
         }
     }
 
