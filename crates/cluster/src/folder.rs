@@ -4,7 +4,7 @@
 //! LOCK         held while a process uses the folder
 //! node.json    format, cluster, node, where the others were last; written last, so that a half-made folder shows
 //! admin.token  the first admin token, on the node that formed the cluster
-//! tls/         ca.der node.der node.key cluster.key
+//! tls/         ca.der node.der node.key cluster.key, and sums: what they, and the ids in node.json, must hash to
 //! control/ quota/   the logs and snapshots of the groups      backups/
 //! ```
 //! Folders 0700, files 0600.
@@ -27,6 +27,8 @@ use crate::transport::identity::{self, Identity};
 
 /// Grows when an older release could no longer read the folder.
 const FORMAT: u32 = 1;
+
+const SECRETS: [&str; 3] = ["tls/node.key", "tls/cluster.key", "admin.token"];
 
 /// An open data folder; the lock goes with it.
 #[derive(Debug)]
@@ -73,6 +75,9 @@ impl Folder {
         }
         for name in ["tls", "control", "quota", "backups"] {
             make(&path.join(name)).map_err(Error::io(format!("folder {name} in {}", path.display())))?;
+        }
+        for file in SECRETS.iter().map(|name| path.join(name)) {
+            close(&file).map_err(Error::io(format!("file {}", file.display())))?;
         }
         Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock)) })
     }
@@ -140,7 +145,8 @@ impl Folder {
         self.write("tls/ca.der", &identity.ca)?;
         self.write("tls/node.der", &identity.certificate)?;
         self.write("tls/node.key", &identity.key)?;
-        self.write("tls/cluster.key", &key.0)
+        self.write("tls/cluster.key", &key.0)?;
+        self.write("tls/sums", Sums::of(identity, key).to_string().as_bytes())
     }
 
     pub(crate) fn identity(&self, node: &NodeFile) -> Result<(Identity, ClusterKey), Error> {
@@ -157,7 +163,13 @@ impl Folder {
             key: self.read("tls/node.key")?,
         };
         identity::read_key(&identity.key).map_err(|error| Damage::new(&self.path("tls/node.key"), "", error))?;
-        Ok((identity, ClusterKey(key)))
+        let key = ClusterKey(key);
+        let sums = self.read("tls/sums")?;
+        match Sums::of(&identity, &key).differs_from(&String::from_utf8_lossy(&sums)) {
+            None => Ok((identity, key)),
+            // A flipped bit in a key or certificate is found by nobody until another node refuses it.
+            Some(name) => Err(Damage::new(&self.path(name), "", "not what this node wrote (see tls/sums)").into()),
+        }
     }
 
     /// A certificate that is whole: a cut one is named here, not by whoever fails to use it.
@@ -166,6 +178,40 @@ impl Folder {
         let parsed = rustls::server::ParsedCertificate::try_from(&der.as_slice().into()).map(drop);
         parsed.map_err(|error| Damage::new(&self.path(name), "", error))?;
         Ok(der)
+    }
+}
+
+/// What files hash to, one a line, as `b3sum` prints it.
+struct Sums(Vec<(&'static str, blake3::Hash)>);
+
+impl Sums {
+    fn of(identity: &Identity, key: &ClusterKey) -> Self {
+        let ids = identity::name(identity.cluster, identity.node);
+        Self(vec![
+            ("tls/ca.der", blake3::hash(&identity.ca)),
+            ("tls/node.der", blake3::hash(&identity.certificate)),
+            ("tls/node.key", blake3::hash(&identity.key)),
+            // Of a secret of full entropy nothing can be learnt from its hash.
+            ("tls/cluster.key", blake3::hash(&key.0)),
+            ("node.json", blake3::hash(ids.as_bytes())),
+        ])
+    }
+
+    /// The first file that is not as it was.
+    fn differs_from(&self, written: &str) -> Option<&'static str> {
+        let known: BTreeMap<&str, &str> =
+            written.lines().filter_map(|line| line.split_once("  ")).map(|(sum, name)| (name, sum)).collect();
+        let differs = |(name, sum): &&(&'static str, blake3::Hash)| match known.get(name) {
+            Some(known) => *known != sum.to_hex().as_str(),
+            None => true,
+        };
+        self.0.iter().find(differs).map(|(name, _)| if known.contains_key(name) { name } else { "tls/sums" })
+    }
+}
+
+impl std::fmt::Display for Sums {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(name, sum)| writeln!(f, "{}  {name}", sum.to_hex()))
     }
 }
 
@@ -183,6 +229,18 @@ fn make(path: &Path) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
+}
+
+/// Nobody else may read it, whoever copied it here.
+fn close(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+            tracing::warn!(file = %path.display(), "others could read this; its mode is 0600 again");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

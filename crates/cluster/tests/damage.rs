@@ -84,6 +84,30 @@ async fn lost_identity_files_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_an_identity_is_found_before_another_node_refuses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    node(dir.path()).await;
+    for file in ["tls/cluster.key", "tls/node.der", "tls/node.key", "tls/ca.der"] {
+        let path = dir.path().join(file);
+        let kept = fs::read(&path).unwrap();
+        for at in [0, kept.len() / 3, kept.len() / 2, kept.len() - 1] {
+            let mut changed = kept.clone();
+            changed[at] ^= 1;
+            fs::write(&path, changed).unwrap();
+            assert!(damage(dir.path()).await.file.ends_with(file), "{file}, byte {at}");
+        }
+        fs::write(&path, kept).unwrap();
+    }
+    let path = dir.path().join("node.json");
+    let kept = fs::read_to_string(&path).unwrap();
+    let cluster = kept.split("\"cluster\": \"").nth(1).unwrap().split('"').next().unwrap();
+    fs::write(&path, kept.replace(cluster, &"0123456789abcdef".repeat(2))).unwrap();
+    assert!(damage(dir.path()).await.file.ends_with("node.json"), "another cluster's id");
+    fs::write(&path, kept).unwrap();
+    Cluster::start(Settings::new(dir.path(), Start::Resume)).await.unwrap().shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_or_lost_snapshot_is_found_and_named() {
     let dir = tempfile::tempdir().unwrap();
     node(dir.path()).await;
