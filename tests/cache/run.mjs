@@ -1,6 +1,6 @@
 // Holds a real node against the public suite `http-cache-tests`: its server is the origin, its client asks the node.
 // Called by `cargo xtask cache-tests`. Arguments: the tidegate binary, a folder to work in, and maybe one test's id.
-// `cookies: store` is the one setting that is not a default: two required tests want cookies kept.
+// Every setting is the default.
 // Fails when less than 95 % of the required tests pass; prints all that do not.
 
 import { execFileSync, spawn } from 'node:child_process'
@@ -76,7 +76,7 @@ async function node (originPort) {
 upstreams:
   - {name: origin, endpoints: [{url: "http://127.0.0.1:${originPort}"}], retries: {max: 0}, breaker: {min_requests: 1000000}}
 routes:
-  - {name: all, to: [{upstream: origin}], cache: {cookies: store}}
+  - {name: all, to: [{upstream: origin}], cache: {}}
 `)
   const token = readFileSync(join(data, 'admin.token'), 'utf8').trim()
   execFileSync(binary, ['apply', '--wait', document, '--admin', at.admin, '--token', token], { stdio: ['ignore', 'ignore', 'inherit'] })

@@ -36,14 +36,35 @@ impl Redis {
         panic!("redis-server does not start");
     }
 
+    /// A Sentinel that watches this master, by the name `main`, and soon holds it for dead.
+    pub(crate) async fn sentinel_of(master: u16) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = tempfile::Builder::new().prefix("tidegate-sentinel-").tempdir().unwrap();
+        let file = folder.path().join("sentinel.conf");
+        let watch = format!(
+            "sentinel monitor main 127.0.0.1 {master} 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n"
+        );
+        std::fs::write(&file, watch).unwrap();
+        let words = vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()];
+        let mut redis = Self { port, words, child: None, folder };
+        assert!(redis.spawn().await, "the sentinel starts");
+        redis
+    }
+
     /// Starts it, on its port; a Redis that was killed comes back empty.
     pub(crate) async fn spawn(&mut self) -> bool {
         let mut command = Command::new("redis-server");
+        // A file of settings comes first; a Sentinel has no data to save.
+        let is_sentinel = self.words.iter().any(|word| word == "--sentinel");
+        let saved: &[&str] = if is_sentinel { &[] } else { &["--save", "", "--appendonly", "no"] };
+        let (first, rest) = self.words.split_at(if is_sentinel { 1 } else { 0 });
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(first)
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(saved)
             .arg("--dir")
             .arg(self.folder.path())
-            .args(&self.words)
+            .args(rest)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
