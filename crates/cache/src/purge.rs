@@ -303,6 +303,26 @@ mod tests {
     }
 
     #[test]
+    fn those_of_one_epoch_hold_together_and_say_once_what_is_new() {
+        let purges = Purges::new(10);
+        let of = |epoch, tag: &str| PurgeEntry {
+            epoch: Epoch(epoch),
+            what: Purge::Tag { tenant: "t".into(), tag: tag.into() },
+        };
+        let entries = [of(1, "a"), of(1, "b")];
+        assert_eq!(purges.apply_all(&entries).len(), 2);
+        assert!(purges.apply_all(&entries).is_empty(), "known");
+        assert_eq!(purges.apply_all(&[of(1, "a"), of(2, "b")]).len(), 1);
+        for tag in ["a", "b"] {
+            let tags: [Box<str>; 1] = [tag.into()];
+            assert!(!purges.outlived_by_fetch(&about("t", "h/", &tags), Epoch(0)));
+        }
+        assert_eq!(purges.facts().0, 2);
+        purges.raise_floor(Epoch(5));
+        assert!(purges.apply_all(&[of(4, "c"), of(5, "d")]).is_empty(), "the floor says it already");
+    }
+
+    #[test]
     fn too_many_purges_raise_the_floor_and_stay_within_the_bound() {
         let purges = Purges::new(100);
         for n in 1..=1_000 {

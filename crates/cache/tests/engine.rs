@@ -331,6 +331,50 @@ async fn what_was_fetched_before_a_purge_is_neither_stored_nor_served() {
     }
 }
 
+/// Purged while the origin is asked whether what is stored still holds, or why not.
+#[tokio::test]
+async fn what_waits_for_the_origins_word_is_not_served_after_a_purge() {
+    for (word, then) in [(304, "new"), (503, "sorry"), (0, "none")] {
+        let policy = Policy { stale_if_error: Duration::from_secs(60), ..Policy::default() };
+        let (open, gate) = tokio::sync::watch::channel(false);
+        let world = slow_world(policy, move |n, headers| {
+            let mut gate = gate.clone();
+            Box::pin(async move {
+                match n {
+                    1 => Some((
+                        200,
+                        &[("cache-control", "max-age=0"), ("etag", "\"1\"")][..],
+                        Bytes::from_static(b"old"),
+                    )),
+                    2 => {
+                        assert_eq!(headers["if-none-match"], "\"1\"");
+                        gate.wait_for(|open| *open).await.expect("it opens");
+                        let body = Bytes::from_static(if word == 304 { b"" } else { b"sorry" });
+                        (word != 0).then_some((word, &[("etag", "\"1\"")][..], body))
+                    }
+                    _ => {
+                        assert!(!headers.contains_key("if-none-match"));
+                        Some((200, &[("cache-control", "max-age=60")][..], Bytes::from_static(b"new")))
+                    }
+                }
+            })
+        });
+        world.send(get(&[])).await;
+        let waits = tokio::spawn({
+            let world = world.clone();
+            async move { world.send(get(&[])).await }
+        });
+        while world.asked() < 2 {
+            tokio::task::yield_now().await;
+        }
+        world.cache.purge(&PurgeEntry { epoch: Epoch(1), what: Purge::Tenant("default".into()) });
+        open.send_replace(true);
+        let got = waits.await.expect("no panic");
+        assert_ne!(got.body, "old", "{word}: {got:?}");
+        assert!(then == "none" || got.body == then, "{word}: {got:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_unsafe_request_voids_what_is_stored_and_what_is_on_its_way() {
     let (open, gate) = tokio::sync::watch::channel(false);

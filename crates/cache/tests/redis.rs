@@ -272,6 +272,22 @@ async fn a_purge_holds_whatever_redis_still_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_fills_that_has_not_heard_of_a_purge_is_void_for_those_who_have() {
+    let redis = Redis::start(&[]);
+    let origin = origin(FRESH, Duration::ZERO);
+    let nodes = [Node::start(&redis.url(), &origin).await, Node::start(&redis.url(), &origin).await];
+    let entry = PurgeEntry { epoch: Epoch(1), what: Purge::Tag { tenant: "default".into(), tag: "tag".into() } };
+    nodes[1].cache.purge(&entry);
+    // Behind, and cut off from the log, but not from Redis.
+    assert_eq!(nodes[0].get("/a").await.0, "/a 1");
+    nodes[0].written().await;
+    assert_eq!(nodes[1].get("/a").await.0, "/a 2", "whatever the clocks say: it may be from before");
+    nodes[1].written().await;
+    nodes[0].cache.purge(&entry);
+    assert_eq!(nodes[0].get("/a").await.0, "/a 2", "once it has heard, its own is void and the other's is not");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_on_one_node_is_heard_by_the_others() {
     let redis = Redis::start(&[]);
     let origin = origin(FRESH, Duration::ZERO);

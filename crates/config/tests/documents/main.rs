@@ -1,5 +1,6 @@
 //! Documents and what is said about them.
 
+mod caching;
 mod parts;
 mod problems;
 mod routes;
