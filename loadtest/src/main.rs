@@ -13,6 +13,7 @@ mod linux;
 mod matrix;
 mod node;
 mod process;
+mod shared;
 mod usage;
 
 use std::net::SocketAddr;
@@ -61,6 +62,20 @@ enum Command {
         #[arg(long)]
         tidegate: Option<PathBuf>,
     },
+    /// Measures what nodes share: cache hits, a thundering herd, purges, breakers, health checks.
+    Shared {
+        /// Few and short rounds.
+        #[arg(long)]
+        quick: bool,
+        /// Only these of `hits`, `herd`, `purges`, `waste`, `probes`; several with + between.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<String>,
+        /// Where shared.md and shared.json go.
+        #[arg(long, default_value = "loadtest/results")]
+        results: PathBuf,
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
     /// Measures decisions: from the caller's ids to the permit, in one process and without a socket.
     Decide,
     /// A backend that answers at once.
@@ -70,6 +85,13 @@ enum Command {
         /// Gets the request id of every request, one per line.
         #[arg(long)]
         requests: Option<PathBuf>,
+    },
+    /// hyper answering every request with the same body: what an answer costs at least.
+    Constant {
+        #[arg(long)]
+        http: SocketAddr,
+        #[arg(long)]
+        bytes: usize,
     },
     /// A proxy that does nothing but pass requests on.
     EmptyProxy {
@@ -105,6 +127,10 @@ fn run(command: Command) -> Result<()> {
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }
+        Command::Shared { quick, only, results, tidegate } => {
+            shared::run(&shared::Options { quick, only, results, binary: node::Binary::at(tidegate)? })
+        }
+        Command::Constant { http, bytes } => shared::constant(http, bytes),
         Command::Decide => decide::measure().map(drop),
         Command::Backend { http, requests } => backend::serve(http, requests.as_deref()),
         Command::EmptyProxy { layout, workers, http, upstream } => empty_proxy::serve(layout, workers, http, upstream),

@@ -1,8 +1,8 @@
 //! The load test: every subject is measured in the same way, one after the other, and the table is written down.
 
 mod cluster;
-mod measure;
-mod report;
+pub(crate) mod measure;
+pub(crate) mod report;
 mod subject;
 
 use std::path::PathBuf;

@@ -48,6 +48,8 @@ pub(crate) struct Manner {
     pub(crate) cpus: Option<Vec<usize>>,
     /// One runtime for all workers instead of one for each.
     pub(crate) shared_runtime: bool,
+    /// More of `tidegate serve`, for every node.
+    pub(crate) more: Vec<String>,
 }
 
 /// How much of the gate a request passes.
@@ -104,6 +106,7 @@ impl Node {
         if manner.shared_runtime {
             command.args(["--runtime", "shared"]);
         }
+        command.args(&manner.more);
         if let Some((member, token)) = join {
             // Whoever joins a running cluster here also leaves it for good when it is drained.
             command.args(["--join", &member.to_string(), "--token", token, "--leave"]);

@@ -152,16 +152,20 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn fresh(what: &str) -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("tidegate-{what}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { path, keep: false })
+        Self::at(std::env::temp_dir().join(format!("tidegate-{what}-{}", std::process::id())))
     }
 
     /// One more, inside another; removed on its own.
     pub(crate) fn within(folder: &Path) -> Result<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let path = folder.join(format!("run-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { path, keep: false })
+    }
+
+    /// At this very place.
+    pub(crate) fn at(path: PathBuf) -> Result<Self> {
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path, keep: false })
     }

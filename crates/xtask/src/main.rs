@@ -51,6 +51,9 @@ enum Verb {
         /// One short round of each: minutes instead of the better part of an hour.
         #[arg(long)]
         quick: bool,
+        /// What nodes share instead: cache hits (against nginx and Varnish), a herd, purges, breakers, health checks.
+        #[arg(long)]
+        shared: bool,
         /// Only the subjects whose name contains this.
         #[arg(long)]
         only: Option<String>,
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Test { runner } => test::all(consent, &runner),
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
-        Verb::Load { quick, only } => load::run(consent, quick, only.as_deref()),
+        Verb::Load { quick, shared, only } => load::run(consent, quick, shared, only.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
         Verb::CacheTests { only } => cache_tests::suite(only.as_deref()),
         Verb::Lint { fix } => lint::all(fix),

@@ -19,6 +19,8 @@ pub(crate) struct Need {
 pub(crate) const C_COMPILER: Need = Need { program: "cc", package: "build-essential", why: "to build the TLS library" };
 pub(crate) const HAPROXY: Need = Need { program: "haproxy", package: "haproxy", why: "as load balancer" };
 pub(crate) const NGINX: Need = Need { program: "nginx", package: "nginx-light", why: "to compare with" };
+pub(crate) const REDIS: Need = Need { program: "redis-server", package: "redis-server", why: "to share responses" };
+pub(crate) const VARNISH: Need = Need { program: "varnishd", package: "varnish", why: "to compare with" };
 pub(crate) const WRK: Need = Need { program: "wrk", package: "wrk", why: "to ask as fast as possible" };
 
 /// May packages be installed?

@@ -118,6 +118,16 @@ pub(crate) struct Saturated {
 
 /// As many requests as 64 connections can ask for.
 pub(crate) fn wrk(to: SocketAddr, headers: &[(String, String)], time: Duration) -> Result<Saturated> {
+    wrk_of(&format!("http://{to}{PATH}"), headers, None, time)
+}
+
+/// The same for any URL; a script may tell `wrk` to vary it.
+pub(crate) fn wrk_of(
+    url: &str,
+    headers: &[(String, String)],
+    script: Option<&Path>,
+    time: Duration,
+) -> Result<Saturated> {
     if linux::asked_to_stop() {
         bail!("stopped");
     }
@@ -127,7 +137,10 @@ pub(crate) fn wrk(to: SocketAddr, headers: &[(String, String)], time: Duration) 
     for (name, value) in headers {
         command.args(["-H", &format!("{name}: {value}")]);
     }
-    command.arg(format!("http://{to}{PATH}"));
+    if let Some(script) = script {
+        command.arg("-s").arg(script);
+    }
+    command.arg(url);
     linux::tie_to_us(&mut command, WhenOrphaned::Kill, None);
     let printed = output_of(&mut command)?;
     parse_wrk(&printed).with_context(|| format!("wrk printed something unexpected:\n{printed}"))

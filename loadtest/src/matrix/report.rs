@@ -194,15 +194,15 @@ fn proxy_json(subject: &Subject, row: &Row) -> Value {
     })
 }
 
-fn cpu_json(cpu: PerRequest) -> Value {
+pub(crate) fn cpu_json(cpu: PerRequest) -> Value {
     json!({"user_micros": cpu.user_micros, "system_micros": cpu.system_micros})
 }
 
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn split(cpu: PerRequest) -> String {
+pub(crate) fn split(cpu: PerRequest) -> String {
     format!("{:.1} + {:.1} = {:.1}", cpu.user_micros, cpu.system_micros, cpu.total())
 }
 
@@ -210,7 +210,7 @@ fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(1_000_000))
 }
 
-fn machine() -> Value {
+pub(crate) fn machine() -> Value {
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpu = file("/proc/cpuinfo");
     let cpu = cpu.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
