@@ -103,31 +103,28 @@ impl Inbound {
     /// # Errors
     /// It broke, in time or size.
     pub(crate) async fn read_ahead(&mut self, most: u64) -> Result<Option<Bytes>, Broken> {
-        let (mut read, mut ahead) = (0, VecDeque::new());
+        // In one piece: a client that sends byte by byte gets no frame kept for each.
+        let (mut read, mut last) = (BytesMut::new(), None);
         let mut short = true;
         while short && !self.body.is_end_stream() {
             let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await else { break };
-            let frame = frame?;
-            read += frame.data_ref().map_or(0, |data| data.len() as u64);
-            short = read <= most && frame.is_data();
-            ahead.push_back(frame);
+            match frame?.into_data() {
+                Ok(data) => {
+                    read.extend_from_slice(&data);
+                    short = read.len() as u64 <= most;
+                }
+                Err(trailers) => {
+                    last = Some(trailers);
+                    short = false;
+                }
+            }
         }
-        self.ahead = ahead;
-        if !short {
-            return Ok(None);
+        let read = read.freeze();
+        if !read.is_empty() {
+            self.ahead.push_back(Frame::data(read.clone()));
         }
-        let parts: Vec<&Bytes> = self.ahead.iter().filter_map(Frame::data_ref).collect();
-        Ok(Some(match parts[..] {
-            [] => Bytes::new(),
-            [whole] => whole.clone(),
-            _ => parts
-                .iter()
-                .fold(BytesMut::new(), |mut all, part| {
-                    all.extend_from_slice(part);
-                    all
-                })
-                .freeze(),
-        }))
+        self.ahead.extend(last);
+        Ok(short.then_some(read))
     }
 
     fn broke(&self, why: Broken) -> Broken {
