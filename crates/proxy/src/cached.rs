@@ -142,6 +142,17 @@ pub(crate) fn is_hit(glance: Option<&Glance>) -> bool {
     matches!(glance, Some(Glance::Done(Lookup::Answer(_) | Lookup::Refresh(..))))
 }
 
+/// The answer from memory, if that is all there is to do. Most hits end here.
+pub(crate) fn at_once(glance: &mut Option<Glance>) -> Option<Kept> {
+    match glance.take() {
+        Some(Glance::Done(Lookup::Answer(answer))) => Some((*answer).into()),
+        other => {
+            *glance = other;
+            None
+        }
+    }
+}
+
 /// The wait, if there is something to wait for.
 pub(crate) async fn settle(glance: Glance) -> Way {
     let lookup = match glance {

@@ -244,6 +244,12 @@ async fn answer<'a>(
                 identified: caller.is_some(),
             };
             let target = forward::choose(to).ok_or(Refusal::NoEndpoint)?;
+            if let Some(kept) = cached::at_once(&mut glance) {
+                if let Some(permit) = permit.take() {
+                    permit.commit(bench.origin.request_id.as_str().as_bytes());
+                }
+                return Ok(Answer::Kept(kept));
+            }
             if let Some(glance) = glance.take() {
                 let request_id = bench.origin.request_id.as_str().as_bytes();
                 let trip =

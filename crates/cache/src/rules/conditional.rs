@@ -24,13 +24,17 @@ pub enum Outcome {
 /// Does the request ask for less than the whole response?
 #[must_use]
 pub fn is_conditional(request: &HeaderMap) -> bool {
-    PRECONDITIONS.iter().any(|name| request.contains_key(name)) || request.contains_key(RANGE)
+    has_preconditions(request) || request.contains_key(RANGE)
+}
+
+fn has_preconditions(request: &HeaderMap) -> bool {
+    PRECONDITIONS.iter().any(|name| request.contains_key(name))
 }
 
 #[must_use]
 pub fn evaluate(request: &HeaderMap, status: StatusCode, stored: &HeaderMap, answered: Millis) -> Outcome {
     // Preconditions ask about a representation, and only a 200 holds one.
-    if status != StatusCode::OK {
+    if status != StatusCode::OK || !has_preconditions(request) {
         return Outcome::Serve;
     }
     let etag = stored.get(ETAG).map(HeaderValue::as_bytes);

@@ -62,7 +62,8 @@ impl Report {
 
     #[must_use]
     pub fn value(&self) -> HeaderValue {
-        let mut text = String::from("Tidegate");
+        let mut text = String::with_capacity(64);
+        text.push_str("Tidegate");
         match self.forward {
             None => text.push_str("; hit"),
             Some(why) => {
