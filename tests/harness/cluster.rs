@@ -161,3 +161,18 @@ impl Cluster {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {output:?}"))
     }
 }
+
+/// Whoever looks into a failure wants to know what the nodes said.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for node in &self.nodes {
+            let log = node.log();
+            let last: Vec<_> = log.lines().rev().take(25).collect();
+            println!("--- {} said at last:", node.name);
+            last.into_iter().rev().for_each(|line| println!("{line}"));
+        }
+    }
+}

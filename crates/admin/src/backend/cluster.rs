@@ -161,12 +161,16 @@ impl Backend for OverCluster {
         let ready = self.readiness();
         let revision = self.cluster.read(|state| state.documents.current()).0;
         let mine = |member: &MemberStatus| member.id == status.node;
+        // The quota group changes its members after the control group: until both have, losing this node may cost a quorum
+        // less than people think. A node outside the quota group knows of the control group only.
+        let quota = &status.quota.group.voters;
+        let votes = |member: &MemberStatus| member.voter && (quota.is_empty() || quota.contains(&member.id));
         let member = |member: &MemberStatus| Member {
             id: member.id.0,
             name: member.name.clone(),
             peer: member.addresses.peer.clone(),
             admin: member.addresses.admin.clone(),
-            role: if member.voter { NodeRole::Voter } else { NodeRole::Learner },
+            role: if votes(member) { NodeRole::Voter } else { NodeRole::Learner },
             live: member.live.unwrap_or(mine(member) && self.cluster.is_live()),
             revision: member.revision.map(|revision| revision.0),
             applied: member.live.map(|_| member.in_effect),

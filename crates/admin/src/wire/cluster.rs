@@ -88,6 +88,7 @@ pub struct Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeRole {
+    /// Of both groups.
     Voter,
     Learner,
 }
