@@ -182,8 +182,12 @@ impl Locations {
         self.at(Severity::Error, render(&steps), Some(mark), reason, hint)
     }
 
-    /// Was some part of the object that `problem` is about left out? Then the problem may only follow from that.
+    /// Was some part of the object that `problem` is about left out? Then the problem may only follow from that, unless it
+    /// is about a value that stands in the text, whole.
     pub(crate) fn is_torn(&self, problem: &Problem) -> bool {
+        if self.stands_whole(&problem.path) {
+            return false;
+        }
         let (family, rest) = problem.path.split_at(problem.path.find(['[', '.']).unwrap_or(problem.path.len()));
         let Some(family) = self.root.as_ref().and_then(|root| root.field(family)) else { return false };
         let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')?.0.parse::<usize>().ok());
@@ -191,6 +195,22 @@ impl Locations {
             Some(item) => self.has_left_out(item),
             None => self.has_left_out(family),
         }
+    }
+
+    /// Does the path lead to a value inside an object of a list, and was nothing of that value left out?
+    fn stands_whole(&self, path: &str) -> bool {
+        let mut node = self.root.as_deref();
+        let mut depth = 0;
+        for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
+            let index = step.strip_suffix(']').and_then(|index| index.parse::<usize>().ok());
+            node = node.and_then(|node| match index {
+                Some(index) => node.items().get(index),
+                None => node.field(step),
+            });
+            depth += 1;
+        }
+        // `routes[0]` is the object itself; what is wrong with it as a whole may follow from what is gone.
+        depth > 2 && node.is_some_and(|node| !self.has_left_out(node))
     }
 
     fn has_left_out(&self, node: &Node) -> bool {

@@ -20,6 +20,7 @@ limits:
             "line 4: limits[1].window: a window is 100ms to 31d long",
             "line 5: limits[2].per[1]: `cluster` stands alone (leave `cluster` out: it means one count for all)",
             "line 6: limits[3].per[0]: unknown word `kay`, expected `tenant`, `consumer`, `key`, `route`, `ip`, `cluster`, `header:NAME` (did you mean `key`?)",
+            "line 6: limits[3].per[1]: `a b` is not a header name",
             "line 7: limits[4]: `window` is missing (write `window: 1m`)",
             "line 8: limits[5].name: `f g` cannot be a name (1 to 128 letters, digits and `-_.@:+/`)",
             "line 8: limits[5].per[1]: `ip` is named twice here",
@@ -50,6 +51,7 @@ upstreams:
             "line 6: upstreams[3].timeouts.connect: a timeout is 1ms to 7d long (leave it out for the default)",
             "line 7: upstreams[4].retries.budget: `200%` is not a share (write `20%`)",
             "line 7: upstreams[4].retries.on[0]: expected `connect`, `reset`, `timeout` or a status from 400 to 599, found the text `5xx`",
+            "line 7: upstreams[4].retries.max: at most 10 (more only multiplies an outage)",
         ],
     );
 }

@@ -30,6 +30,7 @@ extra: 1
             "line 4: limits[1].windw: unknown field (did you mean `window`?)",
             "line 4: limits[1].max: expected a whole number, not negative, found integer `-1`",
             "line 5: limits[2].mode: unknown word `enforced`, expected `enforce`, `observe` (did you mean `enforce`?)",
+            "line 5: limits[2].max: 0 admits nothing (for a route that refuses everything use `respond: {status: 403}`)",
             "line 11: routes[0].match.path: a path starts with `/` (write `/v1`)",
             "line 12: routes[0].to[0].upstream: no upstream is named `user` (did you mean `users`?)",
             "line 13: routes[0].limits[1]: no limit is named `cc` (did you mean `c`?)",
