@@ -133,7 +133,7 @@ pub(crate) fn wrk_of(
     }
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", &last_cpu().to_string(), "wrk", "-t1"]);
-    command.args([format!("-c{CONNECTIONS}"), format!("-d{}s", time.as_secs())]);
+    command.args([format!("-c{CONNECTIONS}"), format!("-d{}s", time.as_secs().max(1))]);
     for (name, value) in headers {
         command.args(["-H", &format!("{name}: {value}")]);
     }
