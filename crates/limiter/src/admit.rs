@@ -1,7 +1,10 @@
 //! Where a rate limit is decided.
 //!
 //! [`Limiter::admit`] takes from all limits of a call or from none. The quick way is one take from each cell. Only when a
-//! cell is short does it look further: the partition reserve, the leader's last verdict, and at most one wait for news.
+//! cell is short does it look further (`admit/slow.rs`): the leader's last verdict, and at most one wait for news.
+
+mod slow;
+mod standing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,27 +13,19 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tidegate_clock as clock;
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits, Subject};
-use tidegate_policy::{Limit, Mode, OnUnavailable};
+use tidegate_policy::{Limit, OnUnavailable};
 use tidegate_quota::SubjectHasher;
 use tidegate_quota::cell::{Burnt, Grab, Take};
 use tidegate_quota::evidence::{Record, short_name};
 use tidegate_quota::protocol::Key;
 
+use self::standing::{Marks, is_marked, standings};
+pub use self::standing::{Standing, Standings};
 use crate::bell::Bell;
 use crate::decisions::DecisionLog;
 use crate::permit::{Permit, Reserved, Taken};
-use crate::slot::{Found, Pinned, Slot};
+use crate::slot::{Found, Pinned};
 use crate::table::Table;
-
-/// Requests that wait for news at the same time; more are refused at once.
-const MOST_WAITING: usize = 8_192;
-/// The longest wait for news of one key: beyond it no leader is there.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// However often the news was good for somebody else.
-const LONGEST: Nanos = Nanos::SECOND;
-/// A leader that says "ask again in a moment" is believed for so long.
-const SECOND_WIND: Nanos = Nanos::from_millis(120);
-const A_MOMENT: Nanos = Nanos::from_millis(20);
 
 /// One limit a call must pass.
 #[derive(Debug, Clone, Copy)]
@@ -92,21 +87,6 @@ pub struct Counters {
     pub allowed_unsafely: AtomicU64,
     pub reserve_used: AtomicU64,
 }
-
-/// Where a limit stands after a decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// A lower bound of what is left in the window.
-    pub remaining: Permits,
-    /// Until permits come free.
-    pub reset: Duration,
-    /// An observed limit would have refused this call.
-    pub would_refuse: bool,
-    /// Nobody could say, and the limit allows that (`on_unavailable: allow`): not exact.
-    pub unsafely: bool,
-}
-
-pub type Standings = SmallVec<[Standing; 4]>;
 
 /// All or none: nothing was taken.
 #[derive(Debug, Clone)]
@@ -331,112 +311,6 @@ impl Limiter {
         })
     }
 
-    #[cold]
-    async fn admit_slowly<'l>(&'l self, asks: &[Ask<'_>], mut miss: Miss<'l>) -> Result<Permit<'l>, Refused> {
-        // Asks beyond the 64th share the last mark; a route cannot name so many (config refuses more).
-        let (mut spared, mut marks) = (0_u64, Marks::default());
-        let started = clock::boot();
-        loop {
-            let ask = &asks[miss.ask];
-            let verdict = if ask.cost > ask.limit.max {
-                Err(Why::TooCostly)
-            } else if let Some(slot) = &miss.slot {
-                self.look_further(ask, slot, started).await
-            } else {
-                unavailable(ask.limit)
-            };
-            match verdict {
-                Ok(Next::TryAgain) => {}
-                Ok(Next::AllowUnsafely) => {
-                    self.counters.allowed_unsafely.fetch_add(1, Ordering::Relaxed);
-                    spared = mark(spared, miss.ask);
-                    marks.unsafely = mark(marks.unsafely, miss.ask);
-                }
-                Err(_) if ask.limit.mode == Mode::Observe => {
-                    spared = mark(spared, miss.ask);
-                    marks.would_refuse = mark(marks.would_refuse, miss.ask);
-                }
-                Err(why) => {
-                    let mut standings = Box::new(standings(self, asks, marks));
-                    // Whatever is free elsewhere: this was a no.
-                    if let Some(refused) = standings.get_mut(miss.ask) {
-                        refused.remaining = refused.remaining.min(ask.cost.saturating_sub(Permits(1)));
-                    }
-                    return Err(Refused { ask: miss.ask, why, standings });
-                }
-            }
-            match self.try_take(asks, spared) {
-                Ok(mut taken) => {
-                    taken.stand(standings(self, asks, marks));
-                    return Ok(Permit::new(self, taken));
-                }
-                Err(next) => miss = next,
-            }
-        }
-    }
-
-    /// A cell is short: is the answer known already, or is it worth waiting for news?
-    async fn look_further(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Result<Next, Why> {
-        let (slot, now) = (found.slot, clock::boot());
-        if now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now) {
-            slot.miss(ask.cost);
-            self.bell.list(slot, found.number);
-            return Err(Why::Exhausted { retry_after: until(slot, now) });
-        }
-        let waited_too_long = now >= started.saturating_add(LONGEST);
-        if waited_too_long || self.silent_since.load(Ordering::Relaxed) != 0 {
-            slot.miss(ask.cost);
-            self.bell.list(slot, found.number);
-            // A leader that answers for this key has permits for others only: that is a plain no.
-            let served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
-            return if waited_too_long && served { Err(exhausted_for_now(slot, now)) } else { unavailable(ask.limit) };
-        }
-        let Some(place) = Place::take(self) else {
-            slot.miss(ask.cost);
-            self.bell.list(slot, found.number);
-            return Err(exhausted_for_now(slot, now));
-        };
-        let heard = self.wait_for_news(found, ask.cost).await;
-        drop(place);
-        // A leader that answers others is there: this key's turn is still to come.
-        if heard || clock::boot() < Nanos(self.heard.load(Ordering::Relaxed)).saturating_add(PATIENCE.into()) {
-            return Ok(Next::TryAgain);
-        }
-        self.fall_silent(); // Whoever comes next need not find out for himself.
-        unavailable(ask.limit)
-    }
-
-    /// The leader said that permits come in a moment (it has called them back from another node), and this request has
-    /// not waited long.
-    fn may_ask_again(&self, slot: &Slot, started: Nanos, now: Nanos) -> bool {
-        let frees = Nanos(slot.frees_at.load(Ordering::Relaxed));
-        frees <= now.saturating_add(A_MOMENT) && now < started.saturating_add(SECOND_WIND)
-    }
-
-    async fn wait_for_news(&self, found: &Found<'_>, cost: Permits) -> bool {
-        let slot = found.slot;
-        self.counters.waited.fetch_add(1, Ordering::Relaxed);
-        let news = slot.news.notified();
-        tokio::pin!(news);
-        news.as_mut().enable(); // Before the cost is queued: no answer to it can be missed.
-        let _queued = Queued::new(slot, cost);
-        self.bell.ring(found.number);
-        tokio::time::timeout(PATIENCE, news).await.is_ok()
-    }
-
-    /// What is left in the window, as far as this node can tell: its own permits, and its share of those that were free
-    /// when the leader last answered.
-    #[inline]
-    pub(crate) fn remaining(&self, slot: &Slot, now: Nanos) -> Permits {
-        let free = slot.free_for_all(now).0;
-        // One node alone, most often: a division is dear.
-        let share = match self.sharers.load(Ordering::Relaxed) {
-            0 | 1 => free,
-            nodes => free / nodes,
-        };
-        slot.cell.left().saturating_add(Permits(share))
-    }
-
     /// So many nodes take from the same limits.
     pub fn share_with(&self, nodes: usize) {
         self.sharers.store(nodes as u64, Ordering::Relaxed);
@@ -486,103 +360,5 @@ impl Limiter {
     pub fn silent_for(&self) -> Option<Duration> {
         let since = self.silent_since.load(Ordering::Relaxed);
         (since != 0).then(|| clock::boot().saturating_sub(Nanos(since)).into())
-    }
-}
-
-/// What became of asks that were not taken, by bit.
-#[derive(Debug, Clone, Copy, Default)]
-struct Marks {
-    would_refuse: u64,
-    unsafely: u64,
-}
-
-enum Next {
-    TryAgain,
-    AllowUnsafely,
-}
-
-fn unavailable(limit: &Limit) -> Result<Next, Why> {
-    match limit.on_unavailable {
-        OnUnavailable::Allow => Ok(Next::AllowUnsafely),
-        // The reserve was tried before.
-        OnUnavailable::Deny | OnUnavailable::Share => Err(Why::Unavailable { retry_after: Duration::from_secs(1) }),
-    }
-}
-
-fn exhausted_for_now(slot: &Slot, now: Nanos) -> Why {
-    Why::Exhausted { retry_after: until(slot, now).max(Duration::from_millis(100)) }
-}
-
-fn until(slot: &Slot, now: Nanos) -> Duration {
-    Nanos(slot.frees_at.load(Ordering::Relaxed)).saturating_sub(now).into()
-}
-
-/// Looks each limit up anew: for answers that are not a plain yes.
-fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> Standings {
-    asks.iter()
-        .enumerate()
-        .map(|(at, ask)| {
-            let (now, found) = (clock::boot(), limiter.find(ask.limit, ask.subject));
-            let remaining = found.map_or(Permits::ZERO, |found| limiter.remaining(found.slot, now));
-            let frees = found.map_or(Nanos::ZERO, |found| Nanos(found.slot.frees_at.load(Ordering::Relaxed)));
-            let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };
-            Standing {
-                remaining,
-                reset: reset.into(),
-                would_refuse: is_marked(marks.would_refuse, at),
-                unsafely: is_marked(marks.unsafely, at),
-            }
-        })
-        .collect()
-}
-
-#[inline]
-const fn is_marked(marks: u64, at: usize) -> bool {
-    marks & bit(at) != 0
-}
-
-#[inline]
-const fn mark(marks: u64, at: usize) -> u64 {
-    marks | bit(at)
-}
-
-#[inline]
-const fn bit(at: usize) -> u64 {
-    1 << (if at < 63 { at } else { 63 })
-}
-
-/// A place among those who wait, given up when dropped.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(limiter: &'a Limiter) -> Option<Self> {
-        let place = Self(&limiter.waiting);
-        let before = limiter.waiting.fetch_add(1, Ordering::Relaxed);
-        (before < MOST_WAITING).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A cost in a slot's queue, taken out when dropped: also when its client hangs up.
-struct Queued<'a> {
-    slot: &'a Slot,
-    cost: Permits,
-}
-
-impl<'a> Queued<'a> {
-    fn new(slot: &'a Slot, cost: Permits) -> Self {
-        slot.queue(cost);
-        Self { slot, cost }
-    }
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.slot.unqueue(self.cost);
     }
 }

@@ -6,6 +6,8 @@
 mod admit;
 mod bell;
 mod decisions;
+#[cfg(test)]
+mod fixtures;
 mod index;
 #[cfg(all(test, loom))]
 mod model;

@@ -7,13 +7,12 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use tidegate_model::{LimitId, Nanos, Permits, Revision, Subject};
-use tidegate_policy::{Limit, Mode, OnUnavailable};
-use tidegate_quota::SubjectHasher;
+use tidegate_model::{LimitId, Nanos, Permits, Subject};
 use tidegate_quota::cell::{Grab, Take, Ticket};
-use tidegate_quota::protocol::{Answer, Key, Verdict};
+use tidegate_quota::protocol::Key;
 
 use crate::bell::Bell;
+use crate::fixtures::{find, grant};
 use crate::slot::{Found, Slot};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::table::Table;
@@ -23,20 +22,6 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
     builder.preemption_bound = Some(3);
     builder.max_branches = 20_000;
     builder.check(model);
-}
-
-fn limit() -> Limit {
-    Limit {
-        id: LimitId(1),
-        revision: Revision(1),
-        name: String::new(),
-        max: Permits(100),
-        window: Nanos::SECOND,
-        per: Vec::new(),
-        mode: Mode::Enforce,
-        on_unavailable: OnUnavailable::Deny,
-        count_hits: true,
-    }
 }
 
 const fn key(subject: u128) -> Key {
@@ -51,25 +36,6 @@ fn bell() -> Arc<Bell> {
     bell.list_again(&Slot::vacant(), 0);
     assert_eq!(bell.take_news(), [0]);
     Arc::new(bell)
-}
-
-fn find(table: &Table, subject: u128) -> Found<'_> {
-    table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16]), |_| ()).expect("room")
-}
-
-/// A report and its answer, as the tick does them.
-fn exchange(slot: &Slot, granted: u64, seq: u64) {
-    let mut holding = slot.holding();
-    let item = holding.report(&slot.cell, seq, slot.surroundings(Nanos(seq)));
-    let verdict = Verdict::Lease {
-        granted: Permits(granted),
-        free: Permits(100),
-        ttl: Nanos::SECOND,
-        retry: Nanos::ZERO,
-        reserve: Permits::ZERO,
-    };
-    let answer = Answer { key: item.key, epoch: item.epoch, verdict };
-    holding.answer(&slot.cell, seq, &answer, Nanos::SECOND, Nanos(seq), || unreachable!("no reset"));
 }
 
 /// As `admit` takes: the slot's own permit, or `Err` with what was another key's.
@@ -202,7 +168,7 @@ fn nobody_keeps_a_permit_of_the_key_that_came_after_his() {
         let slot = table.handle(number).expect("it is there");
         assert!(table.forget(&slot));
         let next = find(&table, 2);
-        exchange(next.slot, 1, 1);
+        grant(next.slot, 1, 1);
         let burnt = late.join().expect("no panic");
         let two = find(&table, 2);
         assert_eq!(take(&two).is_ok_and(|ticket| ticket.is_some()), !burnt, "the next key's permit is there, or burnt");
@@ -215,7 +181,7 @@ fn a_permit_that_outlives_its_key_adds_nothing_to_the_next_one() {
         let table = Arc::new(Table::new(2));
         let first = find(&table, 1);
         let number = first.number;
-        exchange(first.slot, 1, 1);
+        grant(first.slot, 1, 1);
         let ticket = take(&first).expect("its own").expect("one was granted");
         let holder = {
             let table = Arc::clone(&table);
@@ -224,11 +190,11 @@ fn a_permit_that_outlives_its_key_adds_nothing_to_the_next_one() {
                 slot.cell.put_back(ticket)
             })
         };
-        exchange(first.slot, 0, 2);
+        grant(first.slot, 0, 2);
         let slot = table.handle(number).expect("it is there");
         let forgotten = table.forget(&slot);
         if forgotten {
-            exchange(find(&table, 2).slot, 1, 3);
+            grant(find(&table, 2).slot, 1, 3);
         }
         let given_back = holder.join().expect("no panic");
         // Given back before the report, it was handed back by it or kept; after it, it is burnt.

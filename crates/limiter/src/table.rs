@@ -177,45 +177,11 @@ impl Table {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use tidegate_model::{LimitId, Nanos, Permits, Revision};
-    use tidegate_policy::{Mode, OnUnavailable};
+    use tidegate_model::{LimitId, Nanos, Permits};
     use tidegate_quota::cell::Take;
-    use tidegate_quota::protocol::{Answer, Verdict};
 
     use super::*;
-
-    fn limit() -> Limit {
-        Limit {
-            id: LimitId(1),
-            revision: Revision(1),
-            name: "spec".into(),
-            max: Permits(100),
-            window: Nanos::SECOND,
-            per: Vec::new(),
-            mode: Mode::Enforce,
-            on_unavailable: OnUnavailable::Deny,
-            count_hits: true,
-        }
-    }
-
-    fn find(table: &Table, subject: u128) -> Found<'_> {
-        table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16]), |_| ()).expect("room")
-    }
-
-    /// As if the leader had granted so much.
-    fn grant(slot: &Slot, permits: u64, seq: u64) {
-        let mut holding = slot.holding();
-        let item = holding.report(&slot.cell, seq, slot.surroundings(Nanos(seq)));
-        let verdict = Verdict::Lease {
-            granted: Permits(permits),
-            free: Permits(100),
-            ttl: Nanos::SECOND,
-            retry: Nanos::ZERO,
-            reserve: Permits::ZERO,
-        };
-        let answer = Answer { key: item.key, epoch: item.epoch, verdict };
-        holding.answer(&slot.cell, seq, &answer, Nanos::SECOND, Nanos(seq), || unreachable!("no reset"));
-    }
+    use crate::fixtures::{find, grant};
 
     fn forget(table: &Table, found: Found<'_>) -> bool {
         table.forget(&table.handle(found.number).expect("it is there"))

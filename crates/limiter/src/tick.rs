@@ -304,12 +304,12 @@ async fn sleep_until(instant: Option<Instant>) {
 mod tests {
     use std::sync::Mutex;
 
-    use tidegate_model::{Incarnation, LimitId, NodeId, Permits, Revision, Subject};
-    use tidegate_policy::{Limit, Mode, OnUnavailable};
+    use tidegate_model::{Incarnation, NodeId, Permits, Subject};
     use tidegate_quota::protocol::Key;
 
     use super::*;
     use crate::Settings;
+    use crate::fixtures::limit;
 
     /// Never answers; remembers what was asked.
     #[derive(Default)]
@@ -323,20 +323,6 @@ mod tests {
 
         fn recalled(&self) -> Pin<Box<dyn Future<Output = Key> + Send + '_>> {
             Box::pin(std::future::pending())
-        }
-    }
-
-    fn limit() -> Limit {
-        Limit {
-            id: LimitId(1),
-            revision: Revision(1),
-            name: "spec".into(),
-            max: Permits(100),
-            window: Nanos::SECOND,
-            per: Vec::new(),
-            mode: Mode::Enforce,
-            on_unavailable: OnUnavailable::Deny,
-            count_hits: true,
         }
     }
 

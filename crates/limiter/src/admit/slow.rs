@@ -1,0 +1,179 @@
+//! A cell is short: the partition reserve was tried; what the leader said last, and at most one wait for what it says next.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tidegate_clock as clock;
+use tidegate_model::{Nanos, Permits};
+use tidegate_policy::{Limit, Mode, OnUnavailable};
+
+use super::standing::{Marks, mark, standings};
+use super::{Ask, Limiter, Miss, Refused, Why};
+use crate::permit::Permit;
+use crate::slot::{Found, Slot};
+
+/// Requests that wait for news at the same time; more are refused at once.
+const MOST_WAITING: usize = 8_192;
+/// The longest wait for news of one key: beyond it no leader is there.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// However often the news was good for somebody else.
+const LONGEST: Nanos = Nanos::SECOND;
+/// A leader that says "ask again in a moment" is believed for so long.
+const SECOND_WIND: Nanos = Nanos::from_millis(120);
+const A_MOMENT: Nanos = Nanos::from_millis(20);
+
+impl Limiter {
+    #[cold]
+    pub(super) async fn admit_slowly<'l>(
+        &'l self,
+        asks: &[Ask<'_>],
+        mut miss: Miss<'l>,
+    ) -> Result<Permit<'l>, Refused> {
+        // Asks beyond the 64th share the last mark; a route cannot name so many (config refuses more).
+        let (mut spared, mut marks) = (0_u64, Marks::default());
+        let started = clock::boot();
+        loop {
+            let ask = &asks[miss.ask];
+            let verdict = if ask.cost > ask.limit.max {
+                Err(Why::TooCostly)
+            } else if let Some(slot) = &miss.slot {
+                self.look_further(ask, slot, started).await
+            } else {
+                unavailable(ask.limit)
+            };
+            match verdict {
+                Ok(Next::TryAgain) => {}
+                Ok(Next::AllowUnsafely) => {
+                    self.counters.allowed_unsafely.fetch_add(1, Ordering::Relaxed);
+                    spared = mark(spared, miss.ask);
+                    marks.unsafely = mark(marks.unsafely, miss.ask);
+                }
+                Err(_) if ask.limit.mode == Mode::Observe => {
+                    spared = mark(spared, miss.ask);
+                    marks.would_refuse = mark(marks.would_refuse, miss.ask);
+                }
+                Err(why) => {
+                    let mut standings = Box::new(standings(self, asks, marks));
+                    // Whatever is free elsewhere: this was a no.
+                    if let Some(refused) = standings.get_mut(miss.ask) {
+                        refused.remaining = refused.remaining.min(ask.cost.saturating_sub(Permits(1)));
+                    }
+                    return Err(Refused { ask: miss.ask, why, standings });
+                }
+            }
+            match self.try_take(asks, spared) {
+                Ok(mut taken) => {
+                    taken.stand(standings(self, asks, marks));
+                    return Ok(Permit::new(self, taken));
+                }
+                Err(next) => miss = next,
+            }
+        }
+    }
+
+    /// A cell is short: is the answer known already, or is it worth waiting for news?
+    async fn look_further(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Result<Next, Why> {
+        let (slot, now) = (found.slot, clock::boot());
+        if now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now) {
+            slot.miss(ask.cost);
+            self.bell.list(slot, found.number);
+            return Err(Why::Exhausted { retry_after: until(slot, now) });
+        }
+        let waited_too_long = now >= started.saturating_add(LONGEST);
+        if waited_too_long || self.silent_since.load(Ordering::Relaxed) != 0 {
+            slot.miss(ask.cost);
+            self.bell.list(slot, found.number);
+            // A leader that answers for this key has permits for others only: that is a plain no.
+            let served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
+            return if waited_too_long && served { Err(exhausted_for_now(slot, now)) } else { unavailable(ask.limit) };
+        }
+        let Some(place) = Place::take(self) else {
+            slot.miss(ask.cost);
+            self.bell.list(slot, found.number);
+            return Err(exhausted_for_now(slot, now));
+        };
+        let heard = self.wait_for_news(found, ask.cost).await;
+        drop(place);
+        // A leader that answers others is there: this key's turn is still to come.
+        if heard || clock::boot() < Nanos(self.heard.load(Ordering::Relaxed)).saturating_add(PATIENCE.into()) {
+            return Ok(Next::TryAgain);
+        }
+        self.fall_silent(); // Whoever comes next need not find out for himself.
+        unavailable(ask.limit)
+    }
+
+    /// The leader said that permits come in a moment (it has called them back from another node), and this request has
+    /// not waited long.
+    fn may_ask_again(&self, slot: &Slot, started: Nanos, now: Nanos) -> bool {
+        let frees = Nanos(slot.frees_at.load(Ordering::Relaxed));
+        frees <= now.saturating_add(A_MOMENT) && now < started.saturating_add(SECOND_WIND)
+    }
+
+    async fn wait_for_news(&self, found: &Found<'_>, cost: Permits) -> bool {
+        let slot = found.slot;
+        self.counters.waited.fetch_add(1, Ordering::Relaxed);
+        let news = slot.news.notified();
+        tokio::pin!(news);
+        news.as_mut().enable(); // Before the cost is queued: no answer to it can be missed.
+        let _queued = Queued::new(slot, cost);
+        self.bell.ring(found.number);
+        tokio::time::timeout(PATIENCE, news).await.is_ok()
+    }
+}
+
+enum Next {
+    TryAgain,
+    AllowUnsafely,
+}
+
+fn unavailable(limit: &Limit) -> Result<Next, Why> {
+    match limit.on_unavailable {
+        OnUnavailable::Allow => Ok(Next::AllowUnsafely),
+        // The reserve was tried before.
+        OnUnavailable::Deny | OnUnavailable::Share => Err(Why::Unavailable { retry_after: Duration::from_secs(1) }),
+    }
+}
+
+fn exhausted_for_now(slot: &Slot, now: Nanos) -> Why {
+    Why::Exhausted { retry_after: until(slot, now).max(Duration::from_millis(100)) }
+}
+
+fn until(slot: &Slot, now: Nanos) -> Duration {
+    Nanos(slot.frees_at.load(Ordering::Relaxed)).saturating_sub(now).into()
+}
+
+/// A place among those who wait, given up when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(limiter: &'a Limiter) -> Option<Self> {
+        let place = Self(&limiter.waiting);
+        let before = limiter.waiting.fetch_add(1, Ordering::Relaxed);
+        (before < MOST_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A cost in a slot's queue, taken out when dropped: also when its client hangs up.
+struct Queued<'a> {
+    slot: &'a Slot,
+    cost: Permits,
+}
+
+impl<'a> Queued<'a> {
+    fn new(slot: &'a Slot, cost: Permits) -> Self {
+        slot.queue(cost);
+        Self { slot, cost }
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.slot.unqueue(self.cost);
+    }
+}

@@ -1,0 +1,42 @@
+//! What several tests of this crate begin with.
+
+use tidegate_model::{LimitId, Nanos, Permits, Revision, Subject};
+use tidegate_policy::{Limit, Mode, OnUnavailable};
+use tidegate_quota::SubjectHasher;
+use tidegate_quota::protocol::{Answer, Verdict};
+
+use crate::slot::{Found, Slot};
+use crate::table::Table;
+
+pub(crate) fn limit() -> Limit {
+    Limit {
+        id: LimitId(1),
+        revision: Revision(1),
+        name: "spec".into(),
+        max: Permits(100),
+        window: Nanos::SECOND,
+        per: Vec::new(),
+        mode: Mode::Enforce,
+        on_unavailable: OnUnavailable::Deny,
+        count_hits: true,
+    }
+}
+
+pub(crate) fn find(table: &Table, subject: u128) -> Found<'_> {
+    table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16]), |_| ()).expect("room")
+}
+
+/// A report and its answer, as the tick does them: the leader grants so much.
+pub(crate) fn grant(slot: &Slot, permits: u64, seq: u64) {
+    let mut holding = slot.holding();
+    let item = holding.report(&slot.cell, seq, slot.surroundings(Nanos(seq)));
+    let verdict = Verdict::Lease {
+        granted: Permits(permits),
+        free: Permits(100),
+        ttl: Nanos::SECOND,
+        retry: Nanos::ZERO,
+        reserve: Permits::ZERO,
+    };
+    let answer = Answer { key: item.key, epoch: item.epoch, verdict };
+    holding.answer(&slot.cell, seq, &answer, Nanos::SECOND, Nanos(seq), || unreachable!("no reset"));
+}
