@@ -16,3 +16,4 @@ mod reads;
 mod retries;
 mod revocation;
 mod walk;
+mod waste;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Backend {
@@ -24,6 +25,9 @@ pub(crate) struct Backend {
     hits: Arc<AtomicUsize>,
     /// Requests for `/health`.
     checks: Arc<AtomicUsize>,
+    /// No answer comes any more.
+    silent: Arc<AtomicBool>,
+    gone: watch::Sender<bool>,
 }
 
 impl Backend {
@@ -36,19 +40,35 @@ impl Backend {
             status: Arc::default(),
             hits: Arc::default(),
             checks: Arc::default(),
+            silent: Arc::default(),
+            gone: watch::Sender::new(false),
         };
         let state = backend.clone();
         tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let state = state.clone();
+            let mut gone = state.gone.subscribe();
+            loop {
+                let socket = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    _ = gone.wait_for(|gone| *gone) => return,
+                };
                 socket.set_nodelay(true).unwrap();
+                let (state, mut gone) = (state.clone(), gone.clone());
                 let answer = service_fn(move |request| {
                     let state = state.clone();
-                    async move { Ok::<_, Infallible>(answer(&state, &request)) }
+                    async move {
+                        let answer = answer(&state, &request);
+                        if state.silent.load(Relaxed) {
+                            std::future::pending::<()>().await;
+                        }
+                        Ok::<_, Infallible>(answer)
+                    }
                 });
                 let serve = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer);
                 tokio::spawn(async move {
-                    let _client_left = serve.await;
+                    tokio::select! {
+                        _client_left = serve => {}
+                        _ = gone.wait_for(|gone| *gone) => {}
+                    }
                 });
             }
         });
@@ -58,6 +78,16 @@ impl Backend {
     /// From now on every request gets this status; 0: as before.
     pub(crate) fn answer_with(&self, status: u16) {
         self.status.store(status, Relaxed);
+    }
+
+    /// From now on requests arrive and are never answered.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Relaxed);
+    }
+
+    /// Closes its port and all connections.
+    pub(crate) fn vanish(&self) {
+        self.gone.send_replace(true);
     }
 
     /// Requests seen so far, checks apart.

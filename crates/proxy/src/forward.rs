@@ -176,6 +176,14 @@ pub(crate) enum Taken<'a> {
     Answered(Response<Reply>),
 }
 
+/// Where a fallback stands ready, a request waits for the verdict about its upstream before it goes either way.
+pub(crate) async fn verdict(upstreams: &Upstreams, first: &Arc<Upstream>) {
+    let falls_back = first.breaker.as_ref().is_some_and(|rules| rules.fallback.is_some());
+    if falls_back && upstreams.is_held(first) {
+        Box::pin(upstreams.held(first)).await;
+    }
+}
+
 /// The upstream, or while its breakers are open what the document has instead. (What a cache still holds belongs here,
 /// before the fallbacks.) Without any the call itself says no.
 pub(crate) fn detour<'a>(upstreams: &Upstreams, all: &'a [Arc<Upstream>], first: &'a Arc<Upstream>) -> Taken<'a> {

@@ -147,6 +147,7 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Err(Broken::Reset(why.into()))))
             }
             Poll::Pending => {
+                flow.in_flight.relays();
                 let phase = ready!(flow.poll_late(cx));
                 self.cancel();
                 Poll::Ready(Some(Err(Broken::Timeout(phase))))

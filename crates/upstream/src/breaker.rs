@@ -19,3 +19,4 @@ mod window;
 
 pub(crate) use note::Probe;
 pub use post::Rulings;
+pub(crate) use ward::HOLD;

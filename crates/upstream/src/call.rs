@@ -60,6 +60,8 @@ pub(crate) struct Run<'a> {
     pub(crate) tried: Vec<Arc<Endpoint>>,
     /// This try is the one that a sick endpoint is given.
     pub(crate) probe: Option<Probe>,
+    /// Begun already: it was one of few that a suspect endpoint is given.
+    pub(crate) seat: Option<InFlight>,
     /// How long the tries before this one took.
     pub(crate) spent: Duration,
 }
@@ -84,7 +86,14 @@ impl Run<'_> {
         self.live.budget.request(age(self.started));
         loop {
             self.attempts += 1;
-            let picked = if self.live.ward.is_troubled() { self.choose() } else { self.pick_now() };
+            let picked = if self.live.ward.is_troubled() {
+                match self.choose(true) {
+                    Some(picked) => picked,
+                    None => Box::pin(self.hold()).await,
+                }
+            } else {
+                self.pick_now()
+            };
             let endpoint = match picked {
                 Ok(Some(endpoint)) => endpoint,
                 Ok(None) => Box::pin(self.pick()).await?,
@@ -140,7 +149,7 @@ impl Run<'_> {
     /// One try at one endpoint. A connection that was idle may have been closed by the peer before a byte of the request
     /// was sent: then it goes out on a fresh one.
     async fn attempt(&mut self, endpoint: &Arc<Endpoint>) -> Result<Answer, Failed> {
-        let in_flight = endpoint.begin();
+        let in_flight = self.seat.take().unwrap_or_else(|| endpoint.begin());
         let mut held = match self.idle_line(endpoint) {
             Some(held) => held,
             None => Box::pin(self.line(endpoint, false)).await?,
@@ -312,7 +321,9 @@ impl Run<'_> {
         if switched {
             // The socket holds the request in flight until it is closed.
             if let Line::One(one) = &held.line {
-                *crate::lock(&one.tunnel) = Some(in_flight.endpoint().begin());
+                let mut tunnel = in_flight.endpoint().begin();
+                tunnel.relays();
+                *crate::lock(&one.tunnel) = Some(tunnel);
             }
         }
         let endpoint = Arc::clone(in_flight.endpoint().name());
@@ -428,7 +439,7 @@ impl Run<'_> {
         self.timeouts.total.or(self.upstream.timeouts.total)
     }
 
-    fn total_at(&self) -> Instant {
+    pub(crate) fn total_at(&self) -> Instant {
         self.started + self.total().unwrap_or(NEVER).min(NEVER)
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Endpoint {
 #[derive(Debug, Default)]
 struct Traffic {
     in_flight: AtomicUsize,
+    /// Of those: the answer's head is here, and its body is waited for.
+    relaying: AtomicUsize,
     /// Since the endpoint is known.
     requests: AtomicU64,
 }
@@ -87,6 +89,12 @@ impl Endpoint {
         self.traffic.iter().map(|lane| lane.in_flight.load(Relaxed)).sum()
     }
 
+    /// Requests whose answer has not begun.
+    pub(crate) fn awaited(&self) -> usize {
+        let relaying: usize = self.traffic.iter().map(|lane| lane.relaying.load(Relaxed)).sum();
+        self.in_flight().saturating_sub(relaying)
+    }
+
     pub(crate) fn requests(&self) -> u64 {
         self.traffic.iter().map(|lane| lane.requests.load(Relaxed)).sum()
     }
@@ -97,7 +105,7 @@ impl Endpoint {
         let traffic = self.traffic.at(lane);
         traffic.in_flight.fetch_add(1, Relaxed);
         traffic.requests.fetch_add(1, Relaxed);
-        InFlight { endpoint: Arc::clone(self), lane }
+        InFlight { endpoint: Arc::clone(self), lane, relaying: false }
     }
 
     pub(crate) fn is_ejected(&self, now: u64) -> bool {
@@ -147,17 +155,29 @@ impl fmt::Debug for Endpoint {
 pub(crate) struct InFlight {
     endpoint: Arc<Endpoint>,
     lane: usize,
+    relaying: bool,
 }
 
 impl InFlight {
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
+
+    /// The answer has begun, and takes its time. Short ones are over before anybody would say so.
+    pub(crate) fn relays(&mut self) {
+        if !std::mem::replace(&mut self.relaying, true) {
+            self.endpoint.traffic.at(self.lane).relaying.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint.traffic.at(self.lane).in_flight.fetch_sub(1, Relaxed);
+        let traffic = self.endpoint.traffic.at(self.lane);
+        traffic.in_flight.fetch_sub(1, Relaxed);
+        if self.relaying {
+            traffic.relaying.fetch_sub(1, Relaxed);
+        }
         self.endpoint.pool.freed();
     }
 }

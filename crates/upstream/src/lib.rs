@@ -133,6 +133,7 @@ impl Upstreams {
             sendings: 0,
             tried: Vec::new(),
             probe: None,
+            seat: None,
             spent: Duration::ZERO,
         };
         // Not an `async fn`: its argument would lie in the future twice.
@@ -161,6 +162,39 @@ impl Upstreams {
         map.get(&*upstream.id).is_none_or(|live| !live.ward.is_troubled() || live.ward.admits(&live.view().members))
     }
 
+    /// Is what may go to the upstream under way already, and a verdict near? Then [`Upstreams::held`] is worth awaiting
+    /// before [`Upstreams::admits`].
+    #[must_use]
+    pub fn is_held(&self, upstream: &Arc<Upstream>) -> bool {
+        let map = self.by_id.pin();
+        map.get(&*upstream.id).is_some_and(|live| live.ward.is_troubled() && live.ward.is_held(&live.view().members))
+    }
+
+    /// Ends when there is room again, or a verdict, or neither for longer than a request can be held back.
+    pub async fn held(&self, upstream: &Arc<Upstream>) {
+        let live = self.live(upstream);
+        let until = Instant::now() + breaker::HOLD;
+        loop {
+            let mut moved = std::pin::pin!(live.ward.moved());
+            moved.as_mut().enable();
+            let held = live.ward.is_held(&live.view().members);
+            if !held || tokio::time::timeout_at(until, moved).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// How many nodes the cluster has: they share what it takes to find an endpoint sick.
+    pub fn share_with(&self, nodes: usize) {
+        self.post.size.store(nodes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The leader looked at what was told to it, and did not rule: each node may find out a little more.
+    pub fn heard(&self) {
+        let now = endpoint::millis(Instant::now());
+        self.by_id.pin().values().filter(|live| live.ward.is_troubled()).for_each(|live| live.ward.heard(now));
+    }
+
     /// This node's place in the cluster, which decides about sick endpoints from now on.
     pub fn belong(&self, node: u64) {
         self.post.me.store(node, Relaxed);
@@ -187,6 +221,12 @@ impl Upstreams {
     #[must_use]
     pub fn alarms(&self) -> Vec<(UpstreamId, usize)> {
         self.by_id.pin().iter().map(|(id, live)| (Arc::clone(id), live.alarms())).collect()
+    }
+
+    /// Is an endpoint suspect, so that the verdict about it is waited for?
+    #[must_use]
+    pub fn has_suspects(&self) -> bool {
+        self.by_id.pin().values().any(|live| live.ward.has_suspects())
     }
 
     /// Lets time pass for breakers. `live`: the cluster is there to decide. False: there is nothing to tick for.

@@ -1,6 +1,7 @@
 //! Sick endpoints, cluster-wide: this node's evidence goes to the control leader; the leader's judge asks around and puts
 //! its verdicts into the log; rulings from the log go to `upstream`. With nothing in trouble nothing is sent.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,19 @@ use tidegate_state::{Command, RequestId};
 use tidegate_upstream::breaker::Rulings;
 use tidegate_upstream::breaker::judge::{Act, Judge, Timing};
 use tidegate_upstream::breaker::ruling::{Evidence, Place, Ruling, Stand, Verdict, What};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// Windows slide and pauses end this often.
 const TICK: Duration = Duration::from_millis(250);
 /// Evidence is told this often while there is trouble, and at once when it matters.
 const TELL: Duration = Duration::from_millis(500);
+/// And this often while requests wait for the verdict.
+const TELL_SUSPECTS: Duration = Duration::from_millis(25);
 const AT_ONCE: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_millis(300);
+/// Whoever tells waits so long for the leader to look at it.
+const LOOKED_AT: Duration = Duration::from_millis(250);
 /// A node that does not answer in this time is not waited for.
 const POLL: Duration = Duration::from_millis(150);
 /// Who is alive is asked this often, where health is checked.
@@ -47,6 +52,8 @@ enum Reply {
     NotLeader,
     Evidence(Vec<(Place, Evidence)>),
     Facts(Vec<EndpointState>),
+    /// As `Heard`, and there is a verdict: it comes with the log.
+    Ruled,
 }
 
 pub(super) struct Breakers {
@@ -55,6 +62,9 @@ pub(super) struct Breakers {
     /// While this node leads.
     judge: Mutex<Option<Judge>>,
     judge_now: Notify,
+    /// Looks of the judge that were begun, and that are over.
+    begun: AtomicU64,
+    looks: watch::Sender<u64>,
     /// Something in the documents changed: there may be something to tick for.
     watch_now: Notify,
     born: Instant,
@@ -67,14 +77,21 @@ impl Breakers {
             gate: Arc::clone(gate),
             judge: Mutex::new(None),
             judge_now: Notify::new(),
+            begun: AtomicU64::new(0),
+            looks: watch::Sender::new(0),
             watch_now: Notify::new(),
             born: Instant::now(),
         });
         gate.upstreams.belong(cluster.node().0);
         let it = Arc::downgrade(&breakers);
         cluster.listen(Topic::Breakers, move |from, body| {
-            let reply = it.upgrade().map_or(Reply::NotLeader, |it| it.answer(from, &body));
-            async move { codec::encode(&reply) }
+            let it = it.upgrade();
+            async move {
+                codec::encode(&match it {
+                    Some(it) => it.answer(from, &body).await,
+                    None => Reply::NotLeader,
+                })
+            }
         });
         tokio::spawn(Arc::clone(&breakers).tell());
         tokio::spawn(Arc::clone(&breakers).know_nodes());
@@ -98,17 +115,25 @@ impl Breakers {
         self.watch_now.notify_one();
     }
 
-    fn answer(&self, from: NodeId, body: &[u8]) -> Reply {
+    async fn answer(&self, from: NodeId, body: &[u8]) -> Reply {
         match codec::decode::<Message>(body) {
             Ok(Message::Poll(mut places)) => {
                 places.truncate(MOST);
                 Reply::Evidence(self.gate.upstreams.evidence(Some(&places)))
             }
             Ok(Message::Evidence(told)) => {
-                let Some(judge) = &mut *self.judge() else { return Reply::NotLeader };
-                judge.hear(from.0, told.into_iter().take(MOST).collect(), self.now());
+                let told: Vec<_> = told.into_iter().take(MOST).collect();
+                let places: Vec<Place> = told.iter().map(|(place, _)| place.clone()).collect();
+                let look = {
+                    let Some(judge) = &mut *self.judge() else { return Reply::NotLeader };
+                    judge.hear(from.0, told, self.now());
+                    self.begun.load(Relaxed) + 1
+                };
                 self.judge_now.notify_one();
-                Reply::Heard
+                let mut looks = self.looks.subscribe();
+                let _too_slow = tokio::time::timeout(LOOKED_AT, looks.wait_for(|over| *over >= look)).await;
+                let ruled = self.judge().as_ref().is_some_and(|judge| judge.has_ruled(&places));
+                if ruled { Reply::Ruled } else { Reply::Heard }
             }
             Ok(Message::Facts) => Reply::Facts(self.here()),
             Err(_) => Reply::NotLeader,
@@ -168,21 +193,27 @@ impl Breakers {
         let mut told = Instant::now();
         let mut watched = true;
         loop {
+            let suspects = watched && self.gate.upstreams.has_suspects();
+            let pause = if suspects { TELL_SUSPECTS } else { TICK };
             let at_once = tokio::select! {
                 () = self.gate.upstreams.news() => true,
                 () = self.watch_now.notified() => false,
-                () = tokio::time::sleep(TICK), if watched => false,
+                () = tokio::time::sleep(pause), if watched => false,
             };
+            self.gate.upstreams.share_with(self.cluster.read(|state| state.members.len()));
             watched = self.gate.upstreams.tick(self.cluster.is_live());
-            if at_once || told.elapsed() >= TELL {
+            if at_once || suspects || told.elapsed() >= TELL {
                 let mut evidence = self.gate.upstreams.evidence(None);
                 evidence.truncate(MOST);
                 if !evidence.is_empty() {
                     told = Instant::now();
-                    self.bring(evidence).await;
+                    if !self.bring(evidence).await {
+                        self.gate.upstreams.heard();
+                    }
                 }
                 if at_once {
-                    tokio::time::sleep(AT_ONCE).await; // What fails meanwhile goes in one message.
+                    // What fails meanwhile goes in one message.
+                    tokio::time::sleep(AT_ONCE.saturating_sub(told.elapsed())).await;
                 }
             }
         }
@@ -205,15 +236,19 @@ impl Breakers {
         }
     }
 
-    /// To the leader; lost evidence is told again with the next tick.
-    async fn bring(&self, evidence: Vec<(Place, Evidence)>) {
+    /// To the leader; lost evidence is told again with the next tick. True: a verdict is on its way.
+    async fn bring(&self, evidence: Vec<(Place, Evidence)>) -> bool {
         if !self.cluster.is_live() {
-            return; // Cut off: each for itself.
+            return false; // Cut off: each for itself.
         }
-        let Some(leader) = self.cluster.control_leader().await else { return };
+        let Some(leader) = self.cluster.control_leader().await else { return false };
         let body = codec::encode(&Message::Evidence(evidence));
-        if let Err(why) = self.cluster.tell(leader, Topic::Breakers, body, PATIENCE).await {
-            tracing::debug!(%leader, %why, "evidence about endpoints did not arrive");
+        match self.cluster.tell(leader, Topic::Breakers, body, PATIENCE).await {
+            Ok(reply) => matches!(codec::decode::<Reply>(&reply), Ok(Reply::Ruled)),
+            Err(why) => {
+                tracing::debug!(%leader, %why, "evidence about endpoints did not arrive");
+                false
+            }
         }
     }
 
@@ -247,6 +282,12 @@ impl Breakers {
     }
 
     async fn judge_once(&self) {
+        let look = self.begun.fetch_add(1, Relaxed) + 1;
+        self.look().await;
+        self.looks.send_replace(look);
+    }
+
+    async fn look(&self) {
         let Some(live) = self.cluster.live_nodes(PATIENCE).await else { return };
         let ids: Vec<u64> = live.iter().map(|node| node.0).collect();
         self.rule(self.unchecked()).await;

@@ -264,6 +264,11 @@ impl Circuit {
         matches!(self.state, State::Open { .. })
     }
 
+    /// How many failures in a row it takes from where it is; `None`: it is not closed.
+    pub(crate) fn trips_after(&self, rules: &Breaker, now: u64) -> Option<u32> {
+        matches!(self.state, State::Closed | State::Ramp { .. }).then(|| self.alone(rules, now))
+    }
+
     /// Why it was opened last.
     pub(crate) fn reason(&self) -> &'static str {
         self.reason

@@ -94,6 +94,13 @@ impl Judge {
         }
     }
 
+    /// Is a verdict about any of them in the log, or on its way?
+    #[must_use]
+    pub fn has_ruled(&self, places: &[Place]) -> bool {
+        let ruled = |case: &Case| case.ruling.stand != Stand::Closed || case.ruled.is_some();
+        places.iter().filter_map(|place| self.cases.get(place)).any(ruled)
+    }
+
     /// What the log says of a place.
     pub fn ruled(&mut self, place: &Place, ruling: Ruling, now: u64) {
         if ruling.stand == Stand::Closed && !ruling.unhealthy && !self.cases.contains_key(place) {

@@ -1,10 +1,11 @@
 //! Where a call meets its upstream's breaker: before an endpoint is asked, and after.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::ward::{Choice, Ended};
+use super::ward::{Choice, Ended, HOLD, Wish};
 use crate::call::Run;
 use crate::endpoint::{Endpoint, millis};
 use crate::live::Live;
@@ -33,12 +34,19 @@ impl Drop for Probe {
 }
 
 impl Run<'_> {
-    /// An endpoint of an upstream that is not as it should be.
-    pub(crate) fn choose(&mut self) -> Result<Option<Arc<Endpoint>>, CallFailed> {
+    /// An endpoint of an upstream that is not as it should be. `patient`: not a suspect one that has as much to do as it takes to judge it. `None`: there are only such.
+    pub(crate) fn choose(&mut self, patient: bool) -> Option<Result<Option<Arc<Endpoint>>, CallFailed>> {
         let live = Arc::clone(&self.live);
         let (view, now) = (live.view(), millis(Instant::now()));
-        match self.live.ward.choose(&view.members, self.upstream.balance, &self.tried, self.admitted, now) {
+        let wish = Wish { balance: self.upstream.balance, tried: &self.tried, admitted: self.admitted, patient };
+        Some(match self.live.ward.choose(&view.members, &wish, now) {
             Choice::Endpoint(endpoint) => Ok(Some(endpoint)),
+            Choice::Seat(seat) => {
+                let endpoint = Arc::clone(seat.endpoint());
+                self.seat = Some(seat);
+                Ok(Some(endpoint))
+            }
+            Choice::Held => return None,
             Choice::Probe(endpoint) => {
                 self.probe = Some(Probe { live: Arc::clone(&live), endpoint: Arc::clone(&endpoint), told: false });
                 Ok(Some(endpoint))
@@ -46,6 +54,22 @@ impl Run<'_> {
             Choice::Denied(retry_after) => Err(CallFailed::Open { retry_after }),
             Choice::NoEndpoint if view.unresolved => Ok(None),
             Choice::NoEndpoint => Err(CallFailed::NoEndpoint),
+        })
+    }
+
+    /// Waits for room at a suspect endpoint, or for the verdict about it; for a while.
+    #[cold]
+    pub(crate) async fn hold(&mut self) -> Result<Option<Arc<Endpoint>>, CallFailed> {
+        let (live, until) = (Arc::clone(&self.live), (Instant::now() + HOLD).min(self.total_at()));
+        loop {
+            let mut moved = pin!(live.ward.moved());
+            moved.as_mut().enable();
+            if let Some(picked) = self.choose(true) {
+                return picked;
+            }
+            if timeout_at(until, moved).await.is_err() {
+                return self.choose(false).expect("only the patient are held");
+            }
         }
     }
 

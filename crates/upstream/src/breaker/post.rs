@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -45,6 +45,8 @@ pub(crate) struct Post {
     pub(crate) me: AtomicU64,
     /// The cluster is there to decide.
     pub(crate) live: AtomicBool,
+    /// Nodes of the cluster; 0 or 1: it is alone.
+    pub(crate) size: AtomicUsize,
     pub(crate) rulings: ArcSwap<Rulings>,
     /// The live nodes, as last heard.
     pub(crate) nodes: ArcSwap<Vec<u64>>,
@@ -59,5 +61,10 @@ impl Post {
 
     pub(crate) fn is_live(&self) -> bool {
         self.live.load(Relaxed)
+    }
+
+    /// The nodes that find out together whether an endpoint is sick.
+    pub(crate) fn judges(&self) -> u32 {
+        if self.is_live() { u32::try_from(self.size.load(Relaxed)).unwrap_or(u32::MAX).max(1) } else { 1 }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Pulse {
     lines: [Line; LINES],
     /// [`Pass`], as a number: 1 to 99 is a percentage.
     gate: AtomicU32,
+    /// Requests that may await their answers at once, and one more: 0 is no limit.
+    limit: AtomicU32,
     /// The last call failed: the next good one is told to the circuit.
     failing: AtomicBool,
 }
@@ -67,6 +69,15 @@ impl Pulse {
             NOTHING => Pass::Nothing,
             percent => Pass::Share(percent),
         }
+    }
+
+    /// While it is suspect: how many requests may await their answers at once.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        self.limit.load(Relaxed).checked_sub(1)
+    }
+
+    pub(crate) fn set_limit(&self, limit: Option<u32>) {
+        self.limit.store(limit.map_or(0, |limit| limit.saturating_add(1)), Relaxed);
     }
 
     /// Nothing may pass: also not as a second choice.

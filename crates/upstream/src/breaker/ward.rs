@@ -8,6 +8,7 @@ mod checks;
 mod choice;
 mod gates;
 mod patient;
+mod suspicion;
 mod told;
 
 use std::collections::HashMap;
@@ -16,17 +17,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tidegate_policy::{Breaker, Upstream};
+use tokio::sync::Notify;
 
-pub(crate) use self::choice::Choice;
+pub(crate) use self::choice::{Choice, Wish};
 use self::patient::Patient;
+pub(crate) use self::suspicion::HOLD;
 use super::circuit::Pass;
 use super::post::Post;
 use crate::balance::Member;
 use crate::endpoint::Endpoint;
 use crate::lock;
-
-/// A failure streak that is worth telling at once when nobody else is known to have trouble.
-const TELLING: u32 = 2;
 
 #[derive(Debug)]
 pub(crate) struct Ward {
@@ -35,6 +35,8 @@ pub(crate) struct Ward {
     /// Requests that were not let through.
     denied: AtomicU64,
     inner: Mutex<Inner>,
+    /// Room, verdicts: those that are held back look again.
+    moved: Notify,
     post: Arc<Post>,
 }
 
@@ -66,6 +68,7 @@ impl Ward {
             troubled: AtomicBool::new(false),
             denied: AtomicU64::new(0),
             inner: Mutex::new(inner),
+            moved: Notify::new(),
             post: Arc::clone(post),
         }
     }
@@ -126,6 +129,7 @@ impl Ward {
             for patient in &mut inner.patients {
                 let totals = patient.totals();
                 patient.circuit.tick(rules, totals, self.post.is_live(), now);
+                patient.calm();
             }
         }
         self.settle(&mut inner, now);
@@ -137,21 +141,21 @@ impl Ward {
         let upstream = Arc::clone(&inner.upstream);
         let (Some(rules), Some(patient)) = (&upstream.breaker, inner.find(endpoint)) else { return };
         match ended {
-            Ended::Unknown => return,
+            Ended::Unknown => return self.moved.notify_waiters(),
             Ended::Well { .. } => {
-                patient.circuit.ok();
+                patient.acquit();
                 endpoint.pulse.set_failing(false);
+                if endpoint.pulse.limit().is_some() {
+                    self.settle(&mut inner, now);
+                }
                 return;
             }
-            Ended::Failed { slow } => {
-                patient.failed += 1;
-                patient.slow += u64::from(slow);
-            }
+            Ended::Failed { slow } => patient.count(slow, now),
         }
         endpoint.pulse.set_failing(true);
         let totals = patient.totals();
         patient.circuit.failed(rules, totals, now);
-        let telling = patient.suspected || patient.circuit.streak() >= TELLING || patient.circuit.is_open();
+        let telling = patient.is_telling(rules, self.post.judges(), now);
         self.settle(&mut inner, now);
         if telling {
             self.post.news.notify_one();
@@ -182,13 +186,17 @@ impl Ward {
     fn settle(&self, inner: &mut Inner, now: u64) {
         let upstream = Arc::clone(&inner.upstream);
         let passes = inner.passes(&upstream, now);
-        let mut troubled = false;
+        let (mut troubled, judges) = (false, self.post.judges());
         for (patient, pass) in inner.patients.iter_mut().zip(passes) {
+            let limit = upstream.breaker.as_ref().and_then(|rules| patient.limit(rules, judges, now));
             patient.endpoint.pulse.set(pass);
+            patient.endpoint.pulse.set_limit(limit);
             patient.say(&upstream);
-            troubled |= pass != Pass::All;
+            troubled |= pass != Pass::All || limit.is_some();
         }
-        self.troubled.store(troubled, Relaxed);
+        if self.troubled.swap(troubled, Relaxed) {
+            self.moved.notify_waiters();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

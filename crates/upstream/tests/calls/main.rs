@@ -11,4 +11,5 @@ mod resends;
 mod retries;
 mod secure;
 mod sick;
+mod suspects;
 mod timeouts;

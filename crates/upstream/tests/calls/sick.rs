@@ -12,7 +12,7 @@ use tidegate_upstream::{CallFailed, Upstreams};
 
 use crate::backend::{Backend, call, get, http1, nobody, read, reply, upstream};
 
-fn breaker(consecutive: u32) -> Breaker {
+pub(crate) fn breaker(consecutive: u32) -> Breaker {
     Breaker {
         error_ratio: 0.5,
         window: Duration::from_secs(10),
@@ -60,7 +60,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
 }
 
-fn served(up: Upstream) -> (Arc<Upstreams>, Arc<Upstream>) {
+pub(crate) fn served(up: Upstream) -> (Arc<Upstreams>, Arc<Upstream>) {
     let (ups, up) = (Upstreams::new(), Arc::new(up));
     ups.retain(&[Arc::clone(&up)]);
     (ups, up)

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tidegate_policy::Balance;
 
 use super::Ward;
-use crate::balance::Members;
+use crate::balance::{Member, Members};
 use crate::breaker::circuit::Pass;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, InFlight};
 use crate::random;
 
 /// What a troubled upstream has for a request.
@@ -17,9 +17,23 @@ pub(crate) enum Choice {
     Endpoint(Arc<Endpoint>),
     /// The one request that may try it.
     Probe(Arc<Endpoint>),
+    /// A suspect one, and the request's place among the few that may await an answer of it.
+    Seat(InFlight),
+    /// Those that may be asked are suspect, and have as much to do as it takes to judge them.
+    Held,
     /// All breakers are open.
     Denied(Duration),
     NoEndpoint,
+}
+
+/// What a request wants of [`Ward::choose`].
+pub(crate) struct Wish<'a> {
+    pub(crate) balance: Balance,
+    pub(crate) tried: &'a [Arc<Endpoint>],
+    /// The dice were cast.
+    pub(crate) admitted: bool,
+    /// It can wait for a suspect endpoint.
+    pub(crate) patient: bool,
 }
 
 impl Ward {
@@ -40,15 +54,16 @@ impl Ward {
         admitted
     }
 
-    /// The endpoint for a request while some gate is not wide open. `admitted`: the dice were cast.
-    pub(crate) fn choose(
-        &self,
-        members: &Members,
-        balance: Balance,
-        tried: &[Arc<Endpoint>],
-        admitted: bool,
-        now: u64,
-    ) -> Choice {
+    /// Is there nothing but suspect endpoints with enough to do?
+    pub(crate) fn is_held(&self, members: &Members) -> bool {
+        let passing = |m: &&Member| m.weight > 0 && !m.endpoint.pulse.is_shut();
+        let mut passing = members.all.iter().filter(passing).peekable();
+        passing.peek().is_some() && passing.all(|m| is_full(&m.endpoint))
+    }
+
+    /// The endpoint for a request while some gate is not wide open.
+    pub(crate) fn choose(&self, members: &Members, wish: &Wish<'_>, now: u64) -> Choice {
+        let Wish { balance, tried, admitted, patient } = *wish;
         let used = || members.all.iter().filter(|member| member.weight > 0);
         if used().next().is_none() {
             return Choice::NoEndpoint;
@@ -59,9 +74,13 @@ impl Ward {
         }
         let mut avoided: Vec<Arc<Endpoint>> = tried.to_vec();
         let mut refused: Vec<Arc<Endpoint>> = Vec::new();
-        let mut open = false;
+        let (mut open, mut full) = (false, false);
         for member in used() {
             match member.endpoint.pulse.pass() {
+                Pass::All | Pass::Share(_) if patient && is_full(&member.endpoint) => {
+                    avoided.push(Arc::clone(&member.endpoint));
+                    full = true;
+                }
                 Pass::All => open = true,
                 Pass::Share(percent) if random::below(100) < u64::from(percent) => open = true,
                 Pass::Share(_) => refused.push(Arc::clone(&member.endpoint)),
@@ -70,11 +89,25 @@ impl Ward {
         }
         if open {
             avoided.append(&mut refused);
+        } else if full {
+            return Choice::Held;
         } else if !admitted || refused.is_empty() {
             self.denied.fetch_add(1, Relaxed);
             return Choice::Denied(self.retry_after(now));
         }
-        members.pick(balance, &avoided, now).map_or(Choice::NoEndpoint, Choice::Endpoint)
+        match members.pick(balance, &avoided, now) {
+            None => Choice::NoEndpoint,
+            Some(endpoint) if patient && endpoint.pulse.limit().is_some() => {
+                self.take_seat(&endpoint).map_or(Choice::Held, Choice::Seat)
+            }
+            Some(endpoint) => Choice::Endpoint(endpoint),
+        }
+    }
+
+    /// Under the lock, so that two do not take the same one.
+    fn take_seat(&self, endpoint: &Arc<Endpoint>) -> Option<InFlight> {
+        let _one_at_a_time = self.lock();
+        (!is_full(endpoint)).then(|| endpoint.begin())
     }
 
     fn retry_after(&self, now: u64) -> Duration {
@@ -92,4 +125,8 @@ impl Ward {
         self.settle(&mut inner, now);
         taken
     }
+}
+
+fn is_full(endpoint: &Endpoint) -> bool {
+    endpoint.pulse.limit().is_some_and(|limit| endpoint.awaited() >= limit as usize)
 }

@@ -31,6 +31,12 @@ pub(super) struct Patient {
     pub(super) shut_since: Option<u64>,
     /// Somebody else has trouble with it: each failure counts.
     pub(super) suspected: bool,
+    /// When the leader last asked about it.
+    pub(super) named_at: Option<u64>,
+    /// The last failure.
+    pub(super) failed_at: u64,
+    /// Failures in this streak that are ours to see beyond our share: others see none.
+    pub(super) beyond: u32,
     /// Calls counted when this node was last asked how busy it is.
     pub(super) calls_told: u64,
     pub(super) ejections: u64,
@@ -56,6 +62,9 @@ impl Patient {
             warming_since: added,
             shut_since: None,
             suspected: false,
+            named_at: None,
+            failed_at: 0,
+            beyond: 0,
             calls_told: 0,
             ejections: 0,
             probes: 0,

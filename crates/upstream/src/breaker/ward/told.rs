@@ -42,6 +42,9 @@ impl Ward {
                 patient.circuit.suspect(totals, now);
             }
             patient.suspected = patient.circuit.is_troubled();
+            if named && patient.suspected {
+                patient.named_at = Some(now);
+            }
             let mut evidence = patient.circuit.evidence(&rules, totals, now);
             let calls = totals.all() + denied;
             evidence.busy = u32::try_from(calls.saturating_sub(patient.calls_told)).unwrap_or(u32::MAX);
