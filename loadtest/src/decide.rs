@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Settings, Unreachable};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
-use tidegate_policy::{Dimension, Limit, Mode, OnUnavailable};
+use tidegate_policy::{Dimension, Kind, Limit, Mode, OnUnavailable};
 use tidegate_quota::protocol::{Answer, Batch, Key, Reply, Verdict};
 
 use crate::linux;
@@ -136,7 +136,7 @@ fn limits() -> Vec<Limit> {
         revision: Revision(1),
         name: format!("limit-{id}"),
         max: Permits(1_000_000_000_000),
-        window: Nanos::from_secs(60),
+        kind: Kind::Sliding { window: Nanos::from_secs(60) },
         per: per.to_vec(),
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

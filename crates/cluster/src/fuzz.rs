@@ -116,8 +116,7 @@ fn obey(request: Request) {
 
 /// A limit for every key of a batch, so that it is not just unknown.
 fn limits(batch: &Batch) -> Command {
-    let policy =
-        |item: &Item| Policy { limit: item.key.limit, max: Permits(100), window: Nanos::SECOND, ttl: LEASE_TTL };
+    let policy = |item: &Item| Policy::sliding(item.key.limit, Permits(100), Nanos::SECOND, LEASE_TTL);
     let policies = batch.items.iter().map(policy).collect();
     Command::SetPolicies { revision: Revision(1), policies }
 }

@@ -131,7 +131,7 @@ fn what_was_written_once_is_read_for_ever() {
     golden("commands-3.bin", &purges());
     golden("state-3.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
-    let policy = protocol::Policy { limit: LimitId(1), max: Permits(10), window: Nanos(60), ttl: Nanos(4) };
+    let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![
         protocol::Entry { dt: Nanos(5), command: protocol::Command::Tick },
         protocol::Entry {

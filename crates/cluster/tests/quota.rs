@@ -12,7 +12,7 @@ use tidegate_quota::protocol::{Batch, Item, Key, Policy, Verdict};
 const KEY: Key = Key { limit: LimitId(7), subject: Subject(9) };
 
 fn policy(max: u64) -> Policy {
-    Policy { limit: KEY.limit, max: Permits(max), window: Nanos::from_secs(60), ttl: Nanos::from_secs(4) }
+    Policy::sliding(KEY.limit, Permits(max), Nanos::from_secs(60), Nanos::from_secs(4))
 }
 
 /// A node that asks for permits and spends them all at once.

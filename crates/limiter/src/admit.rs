@@ -303,7 +303,7 @@ impl Limiter {
             return None; // Under the lock: it will not change before the take.
         }
         let at = clock::boot();
-        let got = holding.reserve.take(ask.cost, ask.limit.window, at);
+        let got = holding.reserve.take(ask.cost, ask.limit.span(), at);
         drop(holding);
         got.then(|| {
             self.counters.reserve_used.fetch_add(1, Ordering::Relaxed);
@@ -340,7 +340,7 @@ impl Limiter {
         for limit in limits {
             let (at, id) = (clock::boot(), limit.id);
             log.write(Record::Name { at, limit: id, name: short_name(&limit.name) });
-            log.write(Record::Policy { at, limit: id, max: limit.max, window: limit.window });
+            log.write(Record::Policy { at, limit: id, max: limit.max, window: limit.span() });
         }
     }
 

@@ -1,7 +1,7 @@
 //! What several tests of this crate begin with.
 
 use tidegate_model::{LimitId, Nanos, Permits, Revision, Subject};
-use tidegate_policy::{Limit, Mode, OnUnavailable};
+use tidegate_policy::{Kind, Limit, Mode, OnUnavailable};
 use tidegate_quota::SubjectHasher;
 use tidegate_quota::protocol::{Answer, Verdict};
 
@@ -14,7 +14,7 @@ pub(crate) fn limit() -> Limit {
         revision: Revision(1),
         name: "spec".into(),
         max: Permits(100),
-        window: Nanos::SECOND,
+        kind: Kind::Sliding { window: Nanos::SECOND },
         per: Vec::new(),
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

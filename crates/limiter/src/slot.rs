@@ -220,7 +220,7 @@ impl Slot {
         self.recalled.store(false, Ordering::Relaxed);
         // Release: a tick that plans a look after this plans it for the new key.
         self.planned.store(false, Ordering::Release);
-        self.window.store(limit.window.0, Ordering::Relaxed);
+        self.window.store(limit.span().0, Ordering::Relaxed);
         *self.holding() = Holding::new(key, epoch);
         // Last: whoever sees this life sees all of the above, and no permit is there before it.
         self.life.fetch_add(1, Ordering::SeqCst);

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tidegate_clock as clock;
 use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Settings, Unreachable, Why};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
-use tidegate_policy::{Dimension, Limit, Mode, OnUnavailable};
+use tidegate_policy::{Dimension, Kind, Limit, Mode, OnUnavailable};
 use tidegate_quota::Ledger;
 use tidegate_quota::evidence::{Evidence, RequestMark};
-use tidegate_quota::protocol::{Batch, Command, Entry, Key, LEASE_TTL, Policy, Reply, log_time};
+use tidegate_quota::protocol::{Batch, Command, Entry, Key, Reply, log_time};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -26,10 +26,7 @@ struct Leader {
 impl Leader {
     fn new(limits: &[&Limit]) -> Arc<Self> {
         let mut ledger = Ledger::default();
-        let policies = limits
-            .iter()
-            .map(|limit| Policy { limit: limit.id, max: limit.max, window: limit.window, ttl: LEASE_TTL })
-            .collect();
+        let policies = limits.iter().map(|limit| limit.policy()).collect();
         ledger.apply(&Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } });
         let ledger = Mutex::new((ledger, clock::raw()));
         Arc::new(Self { ledger, cut: AtomicBool::new(false), recalls: Mutex::default() })
@@ -80,7 +77,7 @@ fn limit(max: u64, window_ms: u64) -> Limit {
         revision: Revision(1),
         name: "spec".into(),
         max: Permits(max),
-        window: Nanos::from_millis(window_ms),
+        kind: Kind::Sliding { window: Nanos::from_millis(window_ms) },
         per: vec![Dimension::Consumer],
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tidegate_clock as clock;
 use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Settings, Unreachable, Why};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
-use tidegate_policy::{Dimension, Limit, Mode, OnUnavailable};
+use tidegate_policy::{Dimension, Kind, Limit, Mode, OnUnavailable};
 use tidegate_quota::Ledger;
 use tidegate_quota::evidence::Evidence;
-use tidegate_quota::protocol::{Batch, Command, Entry, Key, LEASE_TTL, Policy, Reply, log_time};
+use tidegate_quota::protocol::{Batch, Command, Entry, Key, Reply, log_time};
 
 const RUNS: Duration = Duration::from_secs(3);
 const CALLERS: usize = 64;
@@ -31,8 +31,7 @@ struct Leader {
 impl Leader {
     fn new(limits: &[Limit]) -> Arc<Self> {
         let mut ledger = Ledger::default();
-        let policy = |limit: &Limit| Policy { limit: limit.id, max: limit.max, window: limit.window, ttl: LEASE_TTL };
-        let policies = limits.iter().map(policy).collect();
+        let policies = limits.iter().map(Limit::policy).collect();
         ledger.apply(&Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } });
         Arc::new(Self {
             ledger: Mutex::new((ledger, clock::raw())),
@@ -78,7 +77,7 @@ fn limit(id: u64, max: u64, window: Nanos) -> Limit {
         revision: Revision(1),
         name: format!("stress-{id}"),
         max: Permits(max),
-        window,
+        kind: Kind::Sliding { window },
         per: vec![Dimension::Consumer],
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

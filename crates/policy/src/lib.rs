@@ -29,6 +29,7 @@ pub use route::{
 pub use router::{Matched, Router};
 pub use sick::{Breaker, Check, Fallback, Health, Slow};
 use tidegate_model::Revision;
+pub use tidegate_quota::protocol::{Kind, Rate};
 pub use upstream::{
     Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,
 };

@@ -2,8 +2,9 @@
 
 use http::HeaderName;
 use tidegate_model::{LimitId, Nanos, Permits, Revision};
+use tidegate_quota::protocol::{Kind, LEASE_TTL, Policy};
 
-/// `max` permits in any window of `window`, for each distinct subject of `per`.
+/// `max` permits by the rules of `kind`, for each distinct subject of `per`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     pub id: LimitId,
@@ -12,13 +13,27 @@ pub struct Limit {
     pub revision: Revision,
     pub name: String,
     pub max: Permits,
-    pub window: Nanos,
+    pub kind: Kind,
     /// The scope, in document order; empty means the whole cluster shares one counter.
     pub per: Vec<Dimension>,
     pub mode: Mode,
     pub on_unavailable: OnUnavailable,
     /// Does an answer from the cache count? (Default: requests yes.)
     pub count_hits: bool,
+}
+
+impl Limit {
+    /// What "a while" means to this limit: its window, the time its bucket takes to fill.
+    #[must_use]
+    pub fn span(&self) -> Nanos {
+        self.kind.span(self.max)
+    }
+
+    /// What the quota log holds of it.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { limit: self.id, max: self.max, ttl: LEASE_TTL, kind: self.kind.clone() }
+    }
 }
 
 /// One part of a limit's scope.

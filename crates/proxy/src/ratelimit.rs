@@ -95,7 +95,7 @@ impl Known {
             name(&mut policy, &limit.name);
             names.push(Some(policy[from..].into()));
             number(&mut policy, b";q=", limit.max.0);
-            number(&mut policy, b";w=", seconds(limit.window.to_duration()).max(1));
+            number(&mut policy, b";w=", seconds(limit.span().to_duration()).max(1));
         }
         let policy = (!policy.is_empty()).then(|| HeaderValue::from_bytes(&policy).ok()).flatten();
         Self { limits: limits.iter().map(|limit| Arc::clone(limit)).collect(), policy, names }
@@ -141,7 +141,7 @@ pub(crate) fn seconds(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use tidegate_model::{LimitId, Nanos, Permits, Revision};
-    use tidegate_policy::OnUnavailable;
+    use tidegate_policy::{Kind, OnUnavailable};
 
     use super::*;
 
@@ -151,7 +151,7 @@ mod tests {
             revision: Revision(1),
             name: name.into(),
             max: Permits(600),
-            window: Nanos::from_secs(60),
+            kind: Kind::Sliding { window: Nanos::from_secs(60) },
             per: vec![],
             mode,
             on_unavailable: OnUnavailable::Share,

@@ -5,6 +5,7 @@
 //! and survives restart, snapshot and compaction (docs/quota.md).
 
 mod count;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,7 +134,7 @@ impl Ledger {
                     let sweep = &mut self.sweep;
                     let count = self.counts.entry(item.key).or_insert_with(|| {
                         sweep.insert((self.clock, item.key));
-                        Count::default()
+                        Count::new(self.clock, policy)
                     });
                     count.forget(self.clock, policy);
                     count.item(batch, item, self.clock, policy, &mut outcome.recalls)
@@ -157,9 +158,9 @@ impl Ledger {
         }
         for policy in policies {
             // Lowering binds here for new grants, and within D for old ones. A changed window or kind has another id;
-            // should one come under the same id, the longer window is safe for both.
-            let before = self.policies.get(&policy.limit).map_or(Nanos::ZERO, |known| known.policy.window);
-            let policy = Policy { window: policy.window.max(before), ..policy.clone() };
+            // should one come under the same id, what is safe for both counts.
+            let before = self.policies.get(&policy.limit).map(|known| known.policy.kind.safer(&policy.kind));
+            let policy = Policy { kind: before.unwrap_or_else(|| policy.kind.clone()), ..policy.clone() };
             self.policies.insert(policy.limit, Known { policy, withdrawn: None });
         }
     }

@@ -7,6 +7,7 @@
 pub mod cell;
 pub mod evidence;
 pub mod holding;
+mod kind;
 pub mod ledger;
 mod pace;
 pub mod protocol;

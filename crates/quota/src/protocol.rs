@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
 
+pub use crate::kind::{Kind, Nature, Policy, Rate};
+
 /// A counter: one limit, one subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
@@ -108,16 +110,6 @@ pub fn holder_time(ttl: Nanos) -> Nanos {
 #[must_use]
 pub fn log_time(elapsed: Nanos) -> Nanos {
     Nanos(u64::try_from(u128::from(elapsed.0) * 1000 / 1001).unwrap_or(u64::MAX))
-}
-
-/// A limit as the quota log knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    pub limit: LimitId,
-    pub max: Permits,
-    pub window: Nanos,
-    /// D, the time to live of a lease.
-    pub ttl: Nanos,
 }
 
 /// One entry of the quota log.

@@ -17,12 +17,17 @@ pub struct Window {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Bucket {
+pub(crate) struct Bucket {
     latest: Nanos,
     spent: Permits,
 }
 
 impl Window {
+    /// As it was written.
+    pub(crate) fn of(buckets: VecDeque<Bucket>, total: Permits) -> Self {
+        Self { buckets, total }
+    }
+
     /// Permits still charged. Call [`Window::forget`] first.
     #[must_use]
     pub fn total(&self) -> Permits {

@@ -20,7 +20,7 @@ struct Node {
 
 fn ledger() -> Ledger {
     let mut ledger = Ledger::default();
-    let policies = vec![Policy { limit: KEY.limit, max: MAX, window: W, ttl: LEASE_TTL }];
+    let policies = vec![Policy::sliding(KEY.limit, MAX, W, LEASE_TTL)];
     ledger.apply(&Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } });
     ledger
 }

@@ -14,7 +14,7 @@ fn ledger(max: u64) -> Ledger {
 }
 
 fn publish(ledger: &mut Ledger, revision: u64, max: u64) {
-    let policies = vec![Policy { limit: KEY.limit, max: Permits(max), window: W, ttl: LEASE_TTL }];
+    let policies = vec![Policy::sliding(KEY.limit, Permits(max), W, LEASE_TTL)];
     apply(ledger, 0, Command::SetPolicies { revision: Revision(revision), policies });
 }
 
@@ -227,7 +227,7 @@ fn a_lease_above_a_lowered_limit_is_not_renewed_and_binds_within_its_time() {
 fn a_shortened_lease_stays_charged_for_as_long_as_its_holder_may_use_it() {
     let mut ledger = ledger(10);
     say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
-    let policies = vec![Policy { limit: KEY.limit, max: Permits(10), window: W, ttl: Nanos::from_secs(1) }];
+    let policies = vec![Policy::sliding(KEY.limit, Permits(10), W, Nanos::from_secs(1))];
     apply(&mut ledger, 0, Command::SetPolicies { revision: Revision(2), policies });
     say(&mut ledger, 100, Say { node: 1, seq: 2, have: 10, ..Say::default() });
     apply(&mut ledger, 4_800, Command::Tick);

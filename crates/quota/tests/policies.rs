@@ -8,7 +8,7 @@ const OLD: LimitId = LimitId(1);
 const NEW: LimitId = LimitId(2);
 
 fn policy(limit: LimitId, max: u64) -> Policy {
-    Policy { limit, max: Permits(max), window: Nanos::SECOND, ttl: LEASE_TTL }
+    Policy::sliding(limit, Permits(max), Nanos::SECOND, LEASE_TTL)
 }
 
 fn apply(ledger: &mut Ledger, seconds: u64, command: Command) {

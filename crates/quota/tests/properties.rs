@@ -43,7 +43,7 @@ prop_compose! {
 fn policies() -> impl Strategy<Value = Command> {
     let policy = (1..4_u64, number(), span(), span());
     let policy =
-        policy.prop_map(|(limit, max, window, ttl)| Policy { limit: LimitId(limit), max: Permits(max), window, ttl });
+        policy.prop_map(|(limit, max, window, ttl)| Policy::sliding(LimitId(limit), Permits(max), window, ttl));
     (0..12_u64, prop::collection::vec(policy, 0..4)).prop_map(|(revision, policies)| match revision {
         9.. => Command::PreparePolicies { policies },
         _ => Command::SetPolicies { revision: Revision(revision), policies },
@@ -62,8 +62,7 @@ fn hostile() -> impl Strategy<Value = Entry> {
 }
 
 fn publish() -> Entry {
-    let policy =
-        |limit| Policy { limit: LimitId(limit), max: Permits(MAX), window: Nanos::SECOND, ttl: Nanos::from_secs(4) };
+    let policy = |limit| Policy::sliding(LimitId(limit), Permits(MAX), Nanos::SECOND, Nanos::from_secs(4));
     let policies = (1..4).map(policy).collect();
     Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } }
 }

@@ -111,7 +111,7 @@ fn limit(name: &str) -> Limit {
         revision: Revision(1),
         name: name.into(),
         max: Permits(10),
-        window: Nanos::SECOND,
+        kind: tidegate_policy::Kind::Sliding { window: Nanos::SECOND },
         per: Vec::new(),
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

@@ -1,13 +1,12 @@
 //! The seam over a real cluster. What only the node itself knows (files, readiness, metrics) comes in as [`Node`].
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_cluster::{Applied as Committed, Cluster, GroupStatus, MemberStatus, ProposeError, Unreachable};
 use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
-use tidegate_quota::protocol::{LEASE_TTL, Policy};
+use tidegate_quota::protocol::Policy;
 use tidegate_state::{Command, Outcome, Publish, State};
 use tokio::sync::Mutex;
 
@@ -235,13 +234,7 @@ impl Backend for OverCluster {
 /// What the quota log holds of a document's limits.
 #[must_use]
 pub fn policies(snapshot: &Snapshot) -> Vec<Policy> {
-    let policy = |limit: &Arc<tidegate_policy::Limit>| Policy {
-        limit: limit.id,
-        max: limit.max,
-        window: limit.window,
-        ttl: LEASE_TTL,
-    };
-    snapshot.limits.iter().map(policy).collect()
+    snapshot.limits.iter().map(|limit| limit.policy()).collect()
 }
 
 fn group(status: &GroupStatus) -> Group {

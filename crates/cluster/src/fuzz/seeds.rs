@@ -62,7 +62,7 @@ fn batch(seq: u64, spent: u64, have: u64, want: u64) -> Batch {
 }
 
 fn policies() -> Vec<Policy> {
-    vec![Policy { limit: KEY.limit, max: Permits(100), window: Nanos::SECOND, ttl: LEASE_TTL }]
+    vec![Policy::sliding(KEY.limit, Permits(100), Nanos::SECOND, LEASE_TTL)]
 }
 
 fn quota_entries() -> Vec<protocol::Entry> {

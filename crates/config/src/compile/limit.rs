@@ -8,7 +8,7 @@ use http::HeaderName;
 use siphasher::sip::SipHasher24;
 use tidegate_model::{LimitId, Nanos, Permits, Revision};
 use tidegate_policy::defaults::MAX_WINDOW;
-use tidegate_policy::{Dimension, Limit, Mode, OnUnavailable};
+use tidegate_policy::{Dimension, Kind, Limit, Mode, OnUnavailable};
 
 use super::{Report, later};
 use crate::document::{LimitMode, LimitRule, ScopePart, WhenUnavailable};
@@ -58,7 +58,7 @@ fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_
         revision,
         name: name.clone(),
         max: Permits(*max),
-        window,
+        kind: Kind::Sliding { window },
         per,
         mode: match mode {
             LimitMode::Enforce => Mode::Enforce,

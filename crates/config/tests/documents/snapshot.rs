@@ -11,7 +11,7 @@ fn a_full_document_becomes_a_snapshot() {
     let snapshot = compiled(FULL);
     assert_eq!(snapshot.revision, Revision(7));
     let limit = &snapshot.limits[2];
-    assert_eq!((limit.max, limit.window, limit.revision), (Permits(50), Nanos::from_secs(10), Revision(7)));
+    assert_eq!((limit.max, limit.span(), limit.revision), (Permits(50), Nanos::from_secs(10), Revision(7)));
     assert_eq!(limit.per, [Dimension::Ip, Dimension::Header(http::HeaderName::from_static("x-device"))]);
     assert_eq!(limit.on_unavailable, OnUnavailable::Deny);
     assert!(snapshot.limits[3].per.is_empty());

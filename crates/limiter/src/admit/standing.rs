@@ -55,7 +55,7 @@ pub(super) fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> St
             let (now, found) = (clock::boot(), limiter.find(ask.limit, ask.subject));
             let remaining = found.map_or(Permits::ZERO, |found| limiter.remaining(found.slot, now));
             let frees = found.map_or(Nanos::ZERO, |found| Nanos(found.slot.frees_at.load(Ordering::Relaxed)));
-            let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.window };
+            let reset = if frees > now { frees.saturating_sub(now) } else { ask.limit.span() };
             Standing {
                 remaining,
                 reset: reset.into(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_limiter::{Leases, Unreachable};
 use tidegate_model::{LimitId, Nanos, Permits, Revision};
-use tidegate_policy::{AuthScheme, Dimension, Limit, Mode, OnUnavailable};
+use tidegate_policy::{AuthScheme, Dimension, Kind, Limit, Mode, OnUnavailable};
 use tidegate_quota::protocol::{Answer, Batch, Key, Reply, Verdict};
 
 use crate::backend;
@@ -19,7 +19,7 @@ fn limit(name: &str, mode: Mode, on_unavailable: OnUnavailable) -> Arc<Limit> {
         revision: Revision(1),
         name: name.into(),
         max: Permits(100),
-        window: Nanos::from_secs(60),
+        kind: Kind::Sliding { window: Nanos::from_secs(60) },
         per: vec![Dimension::Ip, Dimension::Route],
         mode,
         on_unavailable,

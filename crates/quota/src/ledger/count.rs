@@ -1,17 +1,17 @@
-//! One key of the ledger: who holds how much of it, and what was spent of it.
+//! One key of the ledger: who holds how much of it. What was spent of it, its [`Tally`] knows, by the rules of its kind.
 //!
-//! At log time Λ a permit is charged while
+//! At log time Λ a permit of a sliding window is charged while
 //!   (a) it is outstanding and Λ < Λ(grant or renewal) + D + W, or
 //!   (b) it was reported spent and Λ < Λ(report) + W.
-//! A permit handed back is free at once. `g` is granted only if charged + g ≤ L.
+//! A permit handed back is free at once. `g` is granted only if charged + g ≤ L. Other kinds do not linger: (a) without W.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
-use crate::protocol::{Batch, Item, Key, Policy, RESERVE_TTL, Recall, Verdict};
-use crate::window::Window;
+use super::tally::Tally;
+use crate::protocol::{Batch, Item, Key, Kind, Policy, RESERVE_TTL, Recall, Verdict};
 
 /// What a node wanted counts for this long after its last batch.
 const ACTIVE: Nanos = Nanos::from_millis(250);
@@ -29,11 +29,11 @@ const MOST_FORMER: usize = 8;
 const LONG_WINDOW: Nanos = Nanos::from_secs(60);
 const LONG_SHARE: u64 = 16;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Count {
     records: Vec<Record>,
     reserves: Vec<Reserve>,
-    spent: Window,
+    tally: Tally,
     /// Costs for which permits are gathered, oldest first.
     held: VecDeque<Held>,
 }
@@ -55,7 +55,7 @@ struct Record {
     /// When others were last asked to hand back for it.
     recalled: Nanos,
     heard: Nanos,
-    /// Λ(grant or renewal) + D + W.
+    /// Λ(grant or renewal) + D, and W with a sliding window.
     lapses: Nanos,
 }
 
@@ -80,16 +80,26 @@ struct Held {
 }
 
 impl Count {
+    /// Of a key that nobody holds and nothing was spent of.
+    pub(super) fn new(clock: Nanos, policy: &Policy) -> Self {
+        let tally = Tally::new(clock, policy);
+        Self { records: Vec::new(), reserves: Vec::new(), tally, held: VecDeque::new() }
+    }
+
     /// Drops what is no longer charged. Every read comes after it.
     pub(super) fn forget(&mut self, clock: Nanos, policy: &Policy) {
-        self.records.retain(|record| clock < record.lapses);
+        // One lapse after the other: up to it the lease was held, and a bucket did not fill up in its place.
+        while let Some(lapse) = self.records.iter().map(|record| record.lapses).filter(|lapse| *lapse <= clock).min() {
+            self.tally.pass(lapse, self.outstanding(), policy);
+            self.records.retain(|record| lapse < record.lapses);
+        }
         self.reserves.retain(|reserve| clock < reserve.lapses);
         self.held.retain(|held| clock < held.until);
-        self.spent.forget(clock, policy.window);
+        self.tally.pass(clock, self.outstanding(), policy);
     }
 
     pub(super) fn spent(&self) -> Permits {
-        self.spent.total()
+        self.tally.spent()
     }
 
     pub(super) fn outstanding(&self) -> Permits {
@@ -107,8 +117,7 @@ impl Count {
     pub(super) fn ends(&self, policy: &Policy) -> Option<Nanos> {
         let records = self.records.iter().map(|record| record.lapses);
         let reserves = self.reserves.iter().map(|reserve| reserve.lapses);
-        let spent = (!self.spent.is_empty()).then(|| self.spent.ends(policy.window));
-        records.chain(reserves).chain(spent).max()
+        records.chain(reserves).chain(self.tally.ends(policy)).max()
     }
 
     /// Books a report and decides a grant. `None`: older than what was already applied.
@@ -134,6 +143,7 @@ impl Count {
         let reserve = self.reserve(batch, item, clock, policy);
         self.records[at].want = item.want;
         let granted = self.grant(batch.node, item, clock, policy);
+        self.tally.grant(granted);
         let record = &mut self.records[at];
         record.outstanding = record.outstanding.saturating_add(granted);
         record.want = item.want.saturating_sub(granted);
@@ -179,7 +189,7 @@ impl Count {
         self.records.len() - 1
     }
 
-    /// Moves what was spent from outstanding to the window; frees what was handed back.
+    /// Moves what was spent from outstanding to the tally; frees what was handed back.
     /// `false`: the report claims more than this ledger charges.
     fn book(&mut self, at: usize, seq: u64, item: &Item, clock: Nanos, policy: &Policy) -> bool {
         let record = &mut self.records[at];
@@ -190,12 +200,14 @@ impl Count {
         let honest = claimed <= record.outstanding.0;
         record.spent = item.spent;
         record.pace = Permits(news);
+        let unspent = record.outstanding.saturating_sub(Permits(claimed));
         record.outstanding = if honest {
             item.have
         } else {
             record.outstanding.saturating_sub(Permits(news)) // Stays charged until it lapses.
         };
-        self.spent.charge(Permits(news), clock, policy.window);
+        self.tally.take_back(unspent);
+        self.tally.spend(Permits(news), clock, policy);
         honest
     }
 
@@ -208,12 +220,12 @@ impl Count {
             return Nanos::ZERO;
         }
         // Never earlier than before: under a shortened D the holder keeps its older, later expiry.
-        record.lapses = record.lapses.max(clock.saturating_add(policy.ttl).saturating_add(policy.window));
+        record.lapses = record.lapses.max(clock.saturating_add(policy.ttl).saturating_add(policy.kind.lingers()));
         policy.ttl
     }
 
     fn free(&self, policy: &Policy) -> Permits {
-        policy.max.saturating_sub(self.charged())
+        self.tally.free(self.charged(), policy)
     }
 
     fn grant(&mut self, node: NodeId, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
@@ -224,7 +236,7 @@ impl Count {
         if item.waiting == Permits::ZERO {
             most = most.min(free.0 / 2); // Nobody waits here: what is asked for to be at hand leaves half to others.
         }
-        if policy.window > LONG_WINDOW {
+        if policy.span() > LONG_WINDOW {
             most = most.min((policy.max.0 / LONG_SHARE).saturating_sub(item.have.0));
         }
         let wanted = item.want.0.min(most.max(1));
@@ -252,13 +264,13 @@ impl Count {
         let node = self.records[at].node;
         let missing = item.waiting.saturating_sub(self.free(policy));
         let lapse = self.records.iter().map(|record| record.lapses.saturating_sub(clock)).min();
-        let mut retry = self.spent.frees(missing, clock, policy.window).or(lapse).unwrap_or(policy.window);
+        let mut retry = self.tally.frees(missing, clock, policy).or(lapse).unwrap_or(policy.span());
         if self.recall(at, item.key, clock, recalls) {
             retry = retry.min(RECALL_TAKES);
         }
         if item.waiting.0 > 1 && item.waiting <= policy.max {
             let until =
-                clock.saturating_add(retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.window));
+                clock.saturating_add(retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.span()));
             let held = Held { node, cost: item.waiting, until };
             match self.held.iter().position(|held| held.node == node) {
                 Some(at) => self.held[at] = held,
@@ -289,7 +301,8 @@ impl Count {
 
     /// Opens, renews, shrinks or ends a node's partition reserve; returns what the node may count on from this answer on.
     fn reserve(&mut self, batch: &Batch, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
-        let charge = RESERVE_TTL.saturating_add(policy.window);
+        let Kind::Sliding { window } = policy.kind else { return Permits::ZERO };
+        let charge = RESERVE_TTL.saturating_add(window);
         let Some(at) = self.reserves.iter().position(|reserve| reserve.node == batch.node) else {
             return if item.reserve { self.open_reserve(batch, clock, policy) } else { Permits::ZERO };
         };
@@ -323,7 +336,7 @@ impl Count {
         if kept == Permits::ZERO {
             self.reserves.remove(at);
         }
-        self.spent.charge(ended, clock, policy.window);
+        self.tally.spend(ended, clock, policy);
         target
     }
 
@@ -338,7 +351,7 @@ impl Count {
             incarnation: batch.incarnation,
             seq: batch.seq,
             permits,
-            lapses: clock.saturating_add(RESERVE_TTL).saturating_add(policy.window),
+            lapses: clock.saturating_add(RESERVE_TTL).saturating_add(policy.kind.lingers()),
             former: VecDeque::new(),
         });
         permits

@@ -41,12 +41,11 @@ impl Desk {
     }
 
     fn command(&self) -> Command {
-        let policies = self.document.iter().filter(|known| known.active).map(|known| Policy {
-            limit: known.key.limit,
-            max: known.max,
-            window: known.window,
-            ttl: self.lease,
-        });
+        let policies = self
+            .document
+            .iter()
+            .filter(|known| known.active)
+            .map(|known| Policy::sliding(known.key.limit, known.max, known.window, self.lease));
         Command::SetPolicies { revision: Revision(self.revision), policies: policies.collect() }
     }
 

@@ -1,0 +1,156 @@
+//! What was spent of a key, by the rules of its limit's kind. Who holds how much of it, [`Count`](super::count::Count) knows
+//! and tells.
+//!
+//! One file for each kind that has something to remember: [`Window`] (also used by partition reserves), [`Bucket`].
+
+mod bucket;
+
+use std::collections::VecDeque;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::ser::SerializeTuple as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tidegate_model::{Nanos, Permits};
+
+use self::bucket::Bucket;
+use crate::kind::next;
+use crate::protocol::{Kind, Policy};
+use crate::window::Window;
+
+/// What one kind of limit remembers of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Tally {
+    Sliding(Window),
+    Other(Other),
+}
+
+/// The kinds that came after the first. Append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Other {
+    Bucket(Bucket),
+    /// All there is to know is who holds how much.
+    Concurrency,
+}
+
+impl Tally {
+    /// Of a key that nothing was spent of.
+    pub(super) fn new(clock: Nanos, policy: &Policy) -> Self {
+        match policy.kind {
+            Kind::Sliding { .. } => Self::Sliding(Window::default()),
+            Kind::Bucket { rate } => Self::Other(Other::Bucket(Bucket::full(policy.max, rate, clock))),
+            Kind::Concurrency => Self::Other(Other::Concurrency),
+        }
+    }
+
+    /// It is `clock` now, and since this was last called `outstanding` permits were held.
+    pub(super) fn pass(&mut self, clock: Nanos, outstanding: Permits, policy: &Policy) {
+        match self {
+            Self::Sliding(spent) => spent.forget(clock, policy.span()),
+            Self::Other(Other::Bucket(bucket)) => bucket.refill(clock, outstanding, policy),
+            Self::Other(Other::Concurrency) => {}
+        }
+    }
+
+    /// Permits that were held are spent.
+    pub(super) fn spend(&mut self, spent: Permits, clock: Nanos, policy: &Policy) {
+        match self {
+            Self::Sliding(window) => window.charge(spent, clock, policy.span()),
+            // They left the level when they were granted.
+            Self::Other(Other::Bucket(_) | Other::Concurrency) => {}
+        }
+    }
+
+    /// Permits that were held, and are charged still, come back unspent.
+    pub(super) fn take_back(&mut self, unspent: Permits) {
+        match self {
+            Self::Other(Other::Bucket(bucket)) => bucket.put(unspent),
+            Self::Sliding(_) | Self::Other(Other::Concurrency) => {}
+        }
+    }
+
+    pub(super) fn grant(&mut self, granted: Permits) {
+        match self {
+            Self::Other(Other::Bucket(bucket)) => bucket.take(granted),
+            Self::Sliding(_) | Self::Other(Other::Concurrency) => {}
+        }
+    }
+
+    /// What counts against the maximum, beside what is held.
+    pub(super) fn spent(&self) -> Permits {
+        match self {
+            Self::Sliding(window) => window.total(),
+            Self::Other(Other::Bucket(_) | Other::Concurrency) => Permits::ZERO,
+        }
+    }
+
+    /// What could be granted now.
+    pub(super) fn free(&self, charged: Permits, policy: &Policy) -> Permits {
+        let free = policy.max.saturating_sub(charged);
+        match self {
+            Self::Other(Other::Bucket(bucket)) => bucket.level().min(free),
+            Self::Sliding(_) | Self::Other(Other::Concurrency) => free,
+        }
+    }
+
+    /// How long until `missing` more permits than now are free; `None`: not by waiting alone.
+    pub(super) fn frees(&self, missing: Permits, clock: Nanos, policy: &Policy) -> Option<Nanos> {
+        match self {
+            Self::Sliding(window) => window.frees(missing, clock, policy.span()),
+            Self::Other(Other::Bucket(bucket)) => bucket.frees(missing, clock, policy),
+            Self::Other(Other::Concurrency) => None,
+        }
+    }
+
+    /// Until when this must be remembered though nobody holds anything; `None`: a new tally would be the same.
+    pub(super) fn ends(&self, policy: &Policy) -> Option<Nanos> {
+        match self {
+            Self::Sliding(window) => (!window.is_empty()).then(|| window.ends(policy.span())),
+            Self::Other(Other::Bucket(bucket)) => bucket.is_full_at(policy),
+            Self::Other(Other::Concurrency) => None,
+        }
+    }
+}
+
+/// The first tallies were windows, written as (buckets, total), and are so still. No buckets with a total say that another
+/// kind comes after them.
+const OTHER_FOLLOWS: Permits = Permits(u64::MAX);
+
+impl Serialize for Tally {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Sliding(window) => window.serialize(serializer),
+            Self::Other(other) => {
+                let mut tuple = serializer.serialize_tuple(3)?;
+                tuple.serialize_element(&Vec::<()>::new())?;
+                tuple.serialize_element(&OTHER_FOLLOWS)?;
+                tuple.serialize_element(other)?;
+                tuple.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tally {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_tuple(3, Fields)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Tally;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("what was spent of a key")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tally, A::Error> {
+        let buckets: VecDeque<crate::window::Bucket> = next(&mut seq)?;
+        let total: Permits = next(&mut seq)?;
+        if buckets.is_empty() && total == OTHER_FOLLOWS {
+            return Ok(Tally::Other(next(&mut seq)?));
+        }
+        Ok(Tally::Sliding(Window::of(buckets, total)))
+    }
+}
