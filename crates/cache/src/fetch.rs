@@ -310,24 +310,19 @@ impl Fetch {
 pub(crate) const LOCK: Duration = Duration::from_secs(5);
 
 fn renew(held: &Stored, headers: HeaderMap, verdict: Option<&store::Verdict>, epoch: Epoch, times: Times) -> Stored {
-    let terms = verdict.map_or(held.terms, |verdict| verdict.terms);
-    Stored::new(Fields {
-        key: held.key,
-        tenant: held.tenant.clone(),
-        url: held.url.clone(),
-        status: held.status,
-        headers: match verdict {
-            Some(verdict) => crate::rules::fields::stored(&headers, &verdict.unlisted, verdict.without_cookies),
-            None => headers,
+    // The body is the old fetch's; a purge between the two voids it all the same.
+    let epoch = epoch.min(held.epoch);
+    let Times { asked, answered } = times;
+    let before = Fields { epoch, asked, answered, ..Fields::clone(held) };
+    Stored::new(match verdict {
+        Some(verdict) => Fields {
+            headers: crate::rules::fields::stored(&headers, &verdict.unlisted, verdict.without_cookies),
+            terms: verdict.terms,
+            selector: verdict.selector.clone(),
+            tags: verdict.tags.clone(),
+            ..before
         },
-        body: held.body.clone(),
-        terms,
-        selector: verdict.map_or_else(|| held.selector.clone(), |verdict| verdict.selector.clone()),
-        tags: verdict.map_or_else(|| held.tags.clone(), |verdict| verdict.tags.clone()),
-        // The body is the old fetch's; a purge between the two voids it all the same.
-        epoch: epoch.min(held.epoch),
-        asked: times.asked,
-        answered: times.answered,
+        None => Fields { headers, ..before },
     })
 }
 

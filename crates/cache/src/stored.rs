@@ -1,5 +1,6 @@
 //! A stored response, shared by the memory tier and the answers that are made of it.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,14 @@ use crate::rules::vary::Selector;
 /// Never changed once it is stored; a 304 makes another that shares the body.
 #[derive(Debug)]
 pub struct Stored {
+    fields: Fields,
+    /// The last purge this was found to outlive.
+    outlived: AtomicU64,
+}
+
+/// What is stored; read through [`Stored`].
+#[derive(Debug, Clone)]
+pub struct Fields {
     pub key: Key,
     pub tenant: Box<str>,
     /// `host/path?query`
@@ -24,39 +33,26 @@ pub struct Stored {
     pub terms: Terms,
     pub selector: Selector,
     pub tags: Vec<Box<str>>,
-    /// What this node had heard of purges when it began to fetch this.
+    /// What its node had heard of purges when it began to fetch this.
     pub epoch: Epoch,
     /// When the fetch began and was answered, by the wall clock.
     pub asked: Millis,
     pub answered: Millis,
-    /// The last purge this was found to outlive.
-    outlived: AtomicU64,
 }
 
-/// All of [`Stored`] that is not worked out.
-#[derive(Debug)]
-pub struct Fields {
-    pub key: Key,
-    pub tenant: Box<str>,
-    pub url: Box<str>,
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    pub terms: Terms,
-    pub selector: Selector,
-    pub tags: Vec<Box<str>>,
-    pub epoch: Epoch,
-    pub asked: Millis,
-    pub answered: Millis,
+impl Deref for Stored {
+    type Target = Fields;
+
+    fn deref(&self) -> &Fields {
+        &self.fields
+    }
 }
 
 impl Stored {
     #[must_use]
     pub fn new(fields: Fields) -> Self {
-        let Fields { key, tenant, url, status, headers, body, terms, selector, tags, epoch, asked, answered } = fields;
-        let headers = compact(&headers);
-        let outlived = AtomicU64::new(epoch.0);
-        Self { key, tenant, url, status, headers, body, terms, selector, tags, epoch, asked, answered, outlived }
+        let headers = compact(&fields.headers);
+        Self { outlived: AtomicU64::new(fields.epoch.0), fields: Fields { headers, ..fields } }
     }
 
     /// How long the fetch took.

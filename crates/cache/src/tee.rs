@@ -99,20 +99,7 @@ impl Tee {
         }
         let Some(head) = self.head.take() else { return };
         let body = gathered(&self.parts, self.length);
-        let stored = Arc::new(Stored::new(Fields {
-            key: head.key,
-            tenant: head.tenant.clone(),
-            url: head.url.clone(),
-            status: head.status,
-            headers: head.headers.clone(),
-            body,
-            terms: head.terms,
-            selector: head.selector.clone(),
-            tags: head.tags.clone(),
-            epoch: head.epoch,
-            asked: head.asked,
-            answered: head.answered,
-        }));
+        let stored = Arc::new(Stored::new(Fields { body, ..Fields::clone(&head) }));
         let kept = self.cache.keep(&stored, &self.policy, &self.held.watch);
         if let Some(shared) = self.shared.take() {
             shared.end(true);
