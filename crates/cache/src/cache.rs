@@ -18,6 +18,7 @@ use crate::counters::{Counters, bump};
 use crate::fetch::Fetch;
 use crate::flight::{Flights, Watch};
 use crate::memory::{Found, Memory};
+use crate::peers::{Fills, Peers};
 use crate::pending::Pending;
 use crate::purge::{Epoch, PurgeEntry, Purges};
 use crate::remote::{self, Remote, Token};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub redis: Option<remote::Settings>,
     /// Asked at each lookup: does this node hold its lease, so that purges reach it? It must not wait.
     pub lease: Option<Lease>,
+    /// The other nodes, to fetch together with where Redis does not say who fetches.
+    pub peers: Option<Arc<dyn Peers>>,
 }
 
 /// Whether the node holds its lease.
@@ -55,7 +58,7 @@ impl std::fmt::Debug for Lease {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { memory: 256 << 20, purges: 4_096, wait: Duration::from_secs(3), redis: None, lease: None }
+        Self { memory: 256 << 20, purges: 4_096, wait: Duration::from_secs(3), redis: None, lease: None, peers: None }
     }
 }
 
@@ -63,6 +66,7 @@ impl Default for Settings {
 pub struct Cache {
     memory: Arc<Memory>,
     remote: Option<Arc<Remote>>,
+    fills: Option<Arc<Fills>>,
     purges: Purges,
     pub(crate) flights: Arc<Flights>,
     pub(crate) wait: Duration,
@@ -107,6 +111,7 @@ impl Cache {
         Ok(Arc::new(Self {
             memory,
             remote,
+            fills: settings.peers.map(Fills::new),
             purges: Purges::new(settings.purges),
             flights: Arc::default(),
             wait: settings.wait,
@@ -212,7 +217,7 @@ impl Cache {
             asked: now,
             watch,
             lead: None,
-            lock: None,
+            duty: None,
         }
     }
 
@@ -327,14 +332,14 @@ impl Cache {
         self.is_live() && self.purges.outlived_by(stored)
     }
 
-    /// From Redis into memory. `None`: a purge voided it.
-    pub(crate) fn adopt(&self, stored: Stored, policy: &Policy) -> Option<Arc<Stored>> {
+    /// From Redis or another node into memory. `None`: a purge voided it.
+    pub(crate) fn adopt(&self, stored: Stored, variants: usize) -> Option<Arc<Stored>> {
         let stored = Arc::new(stored);
         if !self.purges.outlived_by(&stored) || self.flights.is_void(stored.key.url, stored.asked) {
             bump(&self.counters.purged);
             return None;
         }
-        self.memory.insert(Arc::clone(&stored), policy.vary_limit);
+        self.memory.insert(Arc::clone(&stored), variants);
         Some(stored)
     }
 
@@ -360,12 +365,19 @@ impl Cache {
     }
 
     fn invalidate(&self, url: UrlDigest, now: Millis) {
-        bump(&self.counters.invalidated);
-        self.flights.void(url, now, self.remote.is_some());
-        self.memory.remove_url(url);
+        self.void_here(url, now);
+        if let Some(fills) = &self.fills {
+            fills.void(url, now);
+        }
         if let Some(remote) = &self.remote {
             remote.void(url, now);
         }
+    }
+
+    pub(crate) fn void_here(&self, url: UrlDigest, now: Millis) {
+        bump(&self.counters.invalidated);
+        self.flights.void(url, now, self.remote.is_some() || self.fills.is_some());
+        self.memory.remove_url(url);
     }
 
     /// When it returns, nothing that the entry matches and was fetched before gets out of this node's cache.
@@ -421,6 +433,10 @@ impl Cache {
     #[must_use]
     pub fn remote(&self) -> Option<&Arc<Remote>> {
         self.remote.as_ref()
+    }
+
+    pub(crate) fn fills(&self) -> Option<&Arc<Fills>> {
+        self.fills.as_ref()
     }
 
     #[must_use]

@@ -56,6 +56,10 @@ counters! {
     refreshes,
     /// Waited for another's fetch in vain.
     waits_over,
+    /// What another node held or fetched.
+    from_peers,
+    /// Owners of a key that did not answer, or took no part.
+    owners_away,
     purged,
     invalidated,
 }

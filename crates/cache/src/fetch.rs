@@ -7,11 +7,16 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tidegate_model::Millis;
 use tidegate_policy::Cache as Policy;
+use tokio::time::Instant;
 
 use crate::answer::{self, Answer, Asker, Kind};
 use crate::ask::Place;
 use crate::cache::Cache;
+use crate::counters::bump;
 use crate::flight::{Lead, Watch};
+use crate::peers::desk;
+use crate::peers::seat::Seat;
+use crate::peers::{Fill, LARGEST, Turn as Given, Wanted};
 use crate::purge::{About, Epoch};
 use crate::remote::{Token, Turn};
 use crate::rules::conditional::{self, Outcome};
@@ -45,7 +50,16 @@ pub struct Fetch {
     pub(crate) asked: Millis,
     pub(crate) watch: Watch,
     pub(crate) lead: Option<Lead>,
-    pub(crate) lock: Option<Lock>,
+    pub(crate) duty: Option<Duty>,
+}
+
+/// Other nodes wait for this one. Dropped without a word, the fetch failed.
+#[derive(Debug)]
+pub(crate) enum Duty {
+    /// In Redis.
+    Lock(Lock),
+    /// At the key's owner.
+    Seat(Seat),
 }
 
 /// Keeps other nodes waiting. Given back when it is dropped.
@@ -97,17 +111,56 @@ impl Fetch {
 
     /// Before a refresh in the background: is it this node's to do?
     pub async fn claim(&mut self) -> bool {
-        let Some(remote) = self.cache.remote() else { return true };
-        let token = self.cache.token();
-        match remote.lock(&self.place.main, token, LOCK).await {
-            Turn::Ours(token) => {
-                let (cache, key) = (Arc::clone(&self.cache), self.place.main);
-                self.lock = Some(Lock { cache, key, token, not_shared: false });
+        if let Some(remote) = self.cache.remote() {
+            let token = self.cache.token();
+            match remote.lock(&self.place.main, token, LOCK).await {
+                Turn::Ours(token) => {
+                    let (cache, key) = (Arc::clone(&self.cache), self.place.main);
+                    self.duty = Some(Duty::Lock(Lock { cache, key, token, not_shared: false }));
+                    return true;
+                }
+                Turn::Nobodys => return true,
+                Turn::Theirs => return false,
+                Turn::Unknown => {}
+            }
+        }
+        self.claim_from_peers().await
+    }
+
+    /// `false`: another node fetches it, or has: it is here by now.
+    async fn claim_from_peers(&mut self) -> bool {
+        let Some(fills) = self.cache.fills().cloned() else { return true };
+        let until = Instant::now() + self.cache.wait;
+        let variant = self.held.as_ref().map_or(0, |held| crate::remote::variant_of(&held.selector));
+        match fills.turn(&self.cache, self.wanted(variant), until).await {
+            Given::Ours(seat) => {
+                self.duty = Some(Duty::Seat(seat));
                 true
             }
-            Turn::Unknown | Turn::Nobodys => true,
-            Turn::Theirs => false,
+            Given::Stored { response, .. } => {
+                let stored = self.take_in(&response, variant);
+                if let (Some(stored), Some(lead)) = (&stored, self.lead.take()) {
+                    lead.stored(Arc::clone(stored));
+                }
+                stored.is_none()
+            }
+            Given::Varies(_) | Given::Alone { .. } | Given::Nobodys | Given::Late => true,
         }
+    }
+
+    /// What is of use to this fetch: newer than what it has, and than what made it void.
+    pub(crate) fn wanted(&self, variant: u64) -> Wanted {
+        let held = self.held.as_ref().map(|held| held.asked);
+        let after = held.max(self.cache.flights.voided(self.place.main.url)).unwrap_or_default();
+        Wanted { fill: Fill::of(&self.place.main, variant), epoch: self.cache.purges().epoch(), after }
+    }
+
+    /// From another node into memory, if nothing made it void.
+    pub(crate) fn take_in(&self, response: &[u8], variant: u64) -> Option<Arc<Stored>> {
+        let stored = desk::unpacked(response, &Fill::of(&self.place.main, variant))?;
+        let stored = self.cache.adopt(stored, self.policy.vary_limit)?;
+        bump(&self.cache.counters.from_peers);
+        Some(stored)
     }
 
     /// The origin's head is there. Adds `Cache-Status` to it where it is passed on.
@@ -261,17 +314,17 @@ impl Fetch {
         });
         Report { stored: true, ..Report::forward(self.why) }.put(headers);
         let shared_home = key == self.place.main;
-        let Self { cache, policy, watch, lead, lock, .. } = self;
+        let Self { cache, policy, watch, mut lead, mut duty, .. } = self;
         // What is for this caller alone is for no other waiter.
-        let (lead, lock) = if shared_home {
-            (lead, lock)
-        } else {
-            if let Some(lead) = lead {
+        if !shared_home {
+            if let Some(lead) = lead.take() {
                 lead.not_shared(Some(now));
             }
-            (None, lock.map(Lock::not_shared))
-        };
-        Next::Relay(Some(Box::new(Tee::new(cache, policy, head, announced, Held { watch, lead, lock }))))
+            if let Some(duty) = duty.take() {
+                duty.alone(true);
+            }
+        }
+        Next::Relay(Some(Box::new(Tee::new(cache, policy, head, announced, Held { watch, lead, duty }))))
     }
 
     /// Nobody needs to wait for what is not stored.
@@ -282,21 +335,23 @@ impl Fetch {
         if let Some(lead) = self.lead.take() {
             lead.not_shared(lasting.then_some(now));
         }
-        if let Some(lock) = self.lock.take() {
-            drop(if lasting { lock.not_shared() } else { lock });
+        if let Some(duty) = self.duty.take() {
+            duty.alone(lasting);
         }
     }
 
     fn keep(&mut self, stored: &Arc<Stored>) {
-        self.keep_only(stored);
+        let kept = self.keep_only(stored);
         if let Some(lead) = self.lead.take() {
             lead.stored(Arc::clone(stored));
         }
-        self.lock = None;
+        if let Some(duty) = self.duty.take().filter(|_| kept) {
+            duty.stored(stored, self.policy.vary_limit);
+        }
     }
 
-    fn keep_only(&self, stored: &Arc<Stored>) {
-        self.cache.keep(stored, &self.policy, &self.watch);
+    fn keep_only(&self, stored: &Arc<Stored>) -> bool {
+        self.cache.keep(stored, &self.policy, &self.watch)
     }
 
     fn answer(&self, stored: &Stored, kind: Kind, report: &Report, now: Millis) -> Answer {
@@ -326,10 +381,25 @@ fn renew(held: &Stored, headers: HeaderMap, verdict: Option<&store::Verdict>, ep
     })
 }
 
-impl Lock {
-    pub(crate) fn not_shared(mut self) -> Self {
-        self.not_shared = true;
-        self
+impl Duty {
+    pub(crate) fn stored(self, stored: &Stored, variants: usize) {
+        match self {
+            Self::Lock(lock) => drop(lock), // It is in the queue for Redis.
+            Self::Seat(seat) => seat.stored(stored, variants),
+        }
+    }
+
+    /// Each for himself. `lasting`: for a while.
+    pub(crate) fn alone(self, lasting: bool) {
+        match self {
+            Self::Lock(mut lock) => lock.not_shared = lasting,
+            Self::Seat(seat) => seat.alone(lasting),
+        }
+    }
+
+    /// So long a body does not go this way.
+    pub(crate) fn is_too_much(&self, length: u64) -> bool {
+        matches!(self, Self::Seat(_)) && length > LARGEST as u64
     }
 }
 

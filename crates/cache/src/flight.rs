@@ -37,7 +37,7 @@ struct Shard {
     unshared: HashMap<KeyDigest, Millis, foldhash::fast::RandomState>,
     /// URLs that are being fetched, however: how many times, and how often they were made void meanwhile.
     watched: HashMap<UrlDigest, (usize, u64), foldhash::fast::RandomState>,
-    /// What Redis may not have heard of yet.
+    /// What others may not have heard of yet.
     voided: HashMap<UrlDigest, Millis, foldhash::fast::RandomState>,
 }
 
@@ -83,7 +83,7 @@ impl Flights {
     /// `variant`: which of the key's known variants is asked for.
     pub(crate) fn join(self: &Arc<Self>, key: &Key, variant: u64, epoch: Epoch, now: Millis) -> Join {
         let mut shard = self.shard(key.url);
-        if shard.unshared.get(&key.key).is_some_and(|until| now < *until) {
+        if shard.is_unshared(key, now) {
             return Join::Alone;
         }
         if let Some(flight) = shard.flights.get(&(key.key, variant))
@@ -112,8 +112,8 @@ impl Flights {
         Lead { flights: Arc::clone(self), key: *key, variant, flight }
     }
 
-    /// What is being fetched of this URL, and what Redis still has of it, is not to be used. `redis`: there is one.
-    pub(crate) fn void(&self, url: UrlDigest, now: Millis, redis: bool) {
+    /// What is being fetched of this URL, and what others still have of it, is not to be used. `others`: there are some.
+    pub(crate) fn void(&self, url: UrlDigest, now: Millis, others: bool) {
         let mut shard = self.shard(url);
         for flight in shard.flights.values().filter(|flight| flight.url == url) {
             flight.doomed.store(true, Ordering::Release);
@@ -121,7 +121,7 @@ impl Flights {
         if let Some((_, times)) = shard.watched.get_mut(&url) {
             *times += 1;
         }
-        if !redis {
+        if !others {
             return;
         }
         if shard.voided.len() >= VOIDED {
@@ -131,6 +131,27 @@ impl Flights {
             shard.voided.clear();
         }
         shard.voided.insert(url, now);
+    }
+
+    /// Nobody waits for a fetch of this key for a while.
+    pub(crate) fn note_unshared(&self, key: &Key, now: Millis) {
+        let mut shard = self.shard(key.url);
+        if shard.unshared.len() >= UNSHARED {
+            shard.unshared.retain(|_, until| now < *until);
+        }
+        if shard.unshared.len() >= UNSHARED {
+            shard.unshared.clear();
+        }
+        shard.unshared.insert(key.key, now.saturating_add(UNSHARED_FOR));
+    }
+
+    pub(crate) fn is_unshared(&self, key: &Key, now: Millis) -> bool {
+        self.shard(key.url).is_unshared(key, now)
+    }
+
+    /// When this node last heard that it is void.
+    pub(crate) fn voided(&self, url: UrlDigest) -> Option<Millis> {
+        self.shard(url).voided.get(&url).copied()
     }
 
     /// Was it made void on this node since it was asked for?
@@ -155,6 +176,12 @@ impl Flights {
     }
 }
 
+impl Shard {
+    fn is_unshared(&self, key: &Key, now: Millis) -> bool {
+        self.unshared.get(&key.key).is_some_and(|until| now < *until)
+    }
+}
+
 impl Lead {
     pub(crate) fn waiters(&self) -> usize {
         self.flight.state.receiver_count()
@@ -175,14 +202,7 @@ impl Lead {
     /// `until`: nobody waits for a fetch of this key meanwhile. `None`: it was about this request alone.
     pub(crate) fn not_shared(self, now: Option<Millis>) {
         if let Some(now) = now {
-            let mut shard = self.flights.shard(self.key.url);
-            if shard.unshared.len() >= UNSHARED {
-                shard.unshared.retain(|_, until| now < *until);
-            }
-            if shard.unshared.len() >= UNSHARED {
-                shard.unshared.clear();
-            }
-            shard.unshared.insert(self.key.key, now.saturating_add(UNSHARED_FOR));
+            self.flights.note_unshared(&self.key, now);
         }
         self.decide(State::NotShared);
     }

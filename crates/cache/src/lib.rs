@@ -4,6 +4,7 @@
 //! with a compiled policy ([`Ask`]), the binary feeds it purges. Start reading in `cache.rs`; `rules` is pure.
 
 pub mod memory;
+pub mod peers;
 pub mod purge;
 pub mod remote;
 pub mod rules;
@@ -24,6 +25,7 @@ pub use cache::{Cache, Glance, Lease, Lookup, Settings};
 pub use counters::Counters;
 pub use fetch::{Fetch, Next};
 pub use flight::{Body, Broken};
+pub use peers::Peers;
 pub use pending::Pending;
 pub use rules::status::{Forward, Report};
 pub use tee::{Tee, TeeBody};

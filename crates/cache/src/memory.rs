@@ -126,6 +126,12 @@ impl Memory {
         }
     }
 
+    /// Those stored under a key, oldest first.
+    #[must_use]
+    pub fn of_key(&self, key: &Key) -> Vec<Arc<Stored>> {
+        self.shard(key.url).read().unwrap_or_else(PoisonError::into_inner).of_key(&key.key)
+    }
+
     /// Those stored under a URL, for people who ask.
     #[must_use]
     pub fn of_url(&self, url: UrlDigest) -> Vec<Arc<Stored>> {

@@ -1,4 +1,5 @@
-//! A lookup that memory did not answer: Redis, then a fetch under way here or on another node, then the origin.
+//! A lookup that memory did not answer: a fetch under way here, Redis, another node that holds it or fetches, then the
+//! origin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::answer::{self, Asker, Kind};
 use crate::cache::{Judged, Lookup};
 use crate::counters::bump;
-use crate::fetch::{Fetch, LOCK, Lock};
+use crate::fetch::{Duty, Fetch, LOCK, Lock};
 use crate::flight::{Join, State};
+use crate::peers::Turn as Given;
 use crate::remote::{Remote, Turn};
 use crate::rules::conditional;
 use crate::rules::status::{Forward, Report};
@@ -22,6 +24,8 @@ use crate::stored::Stored;
 /// How often Redis is asked whether another node is done: at first, and at most.
 const POLL: Duration = Duration::from_millis(2);
 const LONGEST_POLL: Duration = Duration::from_millis(50);
+/// How often another node is asked: what a response varies by may come out only then.
+const ROUNDS: usize = 3;
 
 /// Owns what it needs of the request: it may wait for seconds.
 #[derive(Debug)]
@@ -136,7 +140,7 @@ impl Pending {
                 && fetch.held.as_ref().is_none_or(|held| stored.asked > held.asked)
         };
         let stored = seen.stored.take().filter(|stored| useful(stored));
-        let stored = stored.and_then(|stored| fetch.cache.adopt(*stored, &fetch.policy));
+        let stored = stored.and_then(|stored| fetch.cache.adopt(*stored, fetch.policy.vary_limit));
         (stored, seen)
     }
 
@@ -279,7 +283,16 @@ impl Pending {
 
     /// We fetch for this node. Does another node fetch for all?
     async fn for_the_cluster(&mut self, until: Instant) -> Waited {
-        let Some(remote) = self.fetch.cache.remote().cloned() else { return Waited::Fetch };
+        if let Some(remote) = self.fetch.cache.remote().cloned()
+            && let Some(waited) = self.by_redis(&remote, until).await
+        {
+            return waited;
+        }
+        self.by_peers(until).await
+    }
+
+    /// `None`: Redis cannot say.
+    async fn by_redis(&mut self, remote: &Remote, until: Instant) -> Option<Waited> {
         let key = self.fetch.place.main;
         let mut pause = POLL;
         while remote.is_available() {
@@ -287,34 +300,73 @@ impl Pending {
             match remote.lock(&key, token, LOCK).await {
                 Turn::Ours(token) => {
                     let cache = Arc::clone(&self.fetch.cache);
-                    self.fetch.lock = Some(Lock { cache, key, token, not_shared: false });
+                    self.fetch.duty = Some(Duty::Lock(Lock { cache, key, token, not_shared: false }));
                     // It may have been stored between our look and our turn.
-                    return self.look_again(&remote).await.unwrap_or(Waited::Fetch);
+                    return Some(self.look_again(remote).await.unwrap_or(Waited::Fetch));
                 }
-                Turn::Nobodys | Turn::Unknown => return Waited::Fetch,
+                Turn::Nobodys => return Some(Waited::Fetch),
+                Turn::Unknown => return None,
                 Turn::Theirs => {}
             }
             loop {
                 if Instant::now() + pause > until {
                     bump(&self.fetch.cache.counters.waits_over);
-                    return Waited::Fetch;
+                    return Some(Waited::Fetch);
                 }
                 sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_POLL);
-                let (stored, seen) = self.seek(&remote, &key).await;
+                let (stored, seen) = self.seek(remote, &key).await;
                 if let Some(stored) = stored {
-                    return self.hand_on(stored);
+                    return Some(self.hand_on(stored, Kind::Collapsed));
                 }
-                if seen.not_shared || !seen.answered {
-                    if let Some(lead) = self.fetch.lead.take().filter(|_| seen.not_shared) {
+                if seen.not_shared {
+                    if let Some(lead) = self.fetch.lead.take() {
                         lead.not_shared(Some(self.fetch.cache.now()));
                     }
-                    return Waited::Fetch;
+                    return Some(Waited::Fetch);
+                }
+                if !seen.answered {
+                    return None;
                 }
                 if !seen.locked {
                     break; // Whoever had it is done or dead: our turn, perhaps.
                 }
             }
+        }
+        None
+    }
+
+    /// The key's owner among the nodes says who fetches.
+    async fn by_peers(&mut self, until: Instant) -> Waited {
+        let Some(fills) = self.fetch.cache.fills().cloned() else { return Waited::Fetch };
+        let mut variant = self.variant();
+        for _ in 0..ROUNDS {
+            let names = match fills.turn(&self.fetch.cache, self.fetch.wanted(variant), until).await {
+                Given::Ours(seat) => {
+                    self.fetch.duty = Some(Duty::Seat(seat));
+                    return Waited::Fetch;
+                }
+                Given::Stored { response, waited } => {
+                    let Some(stored) = self.fetch.take_in(&response, variant) else { return Waited::Fetch };
+                    if stored.selector.matches(&self.fetch.headers) {
+                        return self.hand_on(stored, if waited { Kind::Collapsed } else { Kind::Hit });
+                    }
+                    stored.selector.fields().iter().map(|(name, _)| name.clone()).collect()
+                }
+                Given::Varies(names) => names,
+                Given::Alone { all } => {
+                    if let Some(lead) = self.fetch.lead.take_if(|_| all) {
+                        lead.not_shared(Some(self.fetch.cache.now()));
+                    }
+                    return Waited::Fetch;
+                }
+                Given::Nobodys => return Waited::Fetch,
+                Given::Late => {
+                    bump(&self.fetch.cache.counters.waits_over);
+                    return Waited::Fetch;
+                }
+            };
+            variant = crate::remote::variant_of(&Selector::for_names(&names, &self.fetch.headers));
         }
         Waited::Fetch
     }
@@ -322,17 +374,17 @@ impl Pending {
     async fn look_again(&mut self, remote: &Remote) -> Option<Waited> {
         let key = self.fetch.place.main;
         let (stored, _) = self.seek(remote, &key).await;
-        Some(self.hand_on(stored?))
+        Some(self.hand_on(stored?, Kind::Collapsed))
     }
 
-    /// It came from Redis: for us, and for all who wait for us.
-    fn hand_on(&mut self, stored: Arc<Stored>) -> Waited {
-        match self.use_it(Arc::clone(&stored), Kind::Collapsed) {
+    /// It came from elsewhere: for us, and for all who wait for us.
+    fn hand_on(&mut self, stored: Arc<Stored>, kind: Kind) -> Waited {
+        match self.use_it(Arc::clone(&stored), kind) {
             Some(lookup) => {
                 if let Some(lead) = self.fetch.lead.take() {
                     lead.stored(stored);
                 }
-                self.fetch.lock = None;
+                self.fetch.duty = None;
                 Waited::Done(lookup)
             }
             None => Waited::Fetch,

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tidegate_policy::Cache as Policy;
 
 use crate::cache::Cache;
-use crate::fetch::Lock;
+use crate::fetch::Duty;
 use crate::flight::{Lead, Shared, Watch};
 use crate::stored::{Fields, Stored, gathered};
 
@@ -34,7 +34,16 @@ pub struct Tee {
 pub(crate) struct Held {
     pub(crate) watch: Watch,
     pub(crate) lead: Option<Lead>,
-    pub(crate) lock: Option<Lock>,
+    pub(crate) duty: Option<Duty>,
+}
+
+impl Held {
+    /// What is too long for other nodes they need not wait for.
+    fn hold_up_nobody(&mut self, length: u64) {
+        if let Some(Duty::Seat(seat)) = self.duty.take_if(|duty| duty.is_too_much(length)) {
+            seat.alone(false);
+        }
+    }
 }
 
 impl Tee {
@@ -58,6 +67,7 @@ impl Tee {
             shared: None,
         };
         if let Some(length) = announced {
+            tee.held.hold_up_nobody(length);
             // All the room at once: who reads along must not be cut off for want of it.
             if !tee.has_room(usize::try_from(length).unwrap_or(usize::MAX)) {
                 tee.give_up();
@@ -86,6 +96,7 @@ impl Tee {
             return self.give_up();
         }
         self.length = length;
+        self.held.hold_up_nobody(length as u64);
         self.parts.push(data.clone());
         if let Some(shared) = &self.shared {
             shared.push(data.clone());
@@ -107,9 +118,11 @@ impl Tee {
         if let Some(lead) = self.held.lead.take() {
             lead.forget_unshared();
             // Void already, it is nobody's; too large for the memory tier, it is still theirs who wait.
-            if kept { lead.stored(stored) } else { lead.not_shared(None) }
+            if kept { lead.stored(Arc::clone(&stored)) } else { lead.not_shared(None) }
         }
-        self.held.lock = None;
+        if let Some(duty) = self.held.duty.take().filter(|_| kept) {
+            duty.stored(&stored, self.policy.vary_limit);
+        }
     }
 
     /// It will not be stored. Whoever reads along reads on if he can.
@@ -121,7 +134,9 @@ impl Tee {
         if let Some(shared) = self.shared.take() {
             shared.end(false);
         }
-        drop(self.held.lock.take().map(Lock::not_shared));
+        if let Some(duty) = self.held.duty.take() {
+            duty.alone(true);
+        }
         self.parts = Vec::new();
         self.cache.release(std::mem::take(&mut self.room));
     }

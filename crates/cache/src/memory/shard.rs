@@ -199,6 +199,10 @@ impl Shard {
         gone
     }
 
+    pub(super) fn of_key(&self, key: &KeyDigest) -> Vec<Arc<Stored>> {
+        self.slots.get(key).into_iter().flat_map(|slot| slot.variants.iter().cloned()).collect()
+    }
+
     pub(super) fn of_url(&self, url: UrlDigest) -> Vec<Arc<Stored>> {
         let keys = self.by_url.get(&url).into_iter().flatten();
         keys.filter_map(|key| self.slots.get(key)).flat_map(|slot| slot.variants.iter().cloned()).collect()
