@@ -9,6 +9,7 @@ mod breakers;
 mod caching;
 mod document;
 mod exactness;
+mod fills;
 mod lifecycle;
 mod members;
 mod purges;

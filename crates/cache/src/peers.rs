@@ -54,7 +54,7 @@ pub trait Peers: fmt::Debug + Send + Sync {
     fn me(&self) -> u64;
 
     /// The nodes that hold their lease, as last heard.
-    fn live(&self) -> Arc<[u64]>;
+    fn live(&self) -> Arc<Box<[u64]>>;
 
     /// `None`: no answer in time, or none that makes sense.
     fn ask(&self, to: u64, message: Message, patience: Duration)

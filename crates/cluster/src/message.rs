@@ -24,6 +24,17 @@ pub enum Topic {
     Breakers = 1,
     /// What the response caches hold.
     Cache = 2,
+    /// Who fetches what for all. These may wait for each other, on a lane of their own.
+    Fills = 3,
+}
+
+impl Topic {
+    fn lane(self) -> Lane {
+        match self {
+            Self::Breakers | Self::Cache => Lane::Calls,
+            Self::Fills => Lane::Fills,
+        }
+    }
 }
 
 type Answer = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
@@ -56,7 +67,7 @@ impl Cluster {
             return Err("the message is too long".into());
         }
         let request = Request::Message { topic: topic as u8, body: body.into() };
-        cluster.peers.call(to, Lane::Calls, &request, patience).await.map_err(|error| error.to_string())?
+        cluster.peers.call(to, topic.lane(), &request, patience).await.map_err(|error| error.to_string())?
     }
 
     /// Who leads the control group, as far as is known here.

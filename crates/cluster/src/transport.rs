@@ -41,7 +41,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 /// Longest frame of a lane.
 pub(crate) fn frame_limit(lane: Lane) -> usize {
     match lane {
-        Lane::Calls | Lane::Pulse => codec::MAX_FRAME,
+        Lane::Calls | Lane::Pulse | Lane::Fills => codec::MAX_FRAME,
         Lane::Bulk => codec::MAX_SNAPSHOT,
     }
 }

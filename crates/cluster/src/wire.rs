@@ -29,6 +29,8 @@ pub(crate) enum Lane {
     Pulse,
     /// Snapshots.
     Bulk,
+    /// What waits for others, and bodies of responses.
+    Fills,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

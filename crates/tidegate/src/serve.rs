@@ -7,6 +7,7 @@ mod breakers;
 mod caches;
 mod drain;
 mod effect;
+mod fills;
 mod gauges;
 mod inputs;
 mod leases;
@@ -96,13 +97,14 @@ impl Node {
         tokio::spawn(Arc::clone(&limiter).run(Arc::new(leases::QuotaGroup(cluster.clone()))));
         tokio::spawn(leases::know_sharers(cluster.clone(), Arc::clone(&limiter)));
 
+        let links = fills::Links::new(&cluster);
         let gate = Arc::new(Gate {
             snapshot: Arc::new(ArcSwap::from_pointee(tidegate_policy::Snapshot::default())),
             keys: Arc::new(Keys::new()),
             limiter: Arc::clone(&limiter),
             upstreams: Upstreams::new(),
             telemetry: Telemetry::start(&tidegate_policy::Telemetry::default()).context("starting telemetry")?,
-            cache: Some(cache(&settings, &cluster)?),
+            cache: Some(cache(&settings, &cluster, &links)?),
             bounds: Bounds::default(),
             keys_stale: Arc::new(AtomicBool::new(false)),
             in_flight: tidegate_proxy::Count::default(),
@@ -110,6 +112,7 @@ impl Node {
         });
         let breakers = Breakers::start(&cluster, &gate);
         let caches = Caches::start(&cluster, &gate);
+        links.open(&gate);
         let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), listeners.certificates(), breakers));
         effect.catch_up().await;
         tokio::spawn(Arc::clone(&effect).follow());
@@ -135,7 +138,11 @@ impl Node {
     }
 }
 
-fn cache(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Arc<tidegate_cache::Cache>> {
+fn cache(
+    settings: &Settings,
+    cluster: &Cluster,
+    links: &Arc<fills::Links>,
+) -> anyhow::Result<Arc<tidegate_cache::Cache>> {
     let redis = match &settings.redis {
         None => None,
         Some(at) => {
@@ -152,7 +159,9 @@ fn cache(settings: &Settings, cluster: &Cluster) -> anyhow::Result<Arc<tidegate_
     let memory = settings.cache_memory;
     // A URL has a name for each way in which routes write queries: more than the state keeps of them.
     let purges = 3 * 4_096;
-    let settings = tidegate_cache::Settings { memory, purges, redis, lease, ..tidegate_cache::Settings::default() };
+    let peers: Option<Arc<dyn tidegate_cache::Peers>> = Some(Arc::clone(links) as _);
+    let wait = tidegate_cache::Settings::default().wait;
+    let settings = tidegate_cache::Settings { memory, purges, wait, redis, lease, peers };
     tidegate_cache::Cache::start(settings).map_err(anyhow::Error::msg)
 }
 
