@@ -13,9 +13,13 @@ fix:
 test *runner:
     cargo xtask test -- {{runner}}
 
-# The seeded simulation of the quota protocol, alone and optimised.
+# The seeded simulation of the limits, and the figures.
 sim seeds="5000":
-    cargo run --locked --profile sim -p tidegate-testkit --bin sim -- --seeds {{seeds}}
+    cargo xtask sim --seeds {{seeds}}
+
+# Turn each guard of the limits off: something must notice.
+mutants:
+    cargo xtask mutants
 
 # Measure against nginx, HAProxy and empty proxies.
 load *flags:

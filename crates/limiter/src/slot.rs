@@ -14,7 +14,7 @@ use tidegate_model::{LimitId, Nanos, Permits, Subject};
 use tidegate_policy::{Limit, OnUnavailable};
 use tidegate_quota::holding::Surroundings;
 use tidegate_quota::protocol::Key;
-use tidegate_quota::{Cell, Holding};
+use tidegate_quota::{Cell, Holding, guard};
 use tokio::sync::Notify;
 
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, fence};
@@ -128,7 +128,7 @@ impl<'t> Found<'t> {
     /// Read AFTER something was taken: `false` means it may be the next owner's.
     #[inline]
     pub(crate) fn is_still(&self) -> bool {
-        self.slot.life.load(Ordering::SeqCst) == self.life
+        self.slot.life.load(Ordering::SeqCst) == self.life || !guard!("another-keys-permit-is-noticed")
     }
 
     /// Keeps the slot from being forgotten. `None`: too late.
@@ -230,7 +230,7 @@ impl Slot {
     pub(crate) fn retire(&self) -> bool {
         let holding = self.holding();
         let is_needed = self.listed.load(Ordering::SeqCst) || self.has_missed() || self.pins.load(Ordering::SeqCst) > 0;
-        if is_needed || !holding.is_settled(&self.cell) {
+        if is_needed || !holding.is_settled(&self.cell) && guard!("charged-key-never-evicted") {
             return false;
         }
         self.life.fetch_add(1, Ordering::SeqCst);

@@ -10,8 +10,8 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use tidegate_model::Subject;
 use tidegate_policy::Limit;
-use tidegate_quota::SubjectHasher;
 use tidegate_quota::protocol::Key;
+use tidegate_quota::{SubjectHasher, guard};
 
 use crate::index::Index;
 use crate::slot::{Found, Handle, Slot, Who};
@@ -109,7 +109,7 @@ impl Table {
         if let Some(found) = self.look(key) {
             return Some(found); // Somebody else has made it, or its entry moved while we looked.
         }
-        if self.len() < self.most {
+        if self.len() < self.most || !guard!("overflow-at-the-bound") {
             return self.settle(&mut rooms, key, limit).inspect(|found| made(*found));
         }
         let part = u8::try_from(key.subject.0 % OVERFLOW_PARTS).expect("less than 64");

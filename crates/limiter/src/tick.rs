@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidegate_clock as clock;
 use tidegate_model::Nanos;
+use tidegate_quota::guard;
 use tidegate_quota::holding::{News, REMINDER};
 use tidegate_quota::protocol::{Answer, Batch, Item, Reply};
 use tokio::time::Instant;
@@ -270,7 +271,8 @@ impl Tick {
             let (covered, frees) = if retry == Nanos::ZERO {
                 (0, 0)
             } else {
-                let cover = retry.min(Nanos(slot.window().0 / 50)).min(LONGEST_COVER);
+                let longest = Nanos(slot.window().0 / 50).min(LONGEST_COVER);
+                let cover = if guard!("cover-is-capped") { retry.min(longest) } else { retry };
                 (now.saturating_add(cover).0, now.saturating_add(retry).0)
             };
             slot.frees_at.store(frees, Ordering::Relaxed);

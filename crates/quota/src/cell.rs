@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_model::{Nanos, Permits};
 
+use crate::guard;
+
 const LEFT_BITS: u32 = 44;
 const LEFT: u64 = (1 << LEFT_BITS) - 1;
 
@@ -96,6 +98,10 @@ impl Cell {
     /// Takes `cost` permits, all or none. `now` reads the holder's clock and is called after the take.
     #[inline]
     pub fn take(&self, cost: Permits, now: impl FnOnce() -> Nanos) -> Take {
+        if !guard!("no-cached-clock-decides-an-expiry") {
+            let at = now();
+            return self.grab(cost).map_or(Take::Short, |grab| self.stamp(grab, at));
+        }
         match self.grab(cost) {
             Some(grab) => self.stamp(grab, now()),
             None => Take::Short,
@@ -111,25 +117,33 @@ impl Cell {
         let expiry = self.expiry.load(Ordering::Acquire);
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            if word & LEFT < cost.0 {
+            if word & LEFT < cost.0 && guard!("cell-never-below-zero") {
                 return None;
             }
-            match self.word.compare_exchange_weak(word, word - cost.0, Ordering::AcqRel, Ordering::Acquire) {
+            match self.word.compare_exchange_weak(word, word.wrapping_sub(cost.0), Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => break,
                 Err(seen) => word = seen,
             }
         }
-        Some(Grab { expiry, generation: word >> LEFT_BITS, cost, left: Permits((word & LEFT) - cost.0) })
+        Some(Grab { expiry, generation: word >> LEFT_BITS, cost, left: Permits((word & LEFT).wrapping_sub(cost.0)) })
     }
 
     /// The second half: `at` was read from the holder's clock after the grab. Never [`Take::Short`].
     #[inline]
     pub fn stamp(&self, grab: Grab, at: Nanos) -> Take {
         let Grab { expiry, generation, cost, .. } = grab;
-        if at.0 >= expiry {
+        let expiry = match guard!("expiry-loaded-before-the-take") {
+            true => expiry,
+            false => self.expiry.load(Ordering::Acquire).max(expiry),
+        };
+        if at.0 >= expiry && guard!("lapsed-is-burnt") {
+            if !guard!("burnt-is-never-put-back") {
+                self.word.fetch_add(cost.0, Ordering::AcqRel);
+            }
             return Take::Burnt(Burnt::Lapsed);
         }
-        if self.word.load(Ordering::Acquire) >> LEFT_BITS != generation {
+        if self.word.load(Ordering::Acquire) >> LEFT_BITS != generation && guard!("cut-between-take-and-clock-burns") {
             return Take::Burnt(Burnt::Reported);
         }
         Take::Taken(Ticket { generation, cost, at })
@@ -139,7 +153,7 @@ impl Cell {
     pub fn put_back(&self, ticket: Ticket) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            if word >> LEFT_BITS != ticket.generation {
+            if word >> LEFT_BITS != ticket.generation && guard!("put-back-in-its-generation") {
                 return false;
             }
             // Cannot overflow: these permits were in the cell in this generation.
@@ -171,10 +185,21 @@ impl Cell {
     /// Begins a new generation and keeps at most `keep` permits. Returns (kept, handed back): exactly.
     pub(crate) fn cut(&self, keep: Permits) -> (Permits, Permits) {
         let mut word = self.word.load(Ordering::Acquire);
+        let seen_first = word & LEFT;
         loop {
             let left = word & LEFT;
             let kept = left.min(keep.0);
             let next = (word >> LEFT_BITS).wrapping_add(1) << LEFT_BITS | kept;
+            if !guard!("one-swap-hands-back") {
+                self.word.store(next, Ordering::Release);
+                return (Permits(kept), Permits(left - kept));
+            }
+            if !guard!("report-reads-one-atomic") {
+                self.word.fetch_add(1 << LEFT_BITS, Ordering::AcqRel);
+                self.word.fetch_sub(seen_first - seen_first.min(keep.0), Ordering::AcqRel);
+                let kept = seen_first.min(keep.0);
+                return (Permits(kept), Permits(seen_first - kept));
+            }
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return (Permits(kept), Permits(left - kept)),
                 Err(seen) => word = seen,

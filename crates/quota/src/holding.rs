@@ -10,6 +10,7 @@
 use tidegate_model::{Nanos, Permits};
 
 use crate::cell::{self, Cell};
+use crate::guard;
 use crate::pace::{self, Pace};
 use crate::protocol::{Answer, Item, Key, Verdict, holder_time};
 use crate::reserve::Reserve;
@@ -105,13 +106,16 @@ impl Holding {
     /// Is an answer outstanding?
     #[must_use]
     pub fn is_asking(&self) -> bool {
-        self.asked.is_some()
+        self.asked.is_some() && guard!("reply-used-once")
     }
 
     /// Nothing held, nothing spent that was not acknowledged, nothing reserved: the owner may forget it.
     #[must_use]
     pub fn is_settled(&self, cell: &Cell) -> bool {
-        self.settled && self.asked.is_none() && cell.left() == Permits::ZERO && self.reserve.size() == Permits::ZERO
+        (self.settled || !guard!("forgotten-after-acknowledgement"))
+            && self.asked.is_none()
+            && cell.left() == Permits::ZERO
+            && self.reserve.size() == Permits::ZERO
     }
 
     /// Has anything changed that the ledger should hear of now? What is held is told of now and then even so: that renews
@@ -126,18 +130,24 @@ impl Holding {
 
     /// Cuts a report for batch `seq`, which leaves after this returns.
     pub fn report(&mut self, cell: &Cell, seq: u64, around: Surroundings) -> Item {
-        self.lapse(cell, around.now);
+        if guard!("lapsed-emptied-before-a-report") {
+            self.lapse(cell, around.now);
+        }
         let spent_before = self.reported;
         let target = self.demand.target(around);
         // Handing back too eagerly costs a round trip later; holding idle permits costs another node now.
         let keep = match target {
             _ if around.recalled => self.demand.soon(around),
             // Not what somebody here waits for: it was granted to him, and he may not have come to take it yet.
-            _ if cell.left().0 > target.0.saturating_mul(4) => Permits(target.0.saturating_mul(2)).max(around.queued),
+            _ if cell.left().0 > target.0.saturating_mul(4) && guard!("handed-back-above-four-times") => {
+                Permits(target.0.saturating_mul(2)).max(around.queued)
+            }
             _ => cell::MOST,
         };
         let (have, handed_back) = cell.cut(keep);
-        self.granted = self.granted.saturating_sub(handed_back);
+        if guard!("handed-back-leaves-the-lease") {
+            self.granted = self.granted.saturating_sub(handed_back);
+        }
         let spent = self.granted.saturating_sub(have);
         self.demand.saw(
             Permits(spent.0.saturating_sub(spent_before.0)).saturating_add(around.missed),
@@ -175,15 +185,23 @@ impl Holding {
         now: Nanos,
         next_epoch: impl FnOnce() -> u64,
     ) -> News {
-        let Some(asked) = self.asked.filter(|asked| asked.seq == seq && answer.epoch == self.epoch) else {
+        let Some(asked) = self
+            .asked
+            .filter(|asked| (asked.seq == seq || !guard!("reply-of-the-newest-batch")) && answer.epoch == self.epoch)
+        else {
             return News::Stale;
         };
-        self.asked = None;
+        if guard!("reply-used-once") {
+            self.asked = None;
+        }
         match answer.verdict {
             Verdict::Lease { granted, free, ttl, retry, reserve } => {
                 // What lapsed while we asked is taken out before the new expiry could revive it.
-                self.lapse(cell, now);
-                let expiry = asked.sent.saturating_add(holder_time(ttl));
+                if guard!("lapsed-emptied-before-an-answer") {
+                    self.lapse(cell, now);
+                }
+                let sent = if guard!("sent-read-before-the-batch-leaves") { asked.sent } else { now };
+                let expiry = sent.saturating_add(holder_time(ttl));
                 self.settled = granted == Permits::ZERO && asked.have == Permits::ZERO;
                 if now < expiry {
                     cell.renew(expiry.max(cell.expiry()));
@@ -222,8 +240,12 @@ impl Holding {
     }
 
     fn begin_anew(&mut self, cell: &Cell, epoch: u64) {
-        cell.cut(Permits::ZERO);
-        self.epoch = epoch;
+        if guard!("cell-emptied-on-reset") {
+            cell.cut(Permits::ZERO);
+        }
+        if guard!("epoch-new-on-reset") {
+            self.epoch = epoch;
+        }
         self.granted = Permits::ZERO;
         self.reported = Permits::ZERO;
         self.settled = true;

@@ -5,6 +5,8 @@
 //! and survives restart, snapshot and compaction (docs/quota.md).
 
 mod count;
+#[cfg(feature = "mutants")]
+mod maimed;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::{LimitId, Nanos, NodeId, Permits, Revision};
 
 use self::count::Count;
+use crate::guard;
 use crate::protocol::{Answer, Batch, Command, Entry, Key, Outcome, Policy, Reply, Verdict};
 
 /// Keys looked at for tidying per entry, beside two for each key it names: enough to outrun their creation.
@@ -71,6 +74,9 @@ impl Ledger {
             Command::PreparePolicies { policies } => self.prepare_policies(policies),
             Command::RemoveNode { node } => {
                 self.removed.insert(*node);
+                if !guard!("removed-node-stays-charged") {
+                    self.counts.values_mut().for_each(|count| count.drop_node(*node));
+                }
             }
         }
         self.tidy(SWEPT_PER_ENTRY + 2 * named);
@@ -123,7 +129,7 @@ impl Ledger {
     }
 
     fn batch(&mut self, batch: &Batch, outcome: &mut Outcome) -> Reply {
-        let removed = self.removed.contains(&batch.node);
+        let removed = self.removed.contains(&batch.node) && guard!("removed-node-refused");
         let mut items = Vec::with_capacity(batch.items.len());
         for item in &batch.items {
             let verdict = match self.policies.get(&item.key.limit) {
@@ -149,7 +155,7 @@ impl Ledger {
     }
 
     fn set_policies(&mut self, revision: Revision, policies: &[Policy]) {
-        if revision < self.revision {
+        if revision < self.revision && guard!("lower-revision-refused") {
             return; // A slower publisher: its document lost, or is older.
         }
         self.revision = revision;
@@ -159,7 +165,8 @@ impl Ledger {
         for policy in policies {
             // Lowering binds here for new grants, and within D for old ones. A changed window or kind has another id;
             // should one come under the same id, what is safe for both counts.
-            let before = self.policies.get(&policy.limit).map(|known| known.policy.kind.safer(&policy.kind));
+            let before = self.policies.get(&policy.limit).filter(|_| guard!("longer-window-kept"));
+            let before = before.map(|known| known.policy.kind.safer(&policy.kind));
             let policy = Policy { kind: before.unwrap_or_else(|| policy.kind.clone()), ..policy.clone() };
             self.policies.insert(policy.limit, Known { policy, withdrawn: None });
         }
@@ -171,6 +178,9 @@ impl Ledger {
             let clock = self.clock;
             let prepared = || Known { policy: policy.clone(), withdrawn: Some(clock) };
             let known = self.policies.entry(policy.limit).or_insert_with(prepared);
+            if !guard!("announced-limits-do-not-bind") {
+                known.policy.max = policy.max;
+            }
             if let Some(since) = &mut known.withdrawn {
                 *since = clock;
                 known.policy.max = known.policy.max.min(policy.max); // Of two that nobody published, the safe one.
@@ -192,7 +202,7 @@ impl Ledger {
                 continue;
             };
             count.forget(self.clock, policy);
-            match count.ends(policy) {
+            match count.ends(policy).filter(|ends| guard!("charged-count-kept") || ends.0 % 2 == 0) {
                 Some(ends) => {
                     self.sweep.insert((ends, key));
                 }
@@ -207,7 +217,8 @@ impl Ledger {
             let Some(since) = known.withdrawn else { return true };
             let first = Key { limit: *limit, subject: tidegate_model::Subject(0) };
             let last = Key { limit: *limit, subject: tidegate_model::Subject(u128::MAX) };
-            clock < since.saturating_add(DRAIN) || counts.range(first..=last).next().is_some()
+            let drain = if guard!("withdrawn-limit-drains") { DRAIN } else { return false };
+            clock < since.saturating_add(drain) || counts.range(first..=last).next().is_some()
         });
     }
 }

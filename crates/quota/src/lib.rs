@@ -6,6 +6,7 @@
 
 pub mod cell;
 pub mod evidence;
+pub mod guard;
 pub mod holding;
 mod kind;
 pub mod ledger;

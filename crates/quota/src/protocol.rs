@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
 
+use crate::guard;
 pub use crate::kind::{Kind, Nature, Policy, Rate};
 
 /// A counter: one limit, one subject.
@@ -102,6 +103,12 @@ pub const LEASE_TTL: Nanos = Nanos::from_secs(4);
 /// A holder's lease ends `ttl / (1 + 2ρ)` after its batch left.
 #[must_use]
 pub fn holder_time(ttl: Nanos) -> Nanos {
+    if !guard!("holder-margin") {
+        return ttl;
+    }
+    if !guard!("holder-margin-of-slewed-clocks") {
+        return Nanos(ttl.0 / 1002 * 1000);
+    }
     Nanos(ttl.0 / 12 * 10)
 }
 
@@ -109,6 +116,9 @@ pub fn holder_time(ttl: Nanos) -> Nanos {
 /// The log clock advances by `elapsed / (1 + ρ)`, so never faster than real time.
 #[must_use]
 pub fn log_time(elapsed: Nanos) -> Nanos {
+    if !guard!("log-clock-margin") {
+        return elapsed;
+    }
     Nanos(u64::try_from(u128::from(elapsed.0) * 1000 / 1001).unwrap_or(u64::MAX))
 }
 

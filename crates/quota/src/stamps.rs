@@ -9,6 +9,7 @@
 
 use tidegate_model::Nanos;
 
+use crate::guard;
 use crate::protocol::log_time;
 
 /// Stamps of one replica. `L` tells one leadership from another.
@@ -30,10 +31,15 @@ impl<L: PartialEq> Stamps<L> {
     /// applied here or lost for good.
     pub fn next(&mut self, leadership: L, applied_at: Option<Nanos>, now: Nanos) -> Nanos {
         let since = match &self.held {
-            Some((held, stamped)) if *held == leadership => *stamped,
-            _ => applied_at.unwrap_or(now),
+            Some((held, stamped)) if *held == leadership || !guard!("new-leadership-counts-from-what-it-applied") => {
+                *stamped
+            }
+            _ if guard!("nothing-known-before-the-first-entry") => applied_at.unwrap_or(now),
+            _ => applied_at.unwrap_or_default(),
         };
-        self.held = Some((leadership, now));
+        if guard!("span-counted-once") || self.held.is_none() {
+            self.held = Some((leadership, now));
+        }
         log_time(now.saturating_sub(since))
     }
 }

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Nanos, Permits};
 
+use crate::guard;
+
 const BUCKETS: u64 = 64;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,11 +46,16 @@ impl Window {
             return;
         }
         let width = (window.0 / BUCKETS).max(1);
-        self.total = self.total.saturating_add(spent);
+        self.total = match guard!("sums-saturate") {
+            true => self.total.saturating_add(spent),
+            false => Permits(self.total.0.wrapping_add(spent.0)),
+        };
         match self.buckets.back_mut() {
             Some(last) if last.latest.0 / width == now.0 / width => {
                 last.spent = last.spent.saturating_add(spent);
-                last.latest = now;
+                if guard!("ring-stamped-with-the-latest") {
+                    last.latest = now;
+                }
             }
             _ => self.buckets.push_back(Bucket { latest: now, spent }),
         }
@@ -56,6 +63,7 @@ impl Window {
 
     /// Drops what was charged a window or more ago.
     pub fn forget(&mut self, now: Nanos, window: Nanos) {
+        let window = if guard!("spend-charged-for-w") { window } else { Nanos(window.0 / 32 * 31) };
         let lapsed = self.buckets.iter().take_while(|bucket| bucket.latest.saturating_add(window) <= now).count();
         if lapsed > 0 {
             self.buckets.drain(..lapsed);

@@ -157,3 +157,19 @@ fn a_report_of_a_lease_the_ledger_does_not_know_charges_nothing() {
     other.seq = 7;
     other.holds(&mut ledger, 100);
 }
+
+#[test]
+fn what_is_far_more_than_demand_is_handed_back() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    node.holds(&mut ledger, 80);
+    assert!(node.takes(1));
+    let mut have = Permits(80);
+    for _ in 0..50 {
+        node.now = node.now.saturating_add(Nanos::from_millis(20));
+        let item = Item { want: Permits::ZERO, ..node.report(0) };
+        have = item.have;
+        let answer = decide(&mut ledger, node.seq, item);
+        node.hear(&answer);
+    }
+    assert!(have <= Permits(8), "one call in a second keeps {have} of 80");
+}

@@ -296,3 +296,47 @@ fn an_unknown_limit_is_named_as_such_and_keeps_no_state() {
     assert_eq!(say(&mut ledger, 0, Say { node: 1, seq: 1, ..Say::default() }), Some(Verdict::Unknown));
     assert!(!ledger.is_charged());
 }
+
+#[test]
+fn a_grant_of_a_long_window_is_a_small_part_of_it() {
+    let mut ledger = Ledger::default();
+    let policies = vec![Policy::sliding(KEY.limit, Permits(1_600), Nanos::from_secs(3_600), LEASE_TTL)];
+    apply(&mut ledger, 0, Command::SetPolicies { revision: Revision(1), policies });
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 1, seq: 1, want: 1_600, waiting: 1, ..Say::default() })), 100);
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 1, seq: 2, have: 100, want: 1_600, ..Say::default() })), 1);
+}
+
+#[test]
+fn a_large_cost_is_not_nibbled_away_by_its_own_nodes_small_ones() {
+    let mut ledger = ledger(100);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 50, waiting: 50, ..Say::default() });
+    say(&mut ledger, 0, Say { node: 1, seq: 2, spent: 50, ..Say::default() });
+    for seq in 3..20 {
+        let both = Say { node: 1, seq, spent: 50, want: 90, waiting: 80, ..Say::default() };
+        assert_eq!(granted(say(&mut ledger, 10, both)), 0, "the fifty that are free wait for thirty more");
+    }
+    let again = Say { node: 1, seq: 20, spent: 50, want: 80, waiting: 80, ..Say::default() };
+    assert_eq!(granted(say(&mut ledger, 840, again)), 80);
+}
+
+#[test]
+fn a_shorter_window_under_the_same_id_forgets_nothing_early() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    say(&mut ledger, 0, Say { node: 1, seq: 2, spent: 10, ..Say::default() });
+    let policies = vec![Policy::sliding(KEY.limit, Permits(10), Nanos::from_millis(100), LEASE_TTL)];
+    apply(&mut ledger, 0, Command::SetPolicies { revision: Revision(2), policies });
+    apply(&mut ledger, 500, Command::Tick);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+}
+
+#[test]
+fn a_withdrawn_limit_that_comes_back_remembers_what_was_spent() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    say(&mut ledger, 0, Say { node: 1, seq: 2, spent: 10, ..Say::default() });
+    apply(&mut ledger, 10, Command::SetPolicies { revision: Revision(2), policies: Vec::new() });
+    apply(&mut ledger, 10, Command::Tick);
+    publish(&mut ledger, 3, 10);
+    assert_eq!(ledger.charged(KEY), Permits(10));
+}

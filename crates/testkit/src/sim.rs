@@ -7,10 +7,11 @@
 //!                    └──────────── every admission, in true time ──▶ oracle
 //! ```
 //! A run is its seed: same seed, same run. Nothing here knows tokio, a socket or a real clock.
-//! Called by `tests/sim.rs` (a slice of seeds in CI) and `bin/sim.rs` (as many as there is time for).
+//! Called by `tests/sim.rs` (a slice of seeds in CI), `bin/sim.rs` (as many as there is time for) and the mutation gate.
 
 mod clock;
 mod faults;
+mod figures;
 mod group;
 mod node;
 mod oracle;
@@ -19,8 +20,9 @@ mod random;
 mod scenario;
 mod world;
 
+pub use figures::Figures;
 use scenario::SECOND;
-pub use scenario::Scenario;
+pub use scenario::{Family, Scenario};
 use world::World;
 
 /// What became of one run.
@@ -35,11 +37,18 @@ pub struct Verdict {
     pub entries: usize,
     pub asked: u64,
     pub refused: u64,
+    /// How long 99 of 100 requests waited for their decision, in nanoseconds.
+    pub waited_p99: f64,
     /// Admitted of what the first limit allows, after the start and after all faults.
     pub utilisation: f64,
 }
 
 impl Verdict {
+    #[must_use]
+    pub fn refused_share(&self) -> f64 {
+        self.refused as f64 / self.asked.max(1) as f64
+    }
+
     /// How to see it again.
     #[must_use]
     pub fn replay(&self) -> String {
@@ -66,7 +75,11 @@ pub fn run(scenario: Scenario) -> Verdict {
             world.oracle.broken(format!("limit {limit}: only {share:.3} of it admitted in the last {seconds} s"));
         }
     }
+    if world.scenario.demand_ends < end && world.is_charged() {
+        world.oracle.broken("nobody uses it, and something is charged for ever".into());
+    }
     let (asked, refused) = world.oracle.refusals();
+    let waited_p99 = world.oracle.waited(0.99);
     Verdict {
         seed: world.scenario.seed,
         admissions: world.oracle.admissions(),
@@ -74,6 +87,7 @@ pub fn run(scenario: Scenario) -> Verdict {
         is_unsafe,
         asked,
         refused,
+        waited_p99,
         utilisation,
         broken: std::mem::take(&mut world.oracle.broken),
     }

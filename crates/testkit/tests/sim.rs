@@ -1,35 +1,13 @@
 //! The escrow protocol under everything that can go wrong: a slice of seeds, and the way back to any one of them.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use tidegate_testkit::checks;
+use tidegate_testkit::seeds::run_all;
 use tidegate_testkit::sim::{Scenario, Verdict, run};
 
 const SEEDS: u64 = 300;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
-}
-
-fn run_seeds(seeds: std::ops::Range<u64>) -> Vec<Verdict> {
-    let (next, broken) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, Into::into) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let verdict = run(Scenario::draw(seed));
-                    if !verdict.broken.is_empty() {
-                        broken.lock().expect("no thread panics with it").push(verdict);
-                    }
-                }
-            });
-        }
-    });
-    broken.into_inner().expect("no thread panics with it")
 }
 
 fn complaint(broken: &[Verdict]) -> String {
@@ -39,8 +17,15 @@ fn complaint(broken: &[Verdict]) -> String {
 #[test]
 fn no_window_admits_more_than_its_limit_whatever_goes_wrong() {
     let from = setting("TIDEGATE_SIM_FROM").unwrap_or(0);
-    let broken = run_seeds(from..from + setting("TIDEGATE_SIM_SEEDS").unwrap_or(SEEDS));
+    let broken = run_all(from, setting("TIDEGATE_SIM_SEEDS").unwrap_or(SEEDS), |_, _| ()).broken;
     assert!(broken.is_empty(), "{}", complaint(&broken));
+}
+
+#[test]
+fn every_directed_scenario_ends_well() {
+    for (name, check) in checks::ALL {
+        assert_eq!(check(), Ok(()), "{name}");
+    }
 }
 
 /// Runs the seed of a complaint once more: `TIDEGATE_SIM_SEED`.

@@ -1,10 +1,11 @@
-//! The project's verbs: test, demo, load, fuzz, lint. Depends on clap and std only, so that it builds in seconds; what
+//! The project's verbs: test, sim, mutants, demo, load, fuzz, lint. Depends on clap and std only, so that it builds in seconds; what
 //! needs more lives in `loadtest/` and is built and called from here.
 
 mod build;
 mod cache_tests;
 mod demo;
 mod deploy;
+mod evidence;
 mod fuzz;
 mod lint;
 mod load;
@@ -65,6 +66,20 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Simulate whole clusters under everything that goes wrong; the last line tells violations and figures.
+    Sim {
+        #[arg(long, default_value_t = 2_000)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Turn each guard of the limits off: something must notice.
+    Mutants {
+        /// Only guards whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// The public suite of HTTP caching against a real node (needs Node.js).
     CacheTests {
         /// One test of it, with what was sent and received.
@@ -86,6 +101,8 @@ fn main() -> ExitCode {
         Verb::Test { runner } => test::all(consent, &runner),
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
         Verb::Load { quick, shared, only } => load::run(consent, quick, shared, only.as_deref()),
+        Verb::Sim { seeds, from } => evidence::sim(seeds, from),
+        Verb::Mutants { only } => evidence::mutants(only.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
         Verb::CacheTests { only } => cache_tests::suite(only.as_deref()),
         Verb::Lint { fix } => lint::all(fix),

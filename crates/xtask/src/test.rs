@@ -2,6 +2,7 @@
 
 use std::env;
 
+use crate::evidence;
 use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, ensure};
 use crate::run::{Result, cargo, find_program, root, run, say};
 
@@ -10,12 +11,8 @@ pub(crate) fn all(consent: Consent, runner: &[String]) -> Result {
     // The specs over real processes start this program.
     run(cargo().args(["build", "--locked", "--workspace", "--all-targets"]))?;
     run(with_fixtures(cargo().args(["test", "--locked", "--workspace", "--doc", "--quiet"])))?;
-    // The cell, and the limiter's table and bell, under every interleaving: another build, in a folder of its own.
-    for models in [["tidegate-quota", "--test", "loom"].as_slice(), &["tidegate-limiter", "--lib"]] {
-        let mut loom = cargo();
-        loom.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root().join("target/loom"));
-        run(loom.args(["test", "--locked", "--package"]).args(models))?;
-    }
+    evidence::models()?;
+    evidence::no_guard_is_idle()?;
     // Nextest runs each test in a process of its own and ends with one summary line. cargo's own runner does as well,
     // with a summary for each test program.
     if find_program("cargo-nextest").is_some() {

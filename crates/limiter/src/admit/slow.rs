@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_clock as clock;
 use tidegate_model::{Nanos, Permits};
 use tidegate_policy::{Limit, Mode, OnUnavailable};
+use tidegate_quota::guard;
 
 use super::standing::{Marks, mark, standings};
 use super::{Ask, Limiter, Miss, Refused, Why};
@@ -74,7 +75,8 @@ impl Limiter {
     /// A cell is short: is the answer known already, or is it worth waiting for news?
     async fn look_further(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Result<Next, Why> {
         let (slot, now) = (found.slot, clock::boot());
-        if now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now) {
+        let covered = now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now);
+        if covered && guard!("covered-refusal-is-local") || !guard!("waits-before-an-uncovered-refusal") {
             slot.miss(ask.cost);
             self.bell.list(slot, found.number);
             return Err(Why::Exhausted { retry_after: until(slot, now) });
@@ -149,7 +151,7 @@ impl<'a> Place<'a> {
     fn take(limiter: &'a Limiter) -> Option<Self> {
         let place = Self(&limiter.waiting);
         let before = limiter.waiting.fetch_add(1, Ordering::Relaxed);
-        (before < MOST_WAITING).then_some(place)
+        (before < MOST_WAITING || !guard!("waiting-queue-bounded")).then_some(place)
     }
 }
 
@@ -175,5 +177,24 @@ impl<'a> Queued<'a> {
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.slot.unqueue(self.cost);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use tidegate_model::{Incarnation, NodeId};
+
+    use super::*;
+    use crate::Settings;
+
+    #[test]
+    fn beyond_the_bound_nobody_waits_and_whoever_leaves_makes_room() {
+        let settings =
+            Settings { node: NodeId(1), incarnation: Incarnation(1), secret: [0; 16], most_keys: 10, decisions: None };
+        let limiter = Limiter::new(settings);
+        let mut places: Vec<_> = (0..MOST_WAITING).map(|_| Place::take(&limiter).expect("room")).collect();
+        assert!(Place::take(&limiter).is_none());
+        places.pop();
+        assert!(Place::take(&limiter).is_some());
     }
 }

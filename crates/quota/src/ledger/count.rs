@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
 use super::tally::Tally;
+use crate::guard;
 use crate::protocol::{Batch, Item, Key, Kind, Policy, RESERVE_TTL, Recall, Verdict};
 
 /// What a node wanted counts for this long after its last batch.
@@ -91,11 +92,35 @@ impl Count {
         // One lapse after the other: up to it the lease was held, and a bucket did not fill up in its place.
         while let Some(lapse) = self.records.iter().map(|record| record.lapses).filter(|lapse| *lapse <= clock).min() {
             self.tally.pass(lapse, self.outstanding(), policy);
+            if !guard!("bucket-lapsed-is-gone") {
+                let lapsed = self.records.iter().filter(|record| record.lapses <= lapse);
+                self.tally.take_back(lapsed.fold(Permits::ZERO, |sum, record| sum.saturating_add(record.outstanding)));
+            }
             self.records.retain(|record| lapse < record.lapses);
         }
         self.reserves.retain(|reserve| clock < reserve.lapses);
         self.held.retain(|held| clock < held.until);
         self.tally.pass(clock, self.outstanding(), policy);
+    }
+
+    /// See `maimed.rs`.
+    #[cfg(feature = "mutants")]
+    pub(super) fn maim(&mut self) {
+        if !guard!("snapshot-holds-records") {
+            self.records.clear();
+        }
+        if !guard!("snapshot-holds-rings") {
+            self.tally = Tally::Sliding(Default::default());
+        }
+        if !guard!("snapshot-holds-reserves") {
+            self.reserves.clear();
+        }
+    }
+
+    /// What a removed node holds is gone: the mutation gate's, no other.
+    pub(super) fn drop_node(&mut self, node: NodeId) {
+        self.records.retain(|record| record.node != node);
+        self.reserves.retain(|reserve| reserve.node != node);
     }
 
     pub(super) fn spent(&self) -> Permits {
@@ -105,12 +130,17 @@ impl Count {
     pub(super) fn outstanding(&self) -> Permits {
         let records = self.records.iter().map(|record| record.outstanding);
         let reserves = self.reserves.iter().map(|reserve| reserve.permits);
+        let reserves = reserves.filter(|_| guard!("reserve-counts"));
         records.chain(reserves).fold(Permits::ZERO, Permits::saturating_add)
     }
 
     /// Saturates, never wraps: too much charged is safe.
     pub(super) fn charged(&self) -> Permits {
-        self.spent().saturating_add(self.outstanding())
+        match guard!("sums-saturate") {
+            _ if !guard!("outstanding-counts") => self.spent(),
+            true => self.spent().saturating_add(self.outstanding()),
+            false => Permits(self.spent().0.wrapping_add(self.outstanding().0)),
+        }
     }
 
     /// When the last charge ends; `None`: nothing is left to remember.
@@ -133,6 +163,7 @@ impl Count {
             Found::Stale => return None,
             Found::New if item.spent == Permits::ZERO && item.have == Permits::ZERO => self.open(batch, item),
             // What this cell holds is not, or no longer, charged.
+            Found::New if !guard!("unknown-lease-refused") => self.open(batch, item),
             Found::New => return Some(Verdict::Reset),
             Found::At(at) => at,
         };
@@ -162,7 +193,9 @@ impl Count {
             if record.node != batch.node || record.incarnation != batch.incarnation {
                 continue;
             }
-            if record.seq >= batch.seq || record.epoch > epoch {
+            if record.seq >= batch.seq && guard!("late-batch-dropped")
+                || record.epoch > epoch && guard!("old-epoch-stays-closed")
+            {
                 return Found::Stale;
             }
             if record.epoch == epoch {
@@ -197,17 +230,21 @@ impl Count {
         record.heard = clock;
         let Some(news) = item.spent.0.checked_sub(record.spent.0) else { return false };
         let claimed = news.saturating_add(item.have.0);
-        let honest = claimed <= record.outstanding.0;
+        let honest = claimed <= record.outstanding.0 || !guard!("have-only-what-is-charged");
         record.spent = item.spent;
         record.pace = Permits(news);
         let unspent = record.outstanding.saturating_sub(Permits(claimed));
-        record.outstanding = if honest {
+        record.outstanding = if honest && !guard!("handed-back-is-free") {
+            record.outstanding.saturating_sub(Permits(news))
+        } else if honest {
             item.have
         } else {
             record.outstanding.saturating_sub(Permits(news)) // Stays charged until it lapses.
         };
         self.tally.take_back(unspent);
-        self.tally.spend(Permits(news), clock, policy);
+        if guard!("spend-is-booked") {
+            self.tally.spend(Permits(news), clock, policy);
+        }
         honest
     }
 
@@ -216,11 +253,14 @@ impl Count {
     fn renew(&mut self, at: usize, clock: Nanos, policy: &Policy) -> Nanos {
         let over = self.charged() > policy.max;
         let record = &mut self.records[at];
-        if over && record.outstanding != Permits::ZERO {
+        if over && record.outstanding != Permits::ZERO && guard!("lowered-limit-is-not-renewed") {
             return Nanos::ZERO;
         }
         // Never earlier than before: under a shortened D the holder keeps its older, later expiry.
-        record.lapses = record.lapses.max(clock.saturating_add(policy.ttl).saturating_add(policy.kind.lingers()));
+        let ttl = if guard!("outstanding-charged-for-d") { policy.ttl } else { Nanos::ZERO };
+        let window = if guard!("outstanding-charged-for-w") { policy.kind.lingers() } else { Nanos::ZERO };
+        let before = if guard!("shortened-lease-keeps-the-longer") { record.lapses } else { Nanos::ZERO };
+        record.lapses = before.max(clock.saturating_add(ttl).saturating_add(window));
         policy.ttl
     }
 
@@ -230,19 +270,25 @@ impl Count {
 
     fn grant(&mut self, node: NodeId, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
         // Permits that gather for an older large cost of another node are not free for this one.
-        let gathering = self.held.front().filter(|held| held.node != node).map(|held| held.cost);
+        let gathering =
+            self.held.front().filter(|held| held.node != node && guard!("large-cost-gathers")).map(|held| held.cost);
         let free = self.free(policy).saturating_sub(gathering.unwrap_or_default());
         let mut most = self.share(item.want, free, clock);
         if item.waiting == Permits::ZERO {
             most = most.min(free.0 / 2); // Nobody waits here: what is asked for to be at hand leaves half to others.
         }
-        if policy.span() > LONG_WINDOW {
+        if policy.span() > LONG_WINDOW && guard!("grant-capped-for-long-windows") {
             most = most.min((policy.max.0 / LONG_SHARE).saturating_sub(item.have.0));
         }
         let wanted = item.want.0.min(most.max(1));
         let granted = if item.waiting.0 <= free.0 { wanted.max(item.waiting.0) } else { wanted };
         // A cost that cannot be met now must not be nibbled away by its own node's small ones either.
-        let granted = Permits(if item.waiting.0 > free.0 && item.waiting.0 > 1 { 0 } else { granted.min(free.0) });
+        let gathers = item.waiting.0 > free.0 && item.waiting.0 > 1 && guard!("large-cost-is-not-nibbled");
+        let granted = match guard!("grant-within-the-free") {
+            _ if gathers => Permits::ZERO,
+            true => Permits(granted.min(free.0)),
+            false => Permits(granted),
+        };
         if granted >= item.waiting {
             self.held.retain(|held| held.node != node);
         }
@@ -265,7 +311,7 @@ impl Count {
         let missing = item.waiting.saturating_sub(self.free(policy));
         let lapse = self.records.iter().map(|record| record.lapses.saturating_sub(clock)).min();
         let mut retry = self.tally.frees(missing, clock, policy).or(lapse).unwrap_or(policy.span());
-        if self.recall(at, item.key, clock, recalls) {
+        if guard!("idle-permits-recalled") && self.recall(at, item.key, clock, recalls) {
             retry = retry.min(RECALL_TAKES);
         }
         if item.waiting.0 > 1 && item.waiting <= policy.max {
@@ -313,7 +359,8 @@ impl Count {
         let reserve = &mut self.reserves[at];
         if reserve.incarnation != batch.incarnation {
             // The node was started anew. Its earlier life may have spent the reserve a moment ago; the new one knows.
-            if !item.reserve || item.reserved != Permits::ZERO || reserve.former.contains(&batch.incarnation) {
+            let former = !item.reserve || item.reserved != Permits::ZERO || reserve.former.contains(&batch.incarnation);
+            if former && guard!("reserve-not-ended-by-a-former-life") {
                 return Permits::ZERO;
             }
             if reserve.former.len() == MOST_FORMER {
@@ -321,13 +368,17 @@ impl Count {
             }
             reserve.former.push_back(reserve.incarnation);
             reserve.incarnation = batch.incarnation;
-        } else if batch.seq <= reserve.seq {
+        } else if batch.seq <= reserve.seq && guard!("reserve-not-ended-by-a-late-batch") {
             return Permits::ZERO; // Late: its holder no longer listens.
         }
         reserve.seq = batch.seq;
-        let target = target.min(reserve.permits);
+        let target =
+            if item.reserve && !guard!("reserve-shrinks") { reserve.permits } else { target.min(reserve.permits) };
         // What the node no longer counts on may have been spent up to now: charged for one more window.
-        let kept = target.max(item.reserved.min(reserve.permits));
+        let kept = match guard!("reserve-shrinks-by-agreement") {
+            true => target.max(item.reserved.min(reserve.permits)),
+            false => target,
+        };
         let ended = reserve.permits.saturating_sub(kept);
         reserve.permits = kept;
         if target != Permits::ZERO {
@@ -336,7 +387,9 @@ impl Count {
         if kept == Permits::ZERO {
             self.reserves.remove(at);
         }
-        self.tally.spend(ended, clock, policy);
+        if guard!("reserve-ended-is-charged") {
+            self.tally.spend(ended, clock, policy);
+        }
         target
     }
 

@@ -1,6 +1,7 @@
 //! A machine's clock, as far from true time as the promise allows.
 
 use tidegate_model::Nanos;
+use tidegate_quota::guard;
 
 /// Millionths of true time: 1,000,000 runs true.
 pub(super) type Rate = u64;
@@ -10,7 +11,11 @@ pub(super) const HOLDER_SLOWEST: Rate = 920_000;
 pub(super) const HOLDER_FASTEST: Rate = 1_080_000;
 /// `CLOCK_MONOTONIC_RAW`: ± 0.1 %.
 pub(super) const LEADER_SLOWEST: Rate = 999_000;
-pub(super) const LEADER_FASTEST: Rate = 1_001_000;
+const LEADER_FASTEST: Rate = 1_001_000;
+
+pub(super) fn leader_fastest() -> Rate {
+    if guard!("leader-clock-is-not-slewed") { LEADER_FASTEST } else { HOLDER_FASTEST }
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct Clock {

@@ -1,6 +1,8 @@
 //! What goes wrong, and how it heals.
 
-use super::clock::{HOLDER_FASTEST, HOLDER_SLOWEST, LEADER_FASTEST, LEADER_SLOWEST};
+use tidegate_quota::guard;
+
+use super::clock::{HOLDER_FASTEST, HOLDER_SLOWEST, LEADER_SLOWEST, leader_fastest};
 use super::scenario::{Focus, MILLI, SECOND};
 use super::world::{Event, World};
 
@@ -64,6 +66,10 @@ impl World {
     fn freeze(&mut self, node: usize) {
         let until = self.now + self.some_time();
         self.nodes[node].frozen_until = self.nodes[node].frozen_until.max(until);
+        if !guard!("holder-clock-counts-suspend") {
+            let now = self.now;
+            self.nodes[node].boot.stop(now, until);
+        }
     }
 
     fn cut_off(&mut self, node: usize) {
@@ -170,7 +176,7 @@ impl World {
         self.nodes[node].boot.slew(now, rate);
         let voter = self.random.index(self.voters.len());
         if self.voters[voter].frozen_until <= now {
-            let rate = self.random.between(LEADER_SLOWEST, LEADER_FASTEST);
+            let rate = self.random.between(LEADER_SLOWEST, leader_fastest());
             self.voters[voter].raw.slew(now, rate);
         }
     }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use tidegate_model::Nanos;
 use tidegate_quota::protocol::{Batch, Command, Entry, Outcome};
-use tidegate_quota::{Ledger, Stamps};
+use tidegate_quota::{Ledger, Stamps, guard};
 
-use super::clock::{Clock, LEADER_FASTEST, LEADER_SLOWEST};
+use super::clock::{Clock, LEADER_SLOWEST, leader_fastest};
 use super::random::Random;
 use super::scenario::{MICRO, MILLI, SECOND, Scenario};
 use super::world::{Applied, Event, World, node_of};
@@ -61,13 +61,13 @@ impl Logged {
 
 impl Voter {
     pub(super) fn new(scenario: &Scenario, random: &mut Random) -> Self {
-        let fastest = random.between(LEADER_SLOWEST, LEADER_FASTEST);
+        let rate = random.between(LEADER_SLOWEST, leader_fastest());
         Self {
             up: true,
             life: 0,
             cut: false,
             frozen_until: 0,
-            raw: Clock::new(if scenario.worst_clocks { LEADER_FASTEST } else { fastest }, random.below(1_000 * SECOND)),
+            raw: Clock::new(if scenario.worst_clocks { leader_fastest() } else { rate }, random.below(1_000 * SECOND)),
             leads: false,
             term: 0,
             log: Vec::new(),
@@ -92,7 +92,7 @@ impl Voter {
 
     /// The leadership that may decide: all that was decided before it is applied here.
     fn leadership(&self) -> Option<u64> {
-        (self.leads && self.blank < self.applied).then_some(self.term)
+        (self.leads && (self.blank < self.applied || !guard!("blank-entry-applied-first"))).then_some(self.term)
     }
 
     fn step_down(&mut self, term: u64) {
@@ -117,6 +117,11 @@ impl World {
         (0..self.voters.len())
             .filter(|v| self.voters[*v].leads && self.voters[*v].up)
             .max_by_key(|v| self.voters[*v].term)
+    }
+
+    /// Does a voter still remember a key?
+    pub(super) fn is_charged(&self) -> bool {
+        self.voters.iter().any(|voter| voter.ledger.is_charged())
     }
 
     fn reachable(&self, voter: usize) -> bool {
@@ -162,7 +167,20 @@ impl World {
         state.log.push(Logged { term: state.term, entry: Some(Rc::new(Entry { dt, command })) });
         state.unanswered.insert(state.log.len() - 1);
         state.proposed_at = now;
+        if !guard!("answered-after-the-commit") {
+            self.answer_early(voter);
+        }
         self.replicate(voter);
+    }
+
+    /// What the leader believes `apply` will say: the mutation gate's, no other.
+    fn answer_early(&mut self, voter: usize) {
+        let state = &self.voters[voter];
+        let (mut guess, mut last) = (state.ledger.clone(), Outcome::default());
+        for entry in state.log[state.applied..].iter().filter_map(|logged| logged.entry.as_ref()) {
+            last = guess.apply(entry);
+        }
+        self.answer(voter, last);
     }
 
     fn replicate(&mut self, voter: usize) {
@@ -254,7 +272,7 @@ impl World {
                 let bytes = encode(&state.ledger);
                 print ^= self::print(&bytes);
                 if self.random.chance(0.3) {
-                    state.snapshot = (bytes, state.applied);
+                    state.snapshot = (saved(&state.ledger, bytes), state.applied);
                 }
             }
             let answers = state.unanswered.remove(&index) && (state.leads || self.random.chance(0.5));
@@ -306,7 +324,7 @@ impl World {
         }
         let (life, idle) = (state.life, self.now >= state.proposed_at + 200 * MILLI && state.ledger.is_charged());
         match idle {
-            true if state.leadership().is_some() => self.propose(voter, Command::Tick),
+            true if state.leadership().is_some() && guard!("idle-leader-ticks") => self.propose(voter, Command::Tick),
             _ => self.replicate(voter),
         }
         self.after(50 * MILLI, Event::Beat { voter, life, term });
@@ -382,6 +400,18 @@ impl World {
 
 fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard()).expect("plain data")
+}
+
+/// A snapshot: the ledger as it is, `bytes`.
+#[cfg(not(feature = "mutants"))]
+fn saved(_: &Ledger, bytes: Vec<u8>) -> Vec<u8> {
+    bytes
+}
+
+/// A snapshot, without what the gate has turned off.
+#[cfg(feature = "mutants")]
+fn saved(ledger: &Ledger, _: Vec<u8>) -> Vec<u8> {
+    encode(&ledger.maimed())
 }
 
 fn print(bytes: &[u8]) -> u64 {

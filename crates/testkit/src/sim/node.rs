@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tidegate_model::{Incarnation, Nanos, Permits};
 use tidegate_quota::cell::{Take, Ticket};
 use tidegate_quota::protocol::Key;
-use tidegate_quota::{Cell, Holding};
+use tidegate_quota::{Cell, Holding, guard};
 
 use super::clock::{Clock, HOLDER_FASTEST, HOLDER_SLOWEST};
 use super::oracle::Mark;
@@ -150,11 +150,14 @@ impl Node {
     }
 
     fn incarnation(&self, at: usize) -> Incarnation {
-        Incarnation((at as u128) << 64 | u128::from(self.life))
+        let life = if guard!("incarnation-is-new") { self.life } else { 0 };
+        Incarnation((at as u128) << 64 | u128::from(life))
     }
 
     fn next_epoch(&mut self) -> u64 {
-        self.epoch += 1;
+        if guard!("recreated-key-has-a-new-epoch") {
+            self.epoch += 1;
+        }
         self.epoch
     }
 }
@@ -227,6 +230,7 @@ impl World {
                 }
             }
         }
+        self.oracle.decided(self.now - request.started);
         if self.random.chance(self.scenario.refunds) {
             let longest = self.random.one_of(&[MILLI, 50 * MILLI, 3 * SECOND]);
             let (wait, life) = (self.random.below(longest), self.nodes[node].life);
@@ -294,11 +298,13 @@ impl World {
         let started = request.started;
         let at = self.now;
         let slot = self.slot(node, known);
-        let covered = now < slot.covered_until && at >= started + 60 * MILLI;
+        let covered = now < slot.covered_until && at >= started + 60 * MILLI && guard!("covered-refusal-is-local")
+            || !guard!("waits-before-an-uncovered-refusal");
         if cost > known.max.0 || covered || silent || at >= started + LONGEST {
             slot.missed += cost;
             slot.largest = slot.largest.max(cost);
             self.list(node, known.key);
+            self.oracle.decided(at - started);
             self.oracle.refused(self.first_key(node, &request));
             return;
         }

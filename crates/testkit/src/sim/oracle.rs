@@ -42,6 +42,8 @@ struct Counter {
 
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
+    /// How long each decided request waited for it.
+    waits: Vec<u32>,
     counters: BTreeMap<Key, Counter>,
     /// What went wrong while the run went on.
     pub(super) broken: Vec<String>,
@@ -77,6 +79,18 @@ impl Oracle {
         if let Some(counter) = self.counters.get_mut(&mark.key) {
             counter.admitted[mark.at].cost = 0;
         }
+    }
+
+    /// A request was decided this long after it came.
+    pub(super) fn decided(&mut self, waited: u64) {
+        self.waits.push(u32::try_from(waited).unwrap_or(u32::MAX));
+    }
+
+    /// What so great a share of all requests did not wait longer than.
+    pub(super) fn waited(&mut self, share: f64) -> f64 {
+        self.waits.sort_unstable();
+        let at = (self.waits.len() as f64 * share) as usize;
+        self.waits.get(at).copied().map_or(0.0, f64::from)
     }
 
     pub(super) fn asked(&mut self, key: Key) {

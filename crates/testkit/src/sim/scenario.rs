@@ -32,6 +32,42 @@ pub struct Scenario {
     /// A settled key is forgotten after this long.
     pub(super) kept: u64,
     pub(super) focus: Focus,
+    /// Nobody asks for anything from here on; nothing may be left in the end.
+    pub(super) demand_ends: u64,
+}
+
+/// Seeds that are after the same thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Any,
+    /// Everything may go wrong.
+    Wild,
+    /// Nodes that spend as late as they may.
+    Stranded,
+    /// The document changes all the time.
+    Edited,
+    /// A node alone for more than an hour.
+    Hermit,
+    /// 11 to 50 nodes.
+    Crowd,
+}
+
+impl Family {
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        match seed % 64 {
+            1 => Self::Hermit,
+            n if n % 4 == 3 => Self::Stranded,
+            n if n % 8 == 5 => Self::Edited,
+            n if n % 16 == 9 => Self::Crowd,
+            _ => Self::Wild,
+        }
+    }
+
+    #[must_use]
+    pub fn has(self, seed: u64) -> bool {
+        self == Self::Any || self == Self::of(seed)
+    }
 }
 
 /// What goes wrong.
@@ -81,12 +117,25 @@ impl Scenario {
     /// The scenario of a seed: most are wild, some are after one thing.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        match seed % 64 {
-            1 => Self::hermit(seed),
-            n if n % 4 == 3 => Self::stranded(seed),
-            n if n % 8 == 5 => Self::edited(seed),
-            _ => Self::wild(seed),
+        match Family::of(seed) {
+            Family::Hermit => Self::hermit(seed),
+            Family::Stranded => Self::stranded(seed),
+            Family::Edited => Self::edited(seed),
+            Family::Crowd => Self::crowd(seed),
+            Family::Any | Family::Wild => Self::wild(seed),
         }
+    }
+
+    /// As wild, with many nodes, and for a shorter time.
+    fn crowd(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let nodes = random.index(40) + 11;
+        let mut scenario = Self::wild(seed);
+        let window = random.one_of(&[1, 1, 2]) * SECOND;
+        let limits = random.between(1, 2);
+        scenario.limits = (0..limits).map(|id| Limit::draw(&mut random, id + 1, window, nodes)).collect();
+        scenario.lease = random.one_of(&[1, 2, 4]) * SECOND;
+        Self { nodes, duration: 14 * SECOND + 3 * window + 3 * scenario.lease, ..scenario }
     }
 
     /// Everything may go wrong.
@@ -118,6 +167,7 @@ impl Scenario {
             slow_threads: random.one_of(&[0.0, 0.005, 0.05]),
             kept: random.one_of(&[100, 1_000, 10_000]) * MILLI,
             focus: Focus::All,
+            demand_ends: u64::MAX,
         }
     }
 
@@ -213,7 +263,14 @@ impl Scenario {
             slow_threads: 0.0,
             kept: 10 * SECOND,
             focus: Focus::All,
+            demand_ends: u64::MAX,
         }
+    }
+
+    /// As quiet, and the nodes die in the middle of it, all at once.
+    #[must_use]
+    pub fn deserted(seed: u64) -> Self {
+        Self { demand_ends: 8 * SECOND, ..Self::quiet(seed, 1, 1.0) }
     }
 
     /// From here on nothing new goes wrong.

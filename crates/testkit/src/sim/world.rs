@@ -147,6 +147,8 @@ pub(super) enum Event {
     },
     Slew,
     Publish,
+    /// All nodes die for good.
+    Desert,
 }
 
 struct Due {
@@ -182,6 +184,9 @@ impl World {
             world.after(100 * MILLI, Event::Arrive { node });
         }
         world.after(SECOND, Event::Slew);
+        if world.scenario.demand_ends < u64::MAX {
+            world.at(world.scenario.demand_ends, Event::Desert);
+        }
         if let Some(mean) = world.scenario.faults {
             world.after(mean, Event::Fault);
         }
@@ -302,6 +307,7 @@ impl World {
             Event::HealVoter { voter } => self.voters[voter].cut = false,
             Event::Slew => self.slew(),
             Event::Publish => self.publish(),
+            Event::Desert => self.nodes.iter_mut().for_each(Node::die),
             Event::Tick { .. }
             | Event::Pressed { .. }
             | Event::Look { .. }

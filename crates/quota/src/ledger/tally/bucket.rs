@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Nanos, Permits};
 
+use crate::guard;
 use crate::protocol::{Kind, Policy, Rate};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +32,10 @@ impl Bucket {
 
     pub(super) fn refill(&mut self, clock: Nanos, held: Permits, policy: &Policy) {
         let rate = self.rate_of(policy);
-        let room = policy.max.saturating_sub(self.level.saturating_add(held));
-        let (come, took) = self.rate.min(rate).whole(clock.saturating_sub(self.since));
+        let sum = if guard!("bucket-caps-the-sum") { self.level.saturating_add(held) } else { self.level };
+        let room = policy.max.saturating_sub(sum);
+        let slower = if guard!("bucket-slower-rate-counts") { self.rate.min(rate) } else { rate };
+        let (come, took) = slower.whole(clock.saturating_sub(self.since));
         if come >= room || self.rate != rate {
             // Full, or the rate is another one: what was begun of a permit is lost.
             self.since = clock;
@@ -41,7 +44,7 @@ impl Bucket {
         }
         self.rate = rate;
         // Lowered below what is there and held: what is there goes first.
-        let most = policy.max.saturating_sub(held);
+        let most = if guard!("bucket-caps-the-sum") { policy.max.saturating_sub(held) } else { policy.max };
         self.level = self.level.saturating_add(come.min(room)).min(most);
     }
 
@@ -62,7 +65,7 @@ impl Bucket {
     pub(super) fn is_full_at(&self, policy: &Policy) -> Option<Nanos> {
         let missing = policy.max.saturating_sub(self.level);
         let time = self.rate_of(policy).time(missing).max(Nanos(1));
-        (missing != Permits::ZERO).then(|| self.since.saturating_add(time))
+        (missing != Permits::ZERO && guard!("bucket-kept-until-full")).then(|| self.since.saturating_add(time))
     }
 
     fn rate_of(&self, policy: &Policy) -> Rate {

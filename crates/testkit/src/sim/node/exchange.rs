@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use tidegate_model::{Nanos, Permits};
+use tidegate_quota::guard;
 use tidegate_quota::holding::{News, REMINDER, Surroundings};
 use tidegate_quota::protocol::{Answer, Batch, Item, Key, Recall, Reply};
 
@@ -50,7 +51,9 @@ impl World {
     /// One batch for all keys that have something to say, or that somebody waits for.
     fn report(&mut self, node: usize, only_pressed: bool) {
         let life = self.nodes[node].life;
-        self.nodes[node].seq += 1;
+        if guard!("retry-is-a-new-batch") || !self.nodes[node].silent {
+            self.nodes[node].seq += 1;
+        }
         let seq = self.nodes[node].seq;
         self.nodes[node].busy = true;
         let (mut items, mut keys) = (Vec::new(), Vec::new());
@@ -182,7 +185,8 @@ impl World {
             News::Stale => return,
             News::Reset | News::Unknown => slot.taken = 0,
             News::Lease { retry, .. } => {
-                let cover = retry.min(Nanos(slot.known.window.0 / 50)).min(Nanos::from_millis(100));
+                let longest = Nanos(slot.known.window.0 / 50).min(Nanos::from_millis(100));
+                let cover = if guard!("cover-is-capped") { retry.min(longest) } else { retry };
                 slot.covered_until = if retry == Nanos::ZERO { Nanos::ZERO } else { now.saturating_add(cover) };
             }
         }

@@ -1,0 +1,116 @@
+//! What is expected to notice each guard's absence. Not named here: any seed of the simulation.
+
+use super::By;
+use super::By::{Check, Loom, Seeds, Spec};
+use crate::sim::Family;
+
+const QUOTA: &str = "tidegate-quota";
+const LIMITER: &str = "tidegate-limiter";
+
+/// In this order; the first that notices is enough.
+#[must_use]
+pub fn plan(guard: &str) -> &'static [By] {
+    match guard {
+        "nothing-known-before-the-first-entry" => {
+            &[Spec(QUOTA, "lib", "stamps::tests::nothing_is_known_before_the_first_entry")]
+        }
+        "idle-leader-ticks" => &[Check("an idle cluster forgets what nobody uses")],
+        "old-epoch-stays-closed" => &[Spec(QUOTA, "ledger", "an_old_epoch_cannot_spend_from_a_new_one")],
+        "epoch-new-on-reset" => &[Spec(
+            QUOTA,
+            "holding",
+            "a_reset_begins_a_new_epoch_so_that_what_was_taken_since_the_report_stays_charged",
+        )],
+        "sums-saturate" => &[Spec(QUOTA, "lib", "window::tests::a_hostile_spend_saturates_instead_of_wrapping")],
+        "bucket-caps-the-sum" => &[Spec(QUOTA, "buckets", "nothing_fills_up_in_the_place_of_what_is_held")],
+        "bucket-lapsed-is-gone" => {
+            &[Spec(QUOTA, "buckets", "what_comes_back_unspent_is_there_again_and_what_lapses_is_not")]
+        }
+        "bucket-slower-rate-counts" => {
+            &[Spec(QUOTA, "buckets", "a_lowered_burst_binds_at_once_and_a_raised_rate_from_then_on")]
+        }
+        "bucket-kept-until-full" => &[Spec(QUOTA, "buckets", "a_bucket_is_remembered_until_it_is_full")],
+        "handed-back-is-free" => &[Spec(QUOTA, "ledger", "a_permit_handed_back_is_free_at_once")],
+        "have-only-what-is-charged" => {
+            &[Spec(QUOTA, "ledger", "a_claim_beyond_what_was_granted_is_reset_and_still_charged")]
+        }
+        "unknown-lease-refused" => {
+            &[Spec(QUOTA, "holding", "a_report_of_a_lease_the_ledger_does_not_know_charges_nothing")]
+        }
+        "removed-node-refused" | "removed-node-stays-charged" => {
+            &[Spec(QUOTA, "ledger", "a_removed_node_gets_nothing_and_what_it_held_stays_charged")]
+        }
+        "one-swap-hands-back" | "report-reads-one-atomic" => {
+            &[Loom(QUOTA, "loom", "what_is_handed_back_was_taken_by_nobody")]
+        }
+        "cut-between-take-and-clock-burns" => {
+            &[Seeds(Family::Any), Loom(QUOTA, "loom", "what_a_report_tells_of_was_stamped_before_it")]
+        }
+        "expiry-loaded-before-the-take" => {
+            &[Spec(QUOTA, "lib", "cell::tests::a_renewal_during_a_take_does_not_save_a_lapsed_permit")]
+        }
+        "burnt-is-never-put-back" => {
+            &[Spec(QUOTA, "lib", "cell::tests::a_permit_taken_at_the_expiry_is_burnt_and_stays_spent")]
+        }
+        "lapsed-emptied-before-an-answer" => {
+            &[Spec(QUOTA, "holding", "what_lapsed_while_the_node_asked_is_not_revived_by_the_answer")]
+        }
+        "lapsed-emptied-before-a-report" => &[Spec(QUOTA, "holding", "a_report_never_claims_what_has_lapsed")],
+        "lower-revision-refused" => {
+            &[Spec(QUOTA, "ledger", "lowering_binds_at_once_for_new_grants_and_an_older_document_is_refused")]
+        }
+        "longer-window-kept" => &[Spec(QUOTA, "ledger", "a_shorter_window_under_the_same_id_forgets_nothing_early")],
+        "announced-limits-do-not-bind" => {
+            &[Spec(QUOTA, "policies", "an_announced_document_changes_nothing_that_is_in_force")]
+        }
+        "withdrawn-limit-drains" => {
+            &[Spec(QUOTA, "ledger", "a_withdrawn_limit_that_comes_back_remembers_what_was_spent")]
+        }
+        "grant-capped-for-long-windows" => &[Spec(QUOTA, "ledger", "a_grant_of_a_long_window_is_a_small_part_of_it")],
+        "large-cost-gathers" => &[Spec(QUOTA, "ledger", "a_large_cost_is_not_nibbled_away_by_small_ones")],
+        "large-cost-is-not-nibbled" => {
+            &[Spec(QUOTA, "ledger", "a_large_cost_is_not_nibbled_away_by_its_own_nodes_small_ones")]
+        }
+        "handed-back-above-four-times" => &[Spec(QUOTA, "holding", "what_is_far_more_than_demand_is_handed_back")],
+        "idle-permits-recalled" => &[Spec(QUOTA, "ledger", "a_starving_node_calls_idle_permits_back")],
+        "waits-before-an-uncovered-refusal" => {
+            &[Spec(LIMITER, "admit", "a_cold_key_is_admitted_after_one_round_trip_and_the_limit_is_exact")]
+        }
+        "covered-refusal-is-local" => &[Spec(LIMITER, "admit", "a_flood_of_refusals_asks_the_leader_a_few_times_only")],
+        "cover-is-capped" => {
+            &[Spec(LIMITER, "admit", "a_refusal_is_not_repeated_for_longer_than_a_moment_once_the_limit_was_raised")]
+        }
+        "waiting-queue-bounded" => {
+            &[Spec(LIMITER, "lib", "admit::slow::tests::beyond_the_bound_nobody_waits_and_whoever_leaves_makes_room")]
+        }
+        "overflow-at-the-bound" => &[Spec(
+            LIMITER,
+            "lib",
+            "table::tests::beyond_the_bound_subjects_share_overflow_keys_and_the_others_keep_theirs",
+        )],
+        "charged-key-never-evicted" => {
+            &[Spec(LIMITER, "lib", "table::tests::what_is_held_listed_missed_or_pinned_is_not_forgotten")]
+        }
+        "another-keys-permit-is-noticed" => {
+            &[Loom(LIMITER, "lib", "model::nobody_keeps_a_permit_of_the_key_that_came_after_his")]
+        }
+        "reserve-spent-at-the-start" => {
+            &[Spec(QUOTA, "lib", "reserve::tests::a_new_process_starts_with_its_reserve_spent")]
+        }
+        "reserve-window-margin" => &[Spec(QUOTA, "lib", "reserve::tests::its_window_is_long_enough_for_a_slow_clock")],
+        "reserve-lapses" => &[Spec(QUOTA, "lib", "reserve::tests::it_lapses_when_nobody_renews_it")],
+        "reserve-ended-is-charged" => {
+            &[Spec(QUOTA, "ledger", "a_reserve_is_charged_whole_and_one_window_beyond_its_end")]
+        }
+        "reserve-shrinks" | "reserve-shrinks-by-agreement" => {
+            &[Spec(QUOTA, "ledger", "a_reserve_above_a_lowered_limit_is_charged_until_its_node_gave_it_up")]
+        }
+        "reserve-not-ended-by-a-late-batch" => {
+            &[Spec(QUOTA, "ledger", "late_batches_of_this_life_do_not_end_a_reserve")]
+        }
+        "reserve-not-ended-by-a-former-life" => {
+            &[Spec(QUOTA, "ledger", "late_batches_of_a_former_life_do_not_end_a_reserve")]
+        }
+        _ => &[Seeds(Family::Any)],
+    }
+}
