@@ -16,7 +16,7 @@ impl World {
         }
         let wait = match self.scenario.focus {
             Focus::All | Focus::Edits => (self.random.about(mean) as u64).min(30 * SECOND),
-            Focus::Hoards => mean as u64,
+            Focus::Hoards | Focus::Tails => mean as u64,
             Focus::Hermit => 5_000 * SECOND, // Once.
         };
         let left = self.scenario.healed_at() - self.now;
@@ -27,6 +27,7 @@ impl World {
         self.trace(|| format!("fault {fault} of node {node} or voter {voter}"));
         match fault {
             _ if self.scenario.focus == Focus::Hoards => self.hoard(node),
+            _ if self.scenario.focus == Focus::Tails => self.lag_and_lead(),
             _ if self.scenario.focus == Focus::Edits => self.edit(),
             _ if self.scenario.focus == Focus::Hermit => self.leave_alone(node),
             0 => self.kill(node),
@@ -38,6 +39,7 @@ impl World {
             9 => self.freeze_leader(),
             10 => self.suspend_voter(voter),
             11 => self.cut_off_leader(),
+            12 if self.random.chance(0.5) => self.lag_and_lead(),
             12 => self.elect(), // Out of the blue: a new leader whose tail is not applied yet.
             13 | 14 => self.edit(),
             _ if self.random.chance(0.2) => self.remove(node),
@@ -62,14 +64,19 @@ impl World {
         self.nodes[node].up = true;
     }
 
+    pub(super) fn suspend(&mut self, node: usize, until: u64) {
+        let wakes = self.nodes[node].frozen_until.max(until);
+        self.nodes[node].frozen_until = wakes;
+        if !guard!("holder-clock-counts-suspend") {
+            let now = self.now;
+            self.nodes[node].boot.stop(now, wakes);
+        }
+    }
+
     /// SIGSTOP and a suspended machine are the same to a holder: its clock goes on.
     fn freeze(&mut self, node: usize) {
         let until = self.now + self.some_time();
-        self.nodes[node].frozen_until = self.nodes[node].frozen_until.max(until);
-        if !guard!("holder-clock-counts-suspend") {
-            let now = self.now;
-            self.nodes[node].boot.stop(now, until);
-        }
+        self.suspend(node, until);
     }
 
     fn cut_off(&mut self, node: usize) {
@@ -100,6 +107,9 @@ impl World {
             if shorter { [(60, 95, lease / 8), (75, 90, MILLI)] } else { [(80, 115, lease / 8), (97, 109, MILLI)] };
         let (from, to, long) = self.random.one_of(&choices);
         let spends = holds + self.random.between(lease * from / 100, lease * to / 100);
+        if self.scenario.focus == Focus::Hoards && self.random.chance(0.3) {
+            self.at(self.now + holds, Event::Suspend { node, until: self.now + spends });
+        }
         let every = (self.random.between(MILLI, long) / u64::from(many)).max(1);
         let (until, cut) = (self.now + spends.max(silent), self.random.chance(0.8));
         self.after(silent, Event::Hush { node, until, cut });
@@ -148,6 +158,19 @@ impl World {
             self.voters[voter].frozen_until = until;
             self.voters[voter].raw.stop(now, until);
         }
+    }
+
+    /// A voter writes what comes and applies none of it; then it leads, with all of that still to apply.
+    fn lag_and_lead(&mut self) {
+        let voter = self.random.index(self.voters.len());
+        if self.leader() == Some(voter) {
+            return;
+        }
+        let leads = self.now + self.random.between(200, 1_200) * MILLI;
+        let applies = leads + self.random.one_of(&[5, 100, 500]) * MILLI;
+        self.voters[voter].lags_until = self.voters[voter].lags_until.max(applies);
+        self.at(leads, Event::Lead { voter });
+        self.at(applies, Event::Apply { voter });
     }
 
     fn cut_off_leader(&mut self) {

@@ -19,6 +19,8 @@ pub(super) struct Voter {
     pub(super) life: u32,
     pub(super) cut: bool,
     pub(super) frozen_until: u64,
+    /// Until then it writes entries and applies none.
+    pub(super) lags_until: u64,
     pub(super) raw: Clock,
     pub(super) leads: bool,
     /// On disk: term and log.
@@ -67,6 +69,7 @@ impl Voter {
             life: 0,
             cut: false,
             frozen_until: 0,
+            lags_until: 0,
             raw: Clock::new(if scenario.worst_clocks { leader_fastest() } else { rate }, random.below(1_000 * SECOND)),
             leads: false,
             term: 0,
@@ -256,7 +259,10 @@ impl World {
         self.apply(voter);
     }
 
-    fn apply(&mut self, voter: usize) {
+    pub(super) fn apply(&mut self, voter: usize) {
+        if self.voters[voter].lags_until > self.now {
+            return;
+        }
         while self.voters[voter].up && self.voters[voter].applied < self.voters[voter].commit {
             let state = &mut self.voters[voter];
             let index = state.applied;
@@ -341,18 +347,37 @@ impl World {
 
     /// Whoever is as far as a majority of those who hear him, leads.
     pub(super) fn elect(&mut self) {
-        let majority = self.voters.len() / 2 + 1;
-        let present: Vec<usize> = (0..self.voters.len()).filter(|voter| self.reachable(*voter)).collect();
-        let behind = |candidate: usize| {
-            let newest = self.voters[candidate].newest();
-            present.iter().copied().filter(|voter| self.voters[*voter].newest() <= newest).collect::<Vec<_>>()
-        };
-        let electable: Vec<usize> = present.iter().copied().filter(|c| behind(*c).len() >= majority).collect();
-        if electable.is_empty() {
-            return;
+        let electable = self.electable();
+        if !electable.is_empty() {
+            let candidate = electable[self.random.index(electable.len())];
+            self.enthrone(candidate);
         }
-        let candidate = electable[self.random.index(electable.len())];
-        let votes = behind(candidate);
+    }
+
+    pub(super) fn elect_one(&mut self, voter: usize) {
+        if self.electable().contains(&voter) {
+            self.enthrone(voter);
+        }
+    }
+
+    fn electable(&self) -> Vec<usize> {
+        let present = self.present();
+        let majority = self.voters.len() / 2 + 1;
+        present.iter().copied().filter(|candidate| self.votes(*candidate).len() >= majority).collect()
+    }
+
+    fn present(&self) -> Vec<usize> {
+        (0..self.voters.len()).filter(|voter| self.reachable(*voter)).collect()
+    }
+
+    /// Who would vote for it.
+    fn votes(&self, candidate: usize) -> Vec<usize> {
+        let newest = self.voters[candidate].newest();
+        self.present().into_iter().filter(|voter| self.voters[*voter].newest() <= newest).collect()
+    }
+
+    fn enthrone(&mut self, candidate: usize) {
+        let votes = self.votes(candidate);
         let term = self.voters.iter().map(|voter| voter.term).max().unwrap_or(0) + 1;
         for voter in votes {
             self.voters[voter].step_down(term);

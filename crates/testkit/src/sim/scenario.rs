@@ -50,6 +50,8 @@ pub enum Family {
     Hermit,
     /// 11 to 50 nodes.
     Crowd,
+    /// Leaders that have much to apply still.
+    Tails,
 }
 
 impl Family {
@@ -60,6 +62,7 @@ impl Family {
             n if n % 4 == 3 => Self::Stranded,
             n if n % 8 == 5 => Self::Edited,
             n if n % 16 == 9 => Self::Crowd,
+            n if n % 16 == 10 => Self::Tails,
             _ => Self::Wild,
         }
     }
@@ -80,6 +83,8 @@ pub(super) enum Focus {
     Edits,
     /// One node is cut off for longer than a reserve lasts.
     Hermit,
+    /// See `World::lag_and_lead`.
+    Tails,
 }
 
 #[derive(Debug, Clone)]
@@ -122,6 +127,7 @@ impl Scenario {
             Family::Stranded => Self::stranded(seed),
             Family::Edited => Self::edited(seed),
             Family::Crowd => Self::crowd(seed),
+            Family::Tails => Self::tails(seed),
             Family::Any | Family::Wild => Self::wild(seed),
         }
     }
@@ -196,6 +202,22 @@ impl Scenario {
             focus: Focus::Hoards,
             slow_threads: random.one_of(&[0.0, 0.02]),
             ..Self::quiet(seed, 1, 1.0)
+        }
+    }
+
+    /// A calm cluster under full load, whose voters write entries long before they apply them, and lead meanwhile.
+    fn tails(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut scenario = Self::stranded(seed);
+        let limit = &mut scenario.limits[0];
+        (limit.window, limit.demand, scenario.lease) = (random.one_of(&[1, 2, 4]) * SECOND, 3.0, SECOND);
+        limit.max = Permits(random.between(40, 200));
+        Self {
+            focus: Focus::Tails,
+            faults: Some(random.between(1_500, 3_000) * MILLI),
+            duration: 30 * SECOND,
+            slow_threads: 0.0,
+            ..scenario
         }
     }
 

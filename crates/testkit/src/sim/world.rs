@@ -147,6 +147,18 @@ pub(super) enum Event {
     },
     Slew,
     Publish,
+    /// A machine is suspended.
+    Suspend {
+        node: usize,
+        until: u64,
+    },
+    /// A voter stands for election, however much it has to apply.
+    Lead {
+        voter: usize,
+    },
+    Apply {
+        voter: usize,
+    },
     /// All nodes die for good.
     Desert,
 }
@@ -307,6 +319,9 @@ impl World {
             Event::HealVoter { voter } => self.voters[voter].cut = false,
             Event::Slew => self.slew(),
             Event::Publish => self.publish(),
+            Event::Suspend { node, until } => self.suspend(node, until),
+            Event::Lead { voter } => self.elect_one(voter),
+            Event::Apply { voter } => self.apply(voter),
             Event::Desert => self.nodes.iter_mut().for_each(Node::die),
             Event::Tick { .. }
             | Event::Pressed { .. }
