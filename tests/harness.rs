@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod cluster;
+mod grpc;
 mod node;
 mod origin;
 mod redis;
@@ -11,6 +12,7 @@ mod wire;
 pub(crate) use backend::Backend;
 pub(crate) use client::{Answer, Client};
 pub(crate) use cluster::Cluster;
+pub(crate) use grpc::health_server;
 pub(crate) use origin::{Origin, answer};
 pub(crate) use redis::Redis;
 

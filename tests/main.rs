@@ -10,6 +10,7 @@ mod caching;
 mod document;
 mod exactness;
 mod fills;
+mod health;
 mod lifecycle;
 mod members;
 mod purges;

@@ -66,8 +66,9 @@ impl Members {
         if length == 0 {
             return None;
         }
-        let start = self.turn.fetch_add(1, Relaxed) % length;
-        (0..length).map(|step| &self.all[self.turns[(start + step) % length] as usize]).find(|m| may(m))
+        // Who may not be asked loses its turn: else the one after it would have them all.
+        let turns = || self.turn.fetch_add(1, Relaxed) % length;
+        (0..length).map(|_| &self.all[self.turns[turns()] as usize]).find(|m| may(m))
     }
 
     fn weighted(&self, may: &dyn Fn(&Member) -> bool) -> Option<&Member> {
@@ -149,6 +150,15 @@ mod tests {
         assert_eq!(turns(&[0, 3]), [1]);
         assert_eq!(counts(&members(&[5, 3, 2], Balance::RoundRobin), Balance::RoundRobin, 1000), [500, 300, 200]);
         assert!(turns(&[1_000_000, 999_999, 1]).len() <= 8_193);
+    }
+
+    #[test]
+    fn the_share_of_those_set_aside_goes_to_all_others() {
+        let members = members(&[1, 1, 2, 1, 1], Balance::RoundRobin);
+        for out in [0, 1] {
+            (0..3).for_each(|_| members.all[out].endpoint.connect_failed(0));
+        }
+        assert_eq!(counts(&members, Balance::RoundRobin, 400), [0, 0, 200, 100, 100]);
     }
 
     #[test]

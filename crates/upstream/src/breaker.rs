@@ -20,3 +20,4 @@ mod window;
 pub(crate) use note::Probe;
 pub use post::Rulings;
 pub(crate) use ward::HOLD;
+pub use ward::WardFacts;

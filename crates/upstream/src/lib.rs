@@ -155,6 +155,12 @@ impl Upstreams {
         map.iter().map(|(id, live)| (Arc::clone(id), live.retries.load(std::sync::atomic::Ordering::Relaxed))).collect()
     }
 
+    /// What is known about the endpoints of each upstream together, for metrics.
+    #[must_use]
+    pub fn wards(&self) -> Vec<(UpstreamId, breaker::WardFacts)> {
+        self.by_id.pin().iter().map(|(id, live)| (Arc::clone(id), live.ward.facts())).collect()
+    }
+
     /// Does the upstream take this request, as far as its breakers are concerned? False: the document's fallback is due.
     #[must_use]
     pub fn admits(&self, upstream: &Arc<Upstream>) -> bool {

@@ -108,6 +108,22 @@ fn breakers(telemetry: &Telemetry, gate: &Arc<Gate>) {
             .map(|(upstream, count)| labelled(&[("upstream", upstream)], *count as u64))
             .collect()
     });
+    type OfAll = fn(&tidegate_upstream::breaker::WardFacts) -> u64;
+    let of_all: [(&str, &str, Kind, OfAll); 3] = [
+        ("upstream_panic", "1 while so few endpoints are well that sick ones are used too", Kind::Gauge, |f| {
+            u64::from(f.panics)
+        }),
+        ("breaker_denied", "Requests not sent because all breakers of the upstream were open", Kind::Counter, |f| {
+            f.denied
+        }),
+        ("breaker_held", "Requests that waited for the verdict about a suspect endpoint", Kind::Counter, |f| f.held),
+    ];
+    for (name, help, kind, pick) in of_all {
+        let it = Arc::clone(gate);
+        telemetry.register(name, help, kind, move || {
+            it.upstreams.wards().iter().map(|(id, facts)| labelled(&[("upstream", id)], pick(facts))).collect()
+        });
+    }
     type Pick = fn(&tidegate_upstream::EndpointFacts) -> u64;
     let facts: [(&str, &str, Kind, Pick); 7] = [
         ("breaker_probes", "Requests sent as probes by this node", Kind::Counter, |f| f.probes),

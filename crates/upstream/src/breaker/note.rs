@@ -60,6 +60,7 @@ impl Run<'_> {
     /// Waits for room at a suspect endpoint, or for the verdict about it; for a while.
     #[cold]
     pub(crate) async fn hold(&mut self) -> Result<Option<Arc<Endpoint>>, CallFailed> {
+        self.live.ward.counts_held();
         let (live, until) = (Arc::clone(&self.live), (Instant::now() + HOLD).min(self.total_at()));
         loop {
             let mut moved = pin!(live.ward.moved());

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 pub(crate) use self::choice::{Choice, Wish};
 use self::patient::Patient;
 pub(crate) use self::suspicion::HOLD;
+pub use self::told::WardFacts;
 use super::circuit::Pass;
 use super::post::Post;
 use crate::balance::Member;
@@ -34,6 +35,8 @@ pub(crate) struct Ward {
     troubled: AtomicBool,
     /// Requests that were not let through.
     denied: AtomicU64,
+    /// Requests that waited for a verdict.
+    held: AtomicU64,
     inner: Mutex<Inner>,
     /// Room, verdicts: those that are held back look again.
     moved: Notify,
@@ -46,6 +49,8 @@ struct Inner {
     patients: Vec<Patient>,
     /// All breakers are open: when it makes sense to come back.
     shut_until: Option<u64>,
+    /// Sick endpoints are used, for too few are well.
+    panics: bool,
 }
 
 /// How a call ended, for its endpoint's breaker.
@@ -63,10 +68,11 @@ pub(crate) enum Ended {
 
 impl Ward {
     pub(crate) fn new(upstream: &Arc<Upstream>, post: &Arc<Post>) -> Self {
-        let inner = Inner { upstream: Arc::clone(upstream), patients: Vec::new(), shut_until: None };
+        let inner = Inner { upstream: Arc::clone(upstream), patients: Vec::new(), shut_until: None, panics: false };
         Self {
             troubled: AtomicBool::new(false),
             denied: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             inner: Mutex::new(inner),
             moved: Notify::new(),
             post: Arc::clone(post),

@@ -2,6 +2,7 @@
 //! good.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +24,8 @@ pub(crate) struct Files(Mutex<HashMap<String, Seen>>);
 struct Seen {
     modified: Option<SystemTime>,
     size: u64,
+    /// Files that are put in the place of others may have time and size of those.
+    inode: u64,
     /// It was good.
     good: bool,
 }
@@ -42,7 +45,10 @@ fn one() -> u32 {
 impl Files {
     pub(super) async fn look(&self, path: &str) -> Result<Option<Found>, BoxError> {
         let facts = tokio::fs::metadata(path).await?;
-        let seen = Seen { modified: facts.modified().ok(), size: facts.len(), good: true };
+        if !facts.is_file() {
+            return Err("not a file".into()); // A pipe would be waited for without end.
+        }
+        let seen = Seen { modified: facts.modified().ok(), size: facts.len(), inode: facts.ino(), good: true };
         // Two changes within the clock's grain look like one: what is young is read again.
         let young = seen.modified.and_then(|at| at.elapsed().ok()).is_none_or(|age| age < 3 * LOOK);
         if !young && lock(&self.0).get(path) == Some(&seen) {

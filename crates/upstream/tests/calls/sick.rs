@@ -222,10 +222,10 @@ async fn a_file_is_followed_and_a_bad_one_changes_nothing() {
 }
 
 /// Answers SRV questions with two targets of priority 1 and one of priority 2, and A questions with loopback.
-async fn dns(ports: [u16; 3]) -> std::net::SocketAddr {
+async fn dns(ports: [u16; 3]) -> (std::net::SocketAddr, tokio::task::AbortHandle) {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let at = socket.local_addr().unwrap();
-    tokio::spawn(async move {
+    let serves = tokio::spawn(async move {
         let mut buffer = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
             let query = &buffer[..length];
@@ -255,13 +255,14 @@ async fn dns(ports: [u16; 3]) -> std::net::SocketAddr {
             let _gone = socket.send_to(&out, from).await;
         }
     });
-    at
+    (at, serves.abort_handle())
 }
 
 #[tokio::test]
 async fn srv_records_give_ports_and_weights_of_the_best_priority() {
     let backends = [moody().await.0, moody().await.0, moody().await.0];
-    let ups = Upstreams::with_dns(dns([0, 1, 2].map(|i: usize| backends[i].at.port())).await);
+    let (server, dns) = dns([0, 1, 2].map(|i: usize| backends[i].at.port())).await;
+    let ups = Upstreams::with_dns(server);
     let mut up = upstream(&[]);
     up.endpoints = vec![Endpoint::Srv { https: false, name: "_http._tcp.users.internal".into() }];
     let up = Arc::new(up);
@@ -270,4 +271,12 @@ async fn srv_records_give_ports_and_weights_of_the_best_priority() {
         assert_eq!(read(call(&ups, &up, get("/")).await).await.0, 200);
     }
     assert_eq!([0, 1, 2].map(|i: usize| backends[i].requests()), [6, 2, 0]);
+
+    // Records live for a second; when nobody tells new ones, the last good ones hold, and an alarm says so.
+    dns.abort();
+    until("an alarm", || ups.alarms()[0].1 == 1).await;
+    for _ in 0..8 {
+        assert_eq!(read(call(&ups, &up, get("/")).await).await.0, 200);
+    }
+    assert_eq!([0, 1, 2].map(|i: usize| backends[i].requests()), [12, 4, 0]);
 }

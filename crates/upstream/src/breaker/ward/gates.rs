@@ -2,7 +2,7 @@
 
 use tidegate_policy::Upstream;
 
-use super::Inner;
+use super::{Inner, Patient};
 use crate::breaker::circuit::Pass;
 
 impl Inner {
@@ -41,12 +41,17 @@ impl Inner {
 
     /// Checks take out what breakers left in, unless too few would be left; what came back warms up beside the others.
     fn health(&mut self, upstream: &Upstream, passes: &mut [Pass], now: u64) {
-        let Some(health) = &upstream.health else { return };
+        let Some(health) = &upstream.health else {
+            self.panics = false;
+            return;
+        };
         let used: Vec<usize> = (0..passes.len()).filter(|i| self.patients[*i].weight > 0).collect();
-        let well = |i: usize| !self.patients[i].is_sick();
+        let sick: Vec<bool> = self.patients.iter().map(Patient::is_sick).collect();
+        let well = |i: usize| !sick[i];
         let healthy = used.iter().filter(|i| well(**i)).count();
         let usable = used.iter().any(|i| well(*i) && passes[*i] != Pass::Nothing);
         let panic = healthy * 100 < health.panic_below as usize * used.len();
+        self.panic(upstream, healthy, used.len(), healthy < used.len() && (!usable || panic));
         if usable && !panic {
             for i in &used {
                 if !well(*i) {
@@ -66,6 +71,19 @@ impl Inner {
                 let percent = now.saturating_sub(since) * 100 / slow_start.max(1);
                 passes[i] = Pass::Share(u32::try_from(percent.clamp(10, 99)).unwrap_or(99));
             }
+        }
+    }
+
+    /// One line in the log when so few are well that sick ones are used too, and one when that is over.
+    fn panic(&mut self, upstream: &Upstream, well: usize, all: usize, panics: bool) {
+        if std::mem::replace(&mut self.panics, panics) == panics {
+            return;
+        }
+        let upstream = &*upstream.id;
+        if panics {
+            tracing::warn!(upstream, well, all, "too few endpoints are well: sick ones are used too");
+        } else {
+            tracing::info!(upstream, well, all, "enough endpoints are well: sick ones are left out again");
         }
     }
 }

@@ -20,7 +20,27 @@ pub(crate) struct Condition {
     pub(crate) drained: bool,
 }
 
+/// For metrics: all endpoints together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WardFacts {
+    /// So few endpoints are well that sick ones are used too.
+    pub panics: bool,
+    /// Requests turned away, for all breakers were open.
+    pub denied: u64,
+    /// Requests that waited for a verdict.
+    pub held: u64,
+}
+
 impl Ward {
+    pub(crate) fn facts(&self) -> WardFacts {
+        let panics = self.lock().panics;
+        WardFacts { panics, denied: self.denied.load(Relaxed), held: self.held.load(Relaxed) }
+    }
+
+    pub(crate) fn counts_held(&self) {
+        self.held.fetch_add(1, Relaxed);
+    }
+
     /// What this node has to tell: about the endpoints asked for, or about all in trouble.
     pub(crate) fn evidence(&self, asked: Option<&[Place]>, now: u64, into: &mut Vec<(Place, Evidence)>) {
         let mut inner = self.lock();
