@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::BuildHasher;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, UPGRADE};
@@ -177,11 +178,12 @@ pub(crate) enum Taken<'a> {
 }
 
 /// Where a fallback stands ready, a request waits for the verdict about its upstream before it goes either way.
-pub(crate) async fn verdict(upstreams: &Upstreams, first: &Arc<Upstream>) {
+pub(crate) fn verdict<'a>(
+    upstreams: &'a Upstreams,
+    first: &'a Arc<Upstream>,
+) -> Option<Pin<Box<dyn Future<Output = ()> + Send + 'a>>> {
     let falls_back = first.breaker.as_ref().is_some_and(|rules| rules.fallback.is_some());
-    if falls_back && upstreams.is_held(first) {
-        Box::pin(upstreams.held(first)).await;
-    }
+    (falls_back && upstreams.is_held(first)).then(|| Box::pin(upstreams.held(first)) as _)
 }
 
 /// The upstream, or while its breakers are open what the document has instead. (What a cache still holds belongs here,

@@ -259,7 +259,9 @@ async fn answer<'a>(
                 return Box::pin(trip.through_the_cache(glance, parts, body, observer, counted, target)).await;
             }
             observer.record.towards = Some(target);
-            forward::verdict(&gate.upstreams, &to[target].upstream).await;
+            if let Some(verdict) = forward::verdict(&gate.upstreams, &to[target].upstream) {
+                verdict.await;
+            }
             let upstream = match forward::detour(&gate.upstreams, &snapshot.upstreams, &to[target].upstream) {
                 Taken::By(upstream) => upstream,
                 Taken::Answered(answer) => {
@@ -341,7 +343,9 @@ impl<'a> Trip<'a, '_> {
         };
         observer.record.cache = Some(cached::reason(fetch.as_deref()));
         observer.record.towards = Some(target);
-        forward::verdict(&gate.upstreams, self.upstream).await;
+        if let Some(verdict) = forward::verdict(&gate.upstreams, self.upstream) {
+            verdict.await;
+        }
         let upstream = match forward::detour(&gate.upstreams, &self.bench.snapshot.upstreams, self.upstream) {
             Taken::By(upstream) => upstream,
             Taken::Answered(answer) => {

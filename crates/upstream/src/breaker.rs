@@ -17,7 +17,7 @@ pub mod ruling;
 pub(crate) mod ward;
 mod window;
 
-pub(crate) use note::Probe;
+pub(crate) use note::Given;
 pub use post::Rulings;
 pub(crate) use ward::HOLD;
 pub use ward::WardFacts;

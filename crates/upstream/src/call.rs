@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::alarm::Alarm;
 use crate::body::{Body, Flow};
-use crate::breaker::Probe;
+use crate::breaker::Given;
 use crate::checkout::{NoLine, Want, checkout};
 use crate::endpoint::{Address, Endpoint, InFlight, age, millis};
 use crate::head::{Head, in_origin_form, keep_alive, only_chunked, with_authority};
@@ -58,10 +58,8 @@ pub(crate) struct Run<'a> {
     /// Views of the body given out.
     pub(crate) sendings: u32,
     pub(crate) tried: Vec<Arc<Endpoint>>,
-    /// This try is the one that a sick endpoint is given.
-    pub(crate) probe: Option<Probe>,
-    /// Begun already: it was one of few that a suspect endpoint is given.
-    pub(crate) seat: Option<InFlight>,
+    /// This try is one that an endpoint in trouble is given. Boxed, for it is rare.
+    pub(crate) given: Option<Box<Given>>,
     /// How long the tries before this one took.
     pub(crate) spent: Duration,
 }
@@ -149,7 +147,7 @@ impl Run<'_> {
     /// One try at one endpoint. A connection that was idle may have been closed by the peer before a byte of the request
     /// was sent: then it goes out on a fresh one.
     async fn attempt(&mut self, endpoint: &Arc<Endpoint>) -> Result<Answer, Failed> {
-        let in_flight = self.seat.take().unwrap_or_else(|| endpoint.begin());
+        let in_flight = self.seat().unwrap_or_else(|| endpoint.begin());
         let mut held = match self.idle_line(endpoint) {
             Some(held) => held,
             None => Box::pin(self.line(endpoint, false)).await?,

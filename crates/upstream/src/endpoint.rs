@@ -154,7 +154,7 @@ impl fmt::Debug for Endpoint {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     endpoint: Arc<Endpoint>,
-    lane: usize,
+    lane: u32,
     relaying: bool,
 }
 

@@ -132,8 +132,7 @@ impl Upstreams {
             attempts: 0,
             sendings: 0,
             tried: Vec::new(),
-            probe: None,
-            seat: None,
+            given: None,
             spent: Duration::ZERO,
         };
         // Not an `async fn`: its argument would lie in the future twice.

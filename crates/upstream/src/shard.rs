@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use tokio::runtime::{Handle, Id};
 
@@ -34,9 +34,9 @@ pub(crate) fn current() -> Shard {
 
 /// Counts that every request moves have one of these per core, so that cores do not fight over them. Cores beyond share.
 #[derive(Debug, Default)]
-pub(crate) struct Laned<T>([Lane<T>; LANES]);
+pub(crate) struct Laned<T>([Lane<T>; LANES as usize]);
 
-const LANES: usize = 8;
+const LANES: u32 = 8;
 
 /// Alone on its cache lines (two: the prefetcher reads pairs).
 #[derive(Debug, Default)]
@@ -44,8 +44,8 @@ const LANES: usize = 8;
 struct Lane<T>(T);
 
 impl<T> Laned<T> {
-    pub(crate) fn at(&self, lane: usize) -> &T {
-        &self.0[lane % LANES].0
+    pub(crate) fn at(&self, lane: u32) -> &T {
+        &self.0[(lane % LANES) as usize].0
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
@@ -54,9 +54,9 @@ impl<T> Laned<T> {
 }
 
 /// This thread's lane.
-pub(crate) fn lane() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static LANE: usize = NEXT.fetch_add(1, Relaxed) % LANES);
+pub(crate) fn lane() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    thread_local!(static LANE: u32 = NEXT.fetch_add(1, Relaxed) % LANES);
     LANE.with(|lane| *lane)
 }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ward::{Choice, Ended, HOLD, Wish};
 use crate::call::Run;
-use crate::endpoint::{Endpoint, millis};
+use crate::endpoint::{Endpoint, InFlight, millis};
 use crate::live::Live;
 use crate::{Answer, CallFailed, Phase};
 
@@ -33,7 +33,20 @@ impl Drop for Probe {
     }
 }
 
+/// What [`Run::choose`] found for a try.
+pub(crate) enum Given {
+    Probe(Probe),
+    /// Begun already: one of few that a suspect endpoint is given.
+    Seat(InFlight),
+}
+
 impl Run<'_> {
+    /// This try's, if it has one.
+    pub(crate) fn seat(&mut self) -> Option<InFlight> {
+        let given = self.given.take_if(|given| matches!(**given, Given::Seat(_)))?;
+        if let Given::Seat(seat) = *given { Some(seat) } else { None }
+    }
+
     /// An endpoint of an upstream that is not as it should be. `patient`: not a suspect one that has as much to do as it takes to judge it. `None`: there are only such.
     pub(crate) fn choose(&mut self, patient: bool) -> Option<Result<Option<Arc<Endpoint>>, CallFailed>> {
         let live = Arc::clone(&self.live);
@@ -43,12 +56,13 @@ impl Run<'_> {
             Choice::Endpoint(endpoint) => Ok(Some(endpoint)),
             Choice::Seat(seat) => {
                 let endpoint = Arc::clone(seat.endpoint());
-                self.seat = Some(seat);
+                self.given = Some(Box::new(Given::Seat(seat)));
                 Ok(Some(endpoint))
             }
             Choice::Held => return None,
             Choice::Probe(endpoint) => {
-                self.probe = Some(Probe { live: Arc::clone(&live), endpoint: Arc::clone(&endpoint), told: false });
+                let probe = Probe { live: Arc::clone(&live), endpoint: Arc::clone(&endpoint), told: false };
+                self.given = Some(Box::new(Given::Probe(probe)));
                 Ok(Some(endpoint))
             }
             Choice::Denied(retry_after) => Err(CallFailed::Open { retry_after }),
@@ -89,7 +103,7 @@ impl Run<'_> {
             }
             Err(failed) => judge(failed.as_ref()),
         };
-        if let Some(probe) = self.probe.take() {
+        if let Some(Given::Probe(probe)) = self.given.take().map(|given| *given) {
             probe.end(match ended {
                 Ended::Well { .. } => Some(true),
                 Ended::Failed { .. } => Some(false),
