@@ -1,5 +1,5 @@
 //! Spend of the last W, in a ring of buckets. Each bucket carries its *latest* stamp, so a permit is never forgotten
-//! early and at most W/64 (1.6 % of W) late.
+//! early and at most W/256 (0.4 % of W) late.
 
 use std::collections::VecDeque;
 
@@ -8,11 +8,12 @@ use tidegate_model::{Nanos, Permits};
 
 use crate::guard;
 
-const BUCKETS: u64 = 64;
+const BUCKETS: u64 = 256;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Oldest first. At most 66 of them: W spans 64 whole buckets and two cut ones.
+    /// Oldest first. At most 258 of them: W spans 256 whole buckets and two cut ones. Never
+    /// more than there are permits, so that the many small limits cost little.
     buckets: VecDeque<Bucket>,
     /// The sum of `buckets`.
     total: Permits,
@@ -96,16 +97,16 @@ impl Window {
 mod tests {
     use super::*;
 
-    const W: Nanos = Nanos(6_400);
+    const W: Nanos = Nanos(25_600);
 
     #[test]
     fn spend_is_charged_for_a_whole_window_and_at_most_a_bucket_longer() {
         let mut window = Window::default();
         window.charge(Permits(3), Nanos(1_010), W);
         window.charge(Permits(4), Nanos(1_090), W); // the same bucket: both end with the later one
-        window.forget(Nanos(1_090 + 6_399), W);
+        window.forget(Nanos(1_090 + 25_599), W);
         assert_eq!(window.total(), Permits(7));
-        window.forget(Nanos(1_090 + 6_400), W);
+        window.forget(Nanos(1_090 + 25_600), W);
         assert_eq!(window.total(), Permits(0));
     }
 
@@ -115,7 +116,7 @@ mod tests {
         for now in 0..100_000 {
             window.forget(Nanos(now), W);
             window.charge(Permits(1), Nanos(now), W);
-            assert!(window.buckets.len() <= 66);
+            assert!(window.buckets.len() <= 258);
         }
     }
 
@@ -124,8 +125,8 @@ mod tests {
         let mut window = Window::default();
         window.charge(Permits(2), Nanos(100), W);
         window.charge(Permits(5), Nanos(400), W);
-        assert_eq!(window.frees(Permits(2), Nanos(500), W), Some(Nanos(6_000)));
-        assert_eq!(window.frees(Permits(3), Nanos(500), W), Some(Nanos(6_300)));
+        assert_eq!(window.frees(Permits(2), Nanos(500), W), Some(Nanos(25_200)));
+        assert_eq!(window.frees(Permits(3), Nanos(500), W), Some(Nanos(25_500)));
         assert_eq!(window.frees(Permits(8), Nanos(500), W), None);
     }
 
@@ -135,7 +136,7 @@ mod tests {
         window.charge(Permits(u64::MAX), Nanos(0), W);
         window.charge(Permits(9), Nanos(200), W);
         assert_eq!(window.total(), Permits(u64::MAX));
-        window.forget(Nanos(6_400), W);
+        window.forget(Nanos(25_600), W);
         assert_eq!(window.total(), Permits(9));
     }
 }

@@ -185,7 +185,7 @@ proptest! {
             let batch = Batch { node: NodeId(number >> 32 & 31), incarnation: Incarnation(1), seq, items: vec![item] };
             ledger.apply(&Entry { dt: Nanos::from_millis(7), command: Command::Batches(vec![batch]) });
         }
-        // 32 nodes' records, a ring of 66 buckets, 16 held costs, reserves up to a quarter: a few kilobytes, never more.
+        // 32 nodes' records, a ring of 258 buckets, 16 held costs, reserves up to a quarter: a few kilobytes, never more.
         let bytes = bincode::serde::encode_to_vec(&ledger, bincode::config::standard()).expect("plain data");
         prop_assert!(bytes.len() < 8_192, "{} bytes", bytes.len());
     }

@@ -39,7 +39,7 @@ pub struct Verdict {
     pub refused: u64,
     /// How long 99 of 100 requests waited for their decision, in nanoseconds.
     pub waited_p99: f64,
-    /// Admitted of what the first limit allows, after the start and after all faults.
+    /// Admitted of what the first limit allows: the mean of its windows, after the start and after all faults.
     pub utilisation: f64,
 }
 
@@ -64,8 +64,7 @@ pub fn run(scenario: Scenario) -> Verdict {
     world.run_until(end);
     world.oracle.judge();
     let is_unsafe = !world.oracle.broken.is_empty();
-    let (admitted, allowed) = world.used(0, begins, end);
-    let utilisation = admitted as f64 / allowed;
+    let utilisation = world.utilisation(begins, end);
     for limit in 0..world.scenario.limits.len() {
         let (admitted, allowed) = world.used(limit, begins, end);
         let share = admitted as f64 / allowed;

@@ -274,9 +274,11 @@ impl Count {
             self.held.front().filter(|held| held.node != node && guard!("large-cost-gathers")).map(|held| held.cost);
         let free = self.free(policy).saturating_sub(gathering.unwrap_or_default());
         let mut most = self.share(item.want, free, clock);
-        if item.waiting == Permits::ZERO {
-            most = most.min(free.0 / 2); // Nobody waits here: what is asked for to be at hand leaves half to others.
-        }
+        let spare = self.spare(node, free);
+        most = match item.waiting {
+            Permits::ZERO => most.min(spare),
+            waiting => most.min(waiting.0.saturating_add(spare.max(free.0 / 2))),
+        };
         if policy.span() > LONG_WINDOW && guard!("grant-capped-for-long-windows") {
             most = most.min((policy.max.0 / LONG_SHARE).saturating_sub(item.have.0));
         }
@@ -293,6 +295,19 @@ impl Count {
             self.held.retain(|held| held.node != node);
         }
         granted
+    }
+
+    /// What may be granted to be at hand, while nobody waits for it: as much stays free as nodes hold, so that whoever comes
+    /// finds some without a recall. A node alone on a key has it to itself (an exclusive lease): the first other one calls
+    /// back what it needs.
+    fn spare(&self, node: NodeId, free: Permits) -> u64 {
+        let others =
+            |record: &&Record| record.node != node && record.outstanding.saturating_add(record.want) > Permits::ZERO;
+        if !self.records.iter().any(|record| others(&record)) {
+            return free.0;
+        }
+        let held = self.records.iter().fold(Permits::ZERO, |sum, record| sum.saturating_add(record.outstanding));
+        free.saturating_sub(held).0 / 2
     }
 
     /// What one node may take of `free`: half while there is plenty, its part by demand when there is not.

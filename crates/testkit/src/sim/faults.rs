@@ -16,7 +16,7 @@ impl World {
         }
         let wait = match self.scenario.focus {
             Focus::All | Focus::Edits => (self.random.about(mean) as u64).min(30 * SECOND),
-            Focus::Hoards | Focus::Tails => mean as u64,
+            Focus::Hoards | Focus::Tails | Focus::Crashes | Focus::Failover => mean as u64,
             Focus::Hermit => 5_000 * SECOND, // Once.
         };
         let left = self.scenario.healed_at() - self.now;
@@ -27,6 +27,13 @@ impl World {
         self.trace(|| format!("fault {fault} of node {node} or voter {voter}"));
         match fault {
             _ if self.scenario.focus == Focus::Hoards => self.hoard(node),
+            _ if self.scenario.focus == Focus::Failover => self.kill_leader(),
+            _ if self.scenario.focus == Focus::Crashes => match fault % 4 {
+                0 => self.kill(node),
+                1 => self.freeze(node),
+                2 => self.cut_off(node),
+                _ => self.kill_leader(),
+            },
             _ if self.scenario.focus == Focus::Tails => self.lag_and_lead(),
             _ if self.scenario.focus == Focus::Edits => self.edit(),
             _ if self.scenario.focus == Focus::Hermit => self.leave_alone(node),
@@ -143,6 +150,12 @@ impl World {
         self.nodes[node].die();
         self.nodes[node].joined += 1;
         self.nodes[node].up = true;
+    }
+
+    fn kill_leader(&mut self) {
+        if let Some(leader) = self.leader() {
+            self.kill_voter(leader);
+        }
     }
 
     fn freeze_leader(&mut self) {

@@ -19,6 +19,9 @@ use super::world::{Event, World};
 const PATIENCE: u64 = 250 * MILLI;
 const LONGEST: u64 = SECOND;
 const DEADLINE: u64 = SECOND;
+/// As in `limiter`: a leader that says "ask again in a moment" is believed for so long.
+const SECOND_WIND: u64 = 120 * MILLI;
+const A_MOMENT: Nanos = Nanos::from_millis(20);
 
 pub(super) struct Node {
     pub(super) up: bool,
@@ -70,6 +73,7 @@ pub(super) struct Slot {
     queued: u64,
     recalled: bool,
     covered_until: Nanos,
+    frees_at: Nanos,
     used: u64,
     /// True time when the last report was cut, and when the one that was answered last.
     asked_at: u64,
@@ -207,7 +211,7 @@ impl World {
         asks.retain(|(limit, _)| self.nodes[node].known[*limit].active);
         let Some((first, _)) = asks.first() else { return };
         let key = self.nodes[node].known[*first].key;
-        self.oracle.asked(key);
+        self.oracle.asked(key, self.now);
         self.attempt(node, Request { asks, started: self.now, waits_for: key });
     }
 
@@ -230,7 +234,7 @@ impl World {
                 }
             }
         }
-        self.oracle.decided(self.now - request.started);
+        self.oracle.decided(request.started, self.now);
         if self.random.chance(self.scenario.refunds) {
             let longest = self.random.one_of(&[MILLI, 50 * MILLI, 3 * SECOND]);
             let (wait, life) = (self.random.below(longest), self.nodes[node].life);
@@ -298,14 +302,15 @@ impl World {
         let started = request.started;
         let at = self.now;
         let slot = self.slot(node, known);
-        let covered = now < slot.covered_until && at >= started + 60 * MILLI && guard!("covered-refusal-is-local")
+        let in_a_moment = slot.frees_at <= now.saturating_add(A_MOMENT) && at < started + SECOND_WIND;
+        let covered = now < slot.covered_until && !in_a_moment && guard!("covered-refusal-is-local")
             || !guard!("waits-before-an-uncovered-refusal");
         if cost > known.max.0 || covered || silent || at >= started + LONGEST {
             slot.missed += cost;
             slot.largest = slot.largest.max(cost);
             self.list(node, known.key);
-            self.oracle.decided(at - started);
-            self.oracle.refused(self.first_key(node, &request));
+            self.oracle.decided(started, at);
+            self.oracle.refused(self.first_key(node, &request), started);
             return;
         }
         slot.queued += cost;
@@ -325,7 +330,7 @@ impl World {
     pub(super) fn lose_patience(&mut self, node: usize, request: u64) {
         if let Some(request) = self.stop_waiting(node, request) {
             self.nodes[node].silent = true;
-            self.oracle.refused(self.first_key(node, &request));
+            self.oracle.refused(self.first_key(node, &request), request.started);
         }
     }
 
@@ -354,6 +359,7 @@ impl World {
                 queued: 0,
                 recalled: false,
                 covered_until: Nanos::ZERO,
+                frees_at: Nanos::ZERO,
                 used: at,
                 asked_at: at,
                 informed: at,

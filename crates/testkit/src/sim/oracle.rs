@@ -44,12 +44,19 @@ struct Counter {
 pub(super) struct Oracle {
     /// How long each decided request waited for it.
     waits: Vec<u32>,
+    /// Requests that came earlier are in no figure: the cluster was about to start.
+    counted_from: u64,
+
     counters: BTreeMap<Key, Counter>,
     /// What went wrong while the run went on.
     pub(super) broken: Vec<String>,
 }
 
 impl Oracle {
+    pub(super) fn counting_from(counted_from: u64) -> Self {
+        Self { counted_from, ..Self::default() }
+    }
+
     /// A maximum is proposed for a key: a raise may bind from this moment.
     pub(super) fn proposed(&mut self, key: Key, max: Permits, window: u64, now: u64) {
         let counter = self.counters.entry(key).or_default();
@@ -81,8 +88,12 @@ impl Oracle {
         }
     }
 
-    /// A request was decided this long after it came.
-    pub(super) fn decided(&mut self, waited: u64) {
+    /// A request that came at `from` was decided at `now`.
+    pub(super) fn decided(&mut self, from: u64, now: u64) {
+        if from < self.counted_from {
+            return;
+        }
+        let waited = now.saturating_sub(from);
         self.waits.push(u32::try_from(waited).unwrap_or(u32::MAX));
     }
 
@@ -93,12 +104,13 @@ impl Oracle {
         self.waits.get(at).copied().map_or(0.0, f64::from)
     }
 
-    pub(super) fn asked(&mut self, key: Key) {
-        self.counters.entry(key).or_default().asked += 1;
+    pub(super) fn asked(&mut self, key: Key, now: u64) {
+        self.counters.entry(key).or_default().asked += u64::from(now >= self.counted_from);
     }
 
-    pub(super) fn refused(&mut self, key: Key) {
-        self.counters.entry(key).or_default().refused += 1;
+    /// A request that came at `from` was.
+    pub(super) fn refused(&mut self, key: Key, from: u64) {
+        self.counters.entry(key).or_default().refused += u64::from(from >= self.counted_from);
     }
 
     pub(super) fn broken(&mut self, what: String) {

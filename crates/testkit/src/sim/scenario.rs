@@ -85,6 +85,10 @@ pub(super) enum Focus {
     Hermit,
     /// See `World::lag_and_lead`.
     Tails,
+    /// A node or a voter dies, stops, or is cut off.
+    Crashes,
+    /// The leader dies.
+    Failover,
 }
 
 #[derive(Debug, Clone)]
@@ -276,7 +280,7 @@ impl Scenario {
             voters: 3,
             limits: vec![limit],
             lease: 4 * SECOND,
-            duration: 12 * SECOND + 6 * window_s * SECOND,
+            duration: 12 * SECOND + 8 * window_s * SECOND,
             worst_clocks: false,
             network: Network { quick: 100 * MICRO, slow: MILLI, loss: 0.0, twice: 0.0, late: 0.0 },
             faults: None,
@@ -289,6 +293,33 @@ impl Scenario {
         }
     }
 
+    /// Five nodes, three times the limit spread evenly, so that those who live ask for enough; and every three seconds something goes wrong, to the very end.
+    #[must_use]
+    pub fn harassed(seed: u64) -> Self {
+        let mut quiet = Self::quiet(seed, 1, 3.0);
+        quiet.nodes = 5;
+        quiet.limits[0].spread = vec![1.0; 5];
+        quiet.limits[0].max = Permits(500);
+        Self { faults: Some(3 * SECOND), duration: 40 * SECOND, focus: Focus::Crashes, ..quiet }
+    }
+
+    /// As quiet at half the limit; the leader is killed now and then, and nothing else.
+    #[must_use]
+    pub fn bereft(seed: u64, window_s: u64) -> Self {
+        let quiet = Self::quiet(seed, window_s, 0.5);
+        Self { faults: Some(10 * SECOND), duration: 90 * SECOND, focus: Focus::Failover, ..quiet }
+    }
+
+    /// Many keys, each of which is asked for so seldom that it is cold each time.
+    #[must_use]
+    pub fn cold(seed: u64) -> Self {
+        let quiet = Self::quiet(seed, 1, 0.0001);
+        let limit = &quiet.limits[0];
+        let key = |id: u64| Key { limit: LimitId(id), subject: Subject(u128::from(id)) };
+        let limits = (1..=100).map(|id| Limit { key: key(id), ..limit.clone() }).collect();
+        Self { limits, duration: 120 * SECOND, ..quiet }
+    }
+
     /// As quiet, and the nodes die in the middle of it, all at once.
     #[must_use]
     pub fn deserted(seed: u64) -> Self {
@@ -297,13 +328,22 @@ impl Scenario {
 
     /// From here on nothing new goes wrong.
     pub(super) fn healed_at(&self) -> u64 {
+        if self.is_measured() {
+            return self.duration;
+        }
         let longest = self.limits.iter().map(|limit| limit.window).max().unwrap_or(0);
         self.duration.saturating_sub(2 * (longest + self.lease) + 6 * SECOND)
+    }
+
+    /// Are its figures what it is for?
+    pub(super) fn is_measured(&self) -> bool {
+        self.faults.is_none() || matches!(self.focus, Focus::Crashes | Focus::Failover)
     }
 
     /// From here on every fault is over and all it charged has drained.
     pub(super) fn serves_again_at(&self) -> u64 {
         match self.faults {
+            _ if self.is_measured() => 10 * SECOND,
             None => 10 * SECOND,
             Some(_) => self.duration - (self.duration - self.healed_at()) / 2 + SECOND,
         }

@@ -174,12 +174,13 @@ impl World {
         let mut random = Random::new(scenario.seed.wrapping_mul(0x9E37_79B9).wrapping_add(1));
         let nodes = (0..scenario.nodes).map(|at| Node::new(at, &scenario, &mut random)).collect();
         let voters = (0..scenario.voters).map(|_| Voter::new(&scenario, &mut random)).collect();
+        let faulty = !scenario.is_measured();
         let mut world = Self {
             now: SECOND,
             desk: Desk::new(&scenario),
             scenario,
             random,
-            oracle: Oracle::default(),
+            oracle: Oracle::counting_from(if faulty { 0 } else { 5 * SECOND }),
             nodes,
             voters,
             history: Vec::new(),
@@ -367,6 +368,16 @@ impl World {
             Some(node) => Asleep::Busy(node),
             None => Asleep::No,
         }
+    }
+
+    /// The mean of the first limit's windows that lie in (from, to]. A limit that is used up at once is used up in bursts a
+    /// little more than a window apart: what a fixed stretch of time holds depends on how many of them it happens to meet.
+    pub(super) fn utilisation(&self, from: u64, to: u64) -> f64 {
+        let known = self.desk.in_force(0);
+        let begins: Vec<u64> =
+            (from..=to.saturating_sub(known.window.0)).step_by((known.window.0 / 64) as usize).collect();
+        let shares = begins.iter().map(|begin| self.used(0, *begin, begin + known.window.0));
+        shares.map(|(admitted, allowed)| admitted as f64 / allowed).sum::<f64>() / begins.len().max(1) as f64
     }
 
     /// Permits of a limit admitted in (from, to], and what the limit would allow in that time.

@@ -187,6 +187,7 @@ impl World {
             News::Lease { retry, .. } => {
                 let longest = Nanos(slot.known.window.0 / 50).min(Nanos::from_millis(100));
                 let cover = if guard!("cover-is-capped") { retry.min(longest) } else { retry };
+                slot.frees_at = if retry == Nanos::ZERO { Nanos::ZERO } else { now.saturating_add(retry) };
                 slot.covered_until = if retry == Nanos::ZERO { Nanos::ZERO } else { now.saturating_add(cover) };
             }
         }
