@@ -32,22 +32,22 @@ impl Figures {
     /// Of these many seeds from the first one on.
     #[must_use]
     pub fn measure(from: u64) -> Self {
-        let kinds: [(&str, fn(u64) -> Scenario); 9] = [
-            ("1s", |seed| Scenario::quiet(seed, 1, 2.0)),
-            ("10s", |seed| Scenario::quiet(seed, 10, 2.0)),
-            ("60s", |seed| Scenario::quiet(seed, 60, 2.0)),
-            ("faults", Scenario::harassed),
-            ("calm 1s", |seed| Scenario::quiet(seed, 1, 0.7)),
-            ("calm 10s", |seed| Scenario::quiet(seed, 10, 0.7)),
-            ("cold", Scenario::cold),
-            ("failover 1s", |seed| Scenario::bereft(seed, 1)),
-            ("failover 10s", |seed| Scenario::bereft(seed, 10)),
+        let runs: [fn(u64) -> Scenario; 9] = [
+            |seed| Scenario::quiet(seed, 1, 2.0),
+            |seed| Scenario::quiet(seed, 10, 2.0),
+            |seed| Scenario::quiet(seed, 60, 2.0),
+            Scenario::harassed,
+            |seed| Scenario::quiet(seed, 1, 0.7),
+            |seed| Scenario::quiet(seed, 10, 0.7),
+            Scenario::cold,
+            |seed| Scenario::bereft(seed, 1),
+            |seed| Scenario::bereft(seed, 10),
         ];
         let (next, sums) = (AtomicUsize::new(0), Mutex::new([Sum::default(); 9]));
         on_all_cores(|| {
             loop {
                 let nth = next.fetch_add(1, Ordering::Relaxed);
-                let (Some((_, scenario)), seed) = (kinds.get(nth / SEEDS as usize), nth as u64 % SEEDS) else { return };
+                let (Some(scenario), seed) = (runs.get(nth / SEEDS as usize), nth as u64 % SEEDS) else { return };
                 let verdict = run(scenario(from + seed));
                 sums.lock().expect("no panic while it is held")[nth / SEEDS as usize].add(&verdict);
             }
