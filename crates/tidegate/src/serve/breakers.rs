@@ -1,23 +1,23 @@
 //! Sick endpoints, cluster-wide: this node's evidence goes to the control leader; the leader's judge asks around and puts
 //! its verdicts into the log; rulings from the log go to `upstream`. With nothing in trouble nothing is sent.
 
+mod leader;
+mod words;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tidegate_admin::wire::EndpointState;
 use tidegate_cluster::{Cluster, Topic, codec};
 use tidegate_model::NodeId;
-use tidegate_policy::Upstream;
 use tidegate_proxy::Gate;
-use tidegate_state::endpoints::{self as ruled, Endpoints};
-use tidegate_state::{Command, RequestId};
-use tidegate_upstream::breaker::Rulings;
-use tidegate_upstream::breaker::judge::{Act, Judge, Timing};
-use tidegate_upstream::breaker::ruling::{Evidence, Place, Ruling, Stand, Verdict, What};
+use tidegate_upstream::breaker::judge::Judge;
+use tidegate_upstream::breaker::ruling::{Evidence, Place};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+
+use self::words::{Message, Reply, rulings};
 
 /// Windows slide and pauses end this often.
 const TICK: Duration = Duration::from_millis(250);
@@ -29,32 +29,10 @@ const AT_ONCE: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Whoever tells waits so long for the leader to look at it.
 const LOOKED_AT: Duration = Duration::from_millis(250);
-/// A node that does not answer in this time is not waited for.
-const POLL: Duration = Duration::from_millis(150);
 /// Who is alive is asked this often, where health is checked.
 const LOOK: Duration = Duration::from_secs(2);
 /// Places in one message.
 const MOST: usize = 2_000;
-
-#[derive(Debug, Serialize, Deserialize)]
-enum Message {
-    /// To the leader.
-    Evidence(Vec<(Place, Evidence)>),
-    /// From the leader: what do you know about these?
-    Poll(Vec<Place>),
-    /// For people: how are your endpoints?
-    Facts,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-enum Reply {
-    Heard,
-    NotLeader,
-    Evidence(Vec<(Place, Evidence)>),
-    Facts(Vec<EndpointState>),
-    /// As `Heard`, and there is a verdict: it comes with the log.
-    Ruled,
-}
 
 pub(super) struct Breakers {
     cluster: Cluster,
@@ -187,8 +165,6 @@ impl Breakers {
         answers
     }
 
-    // ---- every node ----
-
     async fn tell(self: Arc<Self>) {
         let mut told = Instant::now();
         let mut watched = true;
@@ -252,124 +228,6 @@ impl Breakers {
         }
     }
 
-    // ---- the leader ----
-
-    async fn lead(self: Arc<Self>) {
-        loop {
-            let leads = self.cluster.leads_control();
-            let idle = {
-                let mut judge = self.judge();
-                match (&mut *judge, leads) {
-                    (None, true) => {
-                        let mut new = Judge::default();
-                        self.inform(&mut new);
-                        *judge = Some(new);
-                    }
-                    (Some(_), false) => *judge = None,
-                    _ => {}
-                }
-                judge.as_ref().is_none_or(Judge::is_idle)
-            };
-            if !idle {
-                self.judge_once().await;
-            }
-            let pause = if idle { 4 * TICK } else { TICK };
-            tokio::select! {
-                () = self.judge_now.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
-    }
-
-    async fn judge_once(&self) {
-        let look = self.begun.fetch_add(1, Relaxed) + 1;
-        self.look().await;
-        self.looks.send_replace(look);
-    }
-
-    async fn look(&self) {
-        let Some(live) = self.cluster.live_nodes(PATIENCE).await else { return };
-        let ids: Vec<u64> = live.iter().map(|node| node.0).collect();
-        self.rule(self.unchecked()).await;
-        loop {
-            let acts = {
-                let mut judge = self.judge();
-                let Some(judge) = &mut *judge else { return };
-                let snapshot = self.gate.snapshot.load();
-                judge.step(&ids, &|place, round| timing(&snapshot.upstreams, place, round), self.now())
-            };
-            let mut again = false;
-            for act in acts {
-                match act {
-                    Act::Poll(places) => {
-                        self.poll(&live, places).await;
-                        again = true;
-                    }
-                    Act::Rule(verdicts) => self.rule(verdicts).await,
-                }
-            }
-            if !again {
-                return;
-            }
-        }
-    }
-
-    async fn poll(&self, live: &[NodeId], places: Vec<Place>) {
-        let answers = self.ask_all(live, &Message::Poll(places.clone()), POLL).await;
-        if let Some(judge) = &mut *self.judge() {
-            for (node, reply) in answers {
-                if let Reply::Evidence(evidence) = reply {
-                    judge.hear(node.0, evidence, self.now());
-                }
-            }
-            judge.polled(&places);
-        }
-    }
-
-    /// Found sick once, and checked by nobody any more: the document says so.
-    fn unchecked(&self) -> Vec<Verdict> {
-        let snapshot = self.gate.snapshot.load();
-        let checked = |name: &str| snapshot.upstreams.iter().any(|up| *up.id == *name && up.health.is_some());
-        self.cluster.read(|state| {
-            let sick =
-                state.endpoints.rulings().filter(|(place, ruling)| ruling.unhealthy && !checked(&place.upstream));
-            let well = |(place, ruling): (&ruled::Place, &ruled::Ruling)| Verdict {
-                place: place_of(place),
-                replaces: ruling.epoch,
-                what: What::Healthy,
-            };
-            sick.take(MOST).map(well).collect()
-        })
-    }
-
-    async fn rule(&self, verdicts: Vec<Verdict>) {
-        if verdicts.is_empty() {
-            return;
-        }
-        for verdict in &verdicts {
-            let (upstream, endpoint) = (&verdict.place.upstream, &verdict.place.endpoint);
-            tracing::warn!(upstream, endpoint, verdict = ?verdict.what, "the cluster rules");
-        }
-        let command = Command::JudgeEndpoints(verdicts.into_iter().map(command).collect());
-        let mut id = [0; 16];
-        if getrandom::fill(&mut id).is_err() {
-            return;
-        }
-        let request = RequestId(u128::from_le_bytes(id));
-        if let Err(why) = self.cluster.propose_as(request, command, Duration::from_secs(2)).await {
-            tracing::warn!(%why, "a verdict about endpoints is not in the log");
-        }
-    }
-
-    fn inform(&self, judge: &mut Judge) {
-        let now = self.now();
-        let all = self.cluster.read(|state| {
-            let ruled = state.endpoints.rulings().map(|(place, ruling)| (place_of(place), ruling_of(ruling)));
-            ruled.collect::<Vec<_>>()
-        });
-        judge.all_ruled(&all, now);
-    }
-
     fn judge(&self) -> MutexGuard<'_, Option<Judge>> {
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -377,48 +235,4 @@ impl Breakers {
     fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
     }
-}
-
-/// How long things take for a place; `None`: the document has no breaker for it.
-fn timing(upstreams: &[Arc<Upstream>], place: &Place, round: u32) -> Option<Timing> {
-    let upstream = upstreams.iter().find(|upstream| *upstream.id == *place.upstream)?;
-    let rules = upstream.breaker.as_ref()?;
-    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    let open_for = rules.open_for.saturating_mul(1 << round.min(20)).min(rules.longest_open);
-    let longest = upstream.timeouts.connect + upstream.timeouts.first_byte + Duration::from_secs(1);
-    Some(Timing {
-        open_for: millis(open_for),
-        probe_for: millis(longest.min(Duration::from_secs(60))),
-        relapse: millis(rules.ramp + rules.window + rules.longest_open),
-    })
-}
-
-fn rulings(all: &Endpoints) -> Rulings {
-    Rulings::new(all.epoch(), all.rulings().map(|(place, ruling)| (place_of(place), ruling_of(ruling))))
-}
-
-fn place_of(place: &ruled::Place) -> Place {
-    Place { upstream: place.upstream.clone(), endpoint: place.endpoint.clone() }
-}
-
-fn ruling_of(ruling: &ruled::Ruling) -> Ruling {
-    let ruled::Ruling { epoch, at: _, breaker, unhealthy, weight, drained } = *ruling;
-    let stand = match breaker {
-        ruled::Breaker::Closed => Stand::Closed,
-        ruled::Breaker::Open { round } => Stand::Open { round },
-        ruled::Breaker::HalfOpen { round, node } => Stand::HalfOpen { round, node: node.0 },
-    };
-    Ruling { epoch, stand, unhealthy, weight, drained }
-}
-
-fn command(verdict: Verdict) -> ruled::Verdict {
-    let Verdict { place: Place { upstream, endpoint }, replaces, what } = verdict;
-    let what = match what {
-        What::Open { round } => ruled::What::Breaker(ruled::Breaker::Open { round }),
-        What::Probe { round, node } => ruled::What::Breaker(ruled::Breaker::HalfOpen { round, node: NodeId(node) }),
-        What::Close => ruled::What::Breaker(ruled::Breaker::Closed),
-        What::Unhealthy => ruled::What::Unhealthy(true),
-        What::Healthy => ruled::What::Unhealthy(false),
-    };
-    ruled::Verdict { place: ruled::Place { upstream, endpoint }, replaces, what }
 }
