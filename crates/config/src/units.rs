@@ -40,6 +40,26 @@ const SIZES: [(&str, u64); 8] = [
     ("B", 1),
 ];
 
+impl Span {
+    /// As it is written on command lines and in URLs, where a number alone is seconds.
+    ///
+    /// # Errors
+    /// What is wrong, and how to write it.
+    pub fn or_seconds(text: &str) -> Result<Duration, String> {
+        let alone = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let span = if alone { parse_span(&format!("{text}s")) } else { parse_span(text) };
+        span.map(|span| span.0).map_err(|why| why.replace('\n', ": "))
+    }
+}
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_size(text).map_err(|why| why.replace('\n', ": "))
+    }
+}
+
 fn parse_span(text: &str) -> Result<Span, String> {
     const HINT: &str = "write `500ms`, `10s`, `1m30s`, `2h`, `1d`";
     let wrong = || format!("`{}` is not a span of time\n{HINT}", crate::decode::short(text));
@@ -205,6 +225,11 @@ mod tests {
         assert_eq!(parse_span("90s").expect("valid").to_string(), "1m30s");
         for text in ["", "60", "s", "1x", "-1s", "1.5s", "1s2", "99999999999d", "1 s"] {
             assert!(parse_span(text).is_err(), "{text}");
+        }
+        assert_eq!(Span::or_seconds("60"), Ok(Duration::from_secs(60)));
+        assert_eq!(Span::or_seconds("1m30s"), Ok(Duration::from_secs(90)));
+        for text in ["", "s", "-1", "1.5s", "99999999999999999999", "1 s", "ä", "1y", "18446744073709551615d"] {
+            assert!(Span::or_seconds(text).is_err(), "{text}");
         }
         assert_eq!(parse_span("60").expect_err("no unit"), "`60` has no unit\nwrite `60s` for seconds or `60ms`");
     }

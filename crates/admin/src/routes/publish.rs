@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
+use tidegate_config::Span;
 use tidegate_model::Revision;
 use tidegate_state::{Outcome, Publish};
 
@@ -183,8 +184,8 @@ pub(super) fn waiting(text: Option<&str>) -> Result<Option<Duration>, Refusal> {
     match text {
         None | Some("false") => Ok(None),
         Some("" | "true") => Ok(Some(DEFAULT_WAIT)),
-        Some(text) => match said::span(text) {
-            Some(span) if span <= MAX_WAIT => Ok(Some(span)),
+        Some(text) => match Span::or_seconds(text) {
+            Ok(span) if span <= MAX_WAIT => Ok(Some(span)),
             _ => Err(Refusal::BadRequest("wait is a span like 30s, at most 300s".to_owned())),
         },
     }

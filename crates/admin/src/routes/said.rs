@@ -1,6 +1,4 @@
-//! How outcomes, instants and spans are worded.
-
-use std::time::Duration;
+//! How outcomes and instants are worded.
 
 use tidegate_model::Millis;
 use tidegate_state::Outcome;
@@ -38,32 +36,9 @@ pub(super) fn end_of_life(ttl_seconds: Option<u64>, now: Millis) -> Result<Optio
     }
 }
 
-/// `30s`, `500ms`, `2m`, or a number of seconds.
-pub(super) fn span(text: &str) -> Option<Duration> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number: u64 = text[..end].parse().ok()?;
-    match &text[end..] {
-        "ms" => Some(Duration::from_millis(number)),
-        "" | "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_are_read_as_people_write_them() {
-        assert_eq!(span("30"), Some(Duration::from_secs(30)));
-        assert_eq!(span("30s"), Some(Duration::from_secs(30)));
-        assert_eq!(span("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(span("2m"), Some(Duration::from_secs(120)));
-        for wrong in ["", "s", "-1", "1h", "1.5s", "99999999999999999999", "1 s", "ä"] {
-            assert_eq!(span(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn instants_are_rfc_3339() {

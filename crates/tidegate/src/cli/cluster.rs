@@ -9,11 +9,12 @@ use tidegate_admin::proto::cluster::WatchRequest;
 use tidegate_admin::wire::{
     ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, Removed, TransferRequest, Transferred,
 };
+use tidegate_config::Span;
 
+use super::Output;
 use super::client::{Ask, Client};
 use super::exit::{Error, Exit};
 use super::print::{self, either};
-use super::{Output, sources};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -23,7 +24,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         watch: bool,
         /// How often the node looks for a change
-        #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = sources::span, requires = "watch")]
+        #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = Span::or_seconds, requires = "watch")]
         interval: Duration,
     },
     /// A token with which new nodes join
@@ -42,7 +43,7 @@ pub(crate) enum Verb {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Lifetime {
     /// How long the token lives
-    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = sources::span)]
+    #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = Span::or_seconds)]
     ttl: Duration,
     /// How many nodes may join with it
     #[arg(long, default_value_t = 1)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use http::Method;
 use tidegate_admin::wire::{CheckReply, DiffReply, DocumentReply, HistoryReply, PublishReply, RevisionInfo, Severity};
+use tidegate_config::Span;
 
 use super::Output;
 use super::client::{Ask, Client};
@@ -38,7 +39,7 @@ pub(crate) struct Waiting {
     #[arg(long)]
     wait: bool,
     /// How long to wait for that, at most 300s
-    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = sources::span, requires = "wait")]
+    #[arg(long, value_name = "SPAN", default_value = "30s", value_parser = Span::or_seconds, requires = "wait")]
     timeout: Duration,
     /// Why: goes into the history
     #[arg(long)]

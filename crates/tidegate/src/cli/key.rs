@@ -5,12 +5,13 @@ use std::time::Duration;
 use clap::Subcommand;
 use http::Method;
 use tidegate_admin::wire::{CreateKey, IssuedKey, Key, Keys, RevokedKey, RotateKey};
+use tidegate_config::Span;
 
+use super::Output;
 use super::client::{Ask, Client};
 use super::document::Reading;
 use super::exit::{Error, Exit};
 use super::print::{self, either};
-use super::{Output, sources};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -24,7 +25,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         name: Option<String>,
         /// How long it lives; default: until it is revoked
-        #[arg(long, value_name = "SPAN", value_parser = sources::span)]
+        #[arg(long, value_name = "SPAN", value_parser = Span::or_seconds)]
         ttl: Option<Duration>,
     },
     /// List keys, without their secrets
@@ -42,7 +43,7 @@ pub(crate) enum Verb {
     Rotate {
         id: u64,
         /// How long the old secret still works
-        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = sources::span)]
+        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = Span::or_seconds)]
         grace: Duration,
     },
 }

@@ -1,8 +1,7 @@
-//! Documents as files on this machine, and spans as people write them.
+//! Documents as files on this machine.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tidegate_admin::wire::Problem;
 use tidegate_config::SourceFile;
@@ -129,20 +128,4 @@ pub(super) fn as_json(text: &str) -> Result<String, Error> {
     let file = SourceFile { name: "", bytes: text.as_bytes() };
     let document = tidegate_admin::merge_files(&[file]).map_err(Error::Problems)?;
     serde_json::to_string_pretty(&document).map_err(|error| Error::Local(error.into()))
-}
-
-/// `500ms`, `30s`, `5m`, `24h`, `7d`, or a number of seconds.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let wrong = || "a span is written like 500ms, 30s, 5m, 24h or 7d".to_owned();
-    let number: u64 = text[..end].parse().map_err(|_| wrong())?;
-    let seconds = match &text[end..] {
-        "ms" => return Ok(Duration::from_millis(number)),
-        "" | "s" => Some(number),
-        "m" => number.checked_mul(60),
-        "h" => number.checked_mul(3_600),
-        "d" => number.checked_mul(86_400),
-        _ => None,
-    };
-    seconds.map(Duration::from_secs).ok_or_else(wrong)
 }

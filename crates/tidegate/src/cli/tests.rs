@@ -97,18 +97,6 @@ fn a_rotated_key_has_a_day_of_grace_and_output_is_for_people_unless_said_otherwi
 }
 
 #[test]
-fn spans_are_written_as_people_do() {
-    let seconds = |text| sources::span(text).map(|span| span.as_secs_f64());
-    assert_eq!(seconds("250ms"), Ok(0.25));
-    assert_eq!(seconds("30"), Ok(30.0));
-    assert_eq!(seconds("5m"), Ok(300.0));
-    assert_eq!(seconds("7d"), Ok(604_800.0));
-    for wrong in ["", "s", "-1s", "1 s", "1y", "99999999999999999999s", "18446744073709551615d"] {
-        assert!(seconds(wrong).is_err(), "{wrong}");
-    }
-}
-
-#[test]
 fn problems_are_told_with_file_and_line_for_every_file_of_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -5,11 +5,12 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use http::Method;
 use tidegate_admin::wire::{AdminToken, AdminTokens, CreateToken, IssuedToken, RevokedToken, Role};
+use tidegate_config::Span;
 
+use super::Output;
 use super::client::{Ask, Client};
 use super::exit::{Error, Exit};
 use super::print::{self, either};
-use super::{Output, sources};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -20,7 +21,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         role: As,
         /// How long it lives; default: until it is revoked
-        #[arg(long, value_name = "SPAN", value_parser = sources::span)]
+        #[arg(long, value_name = "SPAN", value_parser = Span::or_seconds)]
         ttl: Option<Duration>,
     },
     /// List admin tokens, without their secrets

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde::Deserialize;
+use tidegate_config::{Size, Span};
 
 /// What can be said on the command line. Everything has a default: without flags this is a cluster of one.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -319,35 +320,13 @@ fn reachable(text: &str) -> anyhow::Result<()> {
 }
 
 fn span(given: Option<String>, name: &str, default: Duration) -> anyhow::Result<Duration> {
-    let Some(text) = given else { return Ok(default) };
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let count: f64 = digits.parse().with_context(|| format!("{name} {text:?}: write it as 500ms, 10s or 2m"))?;
-    let unit = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        other => bail!("{name} {text:?}: the unit {other:?} is not ms, s, m or h"),
-    };
-    Duration::try_from_secs_f64(count * unit).with_context(|| format!("{name} {text:?}"))
+    given.map_or(Ok(default), |text| Span::or_seconds(&text).map_err(|why| anyhow!("{name}: {why}")))
 }
 
 fn size(given: Option<String>, name: &str, default: usize) -> anyhow::Result<usize> {
     let Some(text) = given else { return Ok(default) };
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let wrong = || format!("{name} {text:?}: write it as 64MiB, 2GiB or a number of bytes");
-    let count: usize = digits.parse().with_context(wrong)?;
-    let unit = match &text[digits.len()..] {
-        "B" | "" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => bail!("{}", wrong()),
-    };
-    count.checked_mul(unit).with_context(wrong)
+    let size: Size = text.parse().map_err(|why| anyhow!("{name}: {why}"))?;
+    usize::try_from(size.0).with_context(|| format!("{name} {text:?}: more than this machine can address"))
 }
 
 /// A bare level speaks of Tidegate; its libraries say only what went wrong. Any other filter is taken as it is.
