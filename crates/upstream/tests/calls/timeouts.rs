@@ -115,6 +115,8 @@ fn stalling() -> Reply {
 
 #[tokio::test]
 async fn silence_inside_a_body_breaks_it() {
+    // Long enough for the first part to come in time on a machine that builds something else meanwhile.
+    const PATIENCE: Duration = Duration::from_millis(600);
     for http2_too in [false, true] {
         let backend = if http2_too {
             http2(100, |_, _| async { stalling() }).await
@@ -125,8 +127,8 @@ async fn silence_inside_a_body_breaks_it() {
             let mut up = upstream(&[backend.at]);
             up.protocol = if http2_too { tidegate_policy::Protocol::Http2 } else { up.protocol };
             match phase {
-                Phase::Idle => up.timeouts.idle = SHORT,
-                _ => up.timeouts.total = Some(SHORT),
+                Phase::Idle => up.timeouts.idle = PATIENCE,
+                _ => up.timeouts.total = Some(PATIENCE),
             }
             let answer = call(&Upstreams::new(), &Arc::new(up), get("/")).await.unwrap();
             let mut body = answer.response.into_body();
