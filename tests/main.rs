@@ -17,5 +17,6 @@ mod purges;
 mod reads;
 mod retries;
 mod revocation;
+mod scopes;
 mod walk;
 mod waste;

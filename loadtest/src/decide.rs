@@ -141,8 +141,14 @@ fn limits() -> Vec<Limit> {
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
+        on_missing: tidegate_policy::OnMissing::Share,
     };
-    vec![limit(1, &[Dimension::Key]), limit(2, &[Dimension::Consumer]), limit(3, &[Dimension::Ip]), limit(4, &[])]
+    vec![
+        limit(1, &[Dimension::Key]),
+        limit(2, &[Dimension::Consumer]),
+        limit(3, &[Dimension::Ip(tidegate_policy::Prefix::default())]),
+        limit(4, &[]),
+    ]
 }
 
 /// What identifies each caller, as the bytes that a request brings.

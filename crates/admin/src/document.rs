@@ -81,6 +81,14 @@ pub(crate) fn names(text: &str, tenant: &str, consumer: &str) -> bool {
     }
 }
 
+/// Does it declare this plan? As above.
+pub(crate) fn names_plan(text: &str, plan: &str) -> bool {
+    match parse(text) {
+        Ok(document) => document.plans.iter().any(|known| known.name == plan),
+        Err(_) => true,
+    }
+}
+
 /// What replacing `old` with `new` changes. Problems are those of `new`.
 pub(crate) fn changes(old: Option<&str>, new: &str) -> Result<Vec<Change>, Vec<Problem>> {
     compile(new, Revision(0), |_| Inputs::assumed())?;

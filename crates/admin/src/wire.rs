@@ -19,7 +19,7 @@ pub use document::{
     Change, CheckReply, DiffReply, DocumentReply, HistoryReply, NodeApplied, Problem, PublishReply, RevisionInfo,
     Severity,
 };
-pub use key::{CreateKey, IssuedKey, Key, KeyState, Keys, RevokedKey, RotateKey};
+pub use key::{CreateKey, IssuedKey, Key, KeyPlan, KeyState, Keys, RevokedKey, RotateKey};
 pub use refusal::{ErrorBody, ErrorReply};
 pub use token::{AdminToken, AdminTokens, CreateToken, IssuedToken, RevokedToken, Role};
 pub use upstream::{EndpointSet, EndpointState, SetEndpoint, Upstreams};

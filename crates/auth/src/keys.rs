@@ -17,6 +17,8 @@ pub struct KeyEntry {
     pub id: KeyId,
     pub tenant: Arc<str>,
     pub consumer: Arc<str>,
+    /// Instead of its consumer's.
+    pub plan: Option<Arc<str>>,
     /// Wall clock, milliseconds since 1970; at this instant the key is no longer good.
     pub not_after: Option<u64>,
 }
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
 
     fn entry(id: u64, not_after: Option<u64>) -> Arc<KeyEntry> {
-        Arc::new(KeyEntry { id: KeyId(id), tenant: "default".into(), consumer: "acme".into(), not_after })
+        Arc::new(KeyEntry { id: KeyId(id), tenant: "default".into(), consumer: "acme".into(), plan: None, not_after })
     }
 
     #[test]

@@ -89,6 +89,23 @@ fn purges() -> Vec<Command> {
     ]
 }
 
+/// Those of keys with plans of their own.
+fn key_plans() -> Vec<Command> {
+    let key = CreateKey {
+        tenant: "default".into(),
+        consumer: "acme".into(),
+        name: "batch".into(),
+        hash: [10; 32],
+        prefix: "tg_ghi".into(),
+        expires_at: None,
+    };
+    vec![
+        Command::CreateKeyOnPlan { key, plan: "gold".into() },
+        Command::SetKeyPlan { id: KeyId(2), plan: Some("free".into()) },
+        Command::SetKeyPlan { id: KeyId(1), plan: None },
+    ]
+}
+
 fn proposals() -> Vec<Proposal> {
     let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
     commands().into_iter().enumerate().map(number).collect()
@@ -129,7 +146,13 @@ fn what_was_written_once_is_read_for_ever() {
         state.apply(&Proposal { request: RequestId(1 << 102 | at as u128), at: Millis(200), command });
     }
     golden("commands-3.bin", &purges());
-    golden("state-3.bin", &state);
+    read_golden("state-3.bin", &state);
+    for (at, command) in key_plans().into_iter().enumerate() {
+        state.apply(&Proposal { request: RequestId(1 << 103 | at as u128), at: Millis(300), command });
+    }
+    assert_eq!(state.key_plans.of(KeyId(2)), Some("free"));
+    golden("commands-4.bin", &key_plans());
+    golden("state-4.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![

@@ -19,11 +19,13 @@ use crate::source::{self, Locations, SourceFile};
 use crate::tree::Format;
 
 mod action;
+mod attach;
 mod cache;
 mod certificate;
 mod consumer;
 mod cors;
 mod header;
+mod holder;
 mod host;
 mod limit;
 mod loops;
@@ -37,7 +39,9 @@ mod sick;
 mod telemetry;
 mod upstream;
 
+use attach::Limits;
 pub(crate) use header::is_secret as is_secret_header;
+use holder::Holders;
 use name::Names;
 pub(crate) use report::Report;
 pub(crate) use secret::references;
@@ -52,8 +56,21 @@ pub fn compile(
     inputs: &Inputs,
     revision: Revision,
 ) -> Result<Snapshot, Vec<Problem>> {
-    let Document { version, secrets, consumers, plans, limits, upstreams, routes, certificates, listeners, telemetry } =
-        document;
+    let Document {
+        version,
+        secrets,
+        consumers,
+        tenants,
+        teams,
+        plans,
+        products,
+        limits,
+        upstreams,
+        routes,
+        certificates,
+        listeners,
+        telemetry,
+    } = document;
     let report = Report::new(locations);
     let root = Path::Root;
     if *version != 1 {
@@ -67,18 +84,20 @@ pub fn compile(
     let limit_names = Names::collect("limits", "limit", limits.iter().map(|l| l.name.as_str()), &report);
     let plan_names = Names::collect("plans", "plan", plans.iter().map(|p| p.name.as_str()), &report);
     let upstream_names = Names::collect("upstreams", "upstream", upstreams.iter().map(|u| u.name.as_str()), &report);
-    Names::collect("routes", "route", routes.iter().map(|r| r.name.as_str()), &report);
+    let route_names = Names::collect("routes", "route", routes.iter().map(|r| r.name.as_str()), &report);
     Names::collect("certificates", "certificate", certificates.iter().map(|c| c.name.as_str()), &report);
 
-    let limits = limit::compile(limits, revision, &report);
-    let plans = consumer::plans(plans, &limit_names, &report);
-    let consumers = consumer::compile(consumers, &plan_names, &plans, &report);
+    let limits = Limits::new(&limit_names, limit::compile(limits, revision, &report));
+    let rules = holder::Rules { tenants, teams, plans, products };
+    let holders = Holders::compile(&rules, &plan_names, &route_names, &limits, &report);
+    let consumers = consumer::compile(consumers, &plan_names, &holders, &limits, &report);
     let fallback = |u: &'_ crate::document::UpstreamRule| u.breaker.as_ref().and_then(|b| b.fallback.clone());
     let fallbacks: Vec<_> = upstreams.iter().map(|u| (u.name.clone(), fallback(u))).collect();
     sick::fallbacks(&fallbacks.iter().map(|(name, to)| (name.as_str(), to.as_deref())).collect::<Vec<_>>(), &report);
     let upstreams = upstream::compile(upstreams, inputs, &report);
     let world = route::World {
-        limits: &limit_names,
+        limits: &limits,
+        holders: &holders,
         upstreams: &upstream_names,
         built: &upstreams,
         secrets: &secrets,
@@ -92,10 +111,12 @@ pub fn compile(
     let router = Router::new(routes.iter().flatten().cloned().collect());
     loops::check(&routes, &router, &report);
     report.finish()?;
+    let plans = holders.snapshot(plans, &limits);
     Ok(Snapshot {
         revision,
         router,
-        limits: limits.into_iter().flatten().collect(),
+        limits: limits.into_list(),
+        plans,
         upstreams: upstreams.into_iter().flatten().collect(),
         consumers: consumers.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
         certificates,

@@ -1,5 +1,7 @@
 //! What a change of the document changes, by name, and what it does to counters.
 
+mod counts;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -7,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::compile::is_secret_header;
-use crate::document::{Document, LimitRule};
+use crate::document::Document;
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,7 +17,7 @@ pub struct Change {
     pub verb: Verb,
     /// `limits`, `routes`, …
     pub family: &'static str,
-    /// The object's name; a consumer's is `tenant/name`. Empty for families that are one object.
+    /// The object's name; a consumer's and a team's is `tenant/name`. Empty for families that are one object.
     pub name: String,
     /// The field that changed: `timeouts.connect`. Empty when the whole object came or went.
     pub field: String,
@@ -33,7 +35,7 @@ pub enum Verb {
     Changed,
 }
 
-/// What a change of a limit does to its count.
+/// What a change does to a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Counters {
@@ -43,6 +45,8 @@ pub enum Counters {
     StartsEmpty,
     /// The limit is gone; what it counted drains.
     Drains,
+    /// Calls are counted on another counter from then on; what the one before counted stays there.
+    Elsewhere,
 }
 
 /// From `old` to `new`; empty when they mean the same.
@@ -52,7 +56,10 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         version: _,
         secrets,
         consumers,
+        tenants,
+        teams,
         plans,
+        products,
         limits,
         upstreams,
         routes,
@@ -64,8 +71,12 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
     let mut family =
         |name, old: Vec<(String, Value)>, new: Vec<(String, Value)>| compare(name, &old, &new, &mut changes);
     family("secrets", named(&old.secrets, |s| s.name.clone()), named(secrets, |s| s.name.clone()));
-    let consumer = |c: &crate::document::ConsumerEntry| format!("{}/{}", c.tenant, c.name);
+    let consumer = |c: &crate::document::ConsumerEntry| in_tenant(&c.tenant, &c.name);
     family("consumers", named(&old.consumers, consumer), named(consumers, consumer));
+    family("tenants", named(&old.tenants, |t| t.name.clone()), named(tenants, |t| t.name.clone()));
+    let team = |t: &crate::document::TeamRule| in_tenant(&t.tenant, &t.name);
+    family("teams", named(&old.teams, team), named(teams, team));
+    family("products", named(&old.products, |p| p.name.clone()), named(products, |p| p.name.clone()));
     family("plans", named(&old.plans, |p| p.name.clone()), named(plans, |p| p.name.clone()));
     family("limits", named(&old.limits, |l| l.name.clone()), named(limits, |l| l.name.clone()));
     family("upstreams", named(&old.upstreams, |u| u.name.clone()), named(upstreams, |u| u.name.clone()));
@@ -82,8 +93,14 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         named(telemetry.as_slice(), |_| String::new()),
     );
     order_of_routes(old, new, &mut changes);
-    changes.iter_mut().filter(|change| change.family == "limits").for_each(|change| count(change, old, new));
+    for change in &mut changes {
+        change.counters = counts::effect(change, old, new);
+    }
     changes
+}
+
+fn in_tenant(tenant: &str, name: &str) -> String {
+    format!("{tenant}/{name}")
 }
 
 fn named<T: Serialize>(list: &[T], name: impl Fn(&T) -> String) -> Vec<(String, Value)> {
@@ -189,27 +206,6 @@ fn order_of_routes(old: &Document, new: &Document, changes: &mut Vec<Change>) {
     }
 }
 
-fn count(change: &mut Change, old: &Document, new: &Document) {
-    let find = |document: &'_ Document| document.limits.iter().find(|limit| limit.name == change.name).cloned();
-    change.counters = Some(match change.verb {
-        Verb::Added => Counters::StartsEmpty,
-        Verb::Removed => Counters::Drains,
-        Verb::Changed => match (find(old), find(new)) {
-            (Some(old), Some(new)) if same_limit(&old, &new) => Counters::Kept,
-            _ => Counters::StartsEmpty,
-        },
-    });
-}
-
-/// Window and scope make a limit what it is.
-fn same_limit(old: &LimitRule, new: &LimitRule) -> bool {
-    let scope = |limit: &LimitRule| {
-        let parts = limit.per.iter().map(|part| part.to_string().to_ascii_lowercase());
-        parts.filter(|part| part != "cluster").collect::<Vec<_>>()
-    };
-    old.window == new.window && scope(old) == scope(new)
-}
-
 /// `~ limits per-key: max 600 → 900 (keeps the count)`
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -246,6 +242,7 @@ impl fmt::Display for Counters {
             Self::Kept => "keeps the count",
             Self::StartsEmpty => "starts a new, empty limit; an old one drains",
             Self::Drains => "what it counted drains",
+            Self::Elsewhere => "counts on another counter from then on",
         })
     }
 }

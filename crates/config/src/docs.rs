@@ -10,12 +10,15 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 12] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
     ("limits", "LimitRule"),
     ("plans", "Plan"),
     ("consumers", "ConsumerEntry"),
+    ("tenants", "TenantRule"),
+    ("teams", "TeamRule"),
+    ("products", "ProductRule"),
     ("secrets", "Secret"),
     ("certificates", "CertificateFiles"),
     ("listeners", "Listeners"),
@@ -149,6 +152,7 @@ fn kind(value: &Value) -> String {
         let map = value["additionalProperties"].is_object();
         return match (name, list, map) {
             ("ValueTest", _, _) => "map of text or rule".to_owned(),
+            ("LimitRef", _, _) => "list of names or maps".to_owned(),
             (_, true, _) => "list of maps".to_owned(),
             _ => "map".to_owned(),
         };
@@ -159,6 +163,7 @@ fn kind(value: &Value) -> String {
     match value["type"].as_array().map_or_else(|| value["type"].as_str(), |types| types.first().and_then(Value::as_str))
     {
         Some("array") => format!("list of {}", plural(&kind(&value["items"]))),
+        Some("object") if value["additionalProperties"]["type"] == "integer" => "map of numbers".to_owned(),
         Some("object") => "map of texts".to_owned(),
         Some("string") => "text".to_owned(),
         Some("integer") => "number".to_owned(),

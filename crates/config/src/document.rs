@@ -12,6 +12,7 @@ mod cache;
 mod certificate;
 mod consumer;
 mod headers;
+mod holder;
 mod later;
 mod limit;
 mod matching;
@@ -23,10 +24,11 @@ mod upstream;
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
 pub use cache::{CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, TtlRule};
 pub use certificate::{CertificateFiles, TlsVersions};
-pub use consumer::{ConsumerEntry, Plan, Secret};
+pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
+pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, TenantRule};
 pub use later::Later;
-pub use limit::{LimitMode, LimitRule, ScopePart, WhenUnavailable};
+pub use limit::{LimitMode, LimitRule, ScopePart, WhenMissing, WhenUnavailable};
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
 pub use route::{AuthKind, RouteRule, RouteTimeouts};
@@ -48,9 +50,18 @@ pub struct Document {
     /// Applications and people. Their keys are not here: `tidegate key create`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consumers: Vec<ConsumerEntry>,
+    /// Tenants of which there is more to say than their name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantRule>,
+    /// Groups of consumers that have limits together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub teams: Vec<TeamRule>,
     /// Named sets of limits for consumers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<Plan>,
+    /// Routes that are offered together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub products: Vec<ProductRule>,
     /// Limits, exact over the whole cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<LimitRule>,
@@ -71,11 +82,14 @@ pub struct Document {
     pub telemetry: Option<TelemetryRules>,
 }
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 13] = [
     "version",
     "secrets",
     "consumers",
+    "tenants",
+    "teams",
     "plans",
+    "products",
     "limits",
     "upstreams",
     "routes",
@@ -108,6 +122,9 @@ impl Document {
                 }
                 "secrets" => document.secrets = list(node, notes),
                 "consumers" => document.consumers = list(node, notes),
+                "tenants" => document.tenants = list(node, notes),
+                "teams" => document.teams = list(node, notes),
+                "products" => document.products = list(node, notes),
                 "plans" => document.plans = list(node, notes),
                 "limits" => document.limits = list(node, notes),
                 "upstreams" => document.upstreams = list(node, notes),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::compile::{Report, references};
-use crate::document::{AuthKind, Document, HeaderChanges, RouteRule, ScopePart};
+use crate::document::{AuthKind, Document, HeaderChanges, LimitRef, RouteRule, ScopePart};
 use crate::path::Path;
 use crate::problem::Problem;
 use crate::source::Locations;
@@ -16,13 +16,11 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     let fallbacks = document.upstreams.iter().filter_map(|u| u.breaker.as_ref()?.fallback.as_deref());
     let upstreams = upstreams.chain(fallbacks);
     unused("upstreams", document.upstreams.iter().map(|u| &u.name), &upstreams.collect(), &report);
-    let plans = document.consumers.iter().filter_map(|consumer| consumer.plan.as_deref());
-    unused("plans", document.plans.iter().map(|p| &p.name), &plans.collect(), &report);
-    let limits = document.routes.iter().flat_map(|route| &route.limits);
-    let limits = limits.chain(document.plans.iter().flat_map(|plan| &plan.limits)).map(String::as_str);
-    unused("limits", document.limits.iter().map(|l| &l.name), &limits.collect(), &report);
+    unused("limits", document.limits.iter().map(|l| &l.name), &limits(document), &report);
     let secrets = document.routes.iter().flat_map(secrets);
     unused("secrets", document.secrets.iter().map(|s| &s.name), &secrets.collect(), &report);
+    plans(document, &report);
+    dear(document, &report);
     anonymous(document, &report);
     report.finish().err().unwrap_or_default()
 }
@@ -44,17 +42,76 @@ fn secrets(route: &RouteRule) -> Vec<&str> {
     set.values().chain(add.values()).flat_map(|text| references(text)).collect()
 }
 
-/// A limit per key on a route that asks for none counts all callers as one.
-fn anonymous(document: &Document, report: &Report<'_>) {
-    let personal = |name: &String| {
-        let limit = document.limits.iter().find(|limit| limit.name == *name);
-        limit.is_some_and(|limit| limit.per.iter().any(|part| matches!(part, ScopePart::Key | ScopePart::Consumer)))
-    };
-    let list = Path::Root.field("routes");
-    for (i, route) in document.routes.iter().enumerate().filter(|(_, route)| !route.auth.contains(&AuthKind::Key)) {
-        for (j, name) in route.limits.iter().enumerate().filter(|(_, name)| personal(name)) {
-            let reason = format!("`{name}` counts per key or consumer, but this route asks for no key");
-            report.warning(&list.item(i).field("limits").item(j), reason, "add `auth: [key]`");
+/// Limits that somebody brings.
+fn limits(document: &Document) -> HashSet<&str> {
+    let names = document.routes.iter().map(|route| &route.limits);
+    let names = names.chain(document.products.iter().map(|product| &product.limits));
+    let offers = document.products.iter().flat_map(|product| &product.plans).map(|offer| &offer.limits);
+    let lists = document.plans.iter().map(|plan| &plan.limits).chain(offers);
+    let lists = lists.chain(document.tenants.iter().map(|tenant| &tenant.limits));
+    let lists = lists.chain(document.teams.iter().map(|team| &team.limits));
+    let lists = lists.chain(document.consumers.iter().map(|consumer| &consumer.limits));
+    names.flatten().map(String::as_str).chain(lists.flatten().map(LimitRef::name)).collect()
+}
+
+/// A plan may be meant for keys only, which are not in the document.
+fn plans(document: &Document, report: &Report<'_>) {
+    let used = document.consumers.iter().filter_map(|consumer| consumer.plan.as_deref());
+    let tenants = document.tenants.iter();
+    let used = used.chain(
+        tenants.flat_map(|tenant| [tenant.plan.as_deref(), tenant.anonymous_plan.as_deref()].into_iter().flatten()),
+    );
+    let used: HashSet<&str> = used.collect();
+    let list = Path::Root.field("plans");
+    for (i, _) in document.plans.iter().enumerate().filter(|(_, plan)| !used.contains(plan.name.as_str())) {
+        let reason = "no consumer and no tenant is on it";
+        report.warning(&list.item(i), reason, "remove it, unless keys have it (`tidegate key create --plan`)");
+    }
+}
+
+/// What costs more than a limit ever admits is refused, except for callers with a maximum of their own.
+fn dear(document: &Document, report: &Report<'_>) {
+    let max = |name: &String| document.limits.iter().find(|limit| limit.name == *name).map(|limit| limit.max);
+    let routes = document.routes.iter().map(|route| &route.weights).enumerate().map(|(i, of)| ("routes", i, of));
+    let products = document.products.iter().map(|product| &product.weights).enumerate();
+    for (family, i, weights) in routes.chain(products.map(|(i, of)| ("products", i, of))) {
+        for (name, weight) in weights {
+            let Some(max) = max(name).filter(|max| *max < *weight) else { continue };
+            let reason = format!("a call costs {weight} of `{name}`, which admits {max}: it is refused");
+            let list = Path::Root.field(family);
+            report.warning(&list.item(i).field("weights").field(name), reason, "lower it, or raise the limit's `max`");
         }
+    }
+}
+
+/// Limits that cannot tell callers apart, or by what they choose themselves.
+fn anonymous(document: &Document, report: &Report<'_>) {
+    let list = Path::Root.field("routes");
+    for (i, route) in document.routes.iter().enumerate() {
+        for (j, name) in route.limits.iter().enumerate() {
+            let Some(limit) = document.limits.iter().find(|limit| limit.name == *name) else { continue };
+            let slip = limit.per.iter().find_map(|part| slip(name, part, route));
+            if let Some((reason, hint)) = slip {
+                report.warning(&list.item(i).field("limits").item(j), reason, hint);
+            }
+        }
+    }
+}
+
+fn slip(limit: &str, part: &ScopePart, route: &RouteRule) -> Option<(String, &'static str)> {
+    let keyed = route.auth.contains(&AuthKind::Key);
+    match part {
+        ScopePart::Key | ScopePart::Consumer | ScopePart::Team if !keyed => {
+            Some((format!("`{limit}` counts per {part}, but this route asks for no key"), "add `auth: [key]`"))
+        }
+        ScopePart::EndUser if !keyed => {
+            let reason = format!("`{limit}` counts per {part}, whom callers may make up: this route asks for no key");
+            Some((reason, "add `auth: [key]`"))
+        }
+        ScopePart::Host if route.matches.hosts.is_empty() => {
+            let reason = format!("`{limit}` counts per {part}, which callers may make up: this route takes any");
+            Some((reason, "name the route's hosts: `match: {hosts: [api.example.com]}`"))
+        }
+        _ => None,
     }
 }

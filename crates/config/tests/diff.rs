@@ -37,6 +37,79 @@ fn limits_say_what_happens_to_their_counts() {
 }
 
 #[test]
+fn who_has_which_limits_says_what_happens_to_counts() {
+    let shop = |consumer: &str, plan: &str, rest: &str| {
+        format!(
+            "limits: [{{name: d, window: 1m, max: 5, per: [consumer, team, product, end_user]}}]
+consumers: [{{name: ann, {consumer}}}]
+plans: [{{name: gold, limits: [{plan}]}}, {{name: free, limits: [{{limit: d, max: 1}}]}}, {{name: base, limits: [d]}}]
+{rest}"
+        )
+    };
+    let old = shop("plan: gold, limits: [{limit: d, max: 7}]", "d", "");
+    says(
+        &old,
+        &shop("plan: gold, limits: [{limit: d, max: 9}]", "d", ""),
+        &[
+            "~ consumers default/ann: limits [{\"limit\":\"d\",\"max\":7}] → [{\"limit\":\"d\",\"max\":9}] (keeps the count)",
+        ],
+    );
+    says(
+        &old,
+        &shop("plan: base", "d", ""),
+        &[
+            "~ consumers default/ann: limits [{\"limit\":\"d\",\"max\":7}] → (default) (what it counted drains)",
+            "~ consumers default/ann: plan gold → base (keeps the count)",
+        ],
+    );
+    says(
+        &shop("plan: gold", "d", ""),
+        &shop("plan: free", "{limit: d, max: 8}", ""),
+        &[
+            "~ consumers default/ann: plan gold → free (starts a new, empty limit; an old one drains)",
+            "~ plans gold: limits [\"d\"] → [{\"limit\":\"d\",\"max\":8}] (starts a new, empty limit; an old one drains)",
+        ],
+    );
+    says(
+        &shop("team: a", "d", "products: [{name: p, routes: [r], weights: {d: 2}}]"),
+        &shop("team: b, end_user: x-user", "d", "products: [{name: p, routes: [], weights: {d: 3}}]"),
+        &[
+            "~ consumers default/ann: end_user (default) → x-user (counts on another counter from then on)",
+            "~ consumers default/ann: team a → b (counts on another counter from then on)",
+            "~ products p: routes [\"r\"] → [] (counts on another counter from then on)",
+            "~ products p: weights.d 2 → 3 (keeps the count)",
+        ],
+    );
+    let teams = |max: &str| format!("teams: [{{name: web, tenant: t, limits: [{max}]}}]\ntenants: [{{name: t}}]");
+    says(
+        "",
+        &teams("{limit: d, max: 3}"),
+        &["+ tenants t", "+ teams t/web (starts a new, empty limit; an old one drains)"],
+    );
+    says(
+        &teams("{limit: d, max: 3}"),
+        &teams(""),
+        &["~ teams t/web: limits [{\"limit\":\"d\",\"max\":3}] → (default) (what it counted drains)"],
+    );
+}
+
+#[test]
+fn a_scope_written_in_another_way_is_the_same() {
+    let limit = |per: &str| format!("limits: [{{name: a, window: 1m, max: 5, per: [{per}]}}]");
+    says(&limit("ip/32/64"), &limit("ip"), &[]);
+    says(
+        &limit("ip"),
+        &limit("ip/24"),
+        &["~ limits a: per [\"ip\"] → [\"ip/24\"] (starts a new, empty limit; an old one drains)"],
+    );
+    says(
+        &limit("ip"),
+        "limits: [{name: a, window: 1m, max: 5, per: [ip], on_missing: skip}]",
+        &["~ limits a: on_missing share → skip (keeps the count)"],
+    );
+}
+
+#[test]
 fn objects_are_compared_by_name_and_field() {
     let old = "upstreams:
   - {name: a, endpoints: [{url: 'http://a'}], timeouts: {connect: 1s}}

@@ -14,10 +14,10 @@ use smallvec::SmallVec;
 use tidegate_clock as clock;
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits, Subject};
 use tidegate_policy::{Limit, OnUnavailable};
-use tidegate_quota::SubjectHasher;
 use tidegate_quota::cell::{Burnt, Grab, Take};
 use tidegate_quota::evidence::{Record, short_name};
 use tidegate_quota::protocol::Key;
+use tidegate_quota::{Hashing, SubjectHasher};
 
 use self::standing::{Marks, is_marked, standings};
 pub use self::standing::{Standing, Standings};
@@ -152,6 +152,13 @@ impl Limiter {
     #[must_use]
     pub fn subject(&self, limit: &Limit, values: &[&[u8]]) -> Subject {
         self.hasher.subject(limit.id, values.iter().copied())
+    }
+
+    /// As [`Limiter::subject`], value by value.
+    #[inline]
+    #[must_use]
+    pub fn hashing(&self, limit: &Limit) -> Hashing {
+        self.hasher.begin(limit.id)
     }
 
     /// The slot of a key. A new one is listed, so that the tick knows of it: it may never be used.

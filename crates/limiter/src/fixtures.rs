@@ -19,6 +19,7 @@ pub(crate) fn limit() -> Limit {
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
+        on_missing: tidegate_policy::OnMissing::Share,
     }
 }
 

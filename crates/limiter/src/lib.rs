@@ -23,6 +23,7 @@ use std::pin::Pin;
 pub use admit::{Ask, Counters, Limiter, Refused, Settings, Standing, Standings, Why};
 pub use decisions::DecisionLog;
 pub use permit::Permit;
+pub use tidegate_quota::Hashing;
 use tidegate_quota::protocol::{Batch, Key, Reply};
 
 /// The way to the quota group's leader.

@@ -82,6 +82,7 @@ fn limit(max: u64, window_ms: u64) -> Limit {
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
+        on_missing: tidegate_policy::OnMissing::Share,
     }
 }
 

@@ -82,6 +82,7 @@ fn limit(id: u64, max: u64, window: Nanos) -> Limit {
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
+        on_missing: tidegate_policy::OnMissing::Share,
     }
 }
 

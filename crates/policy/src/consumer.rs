@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::attached::ConsumerLimits;
+
 /// An application or a person. `name` is unique in its tenant; keys refer to it by (tenant, name).
 #[derive(Debug)]
 pub struct Consumer {
@@ -11,8 +13,7 @@ pub struct Consumer {
     pub tenant: String,
     pub team: Option<String>,
     pub plan: Option<String>,
-    /// Limits of its plan: indices into [`crate::Snapshot::limits`].
-    pub limits: Vec<usize>,
+    pub limits: ConsumerLimits,
 }
 
 /// A list of consumers with its index; reads like the list.

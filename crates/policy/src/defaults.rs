@@ -65,6 +65,15 @@ pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A window may not be longer than this.
 pub const MAX_WINDOW: Duration = Duration::from_secs(31 * DAY);
+/// The limits that one list of a document may name. A call meets seven lists at most: those of its plan, of its consumer,
+/// team and tenant, of its route and product, and of its plan in the product.
+pub const MAX_LISTED: usize = 8;
+/// Maxima of their own that consumers, teams, tenants and plans may have, in one document.
+pub const MAX_OWN_MAXIMA: usize = 10_000;
+/// A longer value of a header that a limit counts by is refused with 400.
+pub const MAX_SUBJECT_BYTES: usize = 4 * 1024;
+/// A longer name of an end user is refused with 400.
+pub const MAX_END_USER_BYTES: usize = 256;
 /// The most a route may raise its own bound on a body to.
 pub const MAX_MAX_BODY: u64 = 64 * KIB * MIB;
 /// A document larger than this is refused.
@@ -108,6 +117,10 @@ pub fn table() -> Vec<Row> {
         row("retries after the first try", RETRIES.to_string(), "upstreams[].retries.max"),
         row("retries of all requests", format!("{:.0}%", RETRY_BUDGET * 100.0), "upstreams[].retries.budget"),
         row("rotated access logs kept", KEEP_LOGS.to_string(), "telemetry.access_log.keep"),
+        row("limits in one list", MAX_LISTED.to_string(), ""),
+        row("limits with a maximum of their own", MAX_OWN_MAXIMA.to_string(), ""),
+        row("header value a limit counts by (400)", bytes(MAX_SUBJECT_BYTES as u64), ""),
+        row("end user's name (400)", format!("{MAX_END_USER_BYTES} bytes"), ""),
         row("document", bytes(MAX_DOCUMENT_BYTES as u64), ""),
     ]
 }

@@ -7,6 +7,7 @@
 pub mod defaults;
 pub mod path;
 
+mod attached;
 mod cache;
 mod consumer;
 mod limit;
@@ -18,9 +19,10 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
 pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Ttl};
 pub use consumer::{Consumer, Consumers};
-pub use limit::{Dimension, Limit, Mode, OnUnavailable};
+pub use limit::{Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
@@ -40,8 +42,11 @@ pub use upstream::{
 pub struct Snapshot {
     pub revision: Revision,
     pub router: Router,
-    /// By position: `Route::limits`, `Consumer::limits` hold indices into this list.
+    /// By position: [`Attached`] holds indices into this list. First those that the document lists, then those of them that
+    /// somebody has with a maximum of his own.
     pub limits: Vec<Arc<Limit>>,
+    /// `plans.into()` indexes a list.
+    pub plans: Plans,
     pub upstreams: Vec<Arc<Upstream>>,
     /// `consumers.into()` indexes a list.
     pub consumers: Consumers,

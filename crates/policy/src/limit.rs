@@ -20,6 +20,8 @@ pub struct Limit {
     pub on_unavailable: OnUnavailable,
     /// Does an answer from the cache count? (Default: requests yes.)
     pub count_hits: bool,
+    /// What becomes of a call that has no value for a part of `per`.
+    pub on_missing: OnMissing,
 }
 
 impl Limit {
@@ -36,16 +38,53 @@ impl Limit {
     }
 }
 
-/// One part of a limit's scope.
+/// One part of a limit's scope. The tenant is part of each, so that no two tenants ever share a counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dimension {
     Tenant,
+    Team,
     Consumer,
     Key,
+    /// Whom a consumer calls for, as it says in a header; two consumers' end users are never the same.
+    EndUser,
     Route,
-    /// The client's address as judged by [`crate::Snapshot::trusted_proxies`]; IPv6 is cut to its /64.
-    Ip,
+    Product,
+    /// GET and HEAD are one; methods that nobody registered are one.
+    Method,
+    /// Without its port, in lower case.
+    Host,
+    /// The client's address as judged by [`crate::Snapshot::trusted_proxies`], cut to a prefix.
+    Ip(Prefix),
+    /// All its lines, as one list.
     Header(HeaderName),
+}
+
+/// So many leading bits of an address tell callers apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    /// 1 to 32.
+    pub v4: u8,
+    /// 1 to 128.
+    pub v6: u8,
+}
+
+/// What one subscriber gets.
+impl Default for Prefix {
+    fn default() -> Self {
+        Self { v4: 32, v6: 64 }
+    }
+}
+
+/// What becomes of a call without a value for a part of the scope: without the header, without a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMissing {
+    /// All such calls (of one tenant) share one count.
+    #[default]
+    Share,
+    /// The limit does not hold for it.
+    Skip,
+    /// It is refused.
+    Refuse,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

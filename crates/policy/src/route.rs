@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::attached::RouteLimits;
 use crate::cache::Cache;
 use crate::upstream::Upstream;
 
@@ -29,8 +30,7 @@ pub struct Route {
     pub action: Action,
     /// Empty: anybody. Otherwise the caller must satisfy one.
     pub auth: Vec<AuthScheme>,
-    /// Indices into `Snapshot::limits`, in document order.
-    pub limits: Vec<usize>,
+    pub limits: RouteLimits,
     pub cors: Option<Cors>,
     pub request_headers: HeaderEdits,
     pub response_headers: HeaderEdits,

@@ -25,7 +25,7 @@ fn route(name: &str, path: &str) -> Draft {
         priority: 0,
         action: Action::Respond { status: StatusCode::OK, headers: vec![], body: bytes::Bytes::new() },
         auth: vec![],
-        limits: vec![],
+        limits: tidegate_policy::RouteLimits::default(),
         cors: None,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use http::request::Parts;
 use tidegate_auth::{Rejected, presented};
 use tidegate_model::KeyId;
-use tidegate_policy::{AuthScheme, Consumer, Route, Snapshot};
+use tidegate_policy::{Attached, AuthScheme, Consumer, Route, Snapshot};
 
 use crate::gate::Gate;
 use crate::refusal::Refusal;
@@ -17,6 +17,23 @@ pub(crate) struct Caller<'s> {
     pub(crate) consumer: &'s Consumer,
     /// Its place in the snapshot's list.
     pub(crate) at: usize,
+    /// Of its key's own plan, if it has one: the plan's place in the snapshot's list.
+    own_plan: Option<usize>,
+}
+
+impl<'s> Caller<'s> {
+    /// The plan it calls on: its key's, or else its consumer's.
+    pub(crate) fn plan(&self) -> Option<usize> {
+        self.own_plan.or(self.consumer.limits.plan_at)
+    }
+
+    /// What that plan asks for.
+    pub(crate) fn plan_limits(&self, snapshot: &'s Snapshot) -> &'s [Attached] {
+        match self.own_plan {
+            Some(at) => snapshot.plans.get(at).map_or(&[], |plan| &plan.limits),
+            None => &self.consumer.limits.plan,
+        }
+    }
 }
 
 /// `Ok(None)`: the route asks for nobody; what the request carries is then the upstream's business.
@@ -39,21 +56,28 @@ fn by_key<'s>(gate: &Gate, snapshot: &'s Snapshot, parts: &Parts) -> Result<Call
     let presented = presented(parts).map_err(|_| Refusal::KeyConflict)?.ok_or(Refusal::KeyMissing)?;
     let now = tidegate_clock::wall().0 / 1_000_000;
     let found = gate.keys.look_up(&presented.secret, now, |entry| {
-        (entry.id, snapshot.consumers.position(&entry.tenant, &entry.consumer))
+        let plan = entry.plan.as_ref().map(|plan| snapshot.plans.position(plan));
+        (entry.id, snapshot.consumers.position(&entry.tenant, &entry.consumer), plan)
     });
-    let (key, at) = found.map_err(|why| match why {
+    let (key, at, plan) = found.map_err(|why| match why {
         Rejected::Unknown => Refusal::KeyUnknown,
         Rejected::Expired => Refusal::KeyExpired,
         Rejected::Revoked => Refusal::KeyRevoked,
     })?;
     let at = at.ok_or(Refusal::KeyWithoutConsumer)?;
-    Ok(Caller { key, consumer: &snapshot.consumers[at], at })
+    // A key of a plan that is gone must not fall back on a larger one.
+    let own_plan = plan.map(|plan| plan.ok_or(Refusal::KeyWithoutPlan)).transpose()?;
+    Ok(Caller { key, consumer: &snapshot.consumers[at], at, own_plan })
 }
 
-/// Keys of one tenant do not open another's routes.
+/// Keys of one tenant do not open another's routes, and products are for callers on their plans.
 pub(crate) fn may(route: &Route, caller: Option<&Caller<'_>>) -> Result<(), Refusal> {
     match caller {
         Some(caller) if *caller.consumer.tenant != *route.tenant => Err(Refusal::KeyUnknown),
-        _ => Ok(()),
+        _ if route.limits.by_plan.is_empty() => Ok(()),
+        _ => {
+            let plan = caller.map_or(route.limits.anonymous_plan, Caller::plan);
+            route.limits.of_plan(plan).map(|_| ()).ok_or(Refusal::NotSubscribed)
+        }
     }
 }

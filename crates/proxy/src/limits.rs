@@ -1,19 +1,21 @@
-//! All limits of a call, admitted at once: the route's, then those of the consumer's plan.
+//! All limits of a call, admitted at once: those of its consumer, plan, team, product, route and tenant.
 
-use std::iter;
+mod subject;
+
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use tidegate_limiter::{Ask, Limiter, Permit, Refused, Standing, Why};
 use tidegate_model::Permits;
-use tidegate_policy::{Dimension, Limit, Route, Snapshot};
+use tidegate_policy::{Attached, ConsumerLimits, Limit, Mode, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 use tidegate_upstream::Again;
 
+use crate::head::Host;
 use crate::identify::Caller;
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
@@ -23,6 +25,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) route: &'a Route,
     pub(crate) caller: Option<&'a Caller<'a>>,
     pub(crate) address: IpAddr,
+    pub(crate) host: &'a Host,
+    pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
 }
 
@@ -42,17 +46,25 @@ pub(crate) type Asked<'a> = SmallVec<[Ask<'a>; 2]>;
 /// A lease of one key on a quiet node is empty after its one request: so long a further try waits for more.
 const SOON: Duration = Duration::from_millis(50);
 
-/// One request is one permit of each.
-const COST: Permits = Permits(1);
-
-/// Places in the snapshot's list. Empty when neither the route nor the caller's plan limits anything.
-pub(crate) fn of(snapshot: &Snapshot, route: &Route, caller: Option<&Caller<'_>>) -> Few<usize> {
-    let plan = caller.map_or(&[][..], |caller| &caller.consumer.limits);
+/// The limits of a call, the most specific first, so that of several that are used up the most specific is told: those of
+/// the consumer, of its plan, of its team, of its plan in the product, then the route's, the product's and the tenant's.
+/// Empty when nobody limits anything.
+pub(crate) fn of<'s>(snapshot: &'s Snapshot, route: &'s Route, caller: Option<&Caller<'s>>) -> Few<&'s Attached> {
+    let of_route = &route.limits;
+    let plan = caller.map_or(of_route.anonymous_plan, Caller::plan);
+    let offered = of_route.of_plan(plan).unwrap_or_default();
+    let lists: [&'s [Attached]; 5] = match caller {
+        Some(caller) => {
+            let of_consumer: &'s ConsumerLimits = &caller.consumer.limits;
+            [&of_consumer.own, caller.plan_limits(snapshot), &of_consumer.team, offered, &of_route.always]
+        }
+        None => [&[], &of_route.anonymous, &[], offered, &of_route.always],
+    };
     let mut limits = Few::new();
-    for &at in route.limits.iter().chain(plan) {
-        // A limit that the route and the plan both name counts once.
-        if at < snapshot.limits.len() && !limits.contains(&at) {
-            limits.push(at);
+    for held in lists.into_iter().flatten() {
+        // A limit that several bring counts once.
+        if !limits.iter().any(|known: &&Attached| known.base == held.base) {
+            limits.push(held);
         }
     }
     limits
@@ -62,20 +74,69 @@ pub(crate) fn of(snapshot: &Snapshot, route: &Route, caller: Option<&Caller<'_>>
 pub(crate) async fn admit<'l, 's>(
     limiter: &'l Limiter,
     snapshot: &'s Snapshot,
-    places: &[usize],
+    held: &[&Attached],
     scope: &Scope<'_>,
 ) -> (Result<Permit<'l>, Refusal>, Decided, Asked<'s>) {
-    let limits: Few<&'s Arc<Limit>> = places.iter().filter_map(|&at| snapshot.limits.get(at)).collect();
-    let asks: Few<Ask<'s>> = limits.iter().map(|limit| ask(limiter, limit, scope)).collect();
+    let mut call = Gathered::default();
+    if let Err(refusal) = call.gather(limiter, snapshot, held, scope) {
+        return (Err(refusal), Decided { standings: call.aside, ..Decided::default() }, Asked::new());
+    }
+    let Gathered { places, limits, asks, aside } = call;
     match limiter.admit(&asks).await {
         Ok(permit) => {
-            let decided = decided(places, &limits, &permit.standings(&asks), None);
+            let decided = decided(&places, &limits, &permit.standings(&asks), None, aside);
             (Ok(permit), decided, asks.iter().copied().collect())
         }
         Err(refused) => {
-            let decided = decided(places, &limits, &refused.standings, Some(refused.ask));
+            let decided = decided(&places, &limits, &refused.standings, Some(refused.ask), aside);
             (Err(refusal(&refused)), decided, Asked::new())
         }
+    }
+}
+
+/// What a call asks for.
+#[derive(Default)]
+struct Gathered<'s> {
+    /// In the snapshot's list.
+    places: Few<usize>,
+    limits: Few<&'s Arc<Limit>>,
+    asks: Few<Ask<'s>>,
+    /// What was decided without asking.
+    aside: telemetry::Standings,
+}
+
+impl<'s> Gathered<'s> {
+    /// # Errors
+    /// A limit counts by what this call does not bring, or brings in vain, and refuses that.
+    #[inline]
+    fn gather(
+        &mut self,
+        limiter: &Limiter,
+        snapshot: &'s Snapshot,
+        held: &[&Attached],
+        scope: &Scope<'_>,
+    ) -> Result<(), Refusal> {
+        for held in held {
+            let cost = scope.route.limits.weight(held.base);
+            let Some(limit) = snapshot.limits.get(held.limit).filter(|_| cost != Permits::ZERO) else { continue };
+            match subject::of(limiter, limit, held, scope) {
+                Ok(Some(subject)) => {
+                    self.places.push(held.limit);
+                    self.limits.push(limit);
+                    self.asks.push(Ask { limit, subject, cost });
+                }
+                Ok(None) => {}
+                Err(refusal) => {
+                    let observed = limit.mode == Mode::Observe;
+                    let verdict = if observed { telemetry::Verdict::WouldRefuse } else { telemetry::Verdict::Refused };
+                    self.aside.push(telemetry::Standing { limit: held.limit, verdict, remaining: None });
+                    if !observed {
+                        return Err(refusal);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -129,7 +190,13 @@ fn refusal(refused: &Refused) -> Refusal {
     }
 }
 
-fn decided(places: &[usize], limits: &[&Arc<Limit>], standings: &[Standing], refused: Option<usize>) -> Decided {
+fn decided(
+    places: &[usize],
+    limits: &[&Arc<Limit>],
+    standings: &[Standing],
+    refused: Option<usize>,
+    aside: telemetry::Standings,
+) -> Decided {
     let shown = Shown::new(limits, standings);
     let verdict = |index: usize, standing: &Standing| match refused {
         Some(at) if at == index => telemetry::Verdict::Refused,
@@ -142,72 +209,5 @@ fn decided(places: &[usize], limits: &[&Arc<Limit>], standings: &[Standing], ref
         verdict: verdict(index, standing),
         remaining: Some(standing.remaining),
     });
-    Decided { shown, standings: standings.collect() }
-}
-
-fn ask<'a>(limiter: &Limiter, limit: &'a Limit, scope: &Scope<'_>) -> Ask<'a> {
-    let address = Network::of(scope.address);
-    let key = scope.caller.map(|caller| caller.key.0.to_be_bytes());
-    let tenant = scope.caller.map_or(&*scope.route.tenant, |c| &c.consumer.tenant).as_bytes();
-    let value = |dimension: &Dimension| -> &[u8] {
-        match dimension {
-            Dimension::Tenant => tenant,
-            Dimension::Consumer => scope.caller.map_or(&[], |c| c.consumer.name.as_bytes()),
-            Dimension::Key => key.as_ref().map_or(&[], |key| key.as_slice()),
-            Dimension::Route => scope.route.id.as_bytes(),
-            Dimension::Ip => address.bytes(),
-            Dimension::Header(name) => scope.headers.get(name).map_or(&[], |v| v.as_bytes()),
-        }
-    };
-    // The tenant is part of every counter but the cluster's own. Documents rarely name more than three dimensions; those
-    // are hashed without allocating.
-    let subject = match limit.per.as_slice() {
-        [] => limiter.subject(limit, &[]),
-        [a] => limiter.subject(limit, &[tenant, value(a)]),
-        [a, b] => limiter.subject(limit, &[tenant, value(a), value(b)]),
-        [a, b, c] => limiter.subject(limit, &[tenant, value(a), value(b), value(c)]),
-        many => limiter.subject(limit, &iter::once(tenant).chain(many.iter().map(value)).collect::<Vec<_>>()),
-    };
-    Ask { limit, subject, cost: COST }
-}
-
-/// An address as limits count it: IPv4 whole, IPv6 by its /64, which is what one subscriber gets.
-struct Network {
-    octets: [u8; 8],
-    length: usize,
-}
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        let mut octets = [0; 8];
-        let length = match address.to_canonical() {
-            IpAddr::V4(v4) => {
-                octets[..4].copy_from_slice(&v4.octets());
-                4
-            }
-            IpAddr::V6(v6) => {
-                octets.copy_from_slice(&v6.octets()[..8]);
-                8
-            }
-        };
-        Self { octets, length }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.octets[..self.length]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbours_in_one_64_are_one_client() {
-        let bytes = |text: &str| Network::of(text.parse().expect("an address")).bytes().to_vec();
-        assert_eq!(bytes("2001:db8::1"), bytes("2001:db8::ffff:1"));
-        assert_ne!(bytes("2001:db8::1"), bytes("2001:db8:0:1::1"));
-        assert_eq!(bytes("::ffff:10.0.0.1"), bytes("10.0.0.1"));
-        assert_ne!(bytes("10.0.0.1"), bytes("10.0.0.2"));
-    }
+    Decided { shown, standings: standings.chain(aside).collect() }
 }

@@ -156,6 +156,7 @@ mod tests {
             mode,
             on_unavailable: OnUnavailable::Share,
             count_hits: true,
+            on_missing: tidegate_policy::OnMissing::Share,
         }
     }
 

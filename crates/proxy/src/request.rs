@@ -213,11 +213,12 @@ async fn answer<'a>(
         cached::look(gate, route, &host, bench.origin, caller.as_ref(), parts, switch.as_ref(), posted.as_deref());
     let mut asked = limits::of(snapshot, route, caller.as_ref());
     if cached::is_hit(glance.as_ref()) {
-        asked.retain(|at| snapshot.limits.get(*at).is_none_or(|limit| limit.count_hits));
+        asked.retain(|held| snapshot.limits.get(held.limit).is_none_or(|limit| limit.count_hits));
     }
     let (mut permit, mut asks) = (None, limits::Asked::new());
     if !asked.is_empty() {
-        let scope = Scope { route, caller: caller.as_ref(), address: bench.origin.address, headers: &parts.headers };
+        let (address, method, headers) = (bench.origin.address, &parts.method, &parts.headers);
+        let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers };
         let (verdict, decided, of_all) = limits::admit(&gate.limiter, snapshot, &asked, &scope).await;
         observer.record.limits = decided.standings;
         dress.shown = decided.shown;

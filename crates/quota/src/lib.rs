@@ -21,4 +21,4 @@ pub use cell::Cell;
 pub use holding::Holding;
 pub use ledger::Ledger;
 pub use stamps::Stamps;
-pub use subject::SubjectHasher;
+pub use subject::{Hashing, SubjectHasher};

@@ -29,13 +29,18 @@ impl SubjectHasher {
     #[inline]
     #[must_use]
     pub fn subject<'a>(&self, limit: LimitId, values: impl IntoIterator<Item = &'a [u8]>) -> Subject {
+        let mut hashing = self.begin(limit);
+        values.into_iter().for_each(|value| hashing.value(value));
+        hashing.finish()
+    }
+
+    /// As [`SubjectHasher::subject`], value by value.
+    #[inline]
+    #[must_use]
+    pub fn begin(&self, limit: LimitId) -> Hashing {
         let mut hasher = self.keyed;
         hasher.write_u64(limit.0);
-        for value in values {
-            hasher.write_u64(value.len() as u64);
-            hasher.write(value);
-        }
-        Subject(hasher.finish128().as_u128())
+        Hashing(hasher)
     }
 
     /// The key that subjects share once a node holds as many as it may; `part` spreads them over a few.
@@ -48,6 +53,46 @@ impl SubjectHasher {
         Subject(hasher.finish128().as_u128())
     }
 }
+
+/// A subject of which some values are known.
+pub struct Hashing(SipHasher13);
+
+impl Hashing {
+    #[inline]
+    pub fn value(&mut self, value: &[u8]) {
+        self.0.write_u64(value.len() as u64);
+        self.0.write(value);
+    }
+
+    /// The lines of one header as the list they are (RFC 9110 § 5.3): `a` and `b` count as `a, b`.
+    pub fn list<'a, I: Iterator<Item = &'a [u8]>>(&mut self, lines: impl Fn() -> I) {
+        let (mut length, mut count) = (0, 0);
+        for line in lines() {
+            (length, count) = (length + line.len(), count + 1_usize);
+        }
+        self.0.write_u64((length + SEPARATOR.len() * count.saturating_sub(1)) as u64);
+        for (nth, line) in lines().enumerate() {
+            if nth > 0 {
+                self.0.write(SEPARATOR);
+            }
+            self.0.write(line);
+        }
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn finish(self) -> Subject {
+        Subject(self.0.finish128().as_u128())
+    }
+}
+
+impl std::fmt::Debug for Hashing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hashing(secret)")
+    }
+}
+
+const SEPARATOR: &[u8] = b", ";
 
 #[cfg(test)]
 mod tests {
@@ -63,5 +108,22 @@ mod tests {
         assert_ne!(of(&[]), of(&[b""]));
         assert_ne!(hasher.subject(LimitId(2), [b"a".as_slice()]), hasher.subject(LimitId(1), [b"a".as_slice()]));
         assert_ne!(SubjectHasher::new(&[8; 16]).subject(LimitId(1), []), hasher.subject(LimitId(1), []));
+    }
+
+    #[test]
+    fn the_lines_of_a_header_count_as_the_list_they_are() {
+        let hasher = SubjectHasher::new(&[7; 16]);
+        let lines = |lines: &[&[u8]]| {
+            let mut hashing = hasher.begin(LimitId(1));
+            hashing.value(b"acme");
+            hashing.list(|| lines.iter().copied());
+            hashing.value(b"z");
+            hashing.finish()
+        };
+        let one = |value: &[u8]| hasher.subject(LimitId(1), [b"acme", value, b"z"]);
+        assert_eq!(lines(&[b"a long value, of which there is one"]), one(b"a long value, of which there is one"));
+        assert_eq!(lines(&[b"a", b"b", b"c"]), one(b"a, b, c"));
+        assert_eq!(lines(&[b"", b""]), one(b", "));
+        assert_eq!(lines(&[]), one(b""));
     }
 }

@@ -85,6 +85,16 @@ pub enum Command {
     },
     /// Kept responses that are void from now on, all at once.
     Purge(Vec<Purge>),
+    /// A key with a plan of its own.
+    CreateKeyOnPlan {
+        key: CreateKey,
+        plan: String,
+    },
+    /// Another plan of its own for a key, or none: then its consumer's.
+    SetKeyPlan {
+        id: KeyId,
+        plan: Option<String>,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +169,8 @@ impl fmt::Debug for Command {
             Self::JudgeEndpoints(_) => "JudgeEndpoints",
             Self::SetEndpoint { .. } => "SetEndpoint",
             Self::Purge(_) => "Purge",
+            Self::CreateKeyOnPlan { .. } => "CreateKeyOnPlan",
+            Self::SetKeyPlan { .. } => "SetKeyPlan",
         })
     }
 }

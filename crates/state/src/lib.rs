@@ -11,6 +11,7 @@ mod command;
 mod digest;
 mod documents;
 pub mod endpoints;
+mod key_plans;
 mod keys;
 mod members;
 mod outcome;
@@ -25,6 +26,7 @@ use tidegate_model::Millis;
 pub use command::{Command, CreateKey, Form, Join, Proposal, Publish};
 pub use documents::{Documents, Format, MAX_DOCUMENT, Published};
 pub use endpoints::Endpoints;
+pub use key_plans::KeyPlans;
 pub use keys::{Key, Keys};
 pub use members::{Addresses, ClusterId, Members, Node};
 pub use outcome::{Change, Outcome};
@@ -48,6 +50,8 @@ pub struct State {
     pub endpoints: Endpoints,
     #[serde(deserialize_with = "added_later")]
     pub purges: Purges,
+    #[serde(deserialize_with = "added_later")]
+    pub key_plans: KeyPlans,
 }
 
 /// For fields that the first states did not have: those end before them.
@@ -104,6 +108,8 @@ impl State {
             Command::JudgeEndpoints(verdicts) => self.endpoints.judge(verdicts, at),
             Command::SetEndpoint { place, set } => self.endpoints.set(place, *set, at),
             Command::Purge(what) => self.purges.purge(what),
+            Command::CreateKeyOnPlan { key, plan } => self.create_on_plan(key, plan, at),
+            Command::SetKeyPlan { id, plan } => self.key_plans.set(&self.keys, *id, plan.as_deref()),
         }
     }
 
@@ -114,6 +120,17 @@ impl State {
         self.sealed.put(CA_KEY, &form.sealed_ca_key);
         self.tokens.create_admin(form.admin_token, "bootstrap", Role::Admin, None, at);
         (Outcome::Joined { node }, vec![Change::Members, Change::AdminTokens, Change::Sealed(CA_KEY.into())])
+    }
+
+    fn create_on_plan(&mut self, create: &CreateKey, plan: &str, at: Millis) -> (Outcome, Vec<Change>) {
+        if plan.is_empty() || MAX_NAME < plan.len() {
+            return (Outcome::TooLarge { limit: MAX_NAME as u64 }, Vec::new());
+        }
+        let (outcome, changes) = self.keys.create(create, at);
+        if let Outcome::KeyCreated { id } = &outcome {
+            self.key_plans.set(&self.keys, *id, Some(plan));
+        }
+        (outcome, changes)
     }
 
     fn join(&mut self, join: &command::Join, at: Millis) -> (Outcome, Vec<Change>) {

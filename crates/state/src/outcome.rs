@@ -50,6 +50,7 @@ pub enum Change {
     KeyCreated(KeyId),
     KeyRevoked(KeyId),
     KeyRotated(KeyId),
+    KeyPlan(KeyId),
     Members,
     JoinTokens,
     AdminTokens,

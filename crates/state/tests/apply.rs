@@ -163,6 +163,27 @@ fn node_ids_are_never_reused() {
 }
 
 #[test]
+fn a_key_may_have_a_plan_of_its_own_until_it_is_told_otherwise() {
+    let mut log = Log::new();
+    log.apply(form());
+    let Command::CreateKey(create) = key(1) else { panic!("a key") };
+    assert_eq!(
+        log.apply(Command::CreateKeyOnPlan { key: create, plan: "gold".into() }),
+        Outcome::KeyCreated { id: KeyId(1) }
+    );
+    assert_eq!(log.state.key_plans.of(KeyId(1)), Some("gold"));
+    let set = |id, plan: Option<&str>| Command::SetKeyPlan { id: KeyId(id), plan: plan.map(str::to_owned) };
+    assert_eq!(log.apply(set(1, Some("free"))), Outcome::Done);
+    assert_eq!(log.state.key_plans.of(KeyId(1)), Some("free"));
+    assert_eq!(log.apply(set(1, Some(""))), Outcome::TooLarge { limit: 256 });
+    assert_eq!(log.apply(set(2, Some("free"))), Outcome::NotFound);
+    assert_eq!(log.apply(set(1, None)), Outcome::Done);
+    assert_eq!(log.state.key_plans.of(KeyId(1)), None);
+    log.apply(Command::RevokeKey { id: KeyId(1) });
+    assert_eq!(log.apply(set(1, Some("gold"))), Outcome::NotFound);
+}
+
+#[test]
 fn nothing_secret_is_printed() {
     let mut log = Log::new();
     log.apply(form());
@@ -179,6 +200,12 @@ fn any_command() -> impl Strategy<Value = Command> {
         ("[a-z]{0,9}", proptest::option::of(0..4_u64)).prop_map(|(text, replaces)| publish(&text, replaces)),
         (0..6_u8).prop_map(key),
         id.clone().prop_map(|id| Command::RevokeKey { id: KeyId(id) }),
+        (id.clone(), proptest::option::of("[a-z]{0,3}"))
+            .prop_map(|(id, plan)| Command::SetKeyPlan { id: KeyId(id), plan }),
+        (0..6_u8, "[a-z]{0,3}").prop_map(|(hash, plan)| match key(hash) {
+            Command::CreateKey(key) => Command::CreateKeyOnPlan { key, plan },
+            other => other,
+        }),
         (id.clone(), 0..9_u8, 0..3000_u64).prop_map(|(id, hash, until)| Command::RotateKey {
             id: KeyId(id),
             hash: [hash; 32],

@@ -10,8 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use serde_json::{Value, json};
 use tidegate_model::{KeyId, LimitId, Nanos, Permits, Revision};
 use tidegate_policy::{
-    AccessLog, Action, Balance, Consumer, Consumers, HeaderEdits, Limit, Mode, OnUnavailable, PathPattern, Protocol,
-    Retries, Rewrite, Route, Router, Snapshot, Target, Timeouts, Upstream, UpstreamTimeouts, UpstreamTls,
+    AccessLog, Action, Balance, Consumer, ConsumerLimits, Consumers, HeaderEdits, Limit, Mode, OnUnavailable,
+    PathPattern, Protocol, Retries, Rewrite, Route, RouteLimits, Router, Snapshot, Target, Timeouts, Upstream,
+    UpstreamTimeouts, UpstreamTls,
 };
 use tidegate_telemetry::{Cut, Kind, Record, Sample, Scene, Standing, Standings, Telemetry, Verdict};
 
@@ -62,7 +63,7 @@ fn policy(routes: &[&str], upstream: &str, limited: &str) -> Snapshot {
         tenant: "default".into(),
         team: None,
         plan: None,
-        limits: Vec::new(),
+        limits: ConsumerLimits::default(),
     };
     Snapshot {
         router: Router::new(routes.iter().map(|id| Arc::new(route(id, &upstream))).collect()),
@@ -85,7 +86,7 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
         priority: 0,
         action: Action::Forward { to, rewrite: Rewrite::default() },
         auth: Vec::new(),
-        limits: Vec::new(),
+        limits: RouteLimits::default(),
         cors: None,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
@@ -116,6 +117,7 @@ fn limit(name: &str) -> Limit {
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
+        on_missing: tidegate_policy::OnMissing::Share,
     }
 }
 

@@ -38,7 +38,7 @@ use self::listeners::Listeners;
 use self::staleness::Staleness;
 
 /// What this build understands, for clusters of mixed releases.
-const FEATURE_LEVEL: u32 = 1;
+const FEATURE_LEVEL: u32 = 2;
 /// Keys a node counts at once; subjects beyond share overflow keys.
 const MOST_KEYS: usize = 200_000;
 

@@ -41,7 +41,7 @@ impl Memory {
             cluster: ClusterId(7),
             name: "memory".to_owned(),
             addresses: Addresses { peer: "127.0.0.1:7081".to_owned(), ..Addresses::default() },
-            feature_level: 1,
+            feature_level: 2,
             ca: Vec::new(),
             sealed_ca_key: Vec::new(),
             public_key: [0; 32],

@@ -14,7 +14,7 @@ use crate::access::wall_clock;
 use crate::backend::Failure;
 use crate::input::{Ask, Id, Json as Input};
 use crate::refusal::Refusal;
-use crate::wire::{CreateKey, ErrorReply, IssuedKey, Key, KeyState, Keys, RevokedKey, RotateKey};
+use crate::wire::{CreateKey, ErrorReply, IssuedKey, Key, KeyPlan, KeyState, Keys, RevokedKey, RotateKey};
 
 const DEFAULT_GRACE: u64 = 86_400;
 const MAX_GRACE: u64 = 2_592_000;
@@ -53,7 +53,7 @@ pub(super) async fn list(State(state): State<AppState>, Ask(page): Ask<Page>) ->
             && page.tenant.as_ref().is_none_or(|tenant| key.tenant == *tenant)
     };
     let page = |agreed: &tidegate_state::State| {
-        agreed.keys.iter().filter(wanted).take(limit).map(|key| view(key, now)).collect()
+        agreed.keys.iter().filter(wanted).take(limit).map(|key| view(agreed, key, now)).collect()
     };
     Ok(Json(Keys { keys: state.backend.read(page) }))
 }
@@ -69,16 +69,24 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<IssuedKey>), Refusal> {
     let tenant = ask.tenant.unwrap_or_else(|| "default".to_owned());
     let expires_at = said::end_of_life(ask.ttl_seconds, wall_clock())?;
-    must_be_in_the_document(&state, &tenant, &ask.consumer).await?;
+    must_be_in_the_document(&state, Wanted::Consumer(&tenant, &ask.consumer)).await?;
+    if let Some(plan) = &ask.plan {
+        plans_are_known(&state)?;
+        must_be_in_the_document(&state, Wanted::Plan(plan)).await?;
+    }
     let minted = mint()?;
-    let command = Command::CreateKey(Create {
+    let key = Create {
         tenant,
         consumer: ask.consumer,
         name: ask.name.unwrap_or_default(),
         hash: minted.hash,
         prefix: minted.prefix,
         expires_at,
-    });
+    };
+    let command = match ask.plan {
+        Some(plan) => Command::CreateKeyOnPlan { key, plan },
+        None => Command::CreateKey(key),
+    };
     let applied = state.backend.propose(command).await?;
     let Outcome::KeyCreated { id } = applied.outcome else { return Err(said::no(&applied.outcome, "key")) };
     let issued = issued(&state, id, minted.secret.expose(), applied.index).await?;
@@ -138,45 +146,106 @@ pub(super) async fn rotate(
     Ok(Json(issued(&state, KeyId(id), minted.secret.expose(), applied.index).await?))
 }
 
+/// Another plan for a key
+///
+/// Its calls count for the limits of that plan as soon as the nodes know.
+#[utoipa::path(post, path = "/v1/keys/{id}/plan", tag = "key", request_body = KeyPlan,
+    params(("id" = u64, Path)),
+    responses((status = 200, body = Key), (status = 404, body = ErrorReply), (status = 409, body = ErrorReply)))]
+pub(super) async fn plan(
+    State(state): State<AppState>,
+    Id(id): Id<u64>,
+    Input(ask): Input<KeyPlan>,
+) -> Result<Json<Key>, Refusal> {
+    plans_are_known(&state)?;
+    if let Some(plan) = &ask.plan {
+        must_be_in_the_document(&state, Wanted::Plan(plan)).await?;
+    }
+    let applied = state.backend.propose(Command::SetKeyPlan { id: KeyId(id), plan: ask.plan }).await?;
+    if applied.outcome != Outcome::Done {
+        return Err(said::no(&applied.outcome, &format!("key {id}")));
+    }
+    everywhere(&state, applied.index, REVOKE_WAIT).await;
+    let key = state.backend.read(|agreed| agreed.keys.by_id(KeyId(id)).map(|key| view(agreed, key, wall_clock())));
+    key.map(Json).ok_or_else(|| Failure::NotFound(format!("there is no key {id}")).into())
+}
+
+/// The first release whose nodes know plans of keys: an older one could not read the entry.
+const KNOWS_PLANS_OF_KEYS: u32 = 2;
+
+fn plans_are_known(state: &AppState) -> Result<(), Refusal> {
+    if state.backend.read(|agreed| agreed.members.feature_level()) >= KNOWS_PLANS_OF_KEYS {
+        return Ok(());
+    }
+    Err(Refusal::Rejected {
+        reason: "a node of an older release does not know plans of keys".to_owned(),
+        hint: Some("upgrade every node, or give the consumer the plan".to_owned()),
+    })
+}
+
 /// A key that works on one node and not yet on the next would look broken: wait, then show it.
 async fn issued(state: &AppState, id: KeyId, secret: &str, index: u64) -> Result<IssuedKey, Refusal> {
     let (_, complete) = everywhere(state, index, REVOKE_WAIT).await;
-    let key = state.backend.read(|agreed| agreed.keys.by_id(id).map(|key| view(key, wall_clock())));
+    let key = state.backend.read(|agreed| agreed.keys.by_id(id).map(|key| view(agreed, key, wall_clock())));
     match key {
         Some(key) => Ok(IssuedKey { key, secret: secret.to_owned(), complete }),
         None => Err(Failure::Fault(format!("key {id} was created and is not in the state")).into()),
     }
 }
 
-/// A key of a consumer nobody declared would be refused at every route: say so now.
-async fn must_be_in_the_document(state: &AppState, tenant: &str, consumer: &str) -> Result<(), Refusal> {
+/// What a key refers to.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// By tenant and name.
+    Consumer(&'a str, &'a str),
+    Plan(&'a str),
+}
+
+/// A key of a consumer or a plan nobody declared would be refused at every route: say so now.
+async fn must_be_in_the_document(state: &AppState, wanted: Wanted<'_>) -> Result<(), Refusal> {
     let seen = state.backend.read(|agreed| agreed.documents.current());
-    if declares(state, tenant, consumer).await? {
+    if declares(state, wanted).await? {
         return Ok(());
     }
     // It may have been published through another node a moment ago.
     state.backend.catch_up().await?;
     let now = state.backend.read(|agreed| agreed.documents.current());
-    if now != seen && declares(state, tenant, consumer).await? {
+    if now != seen && declares(state, wanted).await? {
         return Ok(());
     }
-    Err(Refusal::Rejected {
-        reason: format!("the document has no consumer `{consumer}` in the tenant `{tenant}`"),
-        hint: Some(format!("publish `consumers: [{{name: {consumer}}}]` first")),
-    })
+    let (reason, hint) = match wanted {
+        Wanted::Consumer(tenant, consumer) => (
+            format!("the document has no consumer `{consumer}` in the tenant `{tenant}`"),
+            format!("publish `consumers: [{{name: {consumer}}}]` first"),
+        ),
+        Wanted::Plan(plan) => (
+            format!("the document has no plan `{plan}`"),
+            format!("publish `plans: [{{name: {plan}, limits: […]}}]` first"),
+        ),
+    };
+    Err(Refusal::Rejected { reason, hint: Some(hint) })
 }
 
-async fn declares(state: &AppState, tenant: &str, consumer: &str) -> Result<bool, Refusal> {
+async fn declares(state: &AppState, wanted: Wanted<'_>) -> Result<bool, Refusal> {
     let text = state.backend.read(|agreed| agreed.documents.latest().map(|published| published.document.clone()));
-    let (tenant, consumer) = (tenant.to_owned(), consumer.to_owned());
-    state.compiling(move || text.is_some_and(|text| crate::document::names(&text, &tenant, &consumer))).await
+    let Some(text) = text else { return Ok(false) };
+    match wanted {
+        Wanted::Consumer(tenant, consumer) => {
+            let (tenant, consumer) = (tenant.to_owned(), consumer.to_owned());
+            state.compiling(move || crate::document::names(&text, &tenant, &consumer)).await
+        }
+        Wanted::Plan(plan) => {
+            let plan = plan.to_owned();
+            state.compiling(move || crate::document::names_plan(&text, &plan)).await
+        }
+    }
 }
 
 fn mint() -> Result<tidegate_auth::Minted, Failure> {
     tidegate_auth::mint().map_err(|error| Failure::Fault(error.to_string()))
 }
 
-fn view(key: &tidegate_state::Key, now: Millis) -> Key {
+fn view(agreed: &tidegate_state::State, key: &tidegate_state::Key, now: Millis) -> Key {
     let state = match key {
         key if key.revoked_at.is_some() => KeyState::Revoked,
         key if key.expires_at.is_some_and(|end| end <= now) => KeyState::Expired,
@@ -187,6 +256,7 @@ fn view(key: &tidegate_state::Key, now: Millis) -> Key {
         tenant: key.tenant.clone(),
         consumer: key.consumer.clone(),
         name: key.name.clone(),
+        plan: agreed.key_plans.of(key.id).map(str::to_owned),
         prefix: key.prefix.clone(),
         state,
         created_at: said::time(key.created_at),

@@ -19,6 +19,9 @@ pub struct CreateKey {
     /// Absent: it lives until it is revoked.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
+    /// Name of a plan in the document, instead of its consumer's.
+    #[serde(default)]
+    pub plan: Option<String>,
 }
 
 /// What is known of a key. The secret is not: only its hash is kept.
@@ -28,6 +31,9 @@ pub struct Key {
     pub tenant: String,
     pub consumer: String,
     pub name: String,
+    /// Its own plan; absent: its consumer's.
+    #[serde(default)]
+    pub plan: Option<String>,
     /// The beginning of the secret, to recognise it by.
     pub prefix: String,
     pub state: KeyState,
@@ -74,6 +80,15 @@ pub struct RotateKey {
     /// How long the old secret still works: 0 to 2,592,000; default 86,400.
     #[serde(default)]
     pub grace_seconds: Option<u64>,
+}
+
+/// Another plan for a key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPlan {
+    /// Name of a plan in the document; null: its consumer's.
+    #[serde(default)]
+    pub plan: Option<String>,
 }
 
 /// A new secret. It is shown here and never again.

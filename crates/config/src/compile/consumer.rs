@@ -1,34 +1,27 @@
-//! Consumers and their plans.
+//! Consumers.
 
 use std::collections::HashMap;
 
-use tidegate_policy::Consumer;
+use tidegate_policy::{Consumer, ConsumerLimits, Dimension};
 
+use super::attach::{self, Limits, Owner};
+use super::holder::Holders;
 use super::{Names, Report, name};
 use crate::decode::short;
-use crate::document::{ConsumerEntry, Plan};
+use crate::document::ConsumerEntry;
 use crate::path::Path;
-
-/// The limits of each plan, by position.
-pub(super) fn plans(plans: &[Plan], limits: &Names<'_>, report: &Report<'_>) -> Vec<Vec<usize>> {
-    let list = Path::Root.field("plans");
-    let compiled = plans.iter().enumerate().map(|(i, plan)| {
-        let Plan { name: _, limits: names } = plan;
-        limits.find_all(names, &list.item(i).field("limits"), report)
-    });
-    compiled.collect()
-}
 
 pub(super) fn compile(
     entries: &[ConsumerEntry],
     plan_names: &Names<'_>,
-    plans: &[Vec<usize>],
+    holders: &Holders<'_>,
+    limits: &Limits<'_>,
     report: &Report<'_>,
 ) -> Vec<Consumer> {
     let list = Path::Root.field("consumers");
     let mut known: HashMap<(&str, &str), usize> = HashMap::new();
     let consumers = entries.iter().enumerate().map(|(i, entry)| {
-        let ConsumerEntry { name: own, tenant, team, plan } = entry;
+        let ConsumerEntry { name: own, tenant, team, plan, limits: _, end_user: _ } = entry;
         let path = list.item(i);
         name::check(own, &path.field("name"), report);
         name::check(tenant, &path.field("tenant"), report);
@@ -42,14 +35,47 @@ pub(super) fn compile(
         } else {
             known.insert((tenant, own), i);
         }
-        let limits = plan.as_ref().and_then(|plan| plan_names.find(plan, &path.field("plan"), report));
         Consumer {
             name: own.clone(),
             tenant: tenant.clone(),
             team: team.clone(),
             plan: plan.clone(),
-            limits: limits.map(|at| plans[at].clone()).unwrap_or_default(),
+            limits: brought(entry, plan_names, holders, limits, &path, report),
         }
     });
     consumers.collect()
+}
+
+fn brought(
+    entry: &ConsumerEntry,
+    plan_names: &Names<'_>,
+    holders: &Holders<'_>,
+    limits: &Limits<'_>,
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> ConsumerLimits {
+    let ConsumerEntry { name, tenant, team, plan, limits: refs, end_user } = entry;
+    let known = |part: &Dimension| match part {
+        Dimension::Tenant | Dimension::Consumer => true,
+        Dimension::Team => team.is_some(),
+        _ => false,
+    };
+    let plan_at = match plan {
+        Some(plan) => plan_names.find(plan, &path.field("plan"), report),
+        None => holders.plan_of(tenant),
+    };
+    let own = limits.owned(refs, Owner::Consumer(tenant, name), &path.field("limits"), report);
+    let of_team = team.as_deref().map(|team| holders.team(tenant, team).map_err(|()| team));
+    if let Some(Err(team)) = of_team {
+        let reason = format!("the tenant `{}` has no team `{}`", short(tenant), short(team));
+        report.hinted(&path.field("team"), reason, "list it under `teams`, or name one that is there");
+    }
+    let of_team = of_team.and_then(Result::ok).unwrap_or_default();
+    ConsumerLimits {
+        own: limits.attached(&own, known),
+        plan: plan_at.map(|at| limits.attached(&holders.plans[at], known)).unwrap_or_default(),
+        team: limits.attached(of_team, known),
+        plan_at,
+        end_user: attach::end_user(end_user.as_ref(), &path.field("end_user"), report),
+    }
 }

@@ -8,15 +8,15 @@ use http::HeaderName;
 use siphasher::sip::SipHasher24;
 use tidegate_model::{LimitId, Nanos, Permits, Revision};
 use tidegate_policy::defaults::MAX_WINDOW;
-use tidegate_policy::{Dimension, Kind, Limit, Mode, OnUnavailable};
+use tidegate_policy::{Dimension, Kind, Limit, Mode, OnMissing, OnUnavailable, Prefix};
 
 use super::{Report, later};
-use crate::document::{LimitMode, LimitRule, ScopePart, WhenUnavailable};
+use crate::document::{LimitMode, LimitRule, ScopePart, WhenMissing, WhenUnavailable};
 use crate::path::Path;
 
 const MIN_WINDOW: Duration = Duration::from_millis(100);
 /// Sums of it never come near the end of a u64.
-const MAX_MAX: u64 = 1_000_000_000_000_000;
+pub(super) const MAX_MAX: u64 = 1_000_000_000_000_000;
 const MAX_SCOPE: usize = 8;
 
 pub(super) fn compile(rules: &[LimitRule], revision: Revision, report: &Report<'_>) -> Vec<Option<Arc<Limit>>> {
@@ -35,7 +35,7 @@ pub(super) fn compile(rules: &[LimitRule], revision: Revision, report: &Report<'
 }
 
 fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_>) -> Option<Limit> {
-    let LimitRule { name, window, max, per, mode, on_unavailable, count_hits, calendar, zone } = rule;
+    let LimitRule { name, window, max, per, mode, on_unavailable, count_hits, on_missing, calendar, zone } = rule;
     later(calendar.as_ref(), &path.field("calendar"), report);
     later(zone.as_ref(), &path.field("zone"), report);
     if *max == 0 {
@@ -70,6 +70,11 @@ fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_
             WhenUnavailable::Allow => OnUnavailable::Allow,
         },
         count_hits: *count_hits,
+        on_missing: match on_missing {
+            WhenMissing::Share => OnMissing::Share,
+            WhenMissing::Skip => OnMissing::Skip,
+            WhenMissing::Refuse => OnMissing::Refuse,
+        },
     })
 }
 
@@ -88,10 +93,15 @@ fn scope(parts: &[ScopePart], path: &Path<'_>, report: &Report<'_>) -> Vec<Dimen
                 continue;
             }
             ScopePart::Tenant => Dimension::Tenant,
+            ScopePart::Team => Dimension::Team,
             ScopePart::Consumer => Dimension::Consumer,
             ScopePart::Key => Dimension::Key,
+            ScopePart::EndUser => Dimension::EndUser,
             ScopePart::Route => Dimension::Route,
-            ScopePart::Ip => Dimension::Ip,
+            ScopePart::Product => Dimension::Product,
+            ScopePart::Method => Dimension::Method,
+            ScopePart::Host => Dimension::Host,
+            ScopePart::Ip(v4, v6) => Dimension::Ip(Prefix { v4: *v4, v6: *v6 }),
             ScopePart::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => Dimension::Header(name),
                 Err(_) => {
@@ -114,17 +124,21 @@ pub(crate) fn id(name: &str, window: Nanos, per: &[Dimension]) -> LimitId {
     let mut text = format!("window\0{name}\0{}", window.0);
     for dimension in per {
         text.push('\0');
-        text.push_str(match dimension {
+        let word = match dimension {
             Dimension::Tenant => "tenant",
+            Dimension::Team => "team",
             Dimension::Consumer => "consumer",
             Dimension::Key => "key",
+            Dimension::EndUser => "end_user",
             Dimension::Route => "route",
-            Dimension::Ip => "ip",
-            Dimension::Header(_) => "header:",
-        });
-        if let Dimension::Header(name) = dimension {
-            text.push_str(name.as_str());
-        }
+            Dimension::Product => "product",
+            Dimension::Method => "method",
+            Dimension::Host => "host",
+            Dimension::Ip(prefix) if *prefix == Prefix::default() => "ip",
+            Dimension::Ip(Prefix { v4, v6 }) => &format!("ip/{v4}/{v6}"),
+            Dimension::Header(name) => &format!("header:{name}"),
+        };
+        text.push_str(word);
     }
     LimitId(SipHasher24::new_with_key(b"tidegate limit 1").hash(text.as_bytes()))
 }

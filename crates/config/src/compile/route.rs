@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tidegate_policy::defaults::{MAX_BODY, MAX_MAX_BODY};
 use tidegate_policy::{AuthScheme, HeaderEdits, Route, Timeouts, Upstream};
 
+use super::attach::Limits;
+use super::holder::Holders;
 use super::matching::{self, Matching, Regexes};
 use super::secret::Secrets;
 use super::{Names, Report, action, cache, cors, header, name, upstream};
@@ -14,7 +16,8 @@ use crate::units::Size;
 
 /// What routes refer to.
 pub(super) struct World<'a> {
-    pub(super) limits: &'a Names<'a>,
+    pub(super) limits: &'a Limits<'a>,
+    pub(super) holders: &'a Holders<'a>,
     pub(super) upstreams: &'a Names<'a>,
     pub(super) built: &'a [Option<Arc<Upstream>>],
     pub(super) secrets: &'a Secrets<'a>,
@@ -38,7 +41,9 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         respond: _,
         rewrite: _,
         auth,
-        limits,
+        limits: _, // These three in `holder`.
+        weights: _,
+        end_user: _,
         cors,
         request_headers,
         response_headers,
@@ -50,7 +55,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
     name::check(tenant, &path.field("tenant"), report);
     let matching = matching::compile(matches, &world.regexes, &path.field("match"), report);
     let action = action::compile(rule, matching.as_ref(), world, path, report);
-    let limits = world.limits.find_all(limits, &path.field("limits"), report);
+    let limits = world.holders.route(rule, world.limits, path, report);
     let methods = matching.as_ref().map(|m| m.methods.as_slice()).unwrap_or_default();
     let cors = cors.as_ref().map(|rule| cors::compile(rule, methods, &path.field("cors"), report));
     let edits = |changes: &Option<_>, secrets, field| {

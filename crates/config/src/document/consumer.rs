@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LimitRef;
+
 /// A value each node fetches for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,23 +26,18 @@ pub struct ConsumerEntry {
     /// The isolation boundary it belongs to.
     #[serde(default = "default_tenant")]
     pub tenant: String,
-    /// A group inside the tenant, for reports.
+    /// A group inside the tenant, for its limits and for reports. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
-    /// The plan whose limits hold for all its requests. Default: none.
+    /// The plan whose limits hold for all its requests. Default: the tenant's, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-}
-
-/// A named set of limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Plan {
-    /// Used by consumers.
-    pub name: String,
-    /// Names of limits; all of them hold.
+    /// Limits of all its calls, beside those of its plan: a name, or `{limit: NAME, max: NUMBER}` for a maximum of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub limits: Vec<String>,
+    pub limits: Vec<LimitRef>,
+    /// The header it names its end users in, for limits `per: [end_user]`. Default: as the route says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_user: Option<String>,
 }
 
 pub(super) fn default_tenant() -> String {

@@ -1,5 +1,7 @@
 //! Routes.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,12 @@ pub struct RouteRule {
     /// Names of limits; a request is admitted by all or by none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
+    /// By limit, wherever it comes from: what one call costs of it; 0: nothing. Default: as its product says, or 1 of each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u64>,
+    /// The header that consumers name their end users in, for limits `per: [end_user]`. Default: `x-end-user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_user: Option<String>,
     /// Which other origins' pages may call this in a browser. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsRule>,

@@ -1,6 +1,7 @@
 //! Documents and what is said about them.
 
 mod caching;
+mod holders;
 mod parts;
 mod problems;
 mod routes;

@@ -12,11 +12,17 @@ fn a_full_document_becomes_a_snapshot() {
     assert_eq!(snapshot.revision, Revision(7));
     let limit = &snapshot.limits[2];
     assert_eq!((limit.max, limit.span(), limit.revision), (Permits(50), Nanos::from_secs(10), Revision(7)));
-    assert_eq!(limit.per, [Dimension::Ip, Dimension::Header(http::HeaderName::from_static("x-device"))]);
+    assert_eq!(
+        limit.per,
+        [
+            Dimension::Ip(tidegate_policy::Prefix::default()),
+            Dimension::Header(http::HeaderName::from_static("x-device"))
+        ]
+    );
     assert_eq!(limit.on_unavailable, OnUnavailable::Deny);
     assert!(snapshot.limits[3].per.is_empty());
     let acme = snapshot.consumer("default", "acme").expect("listed");
-    assert_eq!(acme.limits, [0]);
+    assert_eq!(acme.limits.plan.iter().map(|held| held.limit).collect::<Vec<_>>(), [0]);
     assert!(snapshot.consumer("other", "acme").is_none());
     let upstream = &snapshot.upstreams[0];
     assert_eq!(
@@ -90,7 +96,7 @@ routes:
         said,
         [
             "line 4: warning: limits[1]: nothing uses this (remove it, or name it where it is meant to hold)",
-            "line 6: warning: routes[0].limits[0]: `a` counts per key or consumer, but this route asks for no key (add `auth: [key]`)",
+            "line 6: warning: routes[0].limits[0]: `a` counts per key, but this route asks for no key (add `auth: [key]`)",
         ]
     );
 }

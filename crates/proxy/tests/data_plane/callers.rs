@@ -20,10 +20,11 @@ fn limit(name: &str, mode: Mode, on_unavailable: OnUnavailable) -> Arc<Limit> {
         name: name.into(),
         max: Permits(100),
         kind: Kind::Sliding { window: Nanos::from_secs(60) },
-        per: vec![Dimension::Ip, Dimension::Route],
+        per: vec![Dimension::Ip(tidegate_policy::Prefix::default()), Dimension::Route],
         mode,
         on_unavailable,
         count_hits: true,
+        on_missing: tidegate_policy::OnMissing::Share,
     })
 }
 
@@ -56,9 +57,9 @@ async fn a_route_that_asks_for_a_key_takes_a_good_one_and_does_not_pass_it_on() 
 async fn a_limit_that_nobody_can_check_does_as_it_says() {
     let (backend, _) = backend::start().await;
     let mut denied = route("/deny", &upstream(backend));
-    denied.limits = vec![0];
+    denied.limits = [0].into();
     let mut allowed = route("/allow", &upstream(backend));
-    allowed.limits = vec![1];
+    allowed.limits = [1].into();
     let mut setup = Setup::routes(vec![denied, allowed]);
     setup.snapshot.limits = vec![
         limit("strict", Mode::Enforce, OnUnavailable::Deny),
@@ -107,7 +108,7 @@ impl Leases for Purse {
 async fn what_a_limit_refuses_is_429_and_says_when_to_come_back() {
     let (backend, seen) = backend::start().await;
     let mut limited = route("/", &upstream(backend));
-    limited.limits = vec![0];
+    limited.limits = [0].into();
     let mut setup = Setup::routes(vec![limited]);
     setup.snapshot.limits = vec![limit("three", Mode::Enforce, OnUnavailable::Deny)];
     let world = setup.start().await;

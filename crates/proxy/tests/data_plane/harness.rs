@@ -11,8 +11,8 @@ use tidegate_auth::{KeyEntry, Keys};
 use tidegate_limiter::{Limiter, Settings};
 use tidegate_model::{Incarnation, KeyId, NodeId, Revision};
 use tidegate_policy::{
-    Action, Balance, Consumer, Endpoint, HeaderEdits, PathPattern, Protocol, Retries, Rewrite, Route, Router, Snapshot,
-    Target, Timeouts, Upstream, UpstreamTimeouts, UpstreamTls,
+    Action, Balance, Consumer, ConsumerLimits, Endpoint, HeaderEdits, PathPattern, Protocol, Retries, Rewrite, Route,
+    RouteLimits, Router, Snapshot, Target, Timeouts, Upstream, UpstreamTimeouts, UpstreamTls,
 };
 use tidegate_proxy::{Bounds, Count, Drain, Gate, Listener, bind, serve};
 use tidegate_telemetry::Telemetry;
@@ -41,8 +41,13 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn routes(routes: Vec<Route>) -> Self {
-        let consumer =
-            Consumer { name: "acme".into(), tenant: "default".into(), team: None, plan: None, limits: vec![] };
+        let consumer = Consumer {
+            name: "acme".into(),
+            tenant: "default".into(),
+            team: None,
+            plan: None,
+            limits: ConsumerLimits::default(),
+        };
         let snapshot = Snapshot {
             revision: Revision(1),
             router: Router::new(routes.into_iter().map(Arc::new).collect()),
@@ -69,6 +74,7 @@ impl Setup {
             id: KeyId(id),
             tenant: "default".into(),
             consumer: consumer.into(),
+            plan: None,
             not_after: None,
         };
         keys.insert(tidegate_auth::hash(KEY.as_bytes()), entry(1, "acme").into());
@@ -255,7 +261,7 @@ pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
         priority: 0,
         action,
         auth: vec![],
-        limits: vec![],
+        limits: RouteLimits::default(),
         cors: None,
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),

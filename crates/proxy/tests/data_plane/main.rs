@@ -12,5 +12,6 @@ mod edges;
 mod forwarding;
 mod records;
 mod routing;
+mod scopes;
 mod secure;
 mod upgrades;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use http::Method;
-use tidegate_admin::wire::{CreateKey, IssuedKey, Key, Keys, RevokedKey, RotateKey};
+use tidegate_admin::wire::{CreateKey, IssuedKey, Key, KeyPlan, Keys, RevokedKey, RotateKey};
 use tidegate_config::Span;
 
 use super::Output;
@@ -27,7 +27,12 @@ pub(crate) enum Verb {
         /// How long it lives; default: until it is revoked
         #[arg(long, value_name = "SPAN", value_parser = Span::or_seconds)]
         ttl: Option<Duration>,
+        /// A plan of the document, instead of its consumer's
+        #[arg(long)]
+        plan: Option<String>,
     },
+    /// Put a key on another plan, or with none named back on its consumer's
+    Plan { id: u64, plan: Option<String> },
     /// List keys, without their secrets
     Ls {
         /// Only of this consumer
@@ -52,8 +57,8 @@ const PAGE: usize = 10_000;
 
 pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<Exit, Error> {
     match verb {
-        Verb::Create { consumer, tenant, name, ttl } => {
-            let body = CreateKey { consumer, tenant, name, ttl_seconds: ttl.map(|ttl| ttl.as_secs()) };
+        Verb::Create { consumer, tenant, name, ttl, plan } => {
+            let body = CreateKey { consumer, tenant, name, ttl_seconds: ttl.map(|ttl| ttl.as_secs()), plan };
             let key: IssuedKey = client.send(Ask::new(Method::POST, "/v1/keys").json(&body)).await?;
             either(output, &key, issued);
             Ok(Exit::Ok)
@@ -73,6 +78,15 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
                 }
             });
             Ok(if revoked.complete { Exit::Ok } else { Exit::Incomplete })
+        }
+        Verb::Plan { id, plan } => {
+            let ask = Ask::new(Method::POST, &format!("/v1/keys/{id}/plan")).json(&KeyPlan { plan });
+            let key: Key = client.send(ask).await?;
+            either(output, &key, |key| {
+                let plan = key.plan.as_deref().map_or("its consumer's plan".to_owned(), |plan| format!("plan {plan}"));
+                print::line(&format!("key {} is on {}", key.id, print::clean(&plan)));
+            });
+            Ok(Exit::Ok)
         }
         Verb::Rotate { id, grace } => {
             let body = RotateKey { grace_seconds: Some(grace.as_secs()) };
@@ -122,12 +136,13 @@ fn list(keys: &Keys) {
             key.tenant.clone(),
             key.consumer.clone(),
             key.name.clone(),
+            print::or_dash(key.plan.as_ref()),
             format!("{}…", key.prefix),
             key.state.as_str().to_owned(),
             key.created_at.clone(),
             print::or_dash(key.expires_at.as_ref()),
         ]
     };
-    let header = ["id", "tenant", "consumer", "name", "key", "state", "created", "expires"];
+    let header = ["id", "tenant", "consumer", "name", "plan", "key", "state", "created", "expires"];
     print::table(&header, keys.keys.iter().map(row).collect());
 }

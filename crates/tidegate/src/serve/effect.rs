@@ -167,7 +167,9 @@ impl Effect {
                 self.load_document(Look::Once).await;
             }
             Change::Document(_) => self.load_document(Look::Once).await,
-            Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyRevoked(id) => self.load_key(id),
+            Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyPlan(id) | Change::KeyRevoked(id) => {
+                self.load_key(id);
+            }
             Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
             Change::Endpoints => self.breakers.ruled(),
             Change::Purges => self.purges.follow(&self.gate.snapshot.load()),
@@ -248,7 +250,8 @@ impl Effect {
                 if key.revoked_at.is_some() {
                     revoked.extend(hashes(key).map(|(hash, _)| hash));
                 } else {
-                    live.extend(hashes(key).map(|(hash, not_after)| (hash, entry(key, not_after))));
+                    let plan = state.key_plans.of(key.id);
+                    live.extend(hashes(key).map(|(hash, not_after)| (hash, entry(key, plan, not_after))));
                 }
             }
             (live, revoked)
@@ -257,12 +260,14 @@ impl Effect {
     }
 
     fn load_key(&self, id: KeyId) {
-        let Some(key) = self.cluster.read(|state| state.keys.by_id(id).cloned()) else { return };
+        let known =
+            self.cluster.read(|state| Some((state.keys.by_id(id)?.clone(), state.key_plans.of(id).map(str::to_owned))));
+        let Some((key, plan)) = known else { return };
         for (hash, not_after) in hashes(&key) {
             if key.revoked_at.is_some() {
                 self.gate.keys.revoke(&hash);
             } else {
-                self.gate.keys.insert(hash, entry(&key, not_after));
+                self.gate.keys.insert(hash, entry(&key, plan.as_deref(), not_after));
             }
         }
     }
@@ -275,11 +280,12 @@ fn hashes(key: &Key) -> impl Iterator<Item = ([u8; 32], Option<Millis>)> + '_ {
     [(key.hash, key.expires_at)].into_iter().chain(previous)
 }
 
-fn entry(key: &Key, not_after: Option<Millis>) -> Arc<KeyEntry> {
+fn entry(key: &Key, plan: Option<&str>, not_after: Option<Millis>) -> Arc<KeyEntry> {
     Arc::new(KeyEntry {
         id: key.id,
         tenant: key.tenant.as_str().into(),
         consumer: key.consumer.as_str().into(),
+        plan: plan.map(Into::into),
         not_after: not_after.map(|at| at.0),
     })
 }
