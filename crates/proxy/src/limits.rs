@@ -79,18 +79,17 @@ pub(crate) async fn admit<'l, 's>(
 ) -> (Result<Permit<'l>, Refusal>, Decided, Asked<'s>) {
     let mut call = Gathered::default();
     if let Err(refusal) = call.gather(limiter, snapshot, held, scope) {
-        return (Err(refusal), Decided { standings: call.aside, ..Decided::default() }, Asked::new());
+        return (Err(refusal), Decided { standings: call.aside.into(), ..Decided::default() }, Asked::new());
     }
-    let Gathered { places, limits, asks, aside } = call;
+    let Gathered { places, asks, aside } = call;
+    let decided =
+        |standings: &[Standing], refused: Option<usize>| decided(snapshot, &places, standings, refused, aside);
     match limiter.admit(&asks).await {
         Ok(permit) => {
-            let decided = decided(&places, &limits, &permit.standings(&asks), None, aside);
+            let decided = decided(&permit.standings(&asks), None);
             (Ok(permit), decided, asks.iter().copied().collect())
         }
-        Err(refused) => {
-            let decided = decided(&places, &limits, &refused.standings, Some(refused.ask), aside);
-            (Err(refusal(&refused)), decided, Asked::new())
-        }
+        Err(refused) => (Err(refusal(&refused)), decided(&refused.standings, Some(refused.ask)), Asked::new()),
     }
 }
 
@@ -99,10 +98,9 @@ pub(crate) async fn admit<'l, 's>(
 struct Gathered<'s> {
     /// In the snapshot's list.
     places: Few<usize>,
-    limits: Few<&'s Arc<Limit>>,
     asks: Few<Ask<'s>>,
-    /// What was decided without asking.
-    aside: telemetry::Standings,
+    /// What was decided without asking. Hardly ever anything.
+    aside: Vec<telemetry::Standing>,
 }
 
 impl<'s> Gathered<'s> {
@@ -122,7 +120,6 @@ impl<'s> Gathered<'s> {
             match subject::of(limiter, limit, held, scope) {
                 Ok(Some(subject)) => {
                     self.places.push(held.limit);
-                    self.limits.push(limit);
                     self.asks.push(Ask { limit, subject, cost });
                 }
                 Ok(None) => {}
@@ -191,13 +188,14 @@ fn refusal(refused: &Refused) -> Refusal {
 }
 
 fn decided(
+    snapshot: &Snapshot,
     places: &[usize],
-    limits: &[&Arc<Limit>],
     standings: &[Standing],
     refused: Option<usize>,
-    aside: telemetry::Standings,
+    aside: Vec<telemetry::Standing>,
 ) -> Decided {
-    let shown = Shown::new(limits, standings);
+    let limits: Few<&Arc<Limit>> = places.iter().filter_map(|&at| snapshot.limits.get(at)).collect();
+    let shown = Shown::new(&limits, standings);
     let verdict = |index: usize, standing: &Standing| match refused {
         Some(at) if at == index => telemetry::Verdict::Refused,
         _ if standing.would_refuse => telemetry::Verdict::WouldRefuse,

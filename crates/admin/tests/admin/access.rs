@@ -40,6 +40,7 @@ async fn each_role_may_do_what_the_ones_before_it_may_and_no_more() {
         ("POST", "/v1/rollback/1", "", OPERATOR),
         ("POST", "/v1/keys", key, OPERATOR),
         ("POST", "/v1/keys/1/rotate", "", OPERATOR),
+        ("POST", "/v1/keys/1/plan", r#"{"plan": null}"#, OPERATOR),
         ("GET", "/v1/cache", "", READER),
         ("GET", "/v1/cache/kept?url=example.com", "", READER),
         ("POST", "/v1/cache/purge", r#"{"tags": ["users"]}"#, OPERATOR),

@@ -93,3 +93,21 @@ async fn keys_are_listed_in_pages_and_by_consumer() {
     assert_eq!(rest["keys"].as_array().unwrap().len(), 1);
     assert!(port.get(READER, "/v1/keys?consumer=nobody").await.ok()["keys"].as_array().unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_key_may_be_put_on_a_plan_of_its_own_and_back_on_its_consumers() {
+    let port = start().await;
+    let document = "version: 1\nconsumers: [{name: acme}]\nplans: [{name: gold}, {name: free}]\n";
+    port.ask(OPERATOR, "PUT", "/v1/document", document).await.ok();
+    let unknown = r#"{"consumer": "acme", "plan": "gould"}"#;
+    let error = port.ask(OPERATOR, "POST", "/v1/keys", unknown).await.refused(409, "rejected");
+    assert!(error["message"].as_str().unwrap().contains("gould"), "{error}");
+    let key = port.ask(OPERATOR, "POST", "/v1/keys", r#"{"consumer": "acme", "plan": "gold"}"#).await.ok();
+    assert_eq!(key["plan"], "gold");
+    let path = format!("/v1/keys/{}/plan", key["id"]);
+    assert_eq!(port.ask(OPERATOR, "POST", &path, r#"{"plan": "free"}"#).await.ok()["plan"], "free");
+    port.ask(OPERATOR, "POST", &path, r#"{"plan": "gould"}"#).await.refused(409, "rejected");
+    assert_eq!(port.get(READER, "/v1/keys").await.ok()["keys"][0]["plan"], "free");
+    assert_eq!(port.ask(OPERATOR, "POST", &path, r#"{"plan": null}"#).await.ok()["plan"], Value::Null);
+    port.ask(OPERATOR, "POST", "/v1/keys/99/plan", r#"{"plan": "gold"}"#).await.refused(404, "not_found");
+}
