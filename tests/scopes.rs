@@ -221,7 +221,7 @@ products:
 routes:
   - {{name: sick, match: {{path: /sick/*}}, to: [{{upstream: sick}}]}}
   - {{name: kept, match: {{path: /kept/*}}, to: [{{upstream: origin}}], cache: {{ttl: from_origin}}, weights: {{work: 5}}}}
-  - {{name: free, match: {{path: /free/*}}, to: [{{upstream: echo}}], weights: {{work: 0}}}}
+  - {{name: free, match: {{path: /free/*}}, to: [{{upstream: origin}}], weights: {{work: 0}}}}
 ",
         backend.address, origin.address
     );

@@ -17,19 +17,23 @@ pub(crate) struct Caller<'s> {
     pub(crate) consumer: &'s Consumer,
     /// Its place in the snapshot's list.
     pub(crate) at: usize,
-    /// Of its key's own plan, if it has one: the plan's place in the snapshot's list.
-    own_plan: Option<usize>,
+    /// Of its key's own plan, if it has one: the plan's place in the snapshot's list. Short: it goes along with the request.
+    own_plan: Option<u32>,
 }
 
 impl<'s> Caller<'s> {
+    fn own_plan(&self) -> Option<usize> {
+        self.own_plan.map(|at| at as usize)
+    }
+
     /// The plan it calls on: its key's, or else its consumer's.
     pub(crate) fn plan(&self) -> Option<usize> {
-        self.own_plan.or(self.consumer.limits.plan_at)
+        self.own_plan().or(self.consumer.limits.plan_at)
     }
 
     /// What that plan asks for.
     pub(crate) fn plan_limits(&self, snapshot: &'s Snapshot) -> &'s [Attached] {
-        match self.own_plan {
+        match self.own_plan() {
             Some(at) => snapshot.plans.get(at).map_or(&[], |plan| &plan.limits),
             None => &self.consumer.limits.plan,
         }
@@ -66,7 +70,8 @@ fn by_key<'s>(gate: &Gate, snapshot: &'s Snapshot, parts: &Parts) -> Result<Call
     })?;
     let at = at.ok_or(Refusal::KeyWithoutConsumer)?;
     // A key of a plan that is gone must not fall back on a larger one.
-    let own_plan = plan.map(|plan| plan.ok_or(Refusal::KeyWithoutPlan)).transpose()?;
+    let own_plan =
+        plan.map(|at| at.and_then(|at| u32::try_from(at).ok()).ok_or(Refusal::KeyWithoutPlan)).transpose()?;
     Ok(Caller { key, consumer: &snapshot.consumers[at], at, own_plan })
 }
 
