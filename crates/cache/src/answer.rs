@@ -4,6 +4,7 @@ use http::header::{AGE, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tidegate_model::Millis;
 
+use crate::again::Spot;
 use crate::flight::{Body, Flowing, Shared};
 use crate::rules::conditional;
 use crate::rules::range::{self, Wanted};
@@ -32,6 +33,8 @@ pub enum Kind {
 pub struct Answer {
     pub response: Response<Body>,
     pub kind: Kind,
+    /// Of a fresh hit that every caller shares: where to find it the next time.
+    pub spot: Option<Spot>,
 }
 
 /// Who asks, as far as an answer depends on it.
@@ -95,7 +98,7 @@ pub(crate) fn only_if_cached() -> Answer {
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
     let report = Report { detail: Some("only-if-cached"), ..Report::forward(crate::rules::status::Forward::UriMiss) };
     report.put(response.headers_mut());
-    Answer { response, kind: Kind::OnlyIfCached }
+    Answer { response, kind: Kind::OnlyIfCached, spot: None }
 }
 
 fn finish(
@@ -113,5 +116,5 @@ fn finish(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Answer { response, kind }
+    Answer { response, kind, spot: None }
 }

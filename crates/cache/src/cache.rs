@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tidegate_model::Millis;
 use tidegate_policy::Cache as Policy;
 
+use crate::again::Spot;
 use crate::answer::{self, Answer, Asker, Kind};
 use crate::ask::{Ask, Place};
 use crate::counters::{Counters, bump};
@@ -144,7 +145,10 @@ impl Cache {
         let asker = Asker { method: ask.method, headers: ask.headers };
         match found {
             Some(stored) => match self.judge(&stored, &control, asker, Kind::Hit, now) {
-                Judged::Serve(answer, None) => Glance::Done(Lookup::Answer(answer)),
+                Judged::Serve(mut answer, None) => {
+                    answer.spot = place.own.is_none().then_some(Spot(place.main));
+                    Glance::Done(Lookup::Answer(answer))
+                }
                 // Nobody sends a client's body again behind its back.
                 Judged::Serve(answer, Some(why)) if *ask.method == Method::POST => match answer.kind {
                     Kind::Stale => self.pending(ask, place, control, why, Some(stored), now),
@@ -469,7 +473,7 @@ impl Cache {
         Token(u128::from(self.next()) << 64 | u128::from(self.next()))
     }
 
-    fn throw(&self) -> u32 {
+    pub(crate) fn throw(&self) -> u32 {
         (self.next() >> 32) as u32
     }
 

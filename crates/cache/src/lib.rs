@@ -10,6 +10,7 @@ pub mod remote;
 pub mod rules;
 pub mod stored;
 
+mod again;
 mod answer;
 mod ask;
 mod cache;
@@ -19,6 +20,7 @@ mod flight;
 mod pending;
 mod tee;
 
+pub use again::{Again, Spot, Tells};
 pub use answer::{Answer, Kind};
 pub use ask::Ask;
 pub use cache::{Cache, Glance, Lease, Lookup, Settings};

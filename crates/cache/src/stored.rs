@@ -1,5 +1,6 @@
 //! A stored response, shared by the memory tier and the answers that are made of it.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,9 +13,21 @@ use crate::rules::key::Key;
 use crate::rules::store::Terms;
 use crate::rules::vary::Selector;
 
+/// Tells a stored response of this process from every other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Serial(u64);
+
+/// Says nothing: what is stored alike reads alike.
+impl fmt::Debug for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
 /// Never changed once it is stored; a 304 makes another that shares the body.
 #[derive(Debug)]
 pub struct Stored {
+    pub serial: Serial,
     fields: Fields,
     /// The last purge this was found to outlive.
     outlived: AtomicU64,
@@ -48,11 +61,19 @@ impl Deref for Stored {
     }
 }
 
+impl Serial {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 impl Stored {
     #[must_use]
     pub fn new(fields: Fields) -> Self {
         let headers = compact(&fields.headers);
-        Self { outlived: AtomicU64::new(fields.epoch.0), fields: Fields { headers, ..fields } }
+        let outlived = AtomicU64::new(fields.epoch.0);
+        Self { serial: Serial::next(), outlived, fields: Fields { headers, ..fields } }
     }
 
     /// How long the fetch took.

@@ -27,8 +27,26 @@ pub fn normalize(path: &str) -> Cow<'_, str> {
 }
 
 fn needs_work(path: &[u8]) -> bool {
-    path.iter().any(|&b| b == b'%' || !is_path_byte(b)) || has_odd_segment(path)
+    let mut before = 0;
+    // Only a slash or a dot after a slash begins an odd segment.
+    let odd = path.iter().any(|&byte| {
+        let odd = !PLAIN[usize::from(byte)] || (before == b'/' && matches!(byte, b'/' | b'.'));
+        before = byte;
+        odd
+    });
+    odd && (path.iter().any(|&byte| !PLAIN[usize::from(byte)]) || has_odd_segment(path))
 }
+
+/// Path bytes that no escape begins with: looked up, for every path is full of them.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        plain[byte] = byte as u8 != b'%' && is_path_byte(byte as u8);
+        byte += 1;
+    }
+    plain
+};
 
 /// One that is a dot, two dots, or nothing.
 fn has_odd_segment(path: &[u8]) -> bool {
@@ -81,7 +99,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// RFC 3986 § 3.3; clients also send some others, unescaped, and mean their escapes.
-fn is_path_byte(byte: u8) -> bool {
+const fn is_path_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
 }
 

@@ -44,6 +44,8 @@ pub struct Matched<'r> {
     pub captures: Vec<(String, String)>,
     /// The path that was matched, where it is not spelled as sent: pass this on, not what was sent.
     pub path: Option<String>,
+    /// Was a route on the way that asks for a header? Then the same target may lead elsewhere the next time.
+    pub by_headers: bool,
 }
 
 impl Router {
@@ -72,8 +74,10 @@ impl Router {
     pub fn find<'r>(&'r self, host: &str, request: &Parts) -> Option<Matched<'r>> {
         let path = path::normalize(request.uri.path());
         let method = asked_method(request);
-        let fits = |leaf: &Leaf| {
+        let mut by_headers = false;
+        let mut fits = |leaf: &Leaf| {
             let route = &self.routes[leaf.route];
+            by_headers |= !route.headers.is_empty();
             predicate::method(route, &request.method, method) && predicate::others(route, request)
         };
         let mut captures = Captures::default();
@@ -83,7 +87,13 @@ impl Router {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),
         };
-        Some(Matched { route: &self.routes[leaf.route], at: leaf.route, captures: captured, path: respelled })
+        Some(Matched {
+            route: &self.routes[leaf.route],
+            at: leaf.route,
+            captures: captured,
+            path: respelled,
+            by_headers,
+        })
     }
 
     /// After [`Router::find`] found nothing: the methods that would have been taken. Empty: 404; else 405 and `Allow`.

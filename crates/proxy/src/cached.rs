@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
-use tidegate_cache::{Answer, Ask, Cache, Fetch, Forward, Glance, Kind, Lookup, Next, Report, Tee};
+use tidegate_cache::{Answer, Ask, Cache, Fetch, Forward, Glance, Kind, Lookup, Next, Report, Spot, Tee};
 use tidegate_policy::{Cache as Policy, Rewrite, Route, Snapshot, Timeouts, Upstream};
 use tidegate_upstream::{Call, CallFailed, Upstreams};
 
@@ -24,10 +24,12 @@ pub(crate) struct Kept {
     pub(crate) response: Response<tidegate_cache::Body>,
     /// For the record.
     pub(crate) kind: &'static str,
+    /// Where it is found the next time, if everybody may have it.
+    pub(crate) spot: Option<Spot>,
 }
 
 impl From<Answer> for Kept {
-    fn from(Answer { response, kind }: Answer) -> Self {
+    fn from(Answer { response, kind, spot }: Answer) -> Self {
         let kind = match kind {
             Kind::Hit => "hit",
             Kind::Stale => "stale",
@@ -36,7 +38,7 @@ impl From<Answer> for Kept {
             Kind::Collapsed => "collapsed",
             Kind::OnlyIfCached => "only_if_cached",
         };
-        Self { response, kind }
+        Self { response, kind, spot }
     }
 }
 

@@ -22,9 +22,11 @@ use crate::wire::Wire;
 use crate::{malformed, request};
 
 mod client;
+mod room;
 
 use client::Late;
 pub(crate) use client::{Client, Exchange, Held, Promised};
+pub(crate) use room::{Guest, Room};
 
 /// So many header fields hyper parses without allocating, as long as no other number was asked for.
 const ON_STACK: usize = 100;
@@ -93,8 +95,8 @@ pub(crate) async fn serve<S>(
     let wire = TokioIo::new(Wire::new(socket, first, client.clone(), version == Version::Http1));
     match version {
         Version::Http1 => {
-            let answer = client.clone();
-            let service = service_fn(move |request| request::serve(answer.clone(), request));
+            let (answer, room) = (client.clone(), Room::new());
+            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, request::go));
             let mut connection = speech.http1.serve_connection(wire, service).with_upgrades();
             let late = drive(Pin::new(&mut connection), &client, draining).await;
             if late == Some(Late::Head) {
@@ -105,8 +107,8 @@ pub(crate) async fn serve<S>(
             }
         }
         Version::Http2 => {
-            let answer = client.clone();
-            let service = service_fn(move |request| request::serve(answer.clone(), request));
+            let (answer, room) = (client.clone(), Room::new());
+            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, request::go));
             drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
         }
     }

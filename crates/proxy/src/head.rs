@@ -108,6 +108,7 @@ fn host(parts: &mut Parts, seen: Seen) -> Result<Host, Refusal> {
     }
     let named = parts.uri.authority().map(|a| a.as_str().to_owned());
     let sent = parts.headers.get(HOST);
+    let mut value = sent.cloned();
     match (named, sent) {
         (Some(named), Some(sent)) => {
             let standard = if parts.uri.scheme_str() == Some("https") { ":443" } else { ":80" };
@@ -119,13 +120,13 @@ fn host(parts: &mut Parts, seen: Seen) -> Result<Host, Refusal> {
             }
         }
         (Some(named), None) => {
-            let value = HeaderValue::try_from(named).map_err(|_| Refusal::InvalidHost)?;
-            parts.headers.insert(HOST, value);
+            let named = HeaderValue::try_from(named).map_err(|_| Refusal::InvalidHost)?;
+            parts.headers.insert(HOST, named.clone());
+            value = Some(named);
         }
         (None, None) if parts.version >= Version::HTTP_11 => return Err(Refusal::InvalidHost),
         _ => {}
     }
-    let value = parts.headers.get(HOST).cloned();
     let name = value.as_ref().map_or(Some(0), |value| valid(value.as_bytes())).ok_or(Refusal::InvalidHost)?;
     Ok(Host { value, name })
 }
@@ -143,14 +144,20 @@ fn valid(host: &[u8]) -> Option<usize> {
     let name_ok = if bracketed {
         std::str::from_utf8(&name[1..end - 1]).is_ok_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
     } else {
-        let letter = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        !name.is_empty()
-            && name.len() <= 253
-            && name.iter().all(letter)
-            && name[0] != b'.'
-            && !name.windows(2).any(|pair| pair == b"..")
+        !name.is_empty() && name.len() <= 253 && is_dotted(name)
     };
     (name_ok && port_ok).then_some(end)
+}
+
+/// Letters, digits, `-` and `_`, in labels of at least one of them; a dot may end it.
+fn is_dotted(name: &[u8]) -> bool {
+    let mut before = b'.';
+    name.iter().all(|&byte| {
+        let label = matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_');
+        let fits = label || (byte == b'.' && before != b'.');
+        before = byte;
+        fits
+    })
 }
 
 /// `:8080`

@@ -32,6 +32,8 @@ pub(crate) struct Seen {
     pub(crate) via: bool,
     pub(crate) origin: bool,
     pub(crate) hosts: u8,
+    /// Asks a cache for something else than what it has, whole and for everybody.
+    pub(crate) particular: bool,
     /// Fields that name themselves as hop-by-hop or always are, beside those above.
     pub(crate) hop: bool,
 }
@@ -50,6 +52,15 @@ pub(crate) fn survey(headers: &HeaderMap) -> Seen {
             header::FORWARDED => seen.forwarded = true,
             header::ORIGIN => seen.origin = true,
             header::VIA => seen.via = true,
+            header::AUTHORIZATION
+            | header::CACHE_CONTROL
+            | header::PRAGMA
+            | header::RANGE
+            | header::IF_RANGE
+            | header::IF_MATCH
+            | header::IF_NONE_MATCH
+            | header::IF_MODIFIED_SINCE
+            | header::IF_UNMODIFIED_SINCE => seen.particular = true,
             header::PROXY_AUTHORIZATION | header::PROXY_AUTHENTICATE => seen.hop = true,
             _ => uncommon(name.as_str(), &mut seen),
         }

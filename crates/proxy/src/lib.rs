@@ -8,6 +8,7 @@ mod cached;
 mod connection;
 mod cors;
 mod drain;
+mod familiar;
 mod forward;
 mod gate;
 mod head;

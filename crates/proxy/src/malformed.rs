@@ -49,7 +49,7 @@ pub(crate) fn instead_of(bytes: &[u8], client: &Client, first_line: bool) -> Opt
 /// The answer, with its record already written: nobody waits for its last byte.
 pub(crate) fn recorded(refusal: &Refusal, client: &Client, date: &str) -> Bytes {
     let (answer, id) = answer(refusal, date);
-    let mut record = Record::begin(client.local.scene(&client.gate), tidegate_clock::boot());
+    let mut record = Record::begin(client.local.here(&client.gate).scene.clone(), tidegate_clock::boot());
     record.request_id = Some(id.value());
     record.client = Some(client.address);
     record.tls = client.tls;

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, UPGRADE, USER_AGENT};
@@ -23,7 +24,7 @@ use tidegate_telemetry::{Record, Scene};
 use tidegate_upstream::{Call, CallFailed};
 
 use crate::cached::{self, Back, Kept, Spare, Way};
-use crate::connection::Client;
+use crate::connection::{Client, Guest, Room};
 use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch, Taken};
 use crate::gate::Gate;
@@ -32,12 +33,15 @@ use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify;
 use crate::inbound::Inbound;
 use crate::limits::{self, Further, Scope};
+use crate::local::Here;
 use crate::origin::{self, Origin};
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
 use crate::relay::{Observer, Relay};
 use crate::reply::Reply;
 use crate::{respond, rewrite, route, tunnel};
+
+mod short;
 
 /// What every answer is dressed with, known bit by bit.
 #[derive(Default)]
@@ -51,6 +55,7 @@ struct Dress<'a> {
 struct Bench<'a> {
     gate: &'a Gate,
     client: &'a Arc<Client>,
+    here: &'a Here,
     snapshot: &'a Snapshot,
     origin: &'a Origin,
     seen: Seen,
@@ -58,25 +63,69 @@ struct Bench<'a> {
     framed_twice: bool,
 }
 
-/// Not an `async fn`: hyper moves the future into its place, and what was used up before the first wait need not come
-/// along.
-pub(crate) fn serve(
+/// An answer, or a future in a place of its own: hyper moves what it is given, so that is kept small. `go` is [`go`]:
+/// only who calls can name its future.
+pub(crate) fn serve<F>(
     client: Arc<Client>,
+    room: &Room<F>,
     request: Request<Received>,
-) -> impl Future<Output = Result<Response<Reply>, Infallible>> + Send {
-    let (mut parts, body) = request.into_parts();
+    go: impl FnOnce(Begun) -> F,
+) -> Serving<F> {
+    let (parts, body) = request.into_parts();
     let (exchange, sized) = client.begin(!body.is_end_stream());
-    let scene = client.local.scene(&client.gate);
+    let here = client.local.here(&client.gate);
     let seen = headers::survey(&parts.headers);
-    let origin = origin::judge(&client, scene.snapshot(), &parts.headers, seen);
-    let record = begin(&scene, &client, &parts, &origin);
+    let origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
+    let record = begin(&here.scene, &client, &parts, &origin);
     let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange });
+    if body.is_end_stream()
+        && observer.exchange.admitted
+        && let Some(kept) = short::answer(&client, &here, &parts, seen, &origin, &mut observer.record)
+    {
+        return Serving::Done(Some(dressed(Answer::Kept(kept), observer, &client, &parts)));
+    }
     let framed_twice = sized && seen.framed;
+    Serving::Going(room.take_in(go(Begun { client, here, parts, body, seen, framed_twice, origin, observer })))
+}
 
+/// An answer on its way to hyper.
+pub(crate) enum Serving<F> {
+    /// `None`: it was taken.
+    Done(Option<Response<Reply>>),
+    Going(Guest<F>),
+}
+
+impl<F: Future<Output = Response<Reply>>> Future for Serving<F> {
+    type Output = Result<Response<Reply>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Done(answer) => Poll::Ready(Ok(answer.take().expect("nobody polls a future that is ready"))),
+            Self::Going(guest) => Pin::new(guest).poll(cx).map(Ok),
+        }
+    }
+}
+
+/// A request whose head is known.
+pub(crate) struct Begun {
+    client: Arc<Client>,
+    here: Arc<Here>,
+    parts: Parts,
+    body: Received,
+    seen: Seen,
+    /// hyper saw a length beside chunked framing and dropped it.
+    framed_twice: bool,
+    origin: Origin,
+    observer: Box<Observer>,
+}
+
+/// The long way. Not an `async fn`, whose argument would lie in it twice.
+pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
+    let Begun { client, here, mut parts, body, seen, framed_twice, origin, mut observer } = begun;
     async move {
         let gate = &*client.gate;
-        let snapshot = &**scene.snapshot();
-        let bench = Bench { gate, client: &client, snapshot, origin: &origin, seen, framed_twice };
+        let snapshot = &**here.scene.snapshot();
+        let bench = Bench { gate, client: &client, here: &here, snapshot, origin: &origin, seen, framed_twice };
         let mut dress = Dress::default();
         let mut body = Some(body);
         let outcome = if observer.exchange.admitted {
@@ -92,17 +141,25 @@ pub(crate) fn serve(
             let unread = client.has_unread() && matches!(answer, Answer::Ours(_) | Answer::Kept(_));
             let last = observer.record.refusal == Some(Refusal::AmbiguousFraming.code());
             let last = last || (unread && !Box::pin(settle(body, bench.seen.expect, &client)).await);
-            if last || client.draining.is_leaving() {
+            if last {
                 answer.be_the_last();
             }
         }
         put_on(answer.headers_mut(), dress, snapshot, &origin);
-        observer.record.response_headers(answer.headers_mut());
-        let mut response = answer.with(observer, &bench, &parts.method);
-        let version = parts.version;
-        *response.version_mut() = if version == Version::HTTP_2 { version } else { Version::HTTP_11 };
-        Ok(response)
+        dressed(answer, observer, &client, &parts)
     }
+}
+
+/// As it goes out, with the observer where the last byte goes.
+fn dressed(mut answer: Answer, mut observer: Box<Observer>, client: &Client, parts: &Parts) -> Response<Reply> {
+    if parts.version != Version::HTTP_2 && client.draining.is_leaving() {
+        answer.be_the_last();
+    }
+    observer.record.response_headers(answer.headers_mut());
+    let mut response = answer.with(observer, client, &parts.method);
+    let version = parts.version;
+    *response.version_mut() = if version == Version::HTTP_2 { version } else { Version::HTTP_11 };
+    response
 }
 
 /// So much of a body that nobody wants is read for the sake of its connection, and so long.
@@ -249,6 +306,7 @@ async fn answer<'a>(
                 if let Some(permit) = permit.take() {
                     permit.commit(bench.origin.request_id.as_str().as_bytes());
                 }
+                short::learn(bench, &matched, parts, &kept);
                 return Ok(Answer::Kept(kept));
             }
             if let Some(glance) = glance.take() {
@@ -483,7 +541,7 @@ impl Answer {
     }
 
     /// The observer goes where the last byte goes.
-    fn with(self, mut observer: Box<Observer>, bench: &Bench<'_>, method: &Method) -> Response<Reply> {
+    fn with(self, mut observer: Box<Observer>, client: &Client, method: &Method) -> Response<Reply> {
         match self {
             Self::Ours(response) => {
                 observer.record.status = response.status().as_u16();
@@ -493,15 +551,15 @@ impl Answer {
                 observer.record.status = response.status().as_u16();
                 response.map(|body| Reply::Relayed(Relay::new(body, tee, observer)))
             }
-            Self::Kept(Kept { response, kind }) => {
+            Self::Kept(Kept { response, kind, .. }) => {
                 observer.record.status = response.status().as_u16();
                 observer.record.cache = Some(kind);
                 response.map(|body| Reply::kept(body, observer, method))
             }
-            Self::Switched(response, client, upstream) => {
+            Self::Switched(response, client_side, upstream) => {
                 observer.record.status = response.status().as_u16();
-                let (silence, draining) = (bench.gate.bounds.tunnel_timeout, bench.client.draining.clone());
-                tokio::spawn(tunnel::run(client, upstream, observer, silence, draining));
+                let (silence, draining) = (client.gate.bounds.tunnel_timeout, client.draining.clone());
+                tokio::spawn(tunnel::run(client_side, upstream, observer, silence, draining));
                 response.map(|()| Reply::empty())
             }
         }
@@ -526,13 +584,14 @@ fn put_on(headers: &mut HeaderMap, dress: Dress, snapshot: &Snapshot, origin: &O
 mod tests {
     use super::*;
 
-    /// hyper moves this future into its place once per request: its size is paid each time.
+    /// The one is moved into its place with every request of the long way, the other with every request.
     #[test]
     fn the_future_of_a_request_stays_small() {
-        fn size<A, B, F>(_: fn(A, B) -> F) -> usize {
-            std::mem::size_of::<F>()
+        fn sizes<A, F>(_: fn(A) -> F) -> (usize, usize) {
+            (std::mem::size_of::<F>(), std::mem::size_of::<Serving<F>>())
         }
-        let size = size(serve);
-        assert!(size < 29 << 7, "{size} bytes");
+        let (going, serving) = sizes(go);
+        assert!(going < 30 << 7, "{going} bytes");
+        assert!(serving < 512, "{serving} bytes");
     }
 }

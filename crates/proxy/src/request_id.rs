@@ -23,9 +23,10 @@ impl RequestId {
         let (high, low) = NEXT.get();
         // An odd stride walks all 2^64 values before one repeats, and neighbours do not look alike.
         NEXT.set((high, low.wrapping_add(0x9e37_79b9_7f4a_7c15)));
-        let mut text = [0; 32];
-        hex(high, &mut text[..16]);
-        hex(low, &mut text[16..]);
+        let mut text = [0_u8; 32];
+        for (half, into) in halves(high).into_iter().chain(halves(low)).zip(text.as_chunks_mut().0) {
+            *into = digits(half);
+        }
         Self(HeaderValue::from_bytes(&text).expect("hex digits are a header value"))
     }
 
@@ -45,11 +46,20 @@ impl RequestId {
     }
 }
 
-fn hex(number: u64, into: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (i, digit) in into.iter_mut().enumerate() {
-        *digit = DIGITS[(number >> (60 - 4 * i) & 15) as usize];
-    }
+fn halves(number: u64) -> [u32; 2] {
+    [(number >> 32) as u32, number as u32]
+}
+
+/// All eight at a time, each in a byte of its own.
+const fn digits(number: u32) -> [u8; 8] {
+    const EACH: u64 = u64::MAX / 255;
+    let mut spread = number as u64;
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 in each byte that is ten or more: those are letters.
+    let letters = (spread + EACH * 6) >> 4 & EACH;
+    (spread + EACH * b'0' as u64 + letters * (b'a' - b'0' - 10) as u64).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -62,6 +72,14 @@ mod tests {
         assert_eq!(a.as_str().len(), 32);
         assert!(a.as_str().bytes().all(|b| b.is_ascii_hexdigit()));
         assert_ne!(a.as_str(), b.as_str());
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for number in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX, 0x9e37_79b9_7f4a_7c15, 0xfedc_ba98_7654_3210] {
+            let text = halves(number).map(digits).concat();
+            assert_eq!(std::str::from_utf8(&text), Ok(&*format!("{number:016x}")));
+        }
     }
 
     #[test]

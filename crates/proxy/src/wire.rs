@@ -194,9 +194,16 @@ impl Ear {
         }
         let mut rest = bytes;
         while let Some(end) = memchr::memchr(b'\n', rest) {
-            self.keep(&rest[..end]);
+            let line = &rest[..end];
             rest = &rest[end + 1..];
-            if self.end_of_line() {
+            // Nearly every line comes whole, and need not be gathered.
+            let ended = if self.length == 0 {
+                self.line(line.strip_suffix(b"\r").unwrap_or(line))
+            } else {
+                self.keep(line);
+                self.end_of_line()
+            };
+            if ended {
                 self.asleep = true;
                 return client.head_heard(self.head, self.sized);
             }
@@ -217,12 +224,19 @@ impl Ear {
         self.length = (self.length + part.len()).min(NAME);
     }
 
-    /// The empty line after a head ends it; empty lines before one are skipped (RFC 9112 § 2.2).
     fn end_of_line(&mut self) -> bool {
-        let empty = self.length == 0;
-        self.sized |= self.length == NAME && self.line.eq_ignore_ascii_case(b"content-length:");
-        self.begun |= !empty;
-        self.length = 0;
-        empty && self.begun
+        let length = std::mem::take(&mut self.length);
+        let line = self.line;
+        self.line(&line[..length])
+    }
+
+    /// The empty line after a head ends it; empty lines before one are skipped (RFC 9112 § 2.2).
+    fn line(&mut self, line: &[u8]) -> bool {
+        let Some(first) = line.first() else { return self.begun };
+        self.begun = true;
+        if matches!(first, b'c' | b'C') {
+            self.sized |= line.get(..NAME).is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"));
+        }
+        false
     }
 }

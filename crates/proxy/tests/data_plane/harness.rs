@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::{Method, Version};
 use tidegate_auth::{KeyEntry, Keys};
+use tidegate_cache::Cache;
 use tidegate_limiter::{Limiter, Settings};
 use tidegate_model::{Incarnation, KeyId, NodeId, Revision};
 use tidegate_policy::{
@@ -37,6 +38,7 @@ pub(crate) struct Setup {
     pub(crate) snapshot: Snapshot,
     pub(crate) bounds: Bounds,
     pub(crate) tls: Option<Arc<Certificates>>,
+    pub(crate) cache: Option<Arc<Cache>>,
 }
 
 impl Setup {
@@ -54,11 +56,16 @@ impl Setup {
             consumers: vec![Arc::new(consumer)].into(),
             ..Snapshot::default()
         };
-        Self { snapshot, bounds: Bounds::default(), tls: None }
+        Self { snapshot, bounds: Bounds::default(), tls: None, cache: None }
     }
 
     pub(crate) fn bounds(mut self, change: impl FnOnce(&mut Bounds)) -> Self {
         change(&mut self.bounds);
+        self
+    }
+
+    pub(crate) fn keeping(mut self) -> Self {
+        self.cache = Some(Cache::start(tidegate_cache::Settings::default()).unwrap());
         self
     }
 
@@ -93,7 +100,7 @@ impl Setup {
             upstreams: Upstreams::new(),
             telemetry: Telemetry::start(&tidegate_policy::Telemetry::default()).unwrap(),
             bounds: self.bounds,
-            cache: None,
+            cache: self.cache,
             keys_stale: Arc::new(AtomicBool::new(false)),
             in_flight: Count::default(),
             connections: Count::default(),

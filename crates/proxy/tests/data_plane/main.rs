@@ -10,6 +10,7 @@ mod callers;
 mod connections;
 mod edges;
 mod forwarding;
+mod hits;
 mod records;
 mod routing;
 mod scopes;
