@@ -7,7 +7,7 @@
 
 use http::request::Parts;
 use http::{Method, Response, Version};
-use tidegate_policy::{Matched, Route, Snapshot};
+use tidegate_policy::{Attached, Matched, Route, Snapshot};
 use tidegate_telemetry::Record;
 
 use super::{Bench, Dress, put_on};
@@ -91,6 +91,9 @@ fn sight<'a>(client: &Client, parts: &'a Parts, seen: Seen, origin: &Origin) -> 
 /// Is its answer the same for whoever asks, and are its limits not asked for hits?
 fn is_simple(route: &Route, snapshot: &Snapshot) -> bool {
     let keyed_by_headers = route.cache.as_ref().is_none_or(|policy| !policy.key.headers.is_empty());
-    let counts_hits = |at: &usize| snapshot.limits.get(*at).is_some_and(|limit| limit.count_hits);
-    route.auth.is_empty() && route.cors.is_none() && !keyed_by_headers && !route.limits.iter().any(counts_hits)
+    let counts_hits = |at: &Attached| snapshot.limits.get(at.limit).is_some_and(|limit| limit.count_hits);
+    // Whoever proves nothing meets these; a product with plans refuses him.
+    let limits = &route.limits;
+    let met = limits.by_plan.is_empty() && !limits.always.iter().chain(&limits.anonymous).any(counts_hits);
+    route.auth.is_empty() && route.cors.is_none() && !keyed_by_headers && met
 }
