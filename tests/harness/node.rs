@@ -28,7 +28,7 @@ pub(crate) struct Node {
     pub(crate) data: PathBuf,
     pub(crate) wire: Wire,
     peer: SocketAddr,
-    extra: Vec<String>,
+    pub(crate) extra: Vec<String>,
     pub(crate) ready: Option<Ready>,
     child: Option<Child>,
 }

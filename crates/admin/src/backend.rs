@@ -8,7 +8,7 @@ pub mod memory;
 
 use std::time::Duration;
 
-use tidegate_model::{Millis, NodeId, Revision};
+use tidegate_model::{Feature, Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_state::{Command, Outcome, Publish, State};
 
@@ -30,6 +30,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Compiles with what this node knows: files, secrets, environment. Pure work, maybe long: not for async threads.
     fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>>;
+
+    /// Does every live node understand this?
+    async fn understood(&self, features: &[Feature]) -> Result<(), Failure>;
 
     /// Makes the limits known to the quota log, then publishes the document, then puts its limits into force: one that is
     /// not published changes nothing (docs/quota.md).
@@ -80,6 +83,8 @@ impl dyn Backend {
 pub struct Compiled {
     pub snapshot: Snapshot,
     pub warnings: Vec<Problem>,
+    /// What it uses that not every release understands.
+    pub features: Vec<Feature>,
 }
 
 /// A committed entry.

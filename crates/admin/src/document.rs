@@ -59,7 +59,8 @@ fn finish(
     inputs: impl FnOnce(&Document) -> Inputs,
 ) -> Result<Compiled, Vec<Problem>> {
     let snapshot = tidegate_config::compile(document, locations, &inputs(document), revision).map_err(worded)?;
-    Ok(Compiled { snapshot, warnings: worded(tidegate_config::warnings(document, locations)) })
+    let warnings = worded(tidegate_config::warnings(document, locations));
+    Ok(Compiled { snapshot, warnings, features: tidegate_config::features(document) })
 }
 
 /// How a text is written. Every JSON document is YAML as well; the difference matters to people only.

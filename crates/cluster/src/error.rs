@@ -79,6 +79,8 @@ pub enum ProposeError {
     Stopped,
     /// It would break the cluster; the text says what to do instead.
     Refused(String),
+    /// Some live node is of a release that does not understand it.
+    TooNew { reason: String, hint: String },
 }
 
 impl fmt::Display for ProposeError {
@@ -88,6 +90,7 @@ impl fmt::Display for ProposeError {
             Self::Removed(reason) => write!(f, "this node was removed from the cluster: {reason}"),
             Self::Stopped => f.write_str("this node is shutting down"),
             Self::Refused(reason) => f.write_str(reason),
+            Self::TooNew { reason, hint } => write!(f, "{reason} ({hint})"),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::cluster::{Inner, wall};
 use crate::codec;
 use crate::error::ProposeError;
 use crate::group::WriteError;
+use crate::levels;
 use crate::transport::peers::CallError;
 use crate::wire::{GroupId, Lane, LeaseView, LeasesReply, Proposed, ReadAt, Request};
 
@@ -79,6 +80,7 @@ pub(crate) async fn propose(
                 hint = other.filter(|other| *other != leader);
             }
             Ok(Proposed::Unknown(why)) => reason = why,
+            Ok(Proposed::TooNew { reason, hint }) => return Err(ProposeError::TooNew { reason, hint }),
             Err(CallError::Removed(why)) => return Err(ProposeError::Removed(why)),
             Err(error) => reason = error.to_string(),
         }
@@ -91,6 +93,15 @@ pub(crate) async fn propose(
 
 /// On the leader itself.
 pub(crate) async fn here(cluster: &Inner, proposal: Bytes, patience: Duration) -> Proposed {
+    match codec::decode::<Proposal>(&proposal) {
+        Ok(decoded) => {
+            if let Some(behind) = levels::refused(cluster, &decoded).await {
+                return Proposed::TooNew { reason: behind.to_string(), hint: behind.hint() };
+            }
+        }
+        // What cannot be read here must not be in the log.
+        Err(why) => return Proposed::Unknown(format!("the proposal cannot be read: {why}")),
+    }
     match tokio::time::timeout(patience, cluster.control.write(proposal)).await {
         Ok(Ok((index, outcome))) => Proposed::Applied { index, outcome },
         Ok(Err(WriteError::NotLeader(leader))) => Proposed::NotLeader(leader),
@@ -174,7 +185,7 @@ pub(crate) async fn find(cluster: &Inner, hint: Option<NodeId>) -> Option<NodeId
 }
 
 /// The node leases, from the control leader.
-pub(crate) async fn leases(cluster: &Inner, patience: Duration) -> Option<BTreeMap<NodeId, LeaseView>> {
+pub(crate) async fn leases(cluster: &Inner, patience: Duration) -> Option<Views> {
     let leader = find(cluster, None).await?;
     let reply = if leader == cluster.me() {
         cluster.lease_views().await
@@ -209,12 +220,12 @@ pub(crate) async fn everywhere(cluster: &Inner, index: u64, patience: Duration) 
 /// What the node leases were at some moment after a look was asked for; never from before, or a node that came back in
 /// between would count as gone.
 #[derive(Default)]
-pub(crate) struct Looked(tokio::sync::Mutex<Option<(Instant, Views)>>);
+pub(crate) struct Looked(tokio::sync::Mutex<Option<(Instant, Arc<Views>)>>);
 
-type Views = Arc<BTreeMap<NodeId, LeaseView>>;
+pub(crate) type Views = BTreeMap<NodeId, LeaseView>;
 
 /// One question for all who wait at the same time.
-async fn looked_together(cluster: &Inner) -> Option<Views> {
+async fn looked_together(cluster: &Inner) -> Option<Arc<Views>> {
     let asked = Instant::now();
     let mut looked = cluster.looked.0.lock().await;
     if let Some((begun, views)) = &*looked
@@ -228,7 +239,7 @@ async fn looked_together(cluster: &Inner) -> Option<Views> {
     Some(views)
 }
 
-fn sort(views: &BTreeMap<NodeId, LeaseView>, index: u64) -> Everywhere {
+fn sort(views: &Views, index: u64) -> Everywhere {
     let mut everywhere = Everywhere::default();
     for (node, view) in views {
         let list = if view.renewal.as_ref().is_some_and(|renewal| index <= renewal.in_effect) {

@@ -174,6 +174,11 @@ pub(crate) enum Proposed {
     NotLeader(Option<NodeId>),
     /// Committed or not: nobody knows. Asking again with the same request id tells.
     Unknown(String),
+    /// Some live node is of a release that does not understand it.
+    TooNew {
+        reason: String,
+        hint: String,
+    },
 }
 
 /// The answer to [`Request::ReadIndex`].

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidegate_model::{KeyId, Millis, NodeId, Revision};
+use tidegate_model::{Feature, KeyId, Millis, NodeId, Revision};
 
 use crate::documents::Format;
 use crate::endpoints::{Place, Set, Verdict};
@@ -146,6 +146,32 @@ pub struct Join {
     pub feature_level: u32,
     /// Fingerprint of the joiner's public key.
     pub public_key: [u8; 32],
+}
+
+impl Command {
+    /// What a node must understand to have it in its log. `None`: every release does.
+    #[must_use]
+    pub fn feature(&self) -> Option<Feature> {
+        match self {
+            Self::JudgeEndpoints(_) | Self::SetEndpoint { .. } => Some(Feature::Endpoints),
+            Self::Purge(_) => Some(Feature::Purges),
+            Self::CreateKeyOnPlan { .. } | Self::SetKeyPlan { .. } => Some(Feature::PlansOfKeys),
+            Self::Form(_)
+            | Self::PublishDocument(_) // Its text has features of its own: whoever compiles it looks.
+            | Self::CreateKey(_)
+            | Self::RevokeKey { .. }
+            | Self::RotateKey { .. }
+            | Self::Join(_)
+            | Self::UpdateNode { .. }
+            | Self::RemoveNode { .. }
+            | Self::CreateJoinToken { .. }
+            | Self::RevokeJoinToken { .. }
+            | Self::CreateAdminToken { .. }
+            | Self::RevokeAdminToken { .. }
+            | Self::PutSealed { .. }
+            | Self::RemoveSealed { .. } => None,
+        }
+    }
 }
 
 /// The name only: a command may carry hashes of secrets and sixteen megabytes of text.

@@ -71,6 +71,12 @@ impl State {
         (outcome, changes)
     }
 
+    /// Was it applied already, lately? Then asking again changes nothing.
+    #[must_use]
+    pub fn has_applied(&self, request: RequestId) -> bool {
+        self.recent.outcome(request).is_some()
+    }
+
     /// The newest wall time of any applied proposal.
     #[must_use]
     pub fn now(&self) -> Millis {

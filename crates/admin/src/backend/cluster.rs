@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tidegate_cluster::{Applied as Committed, Cluster, GroupStatus, MemberStatus, ProposeError, Unreachable};
-use tidegate_model::{Millis, NodeId, Revision};
+use tidegate_model::{Feature, Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_quota::protocol::Policy;
 use tidegate_state::{Command, Outcome, Publish, State};
@@ -97,6 +97,14 @@ impl Backend for OverCluster {
 
     fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
         (self.node.compile)(text, revision)
+    }
+
+    async fn understood(&self, features: &[Feature]) -> Result<(), Failure> {
+        match self.cluster.behind(features, READING).await {
+            Ok(None) => Ok(()),
+            Ok(Some(behind)) => Err(Failure::Rejected { reason: behind.to_string(), hint: Some(behind.hint()) }),
+            Err(why) => Err(Failure::Unavailable(why)),
+        }
     }
 
     async fn publish(&self, publish: Publish, snapshot: &Snapshot) -> Result<Applied, Failure> {
@@ -247,7 +255,11 @@ fn group(status: &GroupStatus) -> Group {
 }
 
 fn failure(error: ProposeError) -> Failure {
-    Failure::Unavailable(error.to_string())
+    match error {
+        ProposeError::TooNew { reason, hint } => Failure::Rejected { reason, hint: Some(hint) },
+        ProposeError::Refused(reason) => Failure::Rejected { reason, hint: None },
+        other => Failure::Unavailable(other.to_string()),
+    }
 }
 
 fn unreachable(Unreachable(why): Unreachable) -> Failure {

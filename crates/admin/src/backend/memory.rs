@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tidegate_model::{Millis, NodeId, Revision};
+use tidegate_model::{Feature, Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_state::endpoints::Place;
 use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, RequestId, Role, State};
@@ -92,6 +92,10 @@ impl Backend for Memory {
 
     fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
         (self.compile)(text, revision)
+    }
+
+    async fn understood(&self, _: &[Feature]) -> Result<(), Failure> {
+        Ok(()) // One process is the whole cluster.
     }
 
     async fn publish(&self, publish: Publish, snapshot: &Snapshot) -> Result<Applied, Failure> {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use tidegate_model::{KeyId, Millis};
+use tidegate_model::{Feature, KeyId, Millis};
 use tidegate_state::{Command, CreateKey as Create, Outcome};
 
 use super::publish::{REVOKE_WAIT, everywhere, waiting};
@@ -170,11 +170,8 @@ pub(super) async fn plan(
     key.map(Json).ok_or_else(|| Failure::NotFound(format!("there is no key {id}")).into())
 }
 
-/// The first release whose nodes know plans of keys: an older one could not read the entry.
-const KNOWS_PLANS_OF_KEYS: u32 = 2;
-
 fn plans_are_known(state: &AppState) -> Result<(), Refusal> {
-    if state.backend.read(|agreed| agreed.members.feature_level()) >= KNOWS_PLANS_OF_KEYS {
+    if state.backend.read(|agreed| agreed.members.feature_level()) >= Feature::PlansOfKeys.level() {
         return Ok(());
     }
     Err(Refusal::Rejected {

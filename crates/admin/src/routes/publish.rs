@@ -138,7 +138,8 @@ async fn once(
     let next = Revision(current.0.saturating_add(1));
     let document = text.clone();
     let compiled = state.compiling(move || backend.compile(&document, next)).await?;
-    let Compiled { snapshot, warnings } = compiled.map_err(Refusal::InvalidDocument)?;
+    let Compiled { snapshot, warnings, features } = compiled.map_err(Refusal::InvalidDocument)?;
+    state.backend.understood(&features).await?;
 
     let publish = Publish {
         format: crate::document::format(text),

@@ -79,6 +79,8 @@ fn golden_replies_are_read_and_written_as_they_were() {
     frame("replies/proposed-applied", &Proposed::Applied { index: 4, outcome: Outcome::Done });
     frame("replies/proposed-not-leader", &Proposed::NotLeader(node));
     frame("replies/proposed-unknown", &Proposed::Unknown("no quorum".into()));
+    let (reason, hint) = ("a purge needs feature level 2".into(), "upgrade".into());
+    frame("replies/proposed-too-new", &Proposed::TooNew { reason, hint });
     frame("replies/read-at", &ReadAt::Index(9));
     frame("replies/read-not-leader", &ReadAt::NotLeader(node));
     frame("replies/read-unknown", &ReadAt::Unknown("no quorum".into()));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use serde::Deserialize;
 use tidegate_config::{Size, Span};
+use tidegate_model::LEVEL;
 
 /// What can be said on the command line. Everything has a default: without flags this is a cluster of one.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -66,7 +67,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", env = "TIDEGATE_CACHE_MEMORY")]
     pub cache_memory: Option<String>,
     /// A Redis that shares kept responses between nodes; `rediss://` for TLS, `redis+sentinel://H:P,H:P/MASTER`,
-    /// `redis+cluster://H:P,H:P`
+    /// `redis+cluster://H:P,H:P`; `none`: none, whatever the document says [default: the document's]
     #[arg(long, value_name = "URL", env = "TIDEGATE_REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
     /// PEM certificates that sign the Redis server's [default: the system's]
@@ -85,6 +86,9 @@ pub(crate) struct Args {
     /// Write the addresses to this file as JSON once the node is ready
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready_file: Option<PathBuf>,
+    /// For tests of clusters of several releases: say this feature level, and not the build's own
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(LEVEL)))]
+    pub feature_level: Option<u32>,
     /// End when the parent process does
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
@@ -156,11 +160,22 @@ pub(crate) struct Settings {
     pub drain_timeout: Duration,
     pub max_staleness: Duration,
     pub cache_memory: usize,
-    pub redis: Option<RedisAt>,
+    pub redis: RedisHere,
     pub leave: bool,
     pub log: String,
     pub json_log: bool,
     pub ready_file: Option<PathBuf>,
+    /// What it says that it understands.
+    pub feature_level: u32,
+}
+
+/// What this node was told about Redis.
+#[derive(Debug)]
+pub(crate) enum RedisHere {
+    /// Nothing: the document decides.
+    AsPublished,
+    None,
+    At(RedisAt),
 }
 
 /// A shared cache. The URL may hold a password: never printed.
@@ -247,10 +262,11 @@ impl Settings {
             drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
             max_staleness,
             cache_memory: size(args.cache_memory.or(file.cache_memory), "cache-memory", 256 << 20)?,
-            redis: args
-                .redis_url
-                .or(file.redis_url)
-                .map(|url| RedisAt { url, authority: args.redis_ca.or(file.redis_ca) }),
+            redis: match args.redis_url.or(file.redis_url) {
+                None => RedisHere::AsPublished,
+                Some(word) if word == "none" => RedisHere::None,
+                Some(url) => RedisHere::At(RedisAt { url, authority: args.redis_ca.or(file.redis_ca) }),
+            },
             leave: args.leave.unwrap_or(file.leave),
             log: filter(args.log.or(file.log).unwrap_or_else(|| "info".into())),
             json_log: match args.log_format.or(file.log_format).as_deref() {
@@ -259,6 +275,7 @@ impl Settings {
                 Some(other) => bail!("log format {other:?}: it is text or json"),
             },
             ready_file: args.ready_file,
+            feature_level: args.feature_level.unwrap_or(LEVEL),
         })
     }
 }

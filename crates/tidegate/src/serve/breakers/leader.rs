@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tidegate_cluster::ProposeError;
 use tidegate_model::NodeId;
 use tidegate_policy::Upstream;
 use tidegate_state::endpoints as ruled;
@@ -121,7 +122,11 @@ impl Breakers {
         }
         let request = RequestId(u128::from_le_bytes(id));
         if let Err(why) = self.cluster.propose_as(request, command, Duration::from_secs(2)).await {
-            tracing::warn!(%why, "a verdict about endpoints is not in the log");
+            match why {
+                // Nodes of an older release are there: each decides for itself until they are gone.
+                ProposeError::TooNew { .. } => tracing::debug!(%why, "no verdict about endpoints"),
+                _ => tracing::warn!(%why, "a verdict about endpoints is not in the log"),
+            }
         }
     }
 

@@ -1,0 +1,19 @@
+//! What a document uses that not every release understands.
+
+use tidegate_model::Feature;
+
+use crate::document::Document;
+
+/// Each once. A document without any can be published in a cluster of any releases.
+#[must_use]
+pub fn features(document: &Document) -> Vec<Feature> {
+    let uses = |feature: &Feature| match feature {
+        Feature::PublishedRedis => document.cache.as_ref().is_some_and(|cache| cache.redis.is_some()),
+        Feature::StoredStandsIn => {
+            document.upstreams.iter().any(|upstream| upstream.breaker.as_ref().is_some_and(|b| b.stored.is_some()))
+        }
+        // Of the control log: commands, not documents.
+        Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys => false,
+    };
+    Feature::ALL.into_iter().filter(uses).collect()
+}

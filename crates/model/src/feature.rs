@@ -1,0 +1,57 @@
+//! What came when: the one table of feature levels. A node tells its level with each renewal of its node lease; what needs
+//! a level is used only when every live node has it, so that a cluster of two releases never holds what one of them cannot
+//! read. Whoever adds a command or a field of the document that the release before does not know adds a row.
+
+/// Something that not every release understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feature {
+    /// Rulings about endpoints in the control log, the judge's and those by hand.
+    Endpoints,
+    /// Purges in the control log.
+    Purges,
+    /// Plans of keys' own, in the control log.
+    PlansOfKeys,
+    /// `cache.redis` in the document.
+    PublishedRedis,
+    /// `upstreams[].breaker.stored` in the document.
+    StoredStandsIn,
+}
+
+/// The level of this build.
+pub const LEVEL: u32 = 2;
+
+impl Feature {
+    pub const ALL: [Self; 5] =
+        [Self::Endpoints, Self::Purges, Self::PlansOfKeys, Self::PublishedRedis, Self::StoredStandsIn];
+
+    /// The least level of a release that understands it. Never above [`LEVEL`].
+    #[must_use]
+    pub fn level(self) -> u32 {
+        match self {
+            Self::Endpoints | Self::Purges | Self::PlansOfKeys | Self::PublishedRedis | Self::StoredStandsIn => 2,
+        }
+    }
+
+    /// For people: what they asked for.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Endpoints => "a ruling about an endpoint",
+            Self::Purges => "a purge",
+            Self::PlansOfKeys => "a plan of a key's own",
+            Self::PublishedRedis => "`cache.redis`",
+            Self::StoredStandsIn => "`breaker.stored`",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_needs_more_than_this_build_has() {
+        assert!(Feature::ALL.iter().all(|feature| feature.level() <= LEVEL));
+        assert_eq!(Feature::ALL.iter().map(|feature| feature.level()).max(), Some(LEVEL), "a level that nothing needs");
+    }
+}
