@@ -160,6 +160,24 @@ async fn answers_to_post_are_kept_where_the_route_says_so() {
     assert_eq!(&post("what?", "text/plain").await.body[..], b"7 what?");
 }
 
+/// What the node says of its Redis; null when it has none.
+pub(crate) async fn redis_of(cluster: &Cluster, node: usize) -> serde_json::Value {
+    let stats = cluster.cli_at(node, &["cache", "stats"]).await.unwrap();
+    let id = cluster.nodes[node].id();
+    stats["nodes"].as_array().unwrap().iter().find(|it| it["node"] == id).unwrap()["redis"].clone()
+}
+
+pub(crate) async fn all_use_redis(cluster: &Cluster) {
+    eventually("every node is connected", Duration::from_secs(15), async || {
+        let mut up = true;
+        for node in 0..cluster.nodes.len() {
+            up &= redis_of(cluster, node).await["up"] == true;
+        }
+        up
+    })
+    .await;
+}
+
 pub(crate) async fn herd(cluster: &Cluster, clients: usize, path: &str) -> Vec<Bytes> {
     let mut asks = JoinSet::new();
     for n in 0..clients {
@@ -177,11 +195,12 @@ async fn a_thousand_clients_of_a_cold_key_are_one_request_to_the_origin() {
     for node in 0..3 {
         get(&cluster, node, "/warm").await; // Redis is connected to in the background.
     }
+    all_use_redis(&cluster).await;
     // A node that waits ten milliseconds for Redis in vain, or loses its lease, goes by itself: that is no herd to count.
     let hurried = async || {
         let mut sum = 0;
         for node in 0..3 {
-            sum += metric(&cluster, node, "redis.late").await;
+            sum += metric(&cluster, node, "redis.late").await + metric(&cluster, node, "redis.errors").await;
             sum += metric(&cluster, node, "bypassed").await + metric(&cluster, node, "stillborn").await;
         }
         sum

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderMap, Method, StatusCode};
 use tidegate_model::Millis;
 use tidegate_policy::Cache as Policy;
@@ -66,7 +67,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Cache {
     memory: Arc<Memory>,
-    remote: Option<Arc<Remote>>,
+    remote: ArcSwapOption<Remote>,
     fills: Option<Arc<Fills>>,
     purges: Purges,
     pub(crate) flights: Arc<Flights>,
@@ -105,13 +106,9 @@ impl Cache {
     /// What is wrong with the Redis URL or its certificates.
     pub fn start(settings: Settings) -> Result<Arc<Self>, String> {
         let memory = Arc::new(Memory::new(settings.memory));
-        let remote = match settings.redis {
-            Some(of) => Some(Remote::start(of, &memory).map_err(|why| format!("redis: {why}"))?),
-            None => None,
-        };
-        Ok(Arc::new(Self {
+        let cache = Arc::new(Self {
             memory,
-            remote,
+            remote: ArcSwapOption::empty(),
             fills: settings.peers.map(Fills::new),
             purges: Purges::new(settings.purges),
             flights: Arc::default(),
@@ -121,7 +118,9 @@ impl Cache {
             filling: AtomicUsize::new(0),
             dice: AtomicU64::new(seed()),
             counters: Counters::default(),
-        }))
+        });
+        cache.use_redis(settings.redis)?;
+        Ok(cache)
     }
 
     /// Answers at once from memory, or tells what there is to wait for.
@@ -219,6 +218,7 @@ impl Cache {
             // Before the origin is asked: whatever is purged from here on voids what comes back.
             begun: self.purges.epoch(),
             asked: now,
+            stand_in: Millis::ZERO,
             watch,
             lead: None,
             duty: None,
@@ -325,7 +325,7 @@ impl Cache {
             self.memory.remove_stored(stored);
             return false;
         }
-        if let Some(remote) = &self.remote {
+        if let Some(remote) = self.remote() {
             remote.store(stored, policy.vary_limit);
         }
         true
@@ -373,14 +373,14 @@ impl Cache {
         if let Some(fills) = &self.fills {
             fills.void(url, now);
         }
-        if let Some(remote) = &self.remote {
+        if let Some(remote) = self.remote() {
             remote.void(url, now);
         }
     }
 
     pub(crate) fn void_here(&self, url: UrlDigest, now: Millis) {
         bump(&self.counters.invalidated);
-        self.flights.void(url, now, self.remote.is_some() || self.fills.is_some());
+        self.flights.void(url, now, self.remote().is_some() || self.fills.is_some());
         self.memory.remove_url(url);
     }
 
@@ -435,8 +435,21 @@ impl Cache {
     }
 
     #[must_use]
-    pub fn remote(&self) -> Option<&Arc<Remote>> {
-        self.remote.as_ref()
+    pub fn remote(&self) -> Option<Arc<Remote>> {
+        self.remote.load_full()
+    }
+
+    /// Another Redis from now on, or none. What waits for the one before waits no longer than its deadline.
+    ///
+    /// # Errors
+    /// What is wrong with the URL or the certificates; all stays as it was then.
+    pub fn use_redis(&self, settings: Option<remote::Settings>) -> Result<(), String> {
+        let remote = match settings {
+            Some(of) => Some(Remote::start(of, &self.memory).map_err(|why| format!("redis: {why}"))?),
+            None => None,
+        };
+        self.remote.store(remote);
+        Ok(())
     }
 
     pub(crate) fn fills(&self) -> Option<&Arc<Fills>> {

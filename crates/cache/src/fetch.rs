@@ -18,7 +18,7 @@ use crate::peers::desk;
 use crate::peers::seat::Seat;
 use crate::peers::{Fill, LARGEST, Turn as Given, Wanted};
 use crate::purge::{About, Epoch};
-use crate::remote::{Token, Turn};
+use crate::remote::{Remote, Token, Turn};
 use crate::rules::conditional::{self, Outcome};
 use crate::rules::control::RequestControl;
 use crate::rules::freshen;
@@ -48,6 +48,8 @@ pub struct Fetch {
     pub(crate) why: Forward,
     pub(crate) begun: Epoch,
     pub(crate) asked: Millis,
+    /// So long beyond its lifetime what is held may stand in for the upstream that was chosen.
+    pub(crate) stand_in: Millis,
     pub(crate) watch: Watch,
     pub(crate) lead: Option<Lead>,
     pub(crate) duty: Option<Duty>,
@@ -65,7 +67,7 @@ pub(crate) enum Duty {
 /// Keeps other nodes waiting. Given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    pub(crate) cache: Arc<Cache>,
+    pub(crate) remote: Arc<Remote>,
     pub(crate) key: Key,
     pub(crate) token: Token,
     pub(crate) not_shared: bool,
@@ -103,6 +105,11 @@ impl Fetch {
         !self.as_sent && self.held.is_some() && self.method != Method::POST
     }
 
+    /// The chosen upstream's breaker lets what is stored stand in, so long beyond its lifetime.
+    pub fn may_stand_in(&mut self, beyond: Option<Duration>) {
+        self.stand_in = store::millis(beyond.unwrap_or_default());
+    }
+
     /// Why the origin is asked.
     #[must_use]
     pub fn why(&self) -> Forward {
@@ -115,8 +122,8 @@ impl Fetch {
             let token = self.cache.token();
             match remote.lock(&self.place.main, token, LOCK).await {
                 Turn::Ours(token) => {
-                    let (cache, key) = (Arc::clone(&self.cache), self.place.main);
-                    self.duty = Some(Duty::Lock(Lock { cache, key, token, not_shared: false }));
+                    let key = self.place.main;
+                    self.duty = Some(Duty::Lock(Lock { remote, key, token, not_shared: false }));
                     return true;
                 }
                 Turn::Nobodys => return true,
@@ -187,7 +194,7 @@ impl Fetch {
     #[must_use]
     pub fn failed(mut self) -> Option<Answer> {
         let now = self.cache.now();
-        let held = self.held.take().filter(|held| held.terms.stands_in(&self.control, now))?;
+        let held = self.held.take().filter(|held| held.terms.stands_in(&self.control, self.stand_in, now))?;
         if !self.cache.still_holds(&held) {
             return None;
         }
@@ -195,11 +202,10 @@ impl Fetch {
     }
 
     fn stands_in(&self, status: StatusCode, now: Millis) -> bool {
-        matches!(status.as_u16(), 500 | 502..=504)
-            && self
-                .held
-                .as_ref()
-                .is_some_and(|held| held.terms.stands_in(&self.control, now) && self.cache.still_holds(held))
+        let good = |held: &Arc<Stored>| {
+            held.terms.stands_in(&self.control, self.stand_in, now) && self.cache.still_holds(held)
+        };
+        matches!(status.as_u16(), 500 | 502..=504) && self.held.as_ref().is_some_and(good)
     }
 
     fn stand_in(&mut self, held: &Arc<Stored>, status: Option<StatusCode>, now: Millis) -> Answer {
@@ -405,9 +411,7 @@ impl Duty {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if let Some(remote) = self.cache.remote() {
-            remote.unlock(&self.key, self.token, self.not_shared);
-        }
+        self.remote.unlock(&self.key, self.token, self.not_shared);
     }
 }
 

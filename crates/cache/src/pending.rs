@@ -18,6 +18,7 @@ use crate::peers::Turn as Given;
 use crate::remote::{Remote, Turn};
 use crate::rules::conditional;
 use crate::rules::status::{Forward, Report};
+use crate::rules::store;
 use crate::rules::vary::Selector;
 use crate::stored::Stored;
 
@@ -107,7 +108,7 @@ impl Pending {
     }
 
     async fn ask_redis(&mut self) -> Option<Lookup> {
-        let remote = Arc::clone(self.fetch.cache.remote()?);
+        let remote = self.fetch.cache.remote()?;
         self.asked_redis = true;
         let (main, own) = (self.fetch.place.main, self.fetch.place.own);
         for key in std::iter::once(main).chain(own) {
@@ -266,7 +267,7 @@ impl Pending {
         let now: Millis = fetch.cache.now();
         let fits = stored.selector.matches(&fetch.headers)
             && fetch.cache.still_holds(stored)
-            && stored.terms.stands_in(&fetch.control, now);
+            && stored.terms.stands_in(&fetch.control, store::millis(fetch.policy.stand_in), now);
         if !fits {
             return Waited::Fetch;
         }
@@ -283,7 +284,7 @@ impl Pending {
 
     /// We fetch for this node. Does another node fetch for all?
     async fn for_the_cluster(&mut self, until: Instant) -> Waited {
-        if let Some(remote) = self.fetch.cache.remote().cloned()
+        if let Some(remote) = self.fetch.cache.remote()
             && let Some(waited) = self.by_redis(&remote, until).await
         {
             return waited;
@@ -292,15 +293,15 @@ impl Pending {
     }
 
     /// `None`: Redis cannot say.
-    async fn by_redis(&mut self, remote: &Remote, until: Instant) -> Option<Waited> {
+    async fn by_redis(&mut self, remote: &Arc<Remote>, until: Instant) -> Option<Waited> {
         let key = self.fetch.place.main;
         let mut pause = POLL;
         while remote.is_available() {
             let token = self.fetch.cache.token();
             match remote.lock(&key, token, LOCK).await {
                 Turn::Ours(token) => {
-                    let cache = Arc::clone(&self.fetch.cache);
-                    self.fetch.duty = Some(Duty::Lock(Lock { cache, key, token, not_shared: false }));
+                    let lock = Lock { remote: Arc::clone(remote), key, token, not_shared: false };
+                    self.fetch.duty = Some(Duty::Lock(lock));
                     // It may have been stored between our look and our turn.
                     return Some(self.look_again(remote).await.unwrap_or(Waited::Fetch));
                 }

@@ -17,3 +17,13 @@ pub mod store;
 pub mod tags;
 pub mod targeted;
 pub mod vary;
+
+/// For tests.
+#[cfg(test)]
+fn map(lines: &[(&'static str, &'static str)]) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in lines {
+        headers.append(*name, http::HeaderValue::from_static(value));
+    }
+    headers
+}

@@ -112,7 +112,7 @@ impl Node {
         Self { cache: Cache::start(settings).expect("a URL"), origin: Arc::clone(origin) }
     }
 
-    fn remote(&self) -> &remote::Remote {
+    fn remote(&self) -> Arc<remote::Remote> {
         self.cache.remote().expect("it has one")
     }
 
@@ -323,7 +323,8 @@ async fn a_slow_redis_costs_a_few_deadlines_and_is_asked_again_when_it_is_well()
         start.elapsed()
     );
     assert!(!node.remote().is_available() && node.remote().given_up() == 1);
-    let counters = &node.remote().counters;
+    let remote = node.remote();
+    let counters = &remote.counters;
     assert!((1..=10).contains(&count(&counters.late)) && count(&counters.dropped) > 100);
     assert_eq!(node.get("/7").await.0, "/7 8", "memory goes on");
     redis.signal("-CONT");

@@ -31,6 +31,7 @@ mod limit;
 mod loops;
 mod matching;
 mod name;
+mod redis;
 mod report;
 mod route;
 mod secret;
@@ -70,6 +71,7 @@ pub fn compile(
         certificates,
         listeners,
         telemetry,
+        cache,
     } = document;
     let report = Report::new(locations);
     let root = Path::Root;
@@ -108,6 +110,7 @@ pub fn compile(
     let certificates = certificate::compile(certificates, inputs, &report);
     let trusted_proxies = listeners.as_ref().map(|l| trusted(l, &report)).unwrap_or_default();
     let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &report)).unwrap_or_default();
+    let redis = cache.as_ref().and_then(|cache| redis::compile(cache, &secrets, inputs, &report));
     let router = Router::new(routes.iter().flatten().cloned().collect());
     loops::check(&routes, &router, &report);
     report.finish()?;
@@ -121,6 +124,7 @@ pub fn compile(
         consumers: consumers.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
         certificates,
         telemetry,
+        redis: redis.map(Arc::new),
         trusted_proxies,
     })
 }

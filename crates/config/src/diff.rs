@@ -66,6 +66,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         certificates,
         listeners,
         telemetry,
+        cache,
     } = new;
     let mut changes = Vec::new();
     let mut family =
@@ -92,6 +93,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         named(old.telemetry.as_slice(), |_| String::new()),
         named(telemetry.as_slice(), |_| String::new()),
     );
+    family("cache", named(old.cache.as_slice(), |_| String::new()), named(cache.as_slice(), |_| String::new()));
     order_of_routes(old, new, &mut changes);
     for change in &mut changes {
         change.counters = counts::effect(change, old, new);
@@ -173,12 +175,25 @@ fn masked(value: &Value, name: &str) -> Value {
         {
             Value::String("***".into())
         }
+        Value::String(text) => Value::String(without_password(text)),
         Value::Object(map) => {
             map.iter().map(|(key, value)| (key.clone(), masked(value, if is_rule(key) { name } else { key }))).collect()
         }
         Value::Array(items) => items.iter().map(|item| masked(item, name)).collect(),
         other => other.clone(),
     }
+}
+
+/// `redis://user:***@host`: a password in a URL that is no reference is not shown.
+fn without_password(text: &str) -> String {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (user, password) = authority.rsplit_once('@')?.0.split_once(':')?;
+        let rest = &rest[user.len() + 1 + password.len()..];
+        (!password.is_empty() && crate::compile::references(password).is_empty())
+            .then(|| format!("{scheme}://{user}:***{rest}"))
+    });
+    parts.unwrap_or_else(|| text.to_owned())
 }
 
 /// `x-token: {exact: abc}`: the value is the header's, not `exact`'s.

@@ -10,7 +10,7 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 12] = [
+const FAMILIES: [(&str, &str); 13] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
     ("limits", "LimitRule"),
@@ -23,6 +23,7 @@ const FAMILIES: [(&str, &str); 12] = [
     ("certificates", "CertificateFiles"),
     ("listeners", "Listeners"),
     ("telemetry", "TelemetryRules"),
+    ("cache", "CacheDefaults"),
 ];
 
 /// The whole page.

@@ -22,7 +22,7 @@ mod sick;
 mod upstream;
 
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
-pub use cache::{CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, TtlRule};
+pub use cache::{CacheDefaults, CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, RedisRule, TtlRule};
 pub use certificate::{CertificateFiles, TlsVersions};
 pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
@@ -80,9 +80,12 @@ pub struct Document {
     /// What is logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<TelemetryRules>,
+    /// What holds for all kept responses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheDefaults>,
 }
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "version",
     "secrets",
     "consumers",
@@ -96,6 +99,7 @@ const FIELDS: [&str; 13] = [
     "certificates",
     "listeners",
     "telemetry",
+    "cache",
 ];
 
 impl Document {
@@ -132,6 +136,7 @@ impl Document {
                 "certificates" => document.certificates = list(node, notes),
                 "listeners" => document.listeners = decode::<Option<_>>(node, notes).flatten(),
                 "telemetry" => document.telemetry = decode::<Option<_>>(node, notes).flatten(),
+                "cache" => document.cache = decode::<Option<_>>(node, notes).flatten(),
                 _ => notes.unknown_field(root, key, &FIELDS),
             }
         }

@@ -21,7 +21,8 @@ pub fn needs(document: &Document) -> Vec<Need> {
     let secrets = document.secrets.iter().filter_map(need);
     let certificates = document.certificates.iter().flat_map(|c| [c.file.clone(), c.key.clone()]).map(Need::File);
     let roots = document.upstreams.iter().filter_map(|u| u.tls.as_ref()?.ca.clone()).map(Need::File);
-    let mut needs: Vec<Need> = secrets.chain(certificates).chain(roots).collect();
+    let redis = document.cache.iter().filter_map(|cache| cache.redis.as_ref()?.ca.clone()).map(Need::File);
+    let mut needs: Vec<Need> = secrets.chain(certificates).chain(roots).chain(redis).collect();
     needs.sort();
     needs.dedup();
     needs

@@ -17,7 +17,8 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     let upstreams = upstreams.chain(fallbacks);
     unused("upstreams", document.upstreams.iter().map(|u| &u.name), &upstreams.collect(), &report);
     unused("limits", document.limits.iter().map(|l| &l.name), &limits(document), &report);
-    let secrets = document.routes.iter().flat_map(secrets);
+    let redis = document.cache.iter().filter_map(|cache| Some(cache.redis.as_ref()?.url.as_str())).flat_map(references);
+    let secrets = document.routes.iter().flat_map(secrets).chain(redis);
     unused("secrets", document.secrets.iter().map(|s| &s.name), &secrets.collect(), &report);
     plans(document, &report);
     dear(document, &report);

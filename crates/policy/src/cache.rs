@@ -1,5 +1,6 @@
 //! What a route allows its responses to be reused for. The rules that read this are `crates/cache`'s.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
@@ -16,6 +17,8 @@ pub struct Cache {
     pub stale_while_revalidate: Duration,
     /// For responses that do not say it themselves.
     pub stale_if_error: Duration,
+    /// Breakers of the route's upstreams let a response stand in so long for a backend that fails: it is kept for that.
+    pub stand_in: Duration,
     /// How long a response of this status lives when it does not say it itself.
     pub negative: Vec<(StatusCode, Duration)>,
     /// Tags of every response of the route, beside those that the response names.
@@ -27,6 +30,21 @@ pub struct Cache {
     pub cookies: Cookies,
     /// Does a client's `Cache-Control` (and `Pragma`) count? An origin that must be protected says no.
     pub heed_clients: bool,
+}
+
+/// A Redis that nodes share responses through, where a node's own settings name none.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Redis {
+    /// With its password: never printed.
+    pub url: String,
+    /// Certificates (PEM) that sign the server's.
+    pub authority: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +106,7 @@ impl Default for Cache {
             max_object: 8 << 20,
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
+            stand_in: Duration::ZERO,
             negative: Vec::new(),
             tags: Vec::new(),
             vary_limit: 16,

@@ -20,7 +20,7 @@ mod upstream;
 use std::sync::Arc;
 
 pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
-pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Ttl};
+pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use consumer::{Consumer, Consumers};
 pub use limit::{Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
@@ -52,6 +52,7 @@ pub struct Snapshot {
     pub consumers: Consumers,
     pub certificates: Vec<Certificate>,
     pub telemetry: Telemetry,
+    pub redis: Option<Arc<Redis>>,
     /// Addresses whose `X-Forwarded-*` and `Forwarded` headers are believed (the load balancers in front).
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }

@@ -27,6 +27,8 @@ pub struct Breaker {
     /// Statuses that count as failures.
     pub statuses: Vec<(u16, u16)>,
     pub fallback: Option<Fallback>,
+    /// What is stored may stand in, so long after its lifetime.
+    pub stored: Option<Duration>,
 }
 
 /// Calls that take too long are as bad as failed ones.

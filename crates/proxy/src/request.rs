@@ -397,7 +397,10 @@ impl<'a> Trip<'a, '_> {
                     cached::refresh(fetch, gate, snapshot, upstream, route, self.rewrite, incoming, parts);
                 return Ok(Answer::Kept(kept));
             }
-            Way::Fetch(fetch) => (Some(fetch), None),
+            Way::Fetch(mut fetch) => {
+                fetch.may_stand_in(self.upstream.breaker.as_ref().and_then(|rules| rules.stored));
+                (Some(fetch), None)
+            }
             Way::Pass(report) => (None, Some(report)),
         };
         observer.record.cache = Some(cached::reason(fetch.as_deref()));

@@ -14,6 +14,7 @@ mod leases;
 mod listeners;
 mod purges;
 mod ready;
+mod redis;
 mod staleness;
 
 use std::sync::Arc;
@@ -37,8 +38,6 @@ use self::effect::Effect;
 use self::listeners::Listeners;
 use self::staleness::Staleness;
 
-/// What this build understands, for clusters of mixed releases.
-const FEATURE_LEVEL: u32 = 2;
 /// Keys a node counts at once; subjects beyond share overflow keys.
 const MOST_KEYS: usize = 200_000;
 
@@ -113,7 +112,9 @@ impl Node {
         let breakers = Breakers::start(&cluster, &gate);
         let caches = Caches::start(&cluster, &gate);
         links.open(&gate);
-        let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), listeners.certificates(), breakers));
+        let redis = redis::Published::new(&settings.redis, &cluster, &gate);
+        let certificates = listeners.certificates();
+        let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), certificates, breakers, redis));
         effect.catch_up().await;
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
@@ -143,17 +144,7 @@ fn cache(
     cluster: &Cluster,
     links: &Arc<fills::Links>,
 ) -> anyhow::Result<Arc<tidegate_cache::Cache>> {
-    let redis = match &settings.redis {
-        None => None,
-        Some(at) => {
-            let authority = at.authority.as_ref().map(|path| {
-                std::fs::read(path).with_context(|| format!("reading the certificates in {}", path.display()))
-            });
-            let mut redis = tidegate_cache::remote::Settings::new(&at.url, &cluster.id().to_string());
-            redis.authority = authority.transpose()?;
-            Some(redis)
-        }
-    };
+    let redis = redis::of_node(&settings.redis, cluster)?;
     let it = cluster.clone();
     let lease = Some(tidegate_cache::Lease(Arc::new(move || it.is_current())));
     let memory = settings.cache_memory;
@@ -183,7 +174,7 @@ fn cluster_settings(
         advertise: settings.advertise.clone(),
         http: listeners.first_address(),
         admin: admin.address().to_string(),
-        feature_level: FEATURE_LEVEL,
+        feature_level: settings.feature_level,
         acks: Acks::ByCaller,
         ..tidegate_cluster::Settings::new(&settings.data, start)
     })

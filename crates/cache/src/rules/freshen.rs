@@ -43,17 +43,8 @@ pub fn merge(stored: &HeaderMap, fresh: &HeaderMap, answered: Millis) -> HeaderM
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
+    use crate::rules::map;
 
     #[test]
     fn a_304_changes_what_is_not_of_the_body() {

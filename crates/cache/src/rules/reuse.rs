@@ -66,16 +66,18 @@ impl Terms {
         Reuse::Validate(Because::Stale)
     }
 
-    /// May it stand in for an origin that failed (RFC 5861 § 4)? A client's wish counts where stale is allowed at all.
+    /// May it stand in for an origin that failed (RFC 5861 § 4)? A client's wish counts where stale is allowed at all, and
+    /// so does the operator's: so long `beyond` its lifetime.
     #[must_use]
-    pub fn stands_in(&self, asked: &RequestControl, now: Millis) -> bool {
+    pub fn stands_in(&self, asked: &RequestControl, beyond: Millis, now: Millis) -> bool {
         let age = self.age(now);
         let over = age.saturating_sub(self.lifetime);
         if self.validate || asked.no_cache {
             return false;
         }
-        let asked = asked.stale_if_error.filter(|_| self.may_be_stale).map_or(Millis::ZERO, |s| Millis(s * 1_000));
-        age < self.lifetime || over < self.stale_if_error.max(asked)
+        let asked = asked.stale_if_error.map_or(Millis::ZERO, |s| Millis(s * 1_000)).max(beyond);
+        let wished = if self.may_be_stale { asked } else { Millis::ZERO };
+        age < self.lifetime || over < self.stale_if_error.max(wished)
     }
 
     /// XFetch: fetch anew before the end, the likelier the nearer the end is and the longer a fetch takes, so that no
@@ -150,12 +152,16 @@ mod tests {
     #[test]
     fn a_failing_origin_is_stood_in_for_within_the_window() {
         let none = RequestControl::default();
-        assert!(TERMS.stands_in(&none, after(79)));
-        assert!(!TERMS.stands_in(&none, after(80)));
+        assert!(TERMS.stands_in(&none, Millis::ZERO, after(79)));
+        assert!(!TERMS.stands_in(&none, Millis::ZERO, after(80)));
         let asked = RequestControl { stale_if_error: Some(100), ..none };
-        assert!(TERMS.stands_in(&asked, after(150)));
-        assert!(!Terms { may_be_stale: false, ..TERMS }.stands_in(&asked, after(150)));
-        assert!(!Terms { validate: true, ..TERMS }.stands_in(&none, after(1)));
+        assert!(TERMS.stands_in(&asked, Millis::ZERO, after(150)));
+        assert!(!Terms { may_be_stale: false, ..TERMS }.stands_in(&asked, Millis::ZERO, after(150)));
+        assert!(!Terms { validate: true, ..TERMS }.stands_in(&none, Millis::ZERO, after(1)));
+        let beyond = Millis(600_000);
+        assert!(TERMS.stands_in(&none, beyond, after(650)) && !TERMS.stands_in(&none, beyond, after(661)));
+        assert!(!Terms { may_be_stale: false, ..TERMS }.stands_in(&none, beyond, after(150)), "it must be revalidated");
+        assert!(!TERMS.stands_in(&RequestControl { no_cache: true, ..none }, beyond, after(1)));
     }
 
     #[test]

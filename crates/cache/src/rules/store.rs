@@ -5,8 +5,9 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use tidegate_model::Millis;
 use tidegate_policy::{Cache as Policy, Cookies, Ttl};
 
-use super::control::Listed;
+use super::control::{Listed, ResponseControl};
 use super::lifetime::{self, Lifetime, Times};
+use super::targeted::Said;
 use super::vary::Selector;
 use super::{cookies, tags, targeted};
 
@@ -84,11 +85,42 @@ pub fn judge(
     private_home: bool,
 ) -> Result<Verdict, Refused> {
     let Exchange { request, status, response, times } = *exchange;
-    let said = targeted::said(response);
-    let control = &said.control;
     if request_forbids(policy, request) {
         return Err(Refused::Request);
     }
+    let said = targeted::said(response);
+    let control = &said.control;
+    permitted(control, status)?;
+    let selector = Selector::of(response, request).map_err(|_| Refused::Vary)?;
+    let for_all = control.is_for_all() || !authorized;
+    if !for_all && !private_home {
+        return Err(Refused::Authorized);
+    }
+    let said_lifetime = lifetime::of(status, response, &said, times);
+    if !cookies_agree(policy, response, &said, said_lifetime) {
+        return Err(Refused::Cookie);
+    }
+    let validator = response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED);
+    let life = life(policy, exchange, &said, said_lifetime, validator).ok_or(Refused::Useless)?;
+    let terms = terms(policy, control, life, validator, for_all);
+    let unusable = terms.validate && !validator;
+    if unusable || times.answered.saturating_sub(life.born) >= terms.keep {
+        return Err(Refused::Useless);
+    }
+    let mut unlisted = control.no_cache.fields().to_vec();
+    unlisted.extend_from_slice(control.private.fields());
+    Ok(Verdict {
+        terms,
+        selector,
+        tags: tags::of(response, &policy.tags).ok_or(Refused::Tags)?,
+        unlisted,
+        without_cookies: policy.cookies == Cookies::Strip,
+        guessed: life.guessed,
+    })
+}
+
+/// By its status and its own word.
+fn permitted(control: &ResponseControl, status: StatusCode) -> Result<(), Refused> {
     storable(status)?;
     // A cache that understands the status may overlook `no-store` beside `must-understand` (§ 5.2.2.3).
     if control.must_understand && !is_understood(status) {
@@ -97,43 +129,51 @@ pub fn judge(
     if control.no_store && !control.must_understand {
         return Err(Refused::NoStore);
     }
-    if control.private == Listed::Whole {
-        return Err(Refused::Private);
+    if control.private == Listed::Whole { Err(Refused::Private) } else { Ok(()) }
+}
+
+fn cookies_agree(policy: &Policy, response: &HeaderMap, said: &Said, lifetime: Lifetime) -> bool {
+    if policy.cookies != Cookies::Explicit || !response.contains_key(SET_COOKIE) {
+        return true;
     }
-    let selector = Selector::of(response, request).map_err(|_| Refused::Vary)?;
-    let for_all = control.is_for_all() || !authorized;
-    if !for_all && !private_home {
-        return Err(Refused::Authorized);
-    }
-    let said_lifetime = lifetime::of(status, response, &said, times);
-    if policy.cookies == Cookies::Explicit && response.contains_key(SET_COOKIE) {
-        // Not `public`: servers of static files say it of themselves, next to the cookie of a session middleware.
-        let for_us = control.s_maxage.is_some() || said.targeted;
-        let says_so = matches!(said_lifetime, Lifetime::Said(_)) && !cookies::has_login(response);
-        if !for_us && !says_so {
-            return Err(Refused::Cookie);
-        }
-    }
-    let validate = control.no_cache == Listed::Whole;
-    let validator = response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED);
-    let mut guessed = false;
-    let (lifetime, born) = match (policy.ttl, said_lifetime) {
+    // Not `public`: servers of static files say it of themselves, next to the cookie of a session middleware.
+    let for_us = said.control.s_maxage.is_some() || said.targeted;
+    for_us || (matches!(lifetime, Lifetime::Said(_)) && !cookies::has_login(response))
+}
+
+#[derive(Clone, Copy)]
+struct Life {
+    span: Millis,
+    born: Millis,
+    guessed: bool,
+}
+
+/// `None`: it has none, and could not be revalidated.
+fn life(
+    policy: &Policy,
+    exchange: &Exchange<'_>,
+    said: &Said,
+    said_lifetime: Lifetime,
+    validator: bool,
+) -> Option<Life> {
+    let Exchange { request: _, status, response, times } = *exchange;
+    let life = |span, born| Some(Life { span, born, guessed: false });
+    let guessed = |span| Some(Life { span, born: lifetime::born(response, times), guessed: true });
+    match (policy.ttl, said_lifetime) {
         // A fixed lifetime counts from here: how old the response came is the origin's side of the matter.
-        (Ttl::Fixed(span), _) if is_plain(status) => (millis(span), times.answered),
-        (_, Lifetime::Said(seconds)) => (Millis(seconds * 1_000), lifetime::born(response, times)),
+        (Ttl::Fixed(span), _) if is_plain(status) => life(millis(span), times.answered),
+        (_, Lifetime::Said(seconds)) => life(Millis(seconds * 1_000), lifetime::born(response, times)),
         (_, other) => match (negative(policy, status), other) {
-            (Some(span), _) => (span, times.answered),
-            (None, Lifetime::Guessed(seconds)) => {
-                guessed = true;
-                (Millis(seconds * 1_000), lifetime::born(response, times))
-            }
-            (None, _) if validator && (lifetime::is_guessable(status) || control.public) => {
-                guessed = true;
-                (Millis::ZERO, lifetime::born(response, times))
-            }
-            (None, _) => return Err(Refused::Useless),
+            (Some(span), _) => life(span, times.answered),
+            (None, Lifetime::Guessed(seconds)) => guessed(Millis(seconds * 1_000)),
+            (None, _) if validator && (lifetime::is_guessable(status) || said.control.public) => guessed(Millis::ZERO),
+            (None, _) => None,
         },
-    };
+    }
+}
+
+fn terms(policy: &Policy, control: &ResponseControl, life: Life, validator: bool, for_all: bool) -> Terms {
+    let validate = control.no_cache == Listed::Whole;
     let strict = control.must_revalidate || control.proxy_revalidate || validate;
     // `s-maxage` alone forbids stale answers (§ 5.2.2.10); next to it the response's own word on them stands.
     let lenient = !strict && control.s_maxage.is_none();
@@ -143,37 +183,25 @@ pub fn judge(
         None if lenient => millis(route),
         None => Millis::ZERO,
     };
-    let terms = Terms {
-        born,
-        lifetime,
-        stale_while_revalidate: window(control.stale_while_revalidate, policy.stale_while_revalidate),
-        stale_if_error: window(control.stale_if_error, policy.stale_if_error),
+    let stale_while_revalidate = window(control.stale_while_revalidate, policy.stale_while_revalidate);
+    let stale_if_error = window(control.stale_if_error, policy.stale_if_error);
+    let asking = match () {
+        () if validator => REVALIDATE,
+        () if lenient && life.span > Millis::ZERO => MAX_STALE,
+        () => Millis::ZERO,
+    };
+    let stand_in = if lenient { millis(policy.stand_in) } else { Millis::ZERO };
+    let beyond = stale_while_revalidate.max(stale_if_error).max(asking).max(stand_in);
+    Terms {
+        born: life.born,
+        lifetime: life.span,
+        stale_while_revalidate,
+        stale_if_error,
         may_be_stale: lenient,
         validate,
         for_all,
-        keep: Millis::ZERO,
-    };
-    let stale = terms.stale_while_revalidate.max(terms.stale_if_error);
-    let asking = match () {
-        () if validator => REVALIDATE,
-        () if lenient && lifetime > Millis::ZERO => MAX_STALE,
-        () => Millis::ZERO,
-    };
-    let keep = lifetime.saturating_add(stale.max(asking));
-    let unusable = validate && !validator;
-    if unusable || times.answered.saturating_sub(born) >= keep {
-        return Err(Refused::Useless);
+        keep: life.span.saturating_add(beyond),
     }
-    let mut unlisted = control.no_cache.fields().to_vec();
-    unlisted.extend_from_slice(control.private.fields());
-    Ok(Verdict {
-        terms: Terms { keep, ..terms },
-        selector,
-        tags: tags::of(response, &policy.tags).ok_or(Refused::Tags)?,
-        unlisted,
-        without_cookies: policy.cookies == Cookies::Strip,
-        guessed,
-    })
 }
 
 fn request_forbids(policy: &Policy, request: &HeaderMap) -> bool {
@@ -203,7 +231,7 @@ fn negative(policy: &Policy, status: StatusCode) -> Option<Millis> {
     policy.negative.iter().find(|(of, _)| *of == status).map(|(_, span)| millis(*span))
 }
 
-fn millis(span: std::time::Duration) -> Millis {
+pub(crate) fn millis(span: std::time::Duration) -> Millis {
     Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -211,19 +239,10 @@ fn millis(span: std::time::Duration) -> Millis {
 mod tests {
     use std::time::Duration;
 
-    use http::HeaderValue;
-
     use super::*;
+    use crate::rules::map;
 
     const NOW: u64 = 784_111_777_000;
-
-    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     fn judged(
         policy: &Policy,

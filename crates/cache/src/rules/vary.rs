@@ -96,17 +96,8 @@ fn normal(name: &HeaderName, request: &HeaderMap) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
+    use crate::rules::map;
 
     #[test]
     fn a_selector_matches_what_means_the_same() {

@@ -34,6 +34,7 @@ pub(super) fn compile(rule: &CacheRule, path: &Path<'_>, report: &Report<'_>) ->
         post,
         heed_clients,
     } = rule;
+
     let standard = Cache::default();
     let max_object = max_object.map_or(standard.max_object, |Size(bytes)| bytes);
     if max_object == 0 || max_object > LARGEST {
@@ -51,6 +52,7 @@ pub(super) fn compile(rule: &CacheRule, path: &Path<'_>, report: &Report<'_>) ->
         post: post.map(|rule| self::post(rule, &path.field("post"), report)),
         max_object,
         stale_while_revalidate: window(*stale_while_revalidate, &path.field("stale_while_revalidate"), report),
+        stand_in: Duration::ZERO, // A matter of upstreams: `route` knows them.
         stale_if_error: window(*stale_if_error, &path.field("stale_if_error"), report),
         negative: self::negative(negative, &path.field("negative"), report),
         tags: self::tags(tags, &path.field("tags"), report),
@@ -78,7 +80,7 @@ fn post(PostRule { max_body }: PostRule, path: &Path<'_>, report: &Report<'_>) -
     most
 }
 
-fn bounded(span: Duration, path: &Path<'_>, report: &Report<'_>) -> Duration {
+pub(super) fn bounded(span: Duration, path: &Path<'_>, report: &Report<'_>) -> Duration {
     if span > LONGEST {
         report.error(path, "at most 366d");
     }

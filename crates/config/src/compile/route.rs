@@ -1,9 +1,10 @@
 //! Routes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_policy::defaults::{MAX_BODY, MAX_MAX_BODY};
-use tidegate_policy::{AuthScheme, HeaderEdits, Route, Timeouts, Upstream};
+use tidegate_policy::{Action, AuthScheme, Cache, HeaderEdits, Route, Timeouts, Upstream};
 
 use super::attach::Limits;
 use super::holder::Holders;
@@ -78,7 +79,10 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         report.error(&path.field("max_body"), "at most 64GiB");
     }
     let timeouts = timeouts.as_ref().map(|t| self::timeouts(t, &path.field("timeouts"), report)).unwrap_or_default();
-    let cache = cache.as_ref().map(|rule| Arc::new(cache::compile(rule, &path.field("cache"), report)));
+    let cache = cache.as_ref().map(|rule| {
+        let stand_in = action.as_ref().map(stand_in).unwrap_or_default();
+        Arc::new(Cache { stand_in, ..cache::compile(rule, &path.field("cache"), report) })
+    });
     let Matching { hosts, path: pattern, captures: _, methods, headers, query } = matching?;
     Some(Route {
         id: name.as_str().into(),
@@ -100,6 +104,12 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         upgrade: *upgrade,
         cache,
     })
+}
+
+/// How long what is stored may stand in for one of its upstreams.
+fn stand_in(action: &Action) -> Duration {
+    let Action::Forward { to, .. } = action else { return Duration::ZERO };
+    to.iter().filter_map(|target| target.upstream.breaker.as_ref()?.stored).max().unwrap_or_default()
 }
 
 fn timeouts(rule: &RouteTimeouts, path: &Path<'_>, report: &Report<'_>) -> Timeouts {

@@ -31,15 +31,28 @@ impl<'d> Secrets<'d> {
 
     /// `text` with its secrets in place, and whether there were any.
     pub(super) fn fill(&self, text: &str, path: &Path<'_>, report: &Report<'_>) -> (String, bool) {
+        let Filled { text, secret, known: _ } = self.fill_with(text, path, report, str::to_owned);
+        (text, secret)
+    }
+
+    /// Each secret in the form that is needed there.
+    pub(super) fn fill_with(
+        &self,
+        text: &str,
+        path: &Path<'_>,
+        report: &Report<'_>,
+        form: impl Fn(&str) -> String,
+    ) -> Filled {
         let mut filled = String::new();
-        let mut secret = false;
+        let (mut secret, mut known) = (false, true);
         for part in parts(text) {
             match part {
                 Part::Text(text) => filled.push_str(text),
                 Part::Secret(name) => {
                     secret = true;
                     let value = self.names.find(name, path, report).and_then(|at| self.values.get(&at));
-                    filled.push_str(value.map_or("", String::as_str));
+                    known &= value.is_some();
+                    filled.push_str(&value.map(|value| form(value)).unwrap_or_default());
                 }
                 Part::Unknown(inner) => {
                     let reason = format!("`${{{}}}` means nothing", short(inner));
@@ -47,8 +60,17 @@ impl<'d> Secrets<'d> {
                 }
             }
         }
-        (filled, secret)
+        Filled { text: filled, secret, known }
     }
+}
+
+/// A text with its secrets in place.
+pub(super) struct Filled {
+    pub(super) text: String,
+    /// There were some.
+    pub(super) secret: bool,
+    /// Their values are all there: none is assumed or missing.
+    pub(super) known: bool,
 }
 
 fn value(secret: &Secret, inputs: &Inputs, path: &Path<'_>, report: &Report<'_>) -> Option<String> {

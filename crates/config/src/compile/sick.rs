@@ -26,6 +26,7 @@ pub(super) fn breaker(rule: &BreakerRule, path: &Path<'_>, report: &Report<'_>) 
         ramp,
         max_ejected,
         statuses,
+        stored,
         fallback,
         respond,
     } = rule;
@@ -68,6 +69,7 @@ pub(super) fn breaker(rule: &BreakerRule, path: &Path<'_>, report: &Report<'_>) 
         max_ejected: ratio(*max_ejected, 0.5, &path.field("max_ejected"), report),
         statuses,
         fallback: fallback.as_deref().map(|name| Fallback::Upstream(name.into())).or(respond),
+        stored: stored.map(|span| super::cache::bounded(span.0, &path.field("stored"), report)),
     }
 }
 

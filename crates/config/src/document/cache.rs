@@ -10,6 +10,29 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::units::{Size, Span};
 
+/// What holds for all kept responses. How much memory they have is the node's own business: `node.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheDefaults {
+    /// A Redis through which nodes share kept responses, unless a node's own settings name another or none (`redis_url`).
+    /// Default: each node has its memory alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisRule>,
+}
+
+/// A Redis. It may be slow, die or lie: nobody notices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedisRule {
+    /// `redis://:${secrets.NAME}@host:port/db`, `rediss://` for TLS, `redis+sentinel://host:port,host:port/master`,
+    /// `redis+cluster://host:port,host:port`, `rediss+…` for those over TLS. A password is a reference to a secret; so may
+    /// the whole URL be.
+    pub url: String,
+    /// With TLS: a file of certificates that sign the server's, on every node. Default: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
 /// Responses to GET and HEAD are kept and reused, as RFC 9111 says, within the tenant. `cache: {}` is a start.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

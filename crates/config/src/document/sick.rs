@@ -48,6 +48,10 @@ pub struct BreakerRule {
     /// Statuses that are failures: `500`, `5xx` or `500-504`, from 500 on. Default: [502, 503, 504].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statuses: Option<Vec<StatusRange>>,
+    /// While all endpoints are open, or the backend fails, what the route's `cache` has stands in, so long after it became
+    /// stale; what must be revalidated never does. A `fallback` is asked before, `respond` comes after. Default: not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Span>,
     /// While all endpoints are open, requests go to this upstream. Default: they are refused with 503.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,

@@ -119,7 +119,7 @@ impl Caches {
             purge_epoch: cache.purges().epoch().0,
             purge_floor: floor.0,
             counters: cache.counters.read().into_iter().map(|(name, value)| (short(name), value)).collect(),
-            redis: cache.remote().map(|remote| redis(remote)),
+            redis: cache.remote().map(|remote| redis(&remote)),
         }
     }
 

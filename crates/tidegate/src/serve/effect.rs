@@ -19,6 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::breakers::Breakers;
 use super::purges::Purges;
+use super::redis::Published;
 
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -36,6 +37,7 @@ pub(super) struct Effect {
     certificates: Arc<Certificates>,
     breakers: Arc<Breakers>,
     purges: Purges,
+    redis: Published,
     /// The newest revision the state has; the served one is the snapshot's.
     published: AtomicU64,
     /// Why the newest document is not served.
@@ -51,6 +53,7 @@ impl Effect {
         gate: Arc<Gate>,
         certificates: Arc<Certificates>,
         breakers: Arc<Breakers>,
+        redis: Published,
     ) -> Self {
         let purges = Purges::new(&cluster, gate.cache.as_ref());
         Self {
@@ -59,6 +62,7 @@ impl Effect {
             certificates,
             breakers,
             purges,
+            redis,
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
             reload: Notify::new(),
@@ -204,6 +208,7 @@ impl Effect {
             .replace(&snapshot.certificates)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         self.gate.telemetry.apply(&snapshot.telemetry).map_err(|why| format!("access log: {why}"))?;
+        self.redis.follow(snapshot.redis.as_ref())?;
         self.gate.limiter.note_limits(snapshot.limits.iter().map(|limit| &**limit));
         self.gate.upstreams.retain(&snapshot.upstreams);
         self.breakers.served();

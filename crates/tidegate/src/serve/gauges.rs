@@ -186,11 +186,13 @@ fn cache(telemetry: &Telemetry, gate: &Gate) {
         let help = "What the response cache did: docs/cache.md";
         telemetry.register(name, help, Kind::Counter, move || vec![plain(value())]);
     }
-    let Some(remote) = cache.remote() else { return };
-    let it = Arc::clone(remote);
-    gauge(telemetry, "cache_redis_up", "1 while Redis is asked", move || u64::from(it.is_available()));
-    let it = Arc::clone(remote);
-    gauge(telemetry, "cache_redis_queued_bytes", "Bytes waiting to be written", move || it.queued() as u64);
+    // A document may name a Redis at any time: nothing is told while there is none.
+    let it = Arc::clone(cache);
+    let up = move || it.remote().map(|remote| plain(u64::from(remote.is_available()))).into_iter().collect();
+    telemetry.register("cache_redis_up", "1 while Redis is asked", Kind::Gauge, up);
+    let it = Arc::clone(cache);
+    let queued = move || it.remote().map(|remote| plain(remote.queued() as u64)).into_iter().collect();
+    telemetry.register("cache_redis_queued_bytes", "Bytes waiting to be written", Kind::Gauge, queued);
     type Pick = fn(&tidegate_cache::remote::Counters) -> &AtomicU64;
     let counters: [(&str, &str, Pick); 10] = [
         ("cache_redis_hits", "Responses found in Redis", |c| &c.hits),
@@ -205,7 +207,11 @@ fn cache(telemetry: &Telemetry, gate: &Gate) {
         ("cache_redis_invalidations", "Changes heard of other nodes", |c| &c.invalidations),
     ];
     for (name, help, pick) in counters {
-        let it = Arc::clone(remote);
-        telemetry.register(name, help, Kind::Counter, move || vec![plain(pick(&it.counters).load(Ordering::Relaxed))]);
+        let it = Arc::clone(cache);
+        let read = move || {
+            let value = it.remote().map(|remote| pick(&remote.counters).load(Ordering::Relaxed));
+            value.map(plain).into_iter().collect()
+        };
+        telemetry.register(name, help, Kind::Counter, read);
     }
 }

@@ -234,5 +234,6 @@ fn rules_of(upstream: &Upstream) -> Breaker {
         max_ejected: 0.5,
         statuses: Vec::new(),
         fallback: None,
+        stored: None,
     })
 }

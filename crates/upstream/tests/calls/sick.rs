@@ -25,6 +25,7 @@ pub(crate) fn breaker(consecutive: u32) -> Breaker {
         max_ejected: 0.5,
         statuses: vec![(502, 504)],
         fallback: None,
+        stored: None,
     }
 }
 

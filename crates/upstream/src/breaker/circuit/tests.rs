@@ -21,6 +21,7 @@ fn rules() -> Breaker {
         max_ejected: 0.5,
         statuses: vec![(502, 504)],
         fallback: None,
+        stored: None,
     }
 }
 
