@@ -27,8 +27,8 @@ pub(crate) fn find(table: &Table, subject: u128) -> Found<'_> {
     table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16]), |_| ()).expect("room")
 }
 
-/// A report and its answer, as the tick does them: the leader grants so much.
-pub(crate) fn grant(slot: &Slot, permits: u64, seq: u64) {
+/// A report and its answer, as the tick does them: the leader grants so much. Returns the epoch that was told.
+pub(crate) fn grant(slot: &Slot, permits: u64, seq: u64) -> u64 {
     let mut holding = slot.holding();
     let item = holding.report(&slot.cell, seq, slot.surroundings(Nanos(seq)));
     let verdict = Verdict::Lease {
@@ -40,4 +40,5 @@ pub(crate) fn grant(slot: &Slot, permits: u64, seq: u64) {
     };
     let answer = Answer { key: item.key, epoch: item.epoch, verdict };
     holding.answer(&slot.cell, seq, &answer, Nanos::SECOND, Nanos(seq), || unreachable!("no reset"));
+    item.epoch
 }

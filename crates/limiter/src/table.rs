@@ -65,7 +65,7 @@ impl Table {
 
     /// Epochs grow over all keys: one that is forgotten and comes back never meets its old records.
     pub(crate) fn next_epoch(&self) -> u64 {
-        self.next_epoch.fetch_add(1, Ordering::Relaxed)
+        self.next_epoch.fetch_add(u64::from(guard!("recreated-key-has-a-new-epoch")), Ordering::Relaxed)
     }
 
     /// The slot of a key, made if there is room. `made` is told of a new one: were the tick not to look at it, it would
@@ -199,6 +199,16 @@ mod tests {
         assert_eq!((new.number, table.len()), (old.number, 1));
         assert!(new.is_still() && !old.is_still());
         assert_ne!(find(&table, 1).number, new.number);
+    }
+
+    #[test]
+    fn a_key_that_comes_back_has_an_epoch_of_its_own() {
+        let table = Table::new(10);
+        let old = find(&table, 1);
+        let before = grant(old.slot, 0, 1);
+        assert!(forget(&table, old));
+        let after = grant(find(&table, 1).slot, 0, 2);
+        assert!(before < after, "{before}, then {after}");
     }
 
     #[test]

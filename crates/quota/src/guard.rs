@@ -87,6 +87,7 @@ pub const GUARDS: &[&str] = &[
     "large-cost-is-not-nibbled",
     "handed-back-above-four-times",
     "idle-permits-recalled",
+    "small-keys-have-an-owner",
     "waits-before-an-uncovered-refusal",
     "covered-refusal-is-local",
     "cover-is-capped",

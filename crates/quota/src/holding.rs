@@ -11,8 +11,9 @@ use tidegate_model::{Nanos, Permits};
 
 use crate::cell::{self, Cell};
 use crate::guard;
+use crate::owner::Crowd;
 use crate::pace::{self, Pace};
-use crate::protocol::{Answer, Item, Key, Verdict, holder_time};
+use crate::protocol::{Answer, Item, Key, LEASE_TTL, RECALL_TAKES, Verdict, holder_time};
 use crate::reserve::Reserve;
 
 /// A lease holds this long a stretch of demand, if that is no more than 2/5 of the window: enough to bridge a failover.
@@ -37,6 +38,7 @@ pub struct Holding {
     told: Nanos,
     demand: Demand,
     pace: Pace,
+    crowd: Crowd,
     pub reserve: Reserve,
 }
 
@@ -46,6 +48,7 @@ struct Asked {
     sent: Nanos,
     have: Permits,
     want: Permits,
+    waiting: Permits,
     max: Permits,
 }
 
@@ -94,6 +97,7 @@ impl Holding {
             told: Nanos::ZERO,
             demand: Demand::default(),
             pace: Pace::default(),
+            crowd: Crowd::default(),
             reserve: Reserve::default(),
         }
     }
@@ -116,6 +120,12 @@ impl Holding {
             && self.asked.is_none()
             && cell.left() == Permits::ZERO
             && self.reserve.size() == Permits::ZERO
+    }
+
+    /// Until when this node had better ask the key's owner than for a slice of its own; in the past: not now.
+    #[must_use]
+    pub fn crowded_until(&self) -> Nanos {
+        self.crowd.until(self.demand.per_second)
     }
 
     /// Has anything changed that the ledger should hear of now? What is held is told of now and then even so: that renews
@@ -144,6 +154,9 @@ impl Holding {
             }
             _ => cell::MOST,
         };
+        if around.recalled {
+            self.crowd.press(around.now, LEASE_TTL);
+        }
         let (have, handed_back) = cell.cut(keep);
         if guard!("handed-back-leaves-the-lease") {
             self.granted = self.granted.saturating_sub(handed_back);
@@ -157,7 +170,7 @@ impl Holding {
         self.reported = spent;
         let wish = self.demand.target(around).saturating_add(around.queued).min(around.max);
         let want = if around.recalled { around.queued } else { wish.saturating_sub(have) };
-        self.asked = Some(Asked { seq, sent: around.now, have, want, max: around.max });
+        self.asked = Some(Asked { seq, sent: around.now, have, want, waiting: around.waiting, max: around.max });
         self.told = around.now;
         self.settled = false;
         if !around.reserve {
@@ -209,6 +222,9 @@ impl Holding {
                     self.granted = self.granted.saturating_add(added);
                 }
                 let answered = pace::Answered { want: asked.want, granted, free, max: asked.max };
+                if granted < asked.waiting && retry <= RECALL_TAKES {
+                    self.crowd.press(now, LEASE_TTL);
+                }
                 self.pace.answered(&answered, window, cell.left(), now);
                 if reserve != self.reserve.size() || reserve != Permits::ZERO {
                     self.reserve.renew(reserve, window, asked.sent, now);

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod holding;
 mod kind;
 pub mod ledger;
+pub mod owner;
 mod pace;
 pub mod protocol;
 pub mod reserve;

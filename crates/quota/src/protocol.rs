@@ -99,6 +99,9 @@ pub const RESERVE_TTL: Nanos = Nanos::from_secs(3_600);
 /// D, the time a lease lives unless its policy says otherwise: at least twice a failover and a round trip.
 pub const LEASE_TTL: Nanos = Nanos::from_secs(4);
 
+/// A starving node is told to ask again after this long when permits were called back for it.
+pub const RECALL_TAKES: Nanos = Nanos::from_millis(5);
+
 /// The share by which a holder's clock (`CLOCK_BOOTTIME`, slewed by up to 8 %) may run slow: 1/10, counted twice.
 /// A holder's lease ends `ttl / (1 + 2ρ)` after its batch left.
 #[must_use]

@@ -173,3 +173,19 @@ fn what_is_far_more_than_demand_is_handed_back() {
     }
     assert!(have <= Permits(8), "one call in a second keeps {have} of 80");
 }
+
+#[test]
+fn it_is_not_forgotten_before_the_ledger_has_acknowledged_that_it_holds_nothing() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    node.holds(&mut ledger, 10);
+    assert!(node.takes(10));
+    let lost = node.report(0);
+    node.holding.failed(node.seq);
+    assert_eq!((lost.have, node.cell.left()), (Permits::ZERO, Permits::ZERO));
+    assert!(!node.holding.is_settled(&node.cell), "what was spent is nowhere else");
+    let item = Item { want: Permits::ZERO, ..node.report(0) };
+    let answer = decide(&mut ledger, node.seq, item);
+    node.hear(&answer);
+    assert!(node.holding.is_settled(&node.cell));
+    assert_eq!(ledger.charged(KEY), Permits(10));
+}

@@ -16,7 +16,7 @@ use crate::checks;
 use crate::sim::{Family, Scenario, run};
 
 /// Seeds that are tried before a guard counts as not caught.
-const MOST_SEEDS: u64 = 320;
+const MOST_SEEDS: u64 = 640;
 
 /// What is expected to notice that a guard is off.
 #[derive(Debug, Clone, Copy)]

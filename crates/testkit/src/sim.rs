@@ -35,6 +35,8 @@ pub struct Verdict {
     pub is_unsafe: bool,
     pub admissions: u64,
     pub entries: usize,
+    /// Batches that nodes sent to the leader.
+    pub batches: u64,
     pub asked: u64,
     pub refused: u64,
     /// How long 99 of 100 requests waited for their decision, in nanoseconds.
@@ -83,6 +85,7 @@ pub fn run(scenario: Scenario) -> Verdict {
         seed: world.scenario.seed,
         admissions: world.oracle.admissions(),
         entries: world.history.len(),
+        batches: world.batches,
         is_unsafe,
         asked,
         refused,

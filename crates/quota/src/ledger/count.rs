@@ -12,7 +12,7 @@ use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
 use super::tally::Tally;
 use crate::guard;
-use crate::protocol::{Batch, Item, Key, Kind, Policy, RESERVE_TTL, Recall, Verdict};
+use crate::protocol::{Batch, Item, Key, Kind, Policy, RECALL_TAKES, RESERVE_TTL, Recall, Verdict};
 
 /// What a node wanted counts for this long after its last batch.
 const ACTIVE: Nanos = Nanos::from_millis(250);
@@ -20,7 +20,6 @@ const ACTIVE: Nanos = Nanos::from_millis(250);
 const MOST_HELD: usize = 16;
 /// A recall is answered within this long, or not at all; meanwhile it is worth asking again after a moment.
 const RECALL_LASTS: Nanos = Nanos::from_millis(100);
-const RECALL_TAKES: Nanos = Nanos::from_millis(5);
 /// Partition reserves take at most a quarter of a limit, a node at most 1/32.
 /// (but one permit, where that is less than a quarter). Made smaller, it stays charged until its node has agreed.
 const RESERVE_OF_NODE: u64 = 32;

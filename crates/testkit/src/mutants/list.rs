@@ -15,6 +15,11 @@ pub fn plan(guard: &str) -> &'static [By] {
             &[Spec(QUOTA, "lib", "stamps::tests::nothing_is_known_before_the_first_entry")]
         }
         "idle-leader-ticks" => &[Check("an idle cluster forgets what nobody uses")],
+        "recreated-key-has-a-new-epoch" => {
+            &[Spec(LIMITER, "lib", "table::tests::a_key_that_comes_back_has_an_epoch_of_its_own")]
+        }
+        "small-keys-have-an-owner" => &[Check("small limits are used, with few messages")],
+        "incarnation-is-new" => &[Check("a new process frees nothing of the one before")],
         "old-epoch-stays-closed" => &[Spec(QUOTA, "ledger", "an_old_epoch_cannot_spend_from_a_new_one")],
         "epoch-new-on-reset" => &[Spec(
             QUOTA,
@@ -30,6 +35,9 @@ pub fn plan(guard: &str) -> &'static [By] {
             &[Spec(QUOTA, "buckets", "a_lowered_burst_binds_at_once_and_a_raised_rate_from_then_on")]
         }
         "bucket-kept-until-full" => &[Spec(QUOTA, "buckets", "a_bucket_is_remembered_until_it_is_full")],
+        "forgotten-after-acknowledgement" => {
+            &[Spec(QUOTA, "holding", "it_is_not_forgotten_before_the_ledger_has_acknowledged_that_it_holds_nothing")]
+        }
         "handed-back-is-free" => &[Spec(QUOTA, "ledger", "a_permit_handed_back_is_free_at_once")],
         "have-only-what-is-charged" => {
             &[Spec(QUOTA, "ledger", "a_claim_beyond_what_was_granted_is_reset_and_still_charged")]
@@ -46,6 +54,7 @@ pub fn plan(guard: &str) -> &'static [By] {
         "cut-between-take-and-clock-burns" => {
             &[Seeds(Family::Any), Loom(QUOTA, "loom", "what_a_report_tells_of_was_stamped_before_it")]
         }
+        "cell-never-below-zero" => &[Spec(QUOTA, "lib", "cell::tests::it_gives_what_it_has_and_not_one_more")],
         "expiry-loaded-before-the-take" => {
             &[Spec(QUOTA, "lib", "cell::tests::a_renewal_during_a_take_does_not_save_a_lapsed_permit")]
         }

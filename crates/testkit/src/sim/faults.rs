@@ -3,7 +3,7 @@
 use tidegate_quota::guard;
 
 use super::clock::{HOLDER_FASTEST, HOLDER_SLOWEST, LEADER_SLOWEST, leader_fastest};
-use super::scenario::{Focus, MILLI, SECOND};
+use super::scenario::{Focus, MICRO, MILLI, SECOND};
 use super::world::{Event, World};
 
 impl World {
@@ -95,6 +95,9 @@ impl World {
     /// A node fills up, falls silent, and spends everything about when its lease ends; and just when the ledger no longer
     /// charges what it held, another node takes all it gets.
     fn hoard(&mut self, node: usize) {
+        if self.scenario.focus == Focus::Hoards && self.random.chance(0.2) {
+            return self.rebirth(node);
+        }
         let limit = self.random.index(self.scenario.limits.len());
         let (max, lease) = (self.scenario.limits[limit].max.0, self.scenario.lease);
         let many = u32::try_from(max.min(150)).expect("small");
@@ -126,6 +129,27 @@ impl World {
         let late = self.random.below(lease / 25);
         let every = (lease / 100 / u64::from(many)).max(1);
         self.after(holds + charged + window + late, Event::Burst { node: other, limit, left: many, every });
+    }
+
+    /// A process takes all it can and dies, and another one starts in its place at once; then everybody asks.
+    fn rebirth(&mut self, node: usize) {
+        self.trace(|| format!("rebirth of node {node}"));
+        let many = u32::try_from(self.scenario.limits[0].max.0.min(150)).expect("small");
+        self.nodes[node].die();
+        self.restart(node);
+        // All in one wave: taken from one grant, and dead before a report tells of it.
+        self.after(MILLI, Event::Burst { node, limit: 0, left: many, every: 1 });
+        let dies = MILLI + self.random.between(4, 15) * MILLI;
+        let every = 200 * MICRO;
+        self.after(dies, Event::Crash { node });
+        for other in [node, (node + 1) % self.nodes.len()] {
+            self.after(dies + 30 * MILLI, Event::Burst { node: other, limit: 0, left: many, every });
+        }
+    }
+
+    pub(super) fn crash(&mut self, node: usize) {
+        self.nodes[node].die();
+        self.restart(node);
     }
 
     fn leave_alone(&mut self, node: usize) {

@@ -1,6 +1,7 @@
 //! A gateway node around the shipped cell and holding: what `limiter` does with tasks and clocks, done with events.
 
 mod exchange;
+mod owner;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use tidegate_quota::cell::{Take, Ticket};
 use tidegate_quota::protocol::Key;
 use tidegate_quota::{Cell, Holding, guard};
 
+pub(super) use self::owner::Origin;
 use super::clock::{Clock, HOLDER_FASTEST, HOLDER_SLOWEST};
 use super::oracle::Mark;
 use super::random::Random;
@@ -48,6 +50,9 @@ pub(super) struct Node {
     epoch: u64,
     open: BTreeMap<u64, Vec<Key>>,
     waiting: BTreeMap<u64, Request>,
+    /// Requests that another node is asked about, and nodes that did not answer lately.
+    away: BTreeMap<u64, Request>,
+    shuns: Vec<u64>,
     next_request: u64,
 }
 
@@ -85,6 +90,8 @@ struct Request {
     asks: Vec<(usize, u64)>,
     started: u64,
     waits_for: Key,
+    /// `None`: of this node's own client.
+    origin: Option<Origin>,
 }
 
 /// What a request holds of one limit.
@@ -136,6 +143,8 @@ impl Node {
             epoch: 1,
             open: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            away: BTreeMap::new(),
+            shuns: vec![0; scenario.nodes],
             next_request: 0,
         }
     }
@@ -148,9 +157,12 @@ impl Node {
         self.listed.clear();
         self.open.clear();
         self.waiting.clear();
+        self.away.clear();
         self.parked.clear();
         (self.tick_planned, self.silent, self.busy) = (false, false, false);
-        (self.seq, self.epoch) = (0, 1);
+        // Who inherits the incarnation goes on with its numbers.
+        let seq = if guard!("incarnation-is-new") { 0 } else { self.seq };
+        (self.seq, self.epoch) = (seq, 1);
     }
 
     fn incarnation(&self, at: usize) -> Incarnation {
@@ -212,7 +224,7 @@ impl World {
         let Some((first, _)) = asks.first() else { return };
         let key = self.nodes[node].known[*first].key;
         self.oracle.asked(key, self.now);
-        self.attempt(node, Request { asks, started: self.now, waits_for: key });
+        self.attempt(node, Request { asks, started: self.now, waits_for: key, origin: None });
     }
 
     /// Takes from all limits or from none.
@@ -234,7 +246,7 @@ impl World {
                 }
             }
         }
-        self.oracle.decided(request.started, self.now);
+        self.decide(node, &request, true);
         if self.random.chance(self.scenario.refunds) {
             let longest = self.random.one_of(&[MILLI, 50 * MILLI, 3 * SECOND]);
             let (wait, life) = (self.random.below(longest), self.nodes[node].life);
@@ -298,6 +310,10 @@ impl World {
     }
 
     fn look_further(&mut self, node: usize, request: Request, known: Known, cost: u64) {
+        let request = match self.forward(node, request, known, cost) {
+            Ok(()) => return,
+            Err(own) => own,
+        };
         let (now, silent) = (self.nodes[node].boot.read(self.now), self.nodes[node].silent);
         let started = request.started;
         let at = self.now;
@@ -309,10 +325,11 @@ impl World {
             slot.missed += cost;
             slot.largest = slot.largest.max(cost);
             self.list(node, known.key);
-            self.oracle.decided(started, at);
-            self.oracle.refused(self.first_key(node, &request), started);
+            self.decide(node, &request, false);
             return;
         }
+        // The leader said when: asking sooner is in vain.
+        let until = if now < slot.covered_until { slot.frees_at.saturating_sub(now).0 } else { 0 };
         slot.queued += cost;
         slot.largest = slot.largest.max(cost);
         self.list(node, known.key);
@@ -320,7 +337,19 @@ impl World {
         self.nodes[node].next_request += 1;
         self.nodes[node].waiting.insert(id, request);
         self.after(PATIENCE, Event::Patience { node, life, request: id });
-        self.after(300 * MICRO, Event::Pressed { node, life });
+        self.after((300 * MICRO).max(until), Event::Pressed { node, life });
+    }
+
+    /// Tells whoever asked.
+    fn decide(&mut self, node: usize, request: &Request, taken: bool) {
+        if let Some(origin) = request.origin {
+            self.fetched(node, origin, taken);
+            return;
+        }
+        self.oracle.decided(request.started, self.now);
+        if !taken {
+            self.oracle.refused(self.first_key(node, request), request.started);
+        }
     }
 
     fn first_key(&self, node: usize, request: &Request) -> Key {
@@ -330,7 +359,7 @@ impl World {
     pub(super) fn lose_patience(&mut self, node: usize, request: u64) {
         if let Some(request) = self.stop_waiting(node, request) {
             self.nodes[node].silent = true;
-            self.oracle.refused(self.first_key(node, &request), request.started);
+            self.decide(node, &request, false);
         }
     }
 

@@ -310,6 +310,16 @@ impl Scenario {
         Self { faults: Some(10 * SECOND), duration: 90 * SECOND, focus: Focus::Failover, ..quiet }
     }
 
+    /// As quiet, with 20 permits a second for so many nodes, round robin.
+    #[must_use]
+    pub fn scarce(seed: u64, nodes: usize, demand: f64) -> Self {
+        let mut quiet = Self::quiet(seed, 1, demand);
+        quiet.nodes = nodes;
+        quiet.limits[0].spread = vec![1.0; nodes];
+        quiet.limits[0].max = Permits(20);
+        Self { duration: 40 * SECOND, ..quiet }
+    }
+
     /// Many keys, each of which is asked for so seldom that it is cold each time.
     #[must_use]
     pub fn cold(seed: u64) -> Self {
@@ -318,6 +328,13 @@ impl Scenario {
         let key = |id: u64| Key { limit: LimitId(id), subject: Subject(u128::from(id)) };
         let limits = (1..=100).map(|id| Limit { key: key(id), ..limit.clone() }).collect();
         Self { limits, duration: 120 * SECOND, ..quiet }
+    }
+
+    /// As quiet; a key is asked for every half second and forgotten in between.
+    #[must_use]
+    pub fn forgetful(seed: u64) -> Self {
+        let quiet = Self::quiet(seed, 1, 0.0015);
+        Self { kept: 100 * MILLI, duration: 120 * SECOND, ..quiet }
     }
 
     /// As quiet, and the nodes die in the middle of it, all at once.

@@ -8,7 +8,7 @@ use tidegate_model::NodeId;
 use tidegate_quota::protocol::{Batch, Key, Recall, Reply};
 
 use super::group::{Logged, Voter};
-use super::node::{Hold, Node};
+use super::node::{Hold, Node, Origin};
 use super::oracle::Oracle;
 use super::publish::Desk;
 use super::random::Random;
@@ -25,6 +25,7 @@ pub(super) struct World {
     /// The log as the first voter applied it: what every other must agree with.
     pub(super) history: Vec<Applied>,
     pub(super) answers_leave_leader_dead: bool,
+    pub(super) batches: u64,
     /// How deep a thread that was set aside waits for others that were.
     pub(super) depth: u8,
     traced: bool,
@@ -147,6 +148,30 @@ pub(super) enum Event {
     },
     Slew,
     Publish,
+    /// Another node's request comes to the owner of its key; and the answer to it.
+    Errand {
+        node: usize,
+        origin: Origin,
+        key: Key,
+        cost: u64,
+    },
+    Fetched {
+        node: usize,
+        life: u32,
+        request: u64,
+        taken: bool,
+    },
+    /// The owner did not answer.
+    Shun {
+        node: usize,
+        life: u32,
+        owner: usize,
+        request: u64,
+    },
+    /// A process dies, and the next one is there at once.
+    Crash {
+        node: usize,
+    },
     /// A machine is suspended.
     Suspend {
         node: usize,
@@ -185,6 +210,7 @@ impl World {
             voters,
             history: Vec::new(),
             answers_leave_leader_dead: false,
+            batches: 0,
             depth: 0,
             traced: std::env::var_os("TIDEGATE_SIM_TRACE").is_some(),
             queue: BinaryHeap::new(),
@@ -320,6 +346,12 @@ impl World {
             Event::HealVoter { voter } => self.voters[voter].cut = false,
             Event::Slew => self.slew(),
             Event::Publish => self.publish(),
+            Event::Errand { node, origin, key, cost } => self.errand(node, origin, key, cost),
+            Event::Fetched { node, life, request, taken } if self.lives(node, life) => {
+                self.brought(node, request, taken)
+            }
+            Event::Shun { node, life, owner, request } if self.lives(node, life) => self.shun(node, owner, request),
+            Event::Crash { node } => self.crash(node),
             Event::Suspend { node, until } => self.suspend(node, until),
             Event::Lead { voter } => self.elect_one(voter),
             Event::Apply { voter } => self.apply(voter),
@@ -330,6 +362,8 @@ impl World {
             | Event::Deadline { .. }
             | Event::Patience { .. }
             | Event::GiveBack { .. }
+            | Event::Fetched { .. }
+            | Event::Shun { .. }
             | Event::Propose { .. }
             | Event::Beat { .. } => {} // Of a process that is dead.
         }
@@ -346,6 +380,9 @@ impl World {
             | Event::Burst { node, .. }
             | Event::Patience { node, .. }
             | Event::GiveBack { node, .. }
+            | Event::Errand { node, .. }
+            | Event::Fetched { node, .. }
+            | Event::Shun { node, .. }
             | Event::Learn { node, .. } => (self.nodes[*node].frozen_until, None),
             Event::Tick { node, .. }
             | Event::Pressed { node, .. }

@@ -116,6 +116,7 @@ impl World {
     }
 
     fn exchange(&mut self, node: usize, seq: u64, keys: Vec<Key>, items: Vec<Item>) {
+        self.batches += 1;
         let (life, incarnation) = (self.nodes[node].life, self.nodes[node].incarnation(node));
         self.nodes[node].open.insert(seq, keys);
         self.after(DEADLINE, Event::Deadline { node, life, seq });
