@@ -26,12 +26,14 @@ pub enum Topic {
     Cache = 2,
     /// Who fetches what for all. These may wait for each other, on a lane of their own.
     Fills = 3,
+    /// Permits, from the owner of their key.
+    Permits = 4,
 }
 
 impl Topic {
     fn lane(self) -> Lane {
         match self {
-            Self::Breakers | Self::Cache => Lane::Calls,
+            Self::Breakers | Self::Cache | Self::Permits => Lane::Calls,
             Self::Fills => Lane::Fills,
         }
     }

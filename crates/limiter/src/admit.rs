@@ -23,6 +23,7 @@ use self::standing::{Marks, is_marked, standings};
 pub use self::standing::{Standing, Standings};
 use crate::bell::Bell;
 use crate::decisions::DecisionLog;
+use crate::owner::Owners;
 use crate::permit::{Permit, Reserved, Taken};
 use crate::slot::{Found, Pinned};
 use crate::table::Table;
@@ -37,7 +38,7 @@ pub struct Ask<'a> {
 
 impl Ask<'_> {
     #[inline]
-    fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         Key { limit: self.limit.id, subject: self.subject }
     }
 }
@@ -71,6 +72,7 @@ pub struct Limiter {
     /// Live nodes, this one included.
     sharers: AtomicU64,
     decisions: Option<DecisionLog>,
+    pub(crate) owners: Owners,
     pub(crate) counters: Counters,
 }
 
@@ -86,6 +88,8 @@ pub struct Counters {
     /// Requests admitted without a permit by `on_unavailable: allow`: not exact.
     pub allowed_unsafely: AtomicU64,
     pub reserve_used: AtomicU64,
+    /// Permits that another node took for this one, as the owner of their keys.
+    pub fetched: AtomicU64,
 }
 
 /// All or none: nothing was taken.
@@ -143,6 +147,7 @@ impl Limiter {
             waiting: AtomicUsize::new(0),
             sharers: AtomicU64::new(1),
             decisions,
+            owners: Owners::default(),
             counters: Counters::default(),
         })
     }
@@ -341,8 +346,16 @@ impl Limiter {
         self.decisions.as_ref()
     }
 
-    /// Tells the decision log which maximum is in force from now on.
-    pub fn note_limits<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
+    /// These nodes are alive, this one among them, and take from the same limits.
+    pub fn know_nodes(&self, nodes: Vec<NodeId>) {
+        self.share_with(nodes.len());
+        self.owners.know_nodes(nodes);
+    }
+
+    /// These limits are in force from now on: what this node takes for others, and what the decision log is told.
+    pub fn note_limits<'a>(&self, limits: impl IntoIterator<Item = &'a Limit> + Clone) {
+        let known = limits.clone().into_iter().map(|limit| (limit.id, Arc::new(limit.clone())));
+        self.owners.know_limits(known.collect());
         let Some(log) = &self.decisions else { return };
         for limit in limits {
             let (at, id) = (clock::boot(), limit.id);

@@ -11,6 +11,7 @@ mod fixtures;
 mod index;
 #[cfg(all(test, loom))]
 mod model;
+mod owner;
 mod permit;
 mod slot;
 mod sync;
@@ -23,13 +24,26 @@ use std::pin::Pin;
 pub use admit::{Ask, Counters, Limiter, Refused, Settings, Standing, Standings, Why};
 pub use decisions::DecisionLog;
 pub use permit::Permit;
+use tidegate_model::NodeId;
 pub use tidegate_quota::Hashing;
+use tidegate_quota::owner::{Errand, Fetched};
 use tidegate_quota::protocol::{Batch, Key, Reply};
 
 /// The way to the quota group's leader.
 pub trait Leases: Send + Sync + 'static {
     /// Sends one batch and waits for its outcome. An error means: nothing is known about it.
     fn exchange(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>>;
+
+    /// Asks another node, as the owner of these keys, and waits for its answers: one for each take. An error means: nothing
+    /// is known about it. Nodes that cannot be asked are asked for nothing.
+    fn send_errands(
+        &self,
+        to: NodeId,
+        errands: Vec<Errand>,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<Fetched>, Unreachable>> + Send + '_>> {
+        let errands = errands.len();
+        Box::pin(async move { Err(Unreachable(format!("there is no way to {to} for {errands} errands"))) })
+    }
 
     /// The next key that the leader asks this node to report on at once.
     fn recalled(&self) -> Pin<Box<dyn Future<Output = Key> + Send + '_>>;

@@ -1,13 +1,15 @@
 //! The right to proceed.
 
 use smallvec::SmallVec;
-use tidegate_model::{Nanos, Permits};
+use tidegate_model::{Incarnation, Nanos, Permits};
 use tidegate_quota::cell::Ticket;
 use tidegate_quota::evidence::{Record, RequestMark};
+use tidegate_quota::owner::Token;
 use tidegate_quota::protocol::Key;
 
 use crate::admit::{Ask, Limiter, Standing, Standings};
-use crate::slot::Slot;
+use crate::owner::Remote;
+use crate::slot::{Found, Slot};
 
 /// Dropped before [`Permit::commit`], it gives itself back where that is safe.
 ///
@@ -42,6 +44,8 @@ struct Aside {
     keys: SmallVec<[Key; 4]>,
     /// From partition reserves: does not come back.
     reserved: Vec<Reserved>,
+    /// From other nodes, as the owners of keys.
+    pub(crate) remote: Vec<Remote>,
     /// If a look at the cells is not enough to tell.
     standings: Option<Standings>,
 }
@@ -74,6 +78,24 @@ impl<'l> Taken<'l> {
     #[cold]
     pub(crate) fn push_reserved(&mut self, reserved: Reserved) {
         self.aside.get_or_insert_default().reserved.push(reserved);
+    }
+
+    #[cold]
+    pub(crate) fn push_remote(&mut self, remote: Remote) {
+        self.aside.get_or_insert_default().remote.push(remote);
+    }
+
+    /// The instant of admission.
+    pub(crate) fn at(&self) -> Nanos {
+        let reserved = self.aside.as_ref().and_then(|aside| aside.reserved.first());
+        reserved.map_or(self.at, |reserved| reserved.at)
+    }
+
+    /// For another node: what it needs to give the one permit back, that was taken where `found` is. From a reserve it does
+    /// not come back.
+    pub(crate) fn into_token(mut self, incarnation: Incarnation, found: Found<'_>) -> Option<Token> {
+        let Piece { ticket, .. } = self.leases.pop().filter(|piece| std::ptr::eq(piece.slot, found.slot))?;
+        Some(Token { incarnation, slot: found.number, life: found.life, packed: ticket, at: self.at })
     }
 
     #[cold]
@@ -123,6 +145,9 @@ impl<'l> Permit<'l> {
             self.write_down(request_id);
         }
         self.taken.leases.clear();
+        if let Some(aside) = &mut self.taken.aside {
+            aside.remote.clear();
+        }
     }
 
     fn write_down(&self, request_id: &[u8]) {
@@ -131,6 +156,9 @@ impl<'l> Permit<'l> {
         for (Piece { ticket, .. }, key) in self.taken.leases.iter().zip(&aside.keys) {
             let Ticket { cost, at, .. } = Ticket::unpacked(*ticket, self.taken.at);
             log.write(Record::Permit { at, key: *key, cost, request });
+        }
+        for Remote { key, cost, at, .. } in aside.remote.iter().copied() {
+            log.write(Record::Permit { at, key, cost, request });
         }
         for Reserved { key, cost, at } in aside.reserved.iter().copied() {
             log.write(Record::Permit { at, key, cost, request });
@@ -143,6 +171,9 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if !self.taken.leases.is_empty() {
             self.taken.give_back();
+        }
+        if let Some(aside) = &self.taken.aside {
+            aside.remote.iter().for_each(|remote| self.limiter.send_back(remote));
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering,
 
 /// What the leader said to be free is believed for so long.
 const FRESH: Nanos = Nanos::from_secs(2);
+/// A local "no" holds for W/50, but no longer than this.
+const LONGEST_COVER: Nanos = Nanos::from_millis(100);
 /// The outlook counts time in 2^24 ns (17 ms), modulo 2^24 of these (78 hours).
 const TIME_BITS: u32 = 24;
 const TIME: u64 = (1 << TIME_BITS) - 1;
@@ -84,6 +86,8 @@ pub(crate) struct Cold {
     queued: AtomicU64,
     largest: AtomicU64,
     pub(crate) recalled: AtomicBool,
+    /// Until then (boot clock) this key is too crowded for slices: its owner is asked.
+    crowded_until: AtomicU64,
     /// Is a later look at this slot planned?
     pub(crate) planned: AtomicBool,
     /// Requests that look further than the cell: the slot is not forgotten meanwhile.
@@ -110,7 +114,7 @@ impl Deref for Slot {
 pub(crate) struct Found<'t> {
     pub(crate) slot: &'t Slot,
     pub(crate) number: u32,
-    life: u32,
+    pub(crate) life: u32,
 }
 
 impl<'t> Found<'t> {
@@ -195,6 +199,7 @@ impl Slot {
                 queued: AtomicU64::new(0),
                 largest: AtomicU64::new(0),
                 recalled: AtomicBool::new(false),
+                crowded_until: AtomicU64::new(0),
                 planned: AtomicBool::new(false),
                 pins: AtomicU32::new(0),
                 limit: AtomicU64::new(0),
@@ -214,7 +219,8 @@ impl Slot {
         self.outlook.store(0, Ordering::Relaxed);
         self.facts.store(facts(limit), Ordering::Relaxed);
         self.cell.begin_anew();
-        for word in [&self.covered_until, &self.frees_at, &self.told, &self.missed, &self.largest] {
+        for word in [&self.covered_until, &self.frees_at, &self.told, &self.missed, &self.largest, &self.crowded_until]
+        {
             word.store(0, Ordering::Relaxed);
         }
         self.recalled.store(false, Ordering::Relaxed);
@@ -258,6 +264,28 @@ impl Slot {
     /// The tick has taken the mark. A fence must follow before it reads what the slot has to say.
     pub(crate) fn unlist(&self) {
         self.listed.store(false, Ordering::Relaxed);
+    }
+
+    /// Does this slot still belong to whom it belonged in that life?
+    pub(crate) fn is_in_life(&self, life: u32) -> bool {
+        self.life.load(Ordering::SeqCst) == life
+    }
+
+    /// Permits come free after `retry`; until then, but not for longer than a moment, the answer is no. Zero: nothing is short.
+    pub(crate) fn cover(&self, now: Nanos, retry: Nanos) {
+        let longest = Nanos(self.window().0 / 50).min(LONGEST_COVER);
+        let cover = if guard!("cover-is-capped") { retry.min(longest) } else { retry };
+        let at = |wait: Nanos| if retry == Nanos::ZERO { 0 } else { now.saturating_add(wait).0 };
+        self.frees_at.store(at(retry), Ordering::Relaxed);
+        self.covered_until.store(at(cover), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_crowded(&self, now: Nanos) -> bool {
+        now.0 < self.crowded_until.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn crowd(&self, until: Nanos) {
+        self.crowded_until.store(until.0, Ordering::Relaxed);
     }
 
     /// What the leader said to be free for all.

@@ -11,7 +11,6 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidegate_clock as clock;
 use tidegate_model::Nanos;
-use tidegate_quota::guard;
 use tidegate_quota::holding::{News, REMINDER};
 use tidegate_quota::protocol::{Answer, Batch, Item, Reply};
 use tokio::time::Instant;
@@ -29,8 +28,6 @@ const GATHER: Duration = Duration::from_micros(300);
 const MOST_ITEMS: usize = 2_048;
 /// No answer after this long is waited for.
 const DEADLINE: Duration = Duration::from_millis(1_000);
-/// A local "no" holds for W/50, but no longer than this.
-const LONGEST_COVER: Nanos = Nanos::from_millis(100);
 /// A settled key is forgotten after this long.
 const KEPT: Nanos = Nanos::from_secs(10);
 
@@ -43,6 +40,7 @@ impl Limiter {
             seq: 0,
             planned: BTreeSet::new(),
             exchanges: FuturesUnordered::new(),
+            errands: FuturesUnordered::new(),
             next: None,
         };
         tick.run().await;
@@ -82,6 +80,8 @@ struct Tick {
     /// Later looks at slots, by their numbers, that may hold something although nobody uses it.
     planned: BTreeSet<(Nanos, u32)>,
     exchanges: FuturesUnordered<Exchange>,
+    /// Messages to owners of keys.
+    errands: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// When the next tick is due; `None`: nothing to say.
     next: Option<Instant>,
 }
@@ -99,6 +99,11 @@ impl Tick {
                         slot.recalled.store(true, Ordering::SeqCst);
                         limiter.bell.ring(slot.number);
                     }
+                }
+                Some(()) = self.errands.next() => {}
+                () = limiter.owners.rung.notified() => {
+                    tokio::time::sleep(GATHER).await;
+                    self.errands.extend(limiter.carry(&leases).into_iter().map(|message| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(message) }));
                 }
                 () = limiter.bell.pressed.notified() => {
                     tokio::time::sleep(GATHER).await;
@@ -265,18 +270,14 @@ impl Tick {
     fn use_answer(&mut self, slot: &Handle, seq: u64, answer: &Answer) {
         let now = clock::boot();
         let epoch = || self.limiter.table.next_epoch();
-        let news = slot.holding().answer(&slot.cell, seq, answer, slot.window(), now, epoch);
+        let mut holding = slot.holding();
+        let news = holding.answer(&slot.cell, seq, answer, slot.window(), now, epoch);
+        let crowded = holding.crowded_until();
+        drop(holding);
         if let News::Lease { retry, free, .. } = news {
             slot.foresee(free, now);
-            let (covered, frees) = if retry == Nanos::ZERO {
-                (0, 0)
-            } else {
-                let longest = Nanos(slot.window().0 / 50).min(LONGEST_COVER);
-                let cover = if guard!("cover-is-capped") { retry.min(longest) } else { retry };
-                (now.saturating_add(cover).0, now.saturating_add(retry).0)
-            };
-            slot.frees_at.store(frees, Ordering::Relaxed);
-            slot.covered_until.store(covered, Ordering::Relaxed);
+            slot.cover(now, retry);
+            slot.crowd(crowded);
         }
         slot.news.notify_waiters();
     }
@@ -337,6 +338,7 @@ mod tests {
             seq: 0,
             planned: BTreeSet::new(),
             exchanges: FuturesUnordered::new(),
+            errands: FuturesUnordered::new(),
             next: None,
         }
     }

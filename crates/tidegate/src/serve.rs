@@ -94,6 +94,7 @@ impl Node {
 
         let limiter = Limiter::new(limiter_settings(&settings, &cluster)?);
         tokio::spawn(Arc::clone(&limiter).run(Arc::new(leases::QuotaGroup(cluster.clone()))));
+        leases::serve_others(&cluster, &limiter);
         tokio::spawn(leases::know_sharers(cluster.clone(), Arc::clone(&limiter)));
 
         let links = fills::Links::new(&cluster);

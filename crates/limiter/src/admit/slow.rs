@@ -10,7 +10,8 @@ use tidegate_quota::guard;
 
 use super::standing::{Marks, mark, standings};
 use super::{Ask, Limiter, Miss, Refused, Why};
-use crate::permit::Permit;
+use crate::owner::Remote;
+use crate::permit::{Permit, Taken};
 use crate::slot::{Found, Slot};
 
 /// Requests that wait for news at the same time; more are refused at once.
@@ -32,13 +33,22 @@ impl Limiter {
     ) -> Result<Permit<'l>, Refused> {
         // Asks beyond the 64th share the last mark; a route cannot name so many (config refuses more).
         let (mut spared, mut marks) = (0_u64, Marks::default());
+        let mut fetches = Fetches { limiter: self, remote: Vec::new() };
         let started = clock::boot();
         loop {
             let ask = &asks[miss.ask];
             let verdict = if ask.cost > ask.limit.max {
                 Err(Why::TooCostly)
             } else if let Some(slot) = &miss.slot {
-                self.look_further(ask, slot, started).await
+                match self.ask_owner(ask, slot, started).await {
+                    Some(Ok(remote)) => {
+                        fetches.remote.push(remote);
+                        spared = mark(spared, miss.ask);
+                        Ok(Next::TryAgain)
+                    }
+                    Some(Err(why)) => Err(why),
+                    None => self.look_further(ask, slot, started).await,
+                }
             } else {
                 unavailable(ask.limit)
             };
@@ -65,9 +75,50 @@ impl Limiter {
             match self.try_take(asks, spared) {
                 Ok(mut taken) => {
                     taken.stand(standings(self, asks, marks));
+                    fetches.remote.drain(..).for_each(|remote| taken.push_remote(remote));
                     return Ok(Permit::new(self, taken));
                 }
                 Err(next) => miss = next,
+            }
+        }
+    }
+
+    /// Takes the permit from the key's owner, if that is another node and answers.
+    async fn ask_owner(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Option<Result<Remote, Why>> {
+        let (slot, now) = (found.slot, clock::boot());
+        let owner = self.owner(ask, slot)?;
+        if now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now) {
+            return Some(Err(Why::Exhausted { retry_after: until(slot, now) })); // A flood is not sent on.
+        }
+        let _place = Place::take(self)?;
+        let fetched = self.fetch(owner, ask.key(), ask.cost).await?;
+        match &fetched {
+            Ok(_) => _ = self.counters.fetched.fetch_add(1, Ordering::Relaxed),
+            Err(why) => {
+                let retry = if let Why::Exhausted { retry_after } = why { nanos(*retry_after) } else { Nanos::ZERO };
+                slot.cover(clock::boot(), retry);
+            }
+        }
+        Some(fetched)
+    }
+
+    /// For another node: from this node's own lease, whoever else might be asked. At most one round trip to the leader, as
+    /// for a request here.
+    pub(crate) async fn take_here(&self, ask: &Ask<'_>) -> Result<Taken<'_>, Why> {
+        let started = clock::boot();
+        loop {
+            let missed = match self.try_take(std::slice::from_ref(ask), 0) {
+                Ok(taken) => return Ok(taken),
+                Err(Miss { slot, .. }) => slot,
+            };
+            if ask.cost > ask.limit.max {
+                return Err(Why::TooCostly);
+            }
+            let Some(slot) = missed else { return Err(Why::Unavailable { retry_after: Duration::from_secs(1) }) };
+            match self.look_further(ask, &slot, started).await? {
+                Next::TryAgain => {}
+                // That is for the node whose request it is to say.
+                Next::AllowUnsafely => return Err(Why::Unavailable { retry_after: Duration::from_secs(1) }),
             }
         }
     }
@@ -89,11 +140,17 @@ impl Limiter {
             let served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
             return if waited_too_long && served { Err(exhausted_for_now(slot, now)) } else { unavailable(ask.limit) };
         }
+        // The leader said when: asking sooner is in vain.
+        let frees = Nanos(slot.frees_at.load(Ordering::Relaxed)).saturating_sub(now);
+        let wait = if now.0 < slot.covered_until.load(Ordering::Relaxed) { frees.min(A_MOMENT) } else { Nanos::ZERO };
         let Some(place) = Place::take(self) else {
             slot.miss(ask.cost);
             self.bell.list(slot, found.number);
             return Err(exhausted_for_now(slot, now));
         };
+        if wait > Nanos::ZERO {
+            tokio::time::sleep(wait.into()).await;
+        }
         let heard = self.wait_for_news(found, ask.cost).await;
         drop(place);
         // A leader that answers others is there: this key's turn is still to come.
@@ -123,6 +180,18 @@ impl Limiter {
     }
 }
 
+/// What other nodes took for a request that is not decided yet: sent back, unless the request takes it over.
+struct Fetches<'l> {
+    limiter: &'l Limiter,
+    remote: Vec<Remote>,
+}
+
+impl Drop for Fetches<'_> {
+    fn drop(&mut self) {
+        self.remote.iter().for_each(|remote| self.limiter.send_back(remote));
+    }
+}
+
 enum Next {
     TryAgain,
     AllowUnsafely,
@@ -134,6 +203,10 @@ fn unavailable(limit: &Limit) -> Result<Next, Why> {
         // The reserve was tried before.
         OnUnavailable::Deny | OnUnavailable::Share => Err(Why::Unavailable { retry_after: Duration::from_secs(1) }),
     }
+}
+
+fn nanos(time: Duration) -> Nanos {
+    Nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn exhausted_for_now(slot: &Slot, now: Nanos) -> Why {
