@@ -20,6 +20,7 @@ mod retries;
 mod revocation;
 mod scopes;
 mod shared;
+mod slices;
 mod standing_in;
 mod walk;
 mod waste;
