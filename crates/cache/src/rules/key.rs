@@ -178,8 +178,15 @@ pub fn query(rule: &QueryKey, sent: Option<&str>) -> Option<String> {
     Some(kept.into_iter().map(|(_, parameter)| parameter).collect::<Vec<_>>().join("&"))
 }
 
+/// In one piece: names of keys in Redis are made of it for each lookup.
 fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    for (byte, into) in bytes.iter().zip(text.as_chunks_mut::<2>().0) {
+        *into = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    }
+    let length = 2 * bytes.len().min(text.len() / 2);
+    f.write_str(std::str::from_utf8(&text[..length]).expect("digits are ASCII"))
 }
 
 impl fmt::Display for UrlDigest {
