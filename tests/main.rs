@@ -11,6 +11,7 @@ mod document;
 mod exactness;
 mod fills;
 mod health;
+mod kinds;
 mod levels;
 mod lifecycle;
 mod members;

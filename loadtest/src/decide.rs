@@ -137,6 +137,7 @@ fn limits() -> Vec<Limit> {
         name: format!("limit-{id}"),
         max: Permits(1_000_000_000_000),
         kind: Kind::Sliding { window: Nanos::from_secs(60) },
+        cost: tidegate_policy::Cost::ONE,
         per: per.to_vec(),
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

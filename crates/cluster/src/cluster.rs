@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Batch, Key, Policy, Reply};
+use tidegate_quota::protocol::{Alert, Batch, Key, Policy, Reply};
 use tidegate_state::{Addresses, ClusterId, Command, Outcome, RequestId, State};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) quota: Arc<Group<Quota>>,
     pub(crate) desk: Desk,
     pub(crate) quota_leader: Leader,
+    /// Alerts of budgets, on the quota leader.
+    pub(crate) alerted: tokio::sync::Mutex<mpsc::Receiver<Alert>>,
     pub(crate) recalled: Recalled,
     pub(crate) leases: LeaseTable,
     pub(crate) held: Held,
@@ -218,6 +220,16 @@ impl Cluster {
         match next {
             Some(key) => key,
             // Not reached: we hold a sender ourselves. Waiting for ever is right even so.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next budget that passes a threshold, while this node leads the quota group.
+    pub async fn alerted(&self) -> Alert {
+        let next = self.inner.alerted.lock().await.recv().await;
+        match next {
+            Some(alert) => alert,
+            // Not reached: the desk holds a sender.
             None => std::future::pending().await,
         }
     }

@@ -59,6 +59,7 @@ impl Handler for Server {
             Request::Renew(renewal) => codec::encode(&cluster.renew(from, renewal).await),
             Request::ReadIndex => codec::encode(&propose::read_here(cluster, FOR_A_PEER).await),
             Request::Leases => codec::encode(&cluster.lease_views().await),
+            Request::WallClock => codec::encode(&quota::wall()),
             Request::Leader(GroupId::Control) => codec::encode(&cluster.control.leader()),
             Request::Leader(GroupId::Quota(_)) => codec::encode(&cluster.quota.leader().filter(|_| cluster.votes())),
             Request::Exchange(batch) => codec::encode(&if batch.node == from {

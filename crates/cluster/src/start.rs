@@ -35,6 +35,8 @@ use crate::{membership, token};
 
 /// Recall hints that wait for the limiter.
 const RECALLS: usize = 16_384;
+/// Alerts of budgets that nobody has told of yet.
+const ALERTS: usize = 1_024;
 /// A single node elects itself and commits; anything longer is a broken disk.
 const FORMING: Duration = Duration::from_secs(30);
 
@@ -180,7 +182,8 @@ async fn open(
     };
 
     let (hints, to_send) = mpsc::channel(1024);
-    let (desk, deciding) = Desk::open(quota.clone(), hints);
+    let (alerts, alerted) = mpsc::channel(ALERTS);
+    let (desk, deciding) = Desk::open(quota.clone(), hints, alerts);
     let (send, receive) = mpsc::channel(RECALLS);
     let inner = Arc::new(Inner {
         folder,
@@ -197,6 +200,7 @@ async fn open(
         quota,
         desk,
         quota_leader: Leader::default(),
+        alerted: tokio::sync::Mutex::new(alerted),
         recalled: Recalled { send, receive: tokio::sync::Mutex::new(receive) },
         leases: LeaseTable::default(),
         held: Held::default(),
@@ -266,6 +270,7 @@ fn tasks(cluster: &Arc<Inner>, goal: Option<u64>) {
     cluster.spawn(cluster.control.clone().compact_forever());
     cluster.spawn(cluster.quota.clone().compact_forever());
     cluster.spawn(membership::elect_if_alone(cluster.clone()));
+    cluster.spawn(crate::quota::turn_forever(cluster.clone()));
 }
 
 impl Inner {

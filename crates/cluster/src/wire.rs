@@ -93,6 +93,8 @@ pub(crate) enum Request {
         topic: u8,
         body: Bytes,
     },
+    /// What does your wall clock say?
+    WallClock,
 }
 
 /// The first frame of a connection.

@@ -28,7 +28,10 @@ pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
 pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, TenantRule};
 pub use later::Later;
-pub use limit::{LimitMode, LimitRule, ScopePart, WhenMissing, WhenUnavailable};
+pub use limit::{
+    BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, WhenMissing,
+    WhenUnavailable,
+};
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
 pub use route::{AuthKind, RouteRule, RouteTimeouts};

@@ -9,6 +9,7 @@ use crate::document::Document;
 pub fn features(document: &Document) -> Vec<Feature> {
     let uses = |feature: &Feature| match feature {
         Feature::PublishedRedis => document.cache.as_ref().is_some_and(|cache| cache.redis.is_some()),
+        Feature::KindsOfLimits => document.limits.iter().any(|limit| limit.window.is_none() || limit.cost.is_some()),
         Feature::StoredStandsIn => {
             document.upstreams.iter().any(|upstream| upstream.breaker.as_ref().is_some_and(|b| b.stored.is_some()))
         }

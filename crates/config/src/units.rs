@@ -20,6 +20,17 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(pub f64);
 
+/// So many in a span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateText {
+    pub many: u64,
+    pub per: Duration,
+}
+
+/// An amount of money, in billionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Money(pub u64);
+
 const SPANS: [(&str, u64); 7] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
@@ -111,6 +122,53 @@ fn parse_share(text: &str) -> Result<Share, String> {
     share.ok().filter(|share| (0.0..=1.0).contains(share)).map(Share).ok_or_else(wrong)
 }
 
+fn parse_rate(text: &str) -> Result<RateText, String> {
+    let wrong = || format!("`{}` is not a rate\nwrite `10/s`, `600/m`, `5/100ms`", crate::decode::short(text));
+    let (many, per) = text.trim().split_once('/').ok_or_else(wrong)?;
+    let many = many.trim_end().parse().map_err(|_| wrong())?;
+    let per = per.trim_start();
+    let per =
+        if per.starts_with(|c: char| c.is_ascii_digit()) { parse_span(per) } else { parse_span(&format!("1{per}")) };
+    Ok(RateText { many, per: per.map_err(|_| wrong())?.0 })
+}
+
+fn parse_money(text: &str) -> Result<Money, String> {
+    let wrong =
+        || format!("`{}` is not an amount\nwrite `25` or `25.50`, up to 9 decimals", crate::decode::short(text));
+    let text = text.trim();
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || part.len() > 9 || !digits(whole) || !digits(part) || text.ends_with('.') {
+        return Err(wrong());
+    }
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    let part: u64 = format!("{part:0<9}").parse().map_err(|_| wrong())?;
+    whole.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(part)).map(Money).ok_or_else(wrong)
+}
+
+impl fmt::Display for RateText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = Span(self.per).to_string();
+        write!(
+            f,
+            "{}/{}",
+            self.many,
+            per.strip_prefix('1').filter(|unit| !unit.contains(|c: char| c.is_ascii_digit())).unwrap_or(&per)
+        )
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000);
+        let part = format!("{part:09}");
+        match part.trim_end_matches('0') {
+            "" => write!(f, "{whole}"),
+            part => write!(f, "{whole}.{part}"),
+        }
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut nanos = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);
@@ -184,6 +242,13 @@ written!(Share, parse_share, "a share such as `20%`", {
     "pattern": "^\\s*([0-9]+([.][0-9]+)?\\s*%|[01]([.][0-9]+)?)\\s*$"
 });
 
+written!(RateText, parse_rate, "a rate such as `10/s`", {
+    "type": "string", "format": "rate", "pattern": "^\\s*[0-9]+\\s*/\\s*([0-9]*(d|h|m|s|ms|us|ns))+\\s*$"
+});
+written!(Money, parse_money, "an amount such as `25.50`", {
+    "type": ["string", "number"], "format": "money", "minimum": 0, "pattern": "^\\s*[0-9]+([.][0-9]{1,9})?\\s*$"
+});
+
 /// Reads a text (or a number, which is read as the text it is).
 struct Written<T>(&'static str, fn(&str) -> Result<T, String>);
 
@@ -232,6 +297,29 @@ mod tests {
             assert!(Span::or_seconds(text).is_err(), "{text}");
         }
         assert_eq!(parse_span("60").expect_err("no unit"), "`60` has no unit\nwrite `60s` for seconds or `60ms`");
+    }
+
+    #[test]
+    fn rates_and_amounts_read_and_write() {
+        for (text, many, millis, written) in
+            [("10/s", 10, 1_000, "10/s"), ("600/1m", 600, 60_000, "600/m"), ("5 / 100ms", 5, 100, "5/100ms")]
+        {
+            let rate = parse_rate(text).expect("valid");
+            assert_eq!((rate.many, rate.per), (many, Duration::from_millis(millis)), "{text}");
+            assert_eq!((rate.to_string(), parse_rate(&rate.to_string())), (written.to_owned(), Ok(rate)));
+        }
+        for (text, nano) in
+            [("25", 25_000_000_000), ("25.50", 25_500_000_000), ("0.000000001", 1), ("0.1", 100_000_000)]
+        {
+            let money = parse_money(text).expect("valid");
+            assert_eq!((money.0, parse_money(&money.to_string())), (nano, Ok(money)), "{text}");
+        }
+        for text in ["", "10", "/s", "10/", "1.5/s", "10/x", "-1/s"] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+        for text in ["", ".5", "5.", "-1", "1e3", "1.0000000001", "99999999999999", "1.5.2"] {
+            assert!(parse_money(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -72,7 +72,8 @@ fn plans(document: &Document, report: &Report<'_>) {
 
 /// What costs more than a limit ever admits is refused, except for callers with a maximum of their own.
 fn dear(document: &Document, report: &Report<'_>) {
-    let max = |name: &String| document.limits.iter().find(|limit| limit.name == *name).map(|limit| limit.max);
+    let find = |name: &String| document.limits.iter().find(|limit| limit.name == *name);
+    let max = |name: &String| find(name).and_then(|limit| limit.max.or(limit.burst).or(limit.concurrency));
     let routes = document.routes.iter().map(|route| &route.weights).enumerate().map(|(i, of)| ("routes", i, of));
     let products = document.products.iter().map(|product| &product.weights).enumerate();
     for (family, i, weights) in routes.chain(products.map(|(i, of)| ("products", i, of))) {

@@ -175,7 +175,7 @@ fn the_schema_accepts_what_compiles_and_refuses_what_does_not() {
         ("/limits/0/max", 0.into()),
         ("/limits/0/mode", "no".into()),
         ("/limits/0/per", serde_json::json!(["kay"])),
-        ("/limits/0", serde_json::json!({"name": "x", "max": 1, "calendar": "day"})),
+        ("/limits/0", serde_json::json!({"name": "x", "max": 1, "windows": "1m"})),
         ("/upstreams/0/retries/on", serde_json::json!(["5xx"])),
         ("/upstreams/0/retries/budget", "200".into()),
         ("/routes/0/to/0", serde_json::json!({"upstrem": "x"})),

@@ -3,11 +3,12 @@
 //! [`Limiter::admit`] takes from all limits of a call or from none. The quick way is one take from each cell. Only when a
 //! cell is short does it look further (`admit/slow.rs`): the leader's last verdict, and at most one wait for news.
 
+mod promised;
 mod slow;
 mod standing;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -16,15 +17,18 @@ use tidegate_model::{Incarnation, Nanos, NodeId, Permits, Subject};
 use tidegate_policy::{Limit, OnUnavailable};
 use tidegate_quota::cell::{Burnt, Grab, Take};
 use tidegate_quota::evidence::{Record, short_name};
+use tidegate_quota::holding::Reservation;
 use tidegate_quota::protocol::Key;
 use tidegate_quota::{Hashing, SubjectHasher};
 
+use self::promised::Waiter;
 use self::standing::{Marks, is_marked, standings};
 pub use self::standing::{Standing, Standings};
 use crate::bell::Bell;
 use crate::decisions::DecisionLog;
 use crate::owner::Owners;
 use crate::permit::{Permit, Reserved, Taken};
+use crate::running::What;
 use crate::slot::{Found, Pinned};
 use crate::table::Table;
 
@@ -59,6 +63,8 @@ pub struct Settings {
 /// The leases of this node.
 #[derive(Debug)]
 pub struct Limiter {
+    /// Itself, for what outlives a borrow.
+    me: Weak<Self>,
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
     hasher: SubjectHasher,
@@ -90,6 +96,10 @@ pub struct Counters {
     pub reserve_used: AtomicU64,
     /// Permits that another node took for this one, as the owner of their keys.
     pub fetched: AtomicU64,
+    /// Permits used beyond what was reserved, and not there: owed to the next grants.
+    pub owed: AtomicU64,
+    /// Permits reserved and not used.
+    pub refunded: AtomicU64,
 }
 
 /// All or none: nothing was taken.
@@ -122,6 +132,9 @@ struct Miss<'l> {
 enum Got {
     Lease(Grab),
     Reserve(Reserved),
+    /// A place of a concurrency limit.
+    Place(Grab),
+    Promised(Reservation, Option<u64>),
 }
 
 /// A slot and what was got from it, for the ask at this position.
@@ -136,7 +149,8 @@ impl Limiter {
     pub fn new(settings: Settings) -> Arc<Self> {
         let Settings { node, incarnation, secret, most_keys, decisions } = settings;
         let table = Table::new(most_keys);
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             node,
             incarnation,
             hasher: SubjectHasher::new(&secret),
@@ -178,7 +192,7 @@ impl Limiter {
     /// [`Refused`] names the first limit that said no.
     #[inline]
     pub async fn admit(&self, asks: &[Ask<'_>]) -> Result<Permit<'_>, Refused> {
-        match self.try_take(asks, 0) {
+        match self.try_take(asks, 0, None) {
             Ok(taken) => Ok(Permit::new(self, taken)),
             // Boxed: a rare case must not make every request's future larger.
             Err(miss) => Box::pin(self.admit_slowly(asks, miss)).await,
@@ -190,7 +204,7 @@ impl Limiter {
     /// In rounds over all asks: look up, take, read the clock ONCE, hold each take against it. So the look-ups' cache
     /// misses overlap; and no order between the rounds of different asks matters to any of them.
     #[inline]
-    fn try_take(&self, asks: &[Ask<'_>], spared: u64) -> Result<Taken<'_>, Miss<'_>> {
+    fn try_take(&self, asks: &[Ask<'_>], spared: u64, waiter: Option<&Waiter<'_>>) -> Result<Taken<'_>, Miss<'_>> {
         if asks.len() > 1 {
             self.table.touch(asks.iter().map(Ask::key));
         }
@@ -202,13 +216,13 @@ impl Limiter {
                     None => return Err(Miss { ask: at, slot: None }),
                 }
             }
-            let missed = match self.take_all(asks, &mut takings) {
-                Ok(()) => match self.stamp_all(asks, &takings) {
+            let missed = match self.take_all(asks, &mut takings, waiter) {
+                Ok(()) => match self.stamp_all(asks, &mut takings) {
                     Ok(all) => return Ok(all),
                     Err(missed) => missed,
                 },
                 Err(missed) => {
-                    self.undo(&takings);
+                    self.undo(&mut takings);
                     missed
                 }
             };
@@ -222,11 +236,17 @@ impl Limiter {
 
     /// `Err`: the position of the one that is short, or `None` if a slot was found to be another key's: to be tried again.
     #[inline]
-    fn take_all(&self, asks: &[Ask<'_>], takings: &mut [Taking<'_>]) -> Result<(), Option<usize>> {
+    fn take_all(
+        &self,
+        asks: &[Ask<'_>],
+        takings: &mut [Taking<'_>],
+        waiter: Option<&Waiter<'_>>,
+    ) -> Result<(), Option<usize>> {
         for (nth, taking) in takings.iter_mut().enumerate() {
             let ask = &asks[taking.ask];
-            taking.got = match taking.found.slot.cell.grab(ask.cost) {
+            taking.got = match taking.found.slot.cell.grab_if(ask.limit.is_plain(), ask.cost) {
                 Some(grab) => Some(Got::Lease(grab)),
+                None if !ask.limit.is_plain() => self.take_otherwise(taking, ask, waiter),
                 None if ask.limit.on_unavailable == OnUnavailable::Share => {
                     self.take_reserved(taking.found, ask).map(Got::Reserve)
                 }
@@ -246,19 +266,20 @@ impl Limiter {
 
     /// Holds all that was grabbed against the clock. `Err`: something was burnt and the rest put back; as above.
     #[inline]
-    fn stamp_all<'l>(&self, asks: &[Ask<'_>], takings: &[Taking<'l>]) -> Result<Taken<'l>, Option<usize>> {
+    fn stamp_all<'l>(&self, asks: &[Ask<'_>], takings: &mut [Taking<'l>]) -> Result<Taken<'l>, Option<usize>> {
         let now = clock::boot();
         let (mut taken, mut missed) = (Taken::new(now), None);
-        for (nth, Taking { ask, found, got }) in takings.iter().enumerate() {
-            let ask = &asks[*ask];
-            match got {
+        for (nth, Taking { ask: at, found, got }) in takings.iter_mut().enumerate() {
+            let ask = &asks[*at];
+            match got.take() {
                 Some(Got::Lease(grab)) => {
                     self.bell.list(found.slot, found.number);
-                    match found.slot.cell.stamp(*grab, now) {
+                    let window = if self.decisions.is_some() { found.slot.window_number(ask.limit) } else { None };
+                    match found.slot.cell.stamp(grab, now) {
                         Take::Taken(ticket) => {
                             taken.push(found.slot, ticket);
                             if self.decisions.is_some() {
-                                taken.note(ask.key());
+                                taken.note(ask.key(), window);
                             }
                         }
                         burnt => match self.after_burning(*found, ask, &burnt) {
@@ -267,12 +288,22 @@ impl Limiter {
                         },
                     }
                 }
-                Some(Got::Reserve(reserved)) => taken.push_reserved(*reserved),
+                Some(Got::Reserve(reserved)) => taken.push_reserved(reserved),
+                Some(Got::Place(grab)) => match self.stamp_place(found, ask, *at, grab, now) {
+                    Some(held) => taken.hold(held),
+                    None => missed = Some(Some(nth)),
+                },
+                Some(Got::Promised(reservation, window)) => {
+                    match self.held(found, ask, *at, What::Reserved(reservation), window) {
+                        Ok(held) => taken.hold(held),
+                        Err(_) => missed = Some(None),
+                    }
+                }
                 None => {}
             }
         }
         if let Some(missed) = missed {
-            taken.give_back();
+            taken.give_back(self);
             return Err(missed);
         }
         if taken.is_mixed() {
@@ -292,12 +323,23 @@ impl Limiter {
 
     /// Gives back what was grabbed, by the same rules as if it had been stamped and dropped.
     #[cold]
-    fn undo(&self, takings: &[Taking<'_>]) {
+    fn undo(&self, takings: &mut [Taking<'_>]) {
         let now = clock::boot();
         for Taking { found, got, .. } in takings {
-            let Some(Got::Lease(grab)) = got else { continue };
+            let grab = match got.take() {
+                Some(Got::Lease(grab)) => grab,
+                Some(Got::Place(grab)) => {
+                    found.slot.cell.ungrab(grab);
+                    continue;
+                }
+                Some(Got::Promised(reservation, _)) => {
+                    let _whole = found.slot.holding().settle(&found.slot.cell, reservation, Permits::ZERO, clock::boot);
+                    continue;
+                }
+                Some(Got::Reserve(_)) | None => continue,
+            };
             self.bell.list(found.slot, found.number);
-            match found.slot.cell.stamp(*grab, now) {
+            match found.slot.cell.stamp(grab, now) {
                 Take::Taken(ticket) => {
                     found.slot.cell.put_back(ticket);
                 }
@@ -321,6 +363,10 @@ impl Limiter {
             self.counters.reserve_used.fetch_add(1, Ordering::Relaxed);
             Reserved { key: ask.key(), cost: ask.cost, at }
         })
+    }
+
+    pub(crate) fn shared(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
     }
 
     /// So many nodes take from the same limits.
@@ -360,7 +406,7 @@ impl Limiter {
         for limit in limits {
             let (at, id) = (clock::boot(), limit.id);
             log.write(Record::Name { at, limit: id, name: short_name(&limit.name) });
-            log.write(Record::Policy { at, limit: id, max: limit.max, window: limit.span() });
+            log.write(Record::policy(at, id, limit.max, &limit.kind));
         }
     }
 

@@ -15,6 +15,7 @@ pub(crate) fn limit() -> Limit {
         name: "spec".into(),
         max: Permits(100),
         kind: Kind::Sliding { window: Nanos::SECOND },
+        cost: tidegate_policy::Cost::ONE,
         per: Vec::new(),
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

@@ -9,6 +9,7 @@ use tidegate_quota::protocol::Key;
 
 use crate::admit::{Ask, Limiter, Standing, Standings};
 use crate::owner::Remote;
+use crate::running::{Held, Running, What};
 use crate::slot::{Found, Slot};
 
 /// Dropped before [`Permit::commit`], it gives itself back where that is safe.
@@ -40,8 +41,10 @@ struct Piece<'l> {
 
 #[derive(Debug, Default)]
 struct Aside {
-    /// With a decision log: what it is told. The slot may be another key's by then.
-    keys: SmallVec<[Key; 4]>,
+    /// With a decision log: what it is told, and the calendar window. The slot may be another key's by then.
+    keys: SmallVec<[(Key, Option<u64>); 4]>,
+    /// Places and reservations: for as long as the call runs.
+    running: Vec<Held>,
     /// From partition reserves: does not come back.
     reserved: Vec<Reserved>,
     /// From other nodes, as the owners of keys.
@@ -71,8 +74,13 @@ impl<'l> Taken<'l> {
     }
 
     /// For the decision log: the key of the ticket pushed before.
-    pub(crate) fn note(&mut self, key: Key) {
-        self.aside.get_or_insert_default().keys.push(key);
+    pub(crate) fn note(&mut self, key: Key, window: Option<u64>) {
+        self.aside.get_or_insert_default().keys.push((key, window));
+    }
+
+    #[cold]
+    pub(crate) fn hold(&mut self, held: Held) {
+        self.aside.get_or_insert_default().running.push(held);
     }
 
     #[cold]
@@ -103,13 +111,16 @@ impl<'l> Taken<'l> {
         self.aside.get_or_insert_default().standings = Some(standings);
     }
 
-    /// Is there a piece from a reserve?
+    /// Is there a piece that is not from a plain lease?
     #[inline]
     pub(crate) fn is_mixed(&self) -> bool {
-        self.aside.as_ref().is_some_and(|aside| !aside.reserved.is_empty())
+        self.aside.as_ref().is_some_and(|aside| !aside.reserved.is_empty() || !aside.running.is_empty())
     }
 
-    pub(crate) fn give_back(&mut self) {
+    pub(crate) fn give_back(&mut self, limiter: &Limiter) {
+        if let Some(aside) = &mut self.aside {
+            aside.running.drain(..).for_each(|held| held.give_back(limiter));
+        }
         for Piece { slot, ticket } in self.leases.drain(..) {
             slot.cell.put_back(Ticket::unpacked(ticket, self.at));
         }
@@ -139,38 +150,53 @@ impl<'l> Permit<'l> {
 
     /// The call is on its way: what was taken stays taken. Writes the decision log, when there is one, before it returns;
     /// so a backend never sees a request that the log does not know.
+    ///
+    /// What the call holds for as long as it runs comes back: dropped, it is given up.
     #[inline]
-    pub fn commit(mut self, request_id: &[u8]) {
-        if self.taken.aside.is_some() {
-            self.write_down(request_id);
-        }
+    pub fn commit(mut self, request_id: &[u8]) -> Option<Box<Running>> {
+        let running = if self.taken.aside.is_some() { self.write_down(request_id) } else { None };
         self.taken.leases.clear();
         if let Some(aside) = &mut self.taken.aside {
             aside.remote.clear();
         }
+        running
     }
 
-    fn write_down(&self, request_id: &[u8]) {
-        let (Some(log), Some(aside)) = (self.limiter.decisions(), &self.taken.aside) else { return };
+    fn write_down(&mut self, request_id: &[u8]) -> Option<Box<Running>> {
+        let aside = self.taken.aside.as_mut()?;
+        let held = std::mem::take(&mut aside.running);
+        if self.limiter.decisions().is_none() && held.is_empty() {
+            return None;
+        }
         let request = RequestMark::of(request_id);
-        for (Piece { ticket, .. }, key) in self.taken.leases.iter().zip(&aside.keys) {
-            let Ticket { cost, at, .. } = Ticket::unpacked(*ticket, self.taken.at);
-            log.write(Record::Permit { at, key: *key, cost, request });
+        if let Some(log) = self.limiter.decisions() {
+            for (Piece { ticket, .. }, (key, window)) in self.taken.leases.iter().zip(&aside.keys) {
+                let Ticket { cost, at, .. } = Ticket::unpacked(*ticket, self.taken.at);
+                log.write(Record::taken(at, *key, cost, request, *window));
+            }
+            for Remote { key, cost, at, .. } in aside.remote.iter().copied() {
+                log.write(Record::Permit { at, key, cost, request });
+            }
+            for Reserved { key, cost, at } in aside.reserved.iter().copied() {
+                log.write(Record::Permit { at, key, cost, request });
+            }
+            for held in &held {
+                log.write(match held.what {
+                    What::Place(_) => Record::Begin { at: held.at(), key: held.key, cost: held.cost(), request },
+                    What::Reserved(_) => Record::taken(held.at(), held.key, held.cost(), request, held.window),
+                });
+            }
         }
-        for Remote { key, cost, at, .. } in aside.remote.iter().copied() {
-            log.write(Record::Permit { at, key, cost, request });
-        }
-        for Reserved { key, cost, at } in aside.reserved.iter().copied() {
-            log.write(Record::Permit { at, key, cost, request });
-        }
+        let limiter = self.limiter.shared()?;
+        (!held.is_empty()).then(|| Box::new(Running::new(limiter, held, request)))
     }
 }
 
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.taken.leases.is_empty() {
-            self.taken.give_back();
+        if !self.taken.leases.is_empty() || self.taken.is_mixed() {
+            self.taken.give_back(self.limiter);
         }
         if let Some(aside) = &self.taken.aside {
             aside.remote.iter().for_each(|remote| self.limiter.send_back(remote));

@@ -10,7 +10,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
 
-use tidegate_model::{LimitId, Nanos, Permits, Subject};
+use tidegate_model::{LimitId, Millis, Nanos, Permits, Subject};
 use tidegate_policy::{Limit, OnUnavailable};
 use tidegate_quota::holding::Surroundings;
 use tidegate_quota::protocol::Key;
@@ -23,6 +23,8 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering,
 const FRESH: Nanos = Nanos::from_secs(2);
 /// A local "no" holds for W/50, but no longer than this.
 const LONGEST_COVER: Nanos = Nanos::from_millis(100);
+/// A leader that says so has called permits back from other nodes.
+const A_MOMENT: Nanos = Nanos::from_millis(20);
 /// The outlook counts time in 2^24 ns (17 ms), modulo 2^24 of these (78 hours).
 const TIME_BITS: u32 = 24;
 const TIME: u64 = (1 << TIME_BITS) - 1;
@@ -94,6 +96,11 @@ pub(crate) struct Cold {
     pins: AtomicU32,
     limit: AtomicU64,
     window: AtomicU64,
+    /// Of the calendar window that permits in the cell count to, and when it ends (wall clock).
+    window_number: AtomicU64,
+    window_ends: AtomicU64,
+    /// When the lease of places ended that are not charged any more.
+    lapsed_at: AtomicU64,
     /// Rings after each answer.
     pub(crate) news: Notify,
     /// The tick's, and of requests that try the reserve.
@@ -204,6 +211,9 @@ impl Slot {
                 pins: AtomicU32::new(0),
                 limit: AtomicU64::new(0),
                 window: AtomicU64::new(0),
+                window_number: AtomicU64::new(0),
+                window_ends: AtomicU64::new(0),
+                lapsed_at: AtomicU64::new(u64::MAX),
                 news: Notify::new(),
                 holding: Mutex::new(Holding::new(nobody, 0)),
             }),
@@ -227,7 +237,8 @@ impl Slot {
         // Release: a tick that plans a look after this plans it for the new key.
         self.planned.store(false, Ordering::Release);
         self.window.store(limit.span().0, Ordering::Relaxed);
-        *self.holding() = Holding::new(key, epoch);
+        self.window_number.store(0, Ordering::Relaxed);
+        *self.holding() = Holding::of(key, epoch, limit.kind.nature());
         // Last: whoever sees this life sees all of the above, and no permit is there before it.
         self.life.fetch_add(1, Ordering::SeqCst);
     }
@@ -276,7 +287,9 @@ impl Slot {
         let longest = Nanos(self.window().0 / 50).min(LONGEST_COVER);
         let cover = if guard!("cover-is-capped") { retry.min(longest) } else { retry };
         let at = |wait: Nanos| if retry == Nanos::ZERO { 0 } else { now.saturating_add(wait).0 };
-        self.frees_at.store(at(retry), Ordering::Relaxed);
+        // With calendar windows permits come back when others hand them back, or with the next window.
+        let frees = self.window_goes_on().filter(|_| retry > A_MOMENT).unwrap_or(retry);
+        self.frees_at.store(at(frees), Ordering::Relaxed);
         self.covered_until.store(at(cover), Ordering::Relaxed);
     }
 
@@ -347,6 +360,39 @@ impl Slot {
 impl Cold {
     pub(crate) fn window(&self) -> Nanos {
         Nanos(self.window.load(Ordering::Relaxed))
+    }
+
+    /// Of the calendar window that what is taken now counts to. Read after the take and before it is stamped: another window
+    /// means another generation of the cell.
+    pub(crate) fn window_number(&self, limit: &Limit) -> Option<u64> {
+        limit.kind.period()?;
+        Some(self.window_number.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn lapsed_at(&self) -> Nanos {
+        Nanos(self.lapsed_at.load(Ordering::Acquire))
+    }
+
+    /// Before an answer that may begin the cell anew.
+    pub(crate) fn note_expiry(&self, expiry: Nanos) {
+        self.lapsed_at.store(expiry.0, Ordering::Release);
+    }
+
+    pub(crate) fn is_dated(&self) -> bool {
+        self.window_number.load(Ordering::Relaxed) != 0
+    }
+
+    /// Before its first permit is in the cell.
+    pub(crate) fn open_window(&self, number: u64, ends: Millis) {
+        self.window_ends.store(ends.0, Ordering::Relaxed);
+        self.window_number.store(number, Ordering::Release);
+    }
+
+    /// How long the calendar window goes on. By the wall clock, for people: nothing is decided by it.
+    pub(crate) fn window_goes_on(&self) -> Option<Nanos> {
+        let ends = self.window_ends.load(Ordering::Relaxed);
+        let left = Nanos::from_millis(ends.min(u64::MAX / 2_000_000)).saturating_sub(tidegate_clock::wall());
+        self.is_dated().then_some(left.max(Nanos::SECOND))
     }
 
     /// A cost found no permits, and was refused or allowed unsafely.

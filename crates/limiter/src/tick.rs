@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tidegate_clock as clock;
 use tidegate_model::Nanos;
 use tidegate_quota::holding::{News, REMINDER};
-use tidegate_quota::protocol::{Answer, Batch, Item, Reply};
+use tidegate_quota::protocol::{Answer, Batch, Item, Reply, Verdict};
 use tokio::time::Instant;
 
 use crate::admit::Limiter;
@@ -271,6 +271,12 @@ impl Tick {
         let now = clock::boot();
         let epoch = || self.limiter.table.next_epoch();
         let mut holding = slot.holding();
+        if let Some((number, ends)) = holding.window_of(seq, answer) {
+            slot.open_window(number, ends);
+        }
+        if matches!(answer.verdict, Verdict::Reset | Verdict::Unknown) {
+            slot.note_expiry(slot.cell.expiry());
+        }
         let news = holding.answer(&slot.cell, seq, answer, slot.window(), now, epoch);
         let crowded = holding.crowded_until();
         drop(holding);

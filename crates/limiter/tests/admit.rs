@@ -1,15 +1,15 @@
 //! What a node's limiter promises, with a real ledger behind a wire that can be cut.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate_clock as clock;
-use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Settings, Unreachable, Why};
+use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Running, Settings, Unreachable, Why};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
-use tidegate_policy::{Dimension, Kind, Limit, Mode, OnUnavailable};
+use tidegate_policy::{Cost, Dimension, Kind, Limit, Mode, OnUnavailable, Rate};
 use tidegate_quota::Ledger;
 use tidegate_quota::evidence::{Evidence, RequestMark};
 use tidegate_quota::protocol::{Batch, Command, Entry, Key, Reply, log_time};
@@ -78,6 +78,7 @@ fn limit(max: u64, window_ms: u64) -> Limit {
         name: "spec".into(),
         max: Permits(max),
         kind: Kind::Sliding { window: Nanos::from_millis(window_ms) },
+        cost: Cost::ONE,
         per: vec![Dimension::Consumer],
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
@@ -357,4 +358,139 @@ async fn no_new_key_waits_longer_than_for_its_answer_however_it_meets_the_tick()
         assert!(started.elapsed() < Duration::from_millis(200), "{:?}", started.elapsed());
     }
     assert!(one.counters().waited.load(Ordering::Relaxed) <= 330, "{:?}", one.counters());
+}
+
+/// Of another kind, or paid after the fact.
+fn other(max: u64, kind: Kind, cost: Cost) -> Limit {
+    Limit { kind, cost, ..limit(max, 60_000) }
+}
+
+async fn take(limiter: &Arc<Limiter>, limit: &Limit, cost: u64) -> Result<Option<Box<Running>>, Why> {
+    let ask = Ask { limit, subject: limiter.subject(limit, &[b"acme"]), cost: Permits(cost) };
+    match limiter.admit(&[ask]).await {
+        Ok(permit) => Ok(permit.commit(b"request")),
+        Err(refused) => Err(refused.why),
+    }
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_when_its_call_ends_on_whichever_node() {
+    let places = other(3, Kind::Concurrency, Cost::ONE);
+    let leader = Leader::new(&[&places]);
+    let (one, two) = (node(1, &leader, None), node(2, &leader, None));
+    let a = take(&one, &places, 1).await.expect("the first");
+    let b = take(&two, &places, 1).await.expect("the second");
+    let c = take(&one, &places, 1).await.expect("the third");
+    assert!(a.is_some() && b.is_some() && c.is_some());
+    assert!(matches!(take(&two, &places, 1).await, Err(Why::Exhausted { .. })));
+    drop(a);
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let d = loop {
+        if let Ok(permit) = take(&two, &places, 1).await {
+            break permit;
+        }
+        assert!(Instant::now() < deadline, "the place that node 1 gave up");
+    };
+    assert!(matches!(take(&one, &places, 1).await, Err(Why::Exhausted { .. })));
+    drop((b, c, d));
+}
+
+#[tokio::test]
+async fn a_permit_that_is_not_committed_gives_its_place_and_its_reservation_back() {
+    let places = other(1, Kind::Concurrency, Cost::ONE);
+    let paid =
+        other(100, Kind::Sliding { window: Nanos::from_secs(60) }, Cost::ResponseBytes { estimate: Permits(80) });
+    let leader = Leader::new(&[&places, &paid]);
+    let one = node(1, &leader, None);
+    let asks = [(&places, 1), (&paid, 80)].map(|(limit, cost)| Ask {
+        limit,
+        subject: one.subject(limit, &[b"acme"]),
+        cost: Permits(cost),
+    });
+    for _ in 0..5 {
+        drop(one.admit(&asks).await.expect("both are free"));
+    }
+}
+
+#[tokio::test]
+async fn a_place_ends_with_its_lease() {
+    let places = other(2, Kind::Concurrency, Cost::ONE);
+    let leader = Leader::new(&[&places]);
+    let one = node(1, &leader, None);
+    let mut running = take(&one, &places, 1).await.expect("a place").expect("held");
+    assert!(running.may_lapse());
+    let lapsed = |running: &mut Running| futures_util::FutureExt::now_or_never(poll_fn(|cx| running.poll_lapsed(cx)));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(lapsed(&mut running).is_none(), "renewed as long as the leader answers");
+    leader.cut.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    poll_fn(|cx| running.poll_lapsed(cx)).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "before the ledger gives the place to another: {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
+    let paid =
+        other(100, Kind::Sliding { window: Nanos::from_secs(60) }, Cost::ResponseBytes { estimate: Permits(80) });
+    let leader = Leader::new(&[&paid]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = DecisionLog::open(folder.path(), NodeId(1), Incarnation(1)).expect("writable");
+    let one = node(1, &leader, Some(log));
+    one.note_limits([&paid]);
+    let mut first = take(&one, &paid, 80).await.expect("a hundred are free").expect("reserved");
+    assert!(matches!(take(&one, &paid, 30).await, Err(Why::Exhausted { .. })), "eighty are reserved");
+    tokio::time::sleep(Duration::from_millis(500)).await; // Reported many times: it is held, not spent.
+    first.used(0, Permits(10));
+    drop(first);
+    let mut second = take(&one, &paid, 70).await.expect("ten were used").expect("reserved");
+    assert!(second.extend(0, Permits(5)) || one.counters().refunded.load(Ordering::Relaxed) >= 70);
+    second.used(0, Permits(95));
+    drop(second);
+    assert!(one.counters().owed.load(Ordering::Relaxed) > 0, "105 of 100 were used");
+    assert!(matches!(take(&one, &paid, 1).await, Err(Why::Exhausted { .. })));
+    let mut evidence = Evidence::default();
+    for file in std::fs::read_dir(folder.path()).expect("a folder") {
+        evidence.read(&std::fs::read(file.expect("a file").path()).expect("readable")).expect("a log");
+    }
+    let findings = evidence.judge();
+    assert!(findings[0].worst_ratio <= 1.0, "{findings:?}");
+    assert!(findings[0].worst >= Permits(90), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_large_reservation_is_not_starved_by_small_calls() {
+    let kind = Kind::Bucket { rate: Rate { permits: 1_000, per: Nanos::SECOND } };
+    let paid = Limit { name: "paid".into(), ..other(1_000, kind, Cost::ResponseBytes { estimate: Permits(1) }) };
+    let leader = Leader::new(&[&paid]);
+    let (one, two) = (node(1, &leader, None), node(2, &leader, None));
+    let ends = Instant::now() + Duration::from_secs(4);
+    let crowd: Vec<_> = [one.clone(), two.clone(), one.clone(), two]
+        .into_iter()
+        .map(|limiter| {
+            let paid = paid.clone();
+            tokio::spawn(async move {
+                while Instant::now() < ends {
+                    let _small = take(&limiter, &paid, 10).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let large = async {
+        loop {
+            if let Ok(permit) = take(&one, &paid, 800).await {
+                return permit;
+            }
+        }
+    };
+    let granted = tokio::time::timeout(Duration::from_secs(3), large).await;
+    assert!(granted.is_ok(), "800 of 1,000 fit, and it waits");
+    for task in crowd {
+        task.await.expect("no panic");
+    }
 }

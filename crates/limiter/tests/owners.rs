@@ -99,6 +99,7 @@ fn limit(max: u64, window_ms: u64) -> Limit {
         name: "small".into(),
         max: Permits(max),
         kind: Kind::Sliding { window: Nanos::from_millis(window_ms) },
+        cost: tidegate_policy::Cost::ONE,
         per: vec![Dimension::Consumer],
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,
@@ -109,7 +110,7 @@ fn limit(max: u64, window_ms: u64) -> Limit {
 
 async fn admit(limiter: &Arc<Limiter>, limit: &Limit) -> Result<(), Why> {
     let ask = Ask { limit, subject: limiter.subject(limit, &[b"acme"]), cost: Permits(1) };
-    limiter.admit(&[ask]).await.map(|permit| permit.commit(b"r")).map_err(|refused| refused.why)
+    limiter.admit(&[ask]).await.map(|permit| _ = permit.commit(b"r")).map_err(|refused| refused.why)
 }
 
 fn fetched(nodes: &[Arc<Limiter>]) -> Vec<u64> {

@@ -78,6 +78,7 @@ fn limit(id: u64, max: u64, window: Nanos) -> Limit {
         name: format!("stress-{id}"),
         max: Permits(max),
         kind: Kind::Sliding { window },
+        cost: tidegate_policy::Cost::ONE,
         per: vec![Dimension::Consumer],
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

@@ -15,20 +15,33 @@ pub enum Feature {
     PublishedRedis,
     /// `upstreams[].breaker.stored` in the document.
     StoredStandsIn,
+    /// Limits that are no sliding windows, and costs other than a call.
+    KindsOfLimits,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 5] =
-        [Self::Endpoints, Self::Purges, Self::PlansOfKeys, Self::PublishedRedis, Self::StoredStandsIn];
+    pub const ALL: [Self; 6] = [
+        Self::Endpoints,
+        Self::Purges,
+        Self::PlansOfKeys,
+        Self::PublishedRedis,
+        Self::StoredStandsIn,
+        Self::KindsOfLimits,
+    ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
     #[must_use]
     pub fn level(self) -> u32 {
         match self {
-            Self::Endpoints | Self::Purges | Self::PlansOfKeys | Self::PublishedRedis | Self::StoredStandsIn => 2,
+            Self::Endpoints
+            | Self::Purges
+            | Self::PlansOfKeys
+            | Self::PublishedRedis
+            | Self::StoredStandsIn
+            | Self::KindsOfLimits => 2,
         }
     }
 
@@ -41,6 +54,7 @@ impl Feature {
             Self::PlansOfKeys => "a plan of a key's own",
             Self::PublishedRedis => "`cache.redis`",
             Self::StoredStandsIn => "`breaker.stored`",
+            Self::KindsOfLimits => "a limit that is no sliding window, or its cost",
         }
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
 pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use consumer::{Consumer, Consumers};
-pub use limit::{Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix};
+pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
@@ -31,7 +31,8 @@ pub use route::{
 pub use router::{Matched, Router};
 pub use sick::{Breaker, Check, Fallback, Health, Slow};
 use tidegate_model::Revision;
-pub use tidegate_quota::protocol::{Kind, Rate};
+pub use tidegate_quota::calendar::is_zone;
+pub use tidegate_quota::protocol::{Budget, Kind, Nature, Period, Rate, Unit};
 pub use upstream::{
     Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,
 };

@@ -14,6 +14,7 @@ pub struct Limit {
     pub name: String,
     pub max: Permits,
     pub kind: Kind,
+    pub cost: Cost,
     /// The scope, in document order; empty means the whole cluster shares one counter.
     pub per: Vec<Dimension>,
     pub mode: Mode,
@@ -31,11 +32,41 @@ impl Limit {
         self.kind.span(self.max)
     }
 
+    /// Taken, is it spent, and is it known how much? So with most: then one atomic step decides.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.cost, Cost::Fixed(_)) && !matches!(self.kind, Kind::Concurrency)
+    }
+
     /// What the quota log holds of it.
     #[must_use]
     pub fn policy(&self) -> Policy {
         Policy { limit: self.id, max: self.max, ttl: LEASE_TTL, kind: self.kind.clone() }
     }
+}
+
+/// What a call costs. All but the first is known when the call has ended: until then an estimate is reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cost {
+    Fixed(Permits),
+    /// Bytes of the request's body; its announced length is the estimate, if there is one.
+    RequestBytes {
+        estimate: Permits,
+    },
+    /// Bytes of the answer's body.
+    ResponseBytes {
+        estimate: Permits,
+    },
+    /// A number that the upstream writes into a header of its answer.
+    Header {
+        name: HeaderName,
+        estimate: Permits,
+    },
+}
+
+impl Cost {
+    pub const ONE: Self = Self::Fixed(Permits(1));
 }
 
 /// One part of a limit's scope. The tenant is part of each, so that no two tenants ever share a counter.

@@ -5,6 +5,7 @@
 
 mod bounds;
 mod cached;
+mod charge;
 mod connection;
 mod cors;
 mod drain;

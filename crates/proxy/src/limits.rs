@@ -7,11 +7,12 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use tidegate_limiter::{Ask, Limiter, Permit, Refused, Standing, Why};
 use tidegate_model::Permits;
-use tidegate_policy::{Attached, ConsumerLimits, Limit, Mode, Route, Snapshot};
+use tidegate_policy::{Attached, ConsumerLimits, Cost, Limit, Mode, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 use tidegate_upstream::Again;
 
@@ -120,7 +121,7 @@ impl<'s> Gathered<'s> {
             match subject::of(limiter, limit, held, scope) {
                 Ok(Some(subject)) => {
                     self.places.push(held.limit);
-                    self.asks.push(Ask { limit, subject, cost });
+                    self.asks.push(Ask { limit, subject, cost: self::cost(limit, cost, scope.headers) });
                 }
                 Ok(None) => {}
                 Err(refusal) => {
@@ -151,6 +152,11 @@ impl<'a> Further<'a> {
         Self { limiter, asks, request_id, vain: OnceLock::new() }
     }
 
+    /// Of the first try.
+    pub(crate) fn asks(&self) -> &[Ask<'a>] {
+        &self.asks
+    }
+
     pub(crate) fn vain(self) -> Option<(Arc<str>, u32)> {
         self.vain.into_inner().map(|vain| *vain)
     }
@@ -159,13 +165,15 @@ impl<'a> Further<'a> {
 impl Again for Further<'_> {
     #[cold]
     fn may(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        if self.asks.is_empty() {
+        // A place is the call's as long as it runs, and a cost is known when it has ended: both hold for all its tries.
+        let asks: Asked<'_> = self.asks.iter().copied().filter(|ask| ask.limit.is_plain()).collect();
+        if asks.is_empty() {
             return Box::pin(std::future::ready(true));
         }
-        Box::pin(async {
-            match tokio::time::timeout(SOON, self.limiter.admit(&self.asks)).await {
+        Box::pin(async move {
+            match tokio::time::timeout(SOON, self.limiter.admit(&asks)).await {
                 Ok(Ok(permit)) => {
-                    permit.commit(self.request_id);
+                    let _nothing_runs_on = permit.commit(self.request_id);
                     true
                 }
                 Ok(Err(_)) | Err(_) => false,
@@ -208,4 +216,16 @@ fn decided(
         remaining: Some(standing.remaining),
     });
     Decided { shown, standings: standings.chain(aside).collect() }
+}
+
+/// What is taken now: what a call costs, or what it may cost. `weight`: of the route.
+fn cost(limit: &Limit, weight: Permits, headers: &HeaderMap) -> Permits {
+    match &limit.cost {
+        Cost::Fixed(cost) => Permits(cost.0.saturating_mul(weight.0)),
+        Cost::RequestBytes { estimate } => {
+            let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            announced.map_or(*estimate, Permits).max(Permits(1))
+        }
+        Cost::ResponseBytes { estimate } | Cost::Header { estimate, .. } => *estimate,
+    }
 }

@@ -95,7 +95,10 @@ impl Known {
             name(&mut policy, &limit.name);
             names.push(Some(policy[from..].into()));
             number(&mut policy, b";q=", limit.max.0);
-            number(&mut policy, b";w=", seconds(limit.span().to_duration()).max(1));
+            // So many at a time: there is no window.
+            if !matches!(limit.kind, tidegate_policy::Kind::Concurrency) {
+                number(&mut policy, b";w=", seconds(limit.span().to_duration()).max(1));
+            }
         }
         let policy = (!policy.is_empty()).then(|| HeaderValue::from_bytes(&policy).ok()).flatten();
         Self { limits: limits.iter().map(|limit| Arc::clone(limit)).collect(), policy, names }
@@ -152,6 +155,7 @@ mod tests {
             name: name.into(),
             max: Permits(600),
             kind: Kind::Sliding { window: Nanos::from_secs(60) },
+            cost: tidegate_policy::Cost::ONE,
             per: vec![],
             mode,
             on_unavailable: OnUnavailable::Share,

@@ -11,6 +11,7 @@ use tidegate_cache::{Tee, TeeBody};
 use tidegate_telemetry::{Cut, Record};
 use tidegate_upstream as upstream;
 
+use crate::charge::Charge;
 use crate::connection::Exchange;
 use crate::inbound::Tally;
 use crate::trailers;
@@ -22,9 +23,16 @@ pub(crate) struct Observer {
     pub(crate) tally: Option<Arc<Tally>>,
     pub(crate) whole: bool,
     pub(crate) exchange: Exchange,
+    /// What is charged until the end.
+    pub(crate) charge: Option<Box<Charge>>,
 }
 
 impl Observer {
+    /// Has a place that the call holds gone to somebody else, or may it?
+    pub(crate) fn lapsed(&mut self, cx: &mut Context<'_>) -> bool {
+        self.charge.as_mut().is_some_and(|charge| charge.poll_lapsed(cx).is_ready())
+    }
+
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.record.bytes_out += bytes as u64;
     }
@@ -40,6 +48,9 @@ impl Drop for Observer {
         }
         if !self.whole && self.record.cut.is_none() {
             self.record.cut = Some(Cut::Client);
+        }
+        if let Some(charge) = self.charge.take() {
+            charge.ended(self.record.bytes_in, self.record.bytes_out);
         }
     }
 }
@@ -95,6 +106,16 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+fn lapsed() -> upstream::Broken {
+    upstream::Broken::Reset("the lease of its concurrency limit has ended".into())
+}
+
+impl Broken {
+    pub(crate) fn lapsed() -> Self {
+        Self(lapsed())
+    }
+}
+
 impl From<tidegate_cache::Broken> for Broken {
     fn from(why: tidegate_cache::Broken) -> Self {
         Self(upstream::Broken::Reset(Box::new(why)))
@@ -135,6 +156,9 @@ impl Body for Relay {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
         this.give_back();
+        if this.observer.lapsed(cx) {
+            return Poll::Ready(Some(Err(this.broke(lapsed()))));
+        }
         match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {

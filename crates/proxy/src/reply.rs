@@ -62,6 +62,9 @@ impl Body for Reply {
             }
             Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
             Self::Kept(body, observer) => {
+                if observer.lapsed(cx) {
+                    return Poll::Ready(Some(Err(Broken::lapsed())));
+                }
                 let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
                 match &frame {
                     Some(Ok(frame)) => {

@@ -5,8 +5,8 @@
 //! knows the record.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use tidegate_telemetry::{Record, Scene};
 use tidegate_upstream::{Call, CallFailed};
 
 use crate::cached::{self, Back, Kept, Spare, Way};
+use crate::charge::Charge;
 use crate::connection::{Client, Guest, Room};
 use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch, Taken};
@@ -77,7 +78,7 @@ pub(crate) fn serve<F>(
     let seen = headers::survey(&parts.headers);
     let origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
     let record = begin(&here.scene, &client, &parts, &origin);
-    let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange });
+    let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange, charge: None });
     if body.is_end_stream()
         && observer.exchange.admitted
         && let Some(kept) = short::answer(&client, &here, &parts, seen, &origin, &mut observer.record)
@@ -144,6 +145,9 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
             if last {
                 answer.be_the_last();
             }
+        }
+        if let Some(charge) = &mut observer.charge {
+            charge.answered(answer.headers_mut());
         }
         put_on(answer.headers_mut(), dress, snapshot, &origin);
         dressed(answer, observer, &client, &parts)
@@ -304,7 +308,7 @@ async fn answer<'a>(
             let target = forward::choose(to).ok_or(Refusal::NoEndpoint)?;
             if let Some(kept) = cached::at_once(&mut glance) {
                 if let Some(permit) = permit.take() {
-                    permit.commit(bench.origin.request_id.as_str().as_bytes());
+                    observer.charge = Charge::of(permit.commit(bench.origin.request_id.as_str().as_bytes()), &asks);
                 }
                 short::learn(bench, &matched, parts, &kept);
                 return Ok(Answer::Kept(kept));
@@ -325,7 +329,7 @@ async fn answer<'a>(
                 Taken::By(upstream) => upstream,
                 Taken::Answered(answer) => {
                     if let Some(permit) = permit.take() {
-                        permit.commit(bench.origin.request_id.as_str().as_bytes());
+                        observer.charge = Charge::of(permit.commit(bench.origin.request_id.as_str().as_bytes()), &asks);
                     }
                     return Ok(Answer::Ours(answer));
                 }
@@ -337,14 +341,17 @@ async fn answer<'a>(
             let further = Further::new(&gate.limiter, asks, request_id);
             let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body, &further)?;
             if let Some(permit) = permit.take() {
-                permit.commit(request_id);
+                observer.charge = Charge::of(permit.commit(request_id), further.asks());
             }
-            let outcome = gate.upstreams.call(call).await;
+            let outcome = {
+                let mut call = pin!(gate.upstreams.call(call));
+                poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx)).await?
+            };
             return answered(outcome, switch, &mut observer.record, further);
         }
     };
     if let Some(permit) = permit {
-        permit.commit(bench.origin.request_id.as_str().as_bytes());
+        observer.charge = Charge::of(permit.commit(bench.origin.request_id.as_str().as_bytes()), &asks);
     }
     Ok(reply)
 }
@@ -384,7 +391,7 @@ impl<'a> Trip<'a, '_> {
         let (gate, route) = (self.bench.gate, self.route);
         let Counted { permit, asks } = counted;
         if let Some(permit) = permit {
-            permit.commit(self.request_id);
+            observer.charge = Charge::of(permit.commit(self.request_id), &asks);
         }
         let way = cached::settle(glance).await;
         let (fetch, report) = match way {
@@ -434,7 +441,10 @@ impl<'a> Trip<'a, '_> {
         }
         let further = Further::new(&gate.limiter, asks, self.request_id);
         let call = forward::call(upstream, request, route, false, &further);
-        let outcome = gate.upstreams.call(call).await;
+        let outcome = {
+            let mut call = pin!(gate.upstreams.call(call));
+            poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx)).await?
+        };
         let relayed = match answered(outcome, None, &mut observer.record, further) {
             Ok(Answer::Relayed(response, _)) => response,
             Ok(other) => return Ok(other),
@@ -478,6 +488,18 @@ fn outgoing<'a>(
 ) -> Result<Call<'a, Inbound>, Refusal> {
     let request = forward::request(parts, body, route, rewrite, incoming, switch)?;
     Ok(forward::call(upstream, request, route, switch.is_some(), further))
+}
+
+/// The upstream's answer; no answer once the places that the call holds may be another's.
+fn poll_while<T>(
+    charge: &mut Option<Box<Charge>>,
+    call: Pin<&mut impl Future<Output = T>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, Refusal>> {
+    if charge.as_mut().is_some_and(|charge| charge.poll_lapsed(cx).is_ready()) {
+        return Poll::Ready(Err(Refusal::LimitUnavailable { retry_after: Duration::from_secs(1) }));
+    }
+    call.poll(cx).map(Ok)
 }
 
 /// Notes who answered, or why nobody did.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
@@ -23,11 +24,18 @@ pub(crate) async fn run(
     mut draining: Draining,
 ) {
     let (inward, outward) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut charge = observer.charge.take();
+    let lapsed = std::future::poll_fn(|cx| match &mut charge {
+        Some(charge) => charge.poll_lapsed(cx),
+        None => Poll::Pending,
+    });
     let cut = tokio::select! {
         cut = join(client, upstream, &inward, &outward) => cut,
         () = quiet(&inward, &outward, silence) => Some(Cut::Timeout),
         () = draining.until(Phase::Cut) => Some(Cut::Shutdown),
+        () = lapsed => Some(Cut::Timeout),
     };
+    observer.charge = charge;
     observer.record.bytes_in = inward.load(Relaxed);
     observer.record.bytes_out = outward.load(Relaxed);
     observer.record.cut = cut;

@@ -129,6 +129,12 @@ impl Cell {
         Some(Grab { expiry, generation: word >> LEFT_BITS, cost, left: Permits((word & LEFT).wrapping_sub(cost.0)) })
     }
 
+    /// As [`Cell::grab`], if `may`.
+    #[inline]
+    pub fn grab_if(&self, may: bool, cost: Permits) -> Option<Grab> {
+        if may { self.grab(cost) } else { None }
+    }
+
     /// The second half: `at` was read from the holder's clock after the grab. Never [`Take::Short`].
     #[inline]
     pub fn stamp(&self, grab: Grab, at: Nanos) -> Take {
@@ -147,6 +153,17 @@ impl Cell {
             return Take::Burnt(Burnt::Reported);
         }
         Take::Taken(Ticket { generation, cost, at })
+    }
+
+    /// Undoes a grab of permits in use that came too late: it admitted nobody, and they are idle again.
+    pub fn ungrab(&self, grab: Grab) -> bool {
+        self.put_back(Ticket { generation: grab.generation, cost: grab.cost, at: Nanos::ZERO })
+    }
+
+    /// Is the cell still in the generation that the ticket was taken in?
+    #[must_use]
+    pub fn is_of(&self, ticket: Ticket) -> bool {
+        self.word.load(Ordering::Acquire) >> LEFT_BITS == ticket.generation
     }
 
     /// Gives a ticket's permits back, if no report has told of them yet. `false`: they are burnt.
@@ -202,6 +219,32 @@ impl Cell {
             }
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return (Permits(kept), Permits(left - kept)),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// As [`Cell::cut`], in the same generation: for permits in use, which come back whenever that ends. Nobody is told
+    /// that they are spent, so there is nothing to burn.
+    pub(crate) fn trim(&self, keep: Permits) -> (Permits, Permits) {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let left = word & LEFT;
+            let kept = left.min(keep.0);
+            match self.word.compare_exchange_weak(word, word - (left - kept), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return (Permits(kept), Permits(left - kept)),
+                Err(seen) => word = seen,
+            }
+        }
+    }
+
+    /// Takes what is there, up to `most`; it is spent.
+    pub(crate) fn drain(&self, most: Permits) -> Permits {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let taken = most.0.min(word & LEFT);
+            match self.word.compare_exchange_weak(word, word - taken, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Permits(taken),
                 Err(seen) => word = seen,
             }
         }

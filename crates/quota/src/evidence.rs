@@ -9,6 +9,8 @@
 //!  header  = "TIDEDEC1" node:u64 incarnation:u128 zero*
 //!  record  = check:u64 stamp:u64 limit:u64 subject:u128 cost:u56 kind:u8 request:u128
 //!  permit (kind 1) · policy (kind 2: subject = max | window << 64) · name (kind 3: UTF-8 in subject and request)
+//!  dated (kind 4: a permit, request = the mark's upper 96 bits | window) · begin, end (kinds 5, 6: of permits in use)
+//!  settled (kind 7: cost = used, request = reserved) · rule (kind 8: subject = max | per << 64, request = kind | rate << 64)
 //! ```
 //! `check` is written last. A record without a right one among the last of a file was cut off by a crash; anywhere
 //! else the file was damaged since, and the verdict says that evidence is missing.
@@ -16,6 +18,7 @@
 #[doc(hidden)]
 pub mod fuzz;
 mod judge;
+mod others;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hasher as _;
@@ -24,7 +27,7 @@ use siphasher::sip::SipHasher13;
 use siphasher::sip128::Hasher128 as _;
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Subject};
 
-use crate::protocol::Key;
+use crate::protocol::{Key, Kind, Rate};
 
 pub use judge::Finding;
 
@@ -36,6 +39,17 @@ const KIND_SHIFT: u32 = 56;
 const COST: u64 = (1 << KIND_SHIFT) - 1;
 /// A policy as a node learnt of it: when, its maximum, its window.
 type Learnt = (Nanos, Permits, Nanos);
+
+/// By what a limit is judged that is no sliding window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Any stretch of time: at most `max` and what the rate brings.
+    Bucket(Rate),
+    /// At most `max` at a time.
+    Concurrency,
+    /// At most `max` in each calendar window.
+    Dated,
+}
 
 /// One line of a decision log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +66,42 @@ pub enum Record {
         limit: LimitId,
         max: Permits,
         window: Nanos,
+    },
+    /// As [`Record::Permit`]: it counts to this calendar window, whenever it was taken.
+    Dated {
+        at: Nanos,
+        key: Key,
+        cost: Permits,
+        request: RequestMark,
+        window: u32,
+    },
+    /// A place of a concurrency limit is in use from here on.
+    Begin {
+        at: Nanos,
+        key: Key,
+        cost: Permits,
+        request: RequestMark,
+    },
+    /// It is free again, or its lease has ended.
+    End {
+        at: Nanos,
+        key: Key,
+        cost: Permits,
+        request: RequestMark,
+    },
+    /// Of the `reserved` permits that were taken at `at` so many were used.
+    Settled {
+        at: Nanos,
+        key: Key,
+        used: Permits,
+        reserved: Permits,
+    },
+    /// As [`Record::Policy`], of other kinds.
+    Rule {
+        at: Nanos,
+        limit: LimitId,
+        max: Permits,
+        rule: Rule,
     },
     /// What people call the limit: its first 32 bytes, zero-padded.
     Name {
@@ -75,6 +125,11 @@ pub fn short_name(name: &str) -> [u8; 32] {
 pub struct RequestMark(pub u128);
 
 impl RequestMark {
+    /// What a record of a calendar window has room for.
+    fn short(self) -> Self {
+        Self(self.0 >> 32 << 32)
+    }
+
     #[must_use]
     pub fn of(request_id: &[u8]) -> Self {
         let mut hasher = siphasher::sip128::SipHasher13::new();
@@ -93,10 +148,52 @@ pub fn header(node: NodeId, incarnation: Incarnation) -> [u8; RECORD_BYTES] {
 }
 
 impl Record {
+    /// A permit, of the calendar window if the limit has them.
+    #[must_use]
+    pub fn taken(at: Nanos, key: Key, cost: Permits, request: RequestMark, window: Option<u64>) -> Self {
+        match window {
+            None => Self::Permit { at, key, cost, request },
+            Some(window) => {
+                let window = u32::try_from(window).unwrap_or(u32::MAX);
+                Self::Dated { at, key, cost, request: request.short(), window }
+            }
+        }
+    }
+
+    /// What a node learns of a limit.
+    #[must_use]
+    pub fn policy(at: Nanos, limit: LimitId, max: Permits, kind: &Kind) -> Self {
+        let (max, rule) = match kind {
+            Kind::Sliding { window } => return Self::Policy { at, limit, max, window: *window },
+            Kind::Bucket { rate } => (max, Rule::Bucket(*rate)),
+            Kind::Concurrency => (max, Rule::Concurrency),
+            Kind::Calendar { .. } => (max, Rule::Dated),
+            Kind::Budget(budget) => (max.saturating_add(budget.carry), Rule::Dated),
+        };
+        Self::Rule { at, limit, max, rule }
+    }
+
     #[must_use]
     pub fn encode(self) -> [u8; RECORD_BYTES] {
         let (at, limit, subject, cost, kind, request) = match self {
             Self::Permit { at, key, cost, request } => (at, key.limit, key.subject.0, cost.0.min(COST), 1, request.0),
+            Self::Dated { at, key, cost, request, window } => {
+                (at, key.limit, key.subject.0, cost.0.min(COST), 4, request.short().0 | u128::from(window))
+            }
+            Self::Begin { at, key, cost, request } => (at, key.limit, key.subject.0, cost.0.min(COST), 5, request.0),
+            Self::End { at, key, cost, request } => (at, key.limit, key.subject.0, cost.0.min(COST), 6, request.0),
+            Self::Settled { at, key, used, reserved } => {
+                (at, key.limit, key.subject.0, used.0.min(COST), 7, u128::from(reserved.0))
+            }
+            Self::Rule { at, limit, max, rule } => {
+                let (code, rate) = match rule {
+                    Rule::Bucket(rate) => (1, rate),
+                    Rule::Concurrency => (2, Rate { permits: 0, per: Nanos::ZERO }),
+                    Rule::Dated => (3, Rate { permits: 0, per: Nanos::ZERO }),
+                };
+                let subject = u128::from(max.0) | u128::from(rate.per.0) << 64;
+                (at, limit, subject, 0, 8, code | u128::from(rate.permits) << 64)
+            }
             Self::Policy { at, limit, max, window } => {
                 (at, limit, u128::from(max.0) | u128::from(window.0) << 64, 0, 2_u64, 0)
             }
@@ -125,7 +222,30 @@ impl Record {
             return None;
         }
         let (at, limit, subject, cost) = (Nanos(u64_at(8)), LimitId(u64_at(16)), u128_at(24), u64_at(40));
+        let low = |wide: u128| u64::try_from(wide & u128::from(u64::MAX)).expect("masked");
+        let high = |wide: u128| u64::try_from(wide >> 64).expect("shifted");
+        let key = Key { limit, subject: Subject(subject) };
+        let (spent, request) = (Permits(cost & COST), RequestMark(u128_at(48)));
         match cost >> KIND_SHIFT {
+            4 => Some(Self::Dated {
+                at,
+                key,
+                cost: spent,
+                request: request.short(),
+                window: u32::try_from(request.0 & u128::from(u32::MAX)).expect("masked"),
+            }),
+            5 => Some(Self::Begin { at, key, cost: spent, request }),
+            6 => Some(Self::End { at, key, cost: spent, request }),
+            7 => Some(Self::Settled { at, key, used: spent, reserved: Permits(low(request.0)) }),
+            8 => {
+                let rule = match low(request.0) {
+                    1 => Rule::Bucket(Rate { permits: high(request.0), per: Nanos(high(subject)) }),
+                    2 => Rule::Concurrency,
+                    3 => Rule::Dated,
+                    _ => return None,
+                };
+                Some(Self::Rule { at, limit, max: Permits(low(subject)), rule })
+            }
             1 => Some(Self::Permit {
                 at,
                 key: Key { limit, subject: Subject(subject) },
@@ -160,10 +280,11 @@ fn check(bytes: &[u8; RECORD_BYTES]) -> u64 {
 }
 
 /// All records of all nodes' files, merged.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Evidence {
     permits: BTreeMap<Key, Vec<(Nanos, Permits)>>,
     policies: BTreeMap<LimitId, Vec<Learnt>>,
+    others: others::Others,
     names: BTreeMap<LimitId, String>,
     requests: HashSet<RequestMark>,
     torn: u64,
@@ -206,6 +327,8 @@ impl Evidence {
         self.torn += u64::from(rest.iter().any(|byte| *byte != 0));
         let used = records.iter().rposition(|bytes| !is_blank(bytes)).map_or(0, |last| last + 1);
         let mut damaged = 0;
+        let incarnation = Incarnation(u128::from_le_bytes(file[16..32].try_into().expect("sixteen bytes")));
+        self.others.of = incarnation;
         for (at, bytes) in records[..used].iter().enumerate() {
             match Record::decode(bytes) {
                 Some(record) => self.add(record),
@@ -214,15 +337,19 @@ impl Evidence {
             }
         }
         let node = NodeId(u64::from_le_bytes(file[8..16].try_into().expect("eight bytes")));
-        let incarnation = Incarnation(u128::from_le_bytes(file[16..32].try_into().expect("sixteen bytes")));
         Ok(FileFacts { node, incarnation, used, damaged })
     }
 
     pub fn add(&mut self, record: Record) {
+        self.others.see(&record);
         match record {
+            Record::Dated { request, .. } | Record::Begin { request, .. } => {
+                self.requests.insert(request.short());
+            }
+            Record::End { .. } | Record::Settled { .. } | Record::Rule { .. } => {}
             Record::Permit { at, key, cost, request } => {
                 self.permits.entry(key).or_default().push((at, cost));
-                self.requests.insert(request);
+                self.requests.insert(request.short());
             }
             Record::Policy { at, limit, max, window } => {
                 self.policies.entry(limit).or_default().push((at, max, window));
@@ -242,13 +369,13 @@ impl Evidence {
 
     #[must_use]
     pub fn permits(&self) -> usize {
-        self.permits.values().map(Vec::len).sum()
+        self.permits.values().map(Vec::len).sum::<usize>() + self.others.permits()
     }
 
     /// Was a permit logged for this request?
     #[must_use]
     pub fn knows(&self, request: RequestMark) -> bool {
-        self.requests.contains(&request)
+        self.requests.contains(&request.short())
     }
 }
 
@@ -327,6 +454,17 @@ mod tests {
                 window: Nanos::from_secs(86_400),
             },
             Record::Name { at: Nanos(9), limit: LimitId(8), name: short_name("per-key") },
+            Record::Begin { at: Nanos(9), key: KEY, cost: Permits(1), request: RequestMark(77) },
+            Record::End { at: Nanos(9), key: KEY, cost: Permits(1), request: RequestMark(77) },
+            Record::Settled { at: Nanos(9), key: KEY, used: Permits(3), reserved: Permits(5) },
+            Record::taken(Nanos(9), KEY, Permits(3), RequestMark(u128::MAX), Some(29_000_000)),
+            Record::policy(Nanos(9), LimitId(8), Permits(7), &Kind::Concurrency),
+            Record::policy(
+                Nanos(9),
+                LimitId(8),
+                Permits(7),
+                &Kind::Bucket { rate: Rate { permits: 3, per: Nanos(9) } },
+            ),
         ] {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }

@@ -5,15 +5,19 @@
 //!     ▲                     │                                 that named the key; whatever else comes is dropped,
 //!     └───── failed(seq) ───┘                                 and its grant is handed back by the next report
 //! ```
-//! One task owns a holding (or a lock does). Requests touch the [`Cell`] alone.
+//! One task owns a holding (or a lock does). Requests touch the [`Cell`] alone, but for those that pay after the fact.
 
-use tidegate_model::{Nanos, Permits};
+mod promised;
 
+use tidegate_model::{Millis, Nanos, Permits};
+
+use self::promised::Promised;
+pub use self::promised::{Reservation, Settled};
 use crate::cell::{self, Cell};
 use crate::guard;
 use crate::owner::Crowd;
 use crate::pace::{self, Pace};
-use crate::protocol::{Answer, Item, Key, LEASE_TTL, RECALL_TAKES, Verdict, holder_time};
+use crate::protocol::{Answer, Item, Key, LEASE_TTL, Nature, RECALL_TAKES, Verdict, holder_time};
 use crate::reserve::Reserve;
 
 /// A lease holds this long a stretch of demand, if that is no more than 2/5 of the window: enough to bridge a failover.
@@ -29,6 +33,10 @@ pub struct Holding {
     epoch: u64,
     /// Entrusted in this epoch and not handed back: spent + left in the cell.
     granted: Permits,
+    nature: Nature,
+    /// In use, as of the last report.
+    busy: Permits,
+    promised: Promised,
     asked: Option<Asked>,
     /// Reported spent, as of the last report.
     reported: Permits,
@@ -87,10 +95,19 @@ pub enum News {
 impl Holding {
     #[must_use]
     pub fn new(key: Key, epoch: u64) -> Self {
+        Self::of(key, epoch, Nature::Spent)
+    }
+
+    /// Of permits of this nature.
+    #[must_use]
+    pub fn of(key: Key, epoch: u64, nature: Nature) -> Self {
         Self {
             key,
             epoch,
             granted: Permits::ZERO,
+            nature,
+            busy: Permits::ZERO,
+            promised: Promised::default(),
             asked: None,
             reported: Permits::ZERO,
             settled: true,
@@ -116,10 +133,21 @@ impl Holding {
     /// Nothing held, nothing spent that was not acknowledged, nothing reserved: the owner may forget it.
     #[must_use]
     pub fn is_settled(&self, cell: &Cell) -> bool {
+        let in_use = self.nature == Nature::InUse && self.granted != Permits::ZERO;
+        let holds = cell.left() != Permits::ZERO || in_use || self.reserve.size() != Permits::ZERO;
         (self.settled || !guard!("forgotten-after-acknowledgement"))
             && self.asked.is_none()
-            && cell.left() == Permits::ZERO
-            && self.reserve.size() == Permits::ZERO
+            && !holds
+            && self.promised.is_nothing()
+    }
+
+    /// Permits in use, or reserved.
+    #[must_use]
+    pub fn in_use(&self, cell: &Cell) -> Permits {
+        match self.nature {
+            Nature::Spent => self.promised.held(),
+            Nature::InUse => self.granted.saturating_sub(cell.left()),
+        }
     }
 
     /// Until when this node had better ask the key's owner than for a slice of its own; in the past: not now.
@@ -133,9 +161,15 @@ impl Holding {
     #[must_use]
     pub fn is_due(&self, cell: &Cell, now: Nanos) -> bool {
         let left = cell.left();
-        let spent = self.granted.saturating_sub(left) != self.reported;
+        if self.nature == Nature::InUse {
+            let changed = self.granted.saturating_sub(left) != self.busy;
+            return changed && self.pace.is_time(self.told, left, now)
+                || (self.granted != Permits::ZERO || !self.settled) && now >= self.told.saturating_add(REMINDER);
+        }
+        let spent = self.granted.saturating_sub(left).saturating_sub(self.promised.held()) != self.reported;
+        let renews = spent || self.promised.held() != Permits::ZERO || self.promised.debt() != Permits::ZERO;
         spent && self.pace.is_time(self.told, left, now)
-            || (spent || !self.settled) && now >= self.told.saturating_add(REMINDER)
+            || (renews || !self.settled) && now >= self.told.saturating_add(REMINDER)
     }
 
     /// Cuts a report for batch `seq`, which leaves after this returns.
@@ -143,33 +177,13 @@ impl Holding {
         if guard!("lapsed-emptied-before-a-report") {
             self.lapse(cell, around.now);
         }
-        let spent_before = self.reported;
-        let target = self.demand.target(around);
-        // Handing back too eagerly costs a round trip later; holding idle permits costs another node now.
-        let keep = match target {
-            _ if around.recalled => self.demand.soon(around),
-            // Not what somebody here waits for: it was granted to him, and he may not have come to take it yet.
-            _ if cell.left().0 > target.0.saturating_mul(4) && guard!("handed-back-above-four-times") => {
-                Permits(target.0.saturating_mul(2)).max(around.queued)
-            }
-            _ => cell::MOST,
+        let (have, want) = match self.nature {
+            Nature::Spent => self.count_spent(cell, around),
+            Nature::InUse => self.count_in_use(cell, around),
         };
         if around.recalled {
             self.crowd.press(around.now, LEASE_TTL);
         }
-        let (have, handed_back) = cell.cut(keep);
-        if guard!("handed-back-leaves-the-lease") {
-            self.granted = self.granted.saturating_sub(handed_back);
-        }
-        let spent = self.granted.saturating_sub(have);
-        self.demand.saw(
-            Permits(spent.0.saturating_sub(spent_before.0)).saturating_add(around.missed),
-            around.now,
-            around.window,
-        );
-        self.reported = spent;
-        let wish = self.demand.target(around).saturating_add(around.queued).min(around.max);
-        let want = if around.recalled { around.queued } else { wish.saturating_sub(have) };
         self.asked = Some(Asked { seq, sent: around.now, have, want, waiting: around.waiting, max: around.max });
         self.told = around.now;
         self.settled = false;
@@ -179,13 +193,59 @@ impl Holding {
         Item {
             key: self.key,
             epoch: self.epoch,
-            spent,
+            spent: self.reported,
             have,
             want,
             waiting: around.waiting,
             reserve: around.reserve,
-            reserved: self.reserve.size(),
+            reserved: match self.nature {
+                Nature::Spent => self.reserve.size(),
+                Nature::InUse => have.saturating_sub(self.busy),
+            },
         }
+    }
+
+    /// What is held, reservations included, and what more is wanted.
+    fn count_spent(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
+        let spent_before = self.reported;
+        let target = self.demand.target(around);
+        // Handing back too eagerly costs a round trip later; holding idle permits costs another node now.
+        let keep = match target {
+            _ if around.recalled => self.demand.soon(around).max(self.earmarked()),
+            // Not what somebody here waits for: it was granted to him, and he may not have come to take it yet.
+            _ if cell.left().0 > target.0.saturating_mul(4) && guard!("handed-back-above-four-times") => {
+                Permits(target.0.saturating_mul(2)).max(around.queued)
+            }
+            _ => cell::MOST,
+        };
+        let (left, handed_back) = cell.cut(keep);
+        if guard!("handed-back-leaves-the-lease") {
+            self.granted = self.granted.saturating_sub(handed_back);
+        }
+        let have = left.saturating_add(self.promised.held());
+        let spent = self.granted.saturating_sub(have);
+        self.demand.saw(
+            Permits(spent.0.saturating_sub(spent_before.0)).saturating_add(around.missed),
+            around.now,
+            around.window,
+        );
+        self.reported = spent;
+        let queued = around.queued.saturating_add(self.promised.debt());
+        let wish = self.demand.target(around).saturating_add(queued).min(around.max);
+        let want = if around.recalled { queued } else { wish.saturating_sub(left) };
+        (have, want)
+    }
+
+    /// Permits in use are held, and never spent.
+    fn count_in_use(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
+        let busy = self.granted.saturating_sub(cell.left());
+        let idle = self.demand.crowd(busy, around);
+        let keep = if around.recalled { Permits::ZERO } else { idle };
+        let (left, handed_back) = cell.trim(keep);
+        self.granted = self.granted.saturating_sub(handed_back);
+        self.busy = self.granted.saturating_sub(left);
+        let wish = if around.recalled { around.queued } else { idle.max(around.queued) };
+        (self.granted, wish.saturating_sub(left))
     }
 
     /// Uses the answer to batch `seq`, if it is the newest that named this key. `next_epoch` is drawn when needed.
@@ -209,26 +269,17 @@ impl Holding {
         }
         match answer.verdict {
             Verdict::Lease { granted, free, ttl, retry, reserve } => {
-                // What lapsed while we asked is taken out before the new expiry could revive it.
-                if guard!("lapsed-emptied-before-an-answer") {
-                    self.lapse(cell, now);
-                }
-                let sent = if guard!("sent-read-before-the-batch-leaves") { asked.sent } else { now };
-                let expiry = sent.saturating_add(holder_time(ttl));
-                self.settled = granted == Permits::ZERO && asked.have == Permits::ZERO;
-                if now < expiry {
-                    cell.renew(expiry.max(cell.expiry()));
-                    let added = cell.add(granted);
-                    self.granted = self.granted.saturating_add(added);
-                }
-                let answered = pace::Answered { want: asked.want, granted, free, max: asked.max };
+                self.hold(cell, &asked, &Lease { granted, free, ttl }, window, now);
                 if granted < asked.waiting && retry <= RECALL_TAKES {
                     self.crowd.press(now, LEASE_TTL);
                 }
-                self.pace.answered(&answered, window, cell.left(), now);
                 if reserve != self.reserve.size() || reserve != Permits::ZERO {
                     self.reserve.renew(reserve, window, asked.sent, now);
                 }
+                News::Lease { granted, free, retry }
+            }
+            Verdict::Dated { granted, free, ttl, retry, .. } => {
+                self.hold(cell, &asked, &Lease { granted, free, ttl }, window, now);
                 News::Lease { granted, free, retry }
             }
             Verdict::Reset => {
@@ -242,6 +293,37 @@ impl Holding {
         }
     }
 
+    /// The window that the answer's permits count to, if it is one that [`Holding::answer`] will use. To be made known
+    /// before that: a permit of this window may be taken as soon as it is in the cell.
+    #[must_use]
+    pub fn window_of(&self, seq: u64, answer: &Answer) -> Option<(u64, Millis)> {
+        let is_used = self.asked.is_some_and(|asked| asked.seq == seq) && answer.epoch == self.epoch;
+        match answer.verdict {
+            Verdict::Dated { window, ends, .. } if is_used => Some((window, ends)),
+            _ => None,
+        }
+    }
+
+    /// A renewed lease: its permits go into the cell, once what somebody waits for and what is owed is paid.
+    fn hold(&mut self, cell: &Cell, asked: &Asked, lease: &Lease, window: Nanos, now: Nanos) {
+        // What lapsed while we asked is taken out before the new expiry could revive it.
+        if guard!("lapsed-emptied-before-an-answer") {
+            self.lapse(cell, now);
+        }
+        let sent = if guard!("sent-read-before-the-batch-leaves") { asked.sent } else { now };
+        let expiry = sent.saturating_add(holder_time(lease.ttl));
+        self.settled = lease.granted == Permits::ZERO && asked.have == Permits::ZERO;
+        if now < expiry {
+            cell.renew(expiry.max(cell.expiry()));
+            let for_all = self.promised.share_out(lease.granted);
+            let kept = lease.granted.saturating_sub(for_all);
+            let added = cell.add(for_all);
+            self.granted = self.granted.saturating_add(added).saturating_add(kept);
+        }
+        let answered = pace::Answered { want: asked.want, granted: lease.granted, free: lease.free, max: asked.max };
+        self.pace.answered(&answered, window, cell.left(), now);
+    }
+
     /// No answer to batch `seq` will be used any more.
     pub fn failed(&mut self, seq: u64) {
         self.asked = self.asked.filter(|asked| asked.seq != seq);
@@ -250,7 +332,11 @@ impl Holding {
     /// At its expiry a lease holds nothing. What is taken out was never spent, so the next report hands it back.
     fn lapse(&mut self, cell: &Cell, now: Nanos) {
         if now >= cell.expiry() {
-            let (_, unspent) = cell.cut(Permits::ZERO);
+            // What is in use may come back later: then it is handed back later.
+            let (_, unspent) = match self.nature {
+                Nature::Spent => cell.cut(Permits::ZERO),
+                Nature::InUse => cell.trim(Permits::ZERO),
+            };
             self.granted = self.granted.saturating_sub(unspent);
         }
     }
@@ -264,9 +350,16 @@ impl Holding {
         }
         self.granted = Permits::ZERO;
         self.reported = Permits::ZERO;
+        self.promised.begin_anew();
         self.settled = true;
         self.pace = Pace::default();
     }
+}
+
+struct Lease {
+    granted: Permits,
+    free: Permits,
+    ttl: Nanos,
 }
 
 /// How many permits are asked for: a slow estimate, to hold what a failover needs, and the last interval, to keep up with
@@ -276,9 +369,18 @@ struct Demand {
     per_second: f64,
     lately: Permits,
     seen: Option<Nanos>,
+    /// Permits in use at a time, lately.
+    crowd: Permits,
 }
 
 impl Demand {
+    /// Idle permits to hold beside so many in use: what was in use lately will be so again.
+    fn crowd(&mut self, busy: Permits, around: Surroundings) -> Permits {
+        let lately = Permits(self.crowd.0 - self.crowd.0.div_ceil(8));
+        self.crowd = busy.saturating_add(around.missed).max(lately).min(around.max);
+        self.crowd.saturating_sub(busy).max(around.queued)
+    }
+
     fn saw(&mut self, permits: Permits, now: Nanos, window: Nanos) {
         self.lately = permits;
         let Some(before) = self.seen.replace(now) else { return };

@@ -6,6 +6,8 @@ use serde::ser::SerializeTuple as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidegate_model::{LimitId, Nanos, Permits};
 
+use crate::calendar::Period;
+
 /// A limit as the quota log knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -26,10 +28,35 @@ pub enum Kind {
     Bucket { rate: Rate },
     /// At most `max` at a time, on live leases.
     Concurrency,
+    /// At most `max` in each window of the calendar.
+    Calendar { period: Period, zone: String },
+    /// At most `max` in each period, and what the one before left of it.
+    Budget(Budget),
+}
+
+/// A calendar window with more to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    pub period: Period,
+    pub zone: String,
+    pub unit: Unit,
+    /// What was left of a period is there in the next one as well, up to so much.
+    pub carry: Permits,
+    /// Percent of `max`: passing one raises an event, once in each period.
+    pub alerts: Vec<u8>,
+}
+
+/// What one permit of a budget is. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    Count,
+    Tokens,
+    /// 10⁻⁹ of the currency.
+    NanoMoney,
 }
 
 /// So many permits each so often.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Rate {
     pub permits: u64,
     pub per: Nanos,
@@ -59,7 +86,7 @@ impl Rate {
 
     /// The slower of two.
     #[must_use]
-    pub fn min(self, other: Self) -> Self {
+    pub fn slower(self, other: Self) -> Self {
         let cross = |one: Self, other: Self| u128::from(one.permits) * u128::from(other.per.0);
         if cross(self, other) <= cross(other, self) { self } else { other }
     }
@@ -83,8 +110,8 @@ impl Kind {
     #[must_use]
     pub fn nature(&self) -> Nature {
         match self {
-            Self::Sliding { .. } | Self::Bucket { .. } => Nature::Spent,
             Self::Concurrency => Nature::InUse,
+            Self::Sliding { .. } | Self::Bucket { .. } | Self::Calendar { .. } | Self::Budget(_) => Nature::Spent,
         }
     }
 
@@ -95,6 +122,7 @@ impl Kind {
             Self::Sliding { window } => *window,
             Self::Bucket { rate } => rate.time(max),
             Self::Concurrency => Nanos::SECOND,
+            Self::Calendar { period, .. } | Self::Budget(Budget { period, .. }) => Nanos::from_secs(period.seconds()),
         }
     }
 
@@ -103,7 +131,16 @@ impl Kind {
     pub fn lingers(&self) -> Nanos {
         match self {
             Self::Sliding { window } => *window,
-            Self::Bucket { .. } | Self::Concurrency => Nanos::ZERO,
+            Self::Bucket { .. } | Self::Concurrency | Self::Calendar { .. } | Self::Budget(_) => Nanos::ZERO,
+        }
+    }
+
+    /// The windows that its permits are tagged with, if they are.
+    #[must_use]
+    pub fn period(&self) -> Option<(Period, &str)> {
+        match self {
+            Self::Calendar { period, zone } | Self::Budget(Budget { period, zone, .. }) => Some((*period, zone)),
+            Self::Sliding { .. } | Self::Bucket { .. } | Self::Concurrency => None,
         }
     }
 
@@ -111,7 +148,8 @@ impl Kind {
     pub(crate) fn safer(&self, other: &Self) -> Self {
         match (self, other) {
             (Self::Sliding { window }, Self::Sliding { window: other }) => Self::Sliding { window: *window.max(other) },
-            (Self::Bucket { .. }, Self::Bucket { .. }) => other.clone(), // The tally counts on with the slower rate.
+            // The tally counts on with the slower rate.
+            (Self::Bucket { .. }, Self::Bucket { .. }) | (Self::Budget(_), Self::Budget(_)) => other.clone(),
             _ => self.clone(),
         }
     }

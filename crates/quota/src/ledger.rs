@@ -8,15 +8,17 @@ mod count;
 #[cfg(feature = "mutants")]
 mod maimed;
 mod tally;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use tidegate_model::{LimitId, Nanos, NodeId, Permits, Revision};
+use tidegate_model::{LimitId, Millis, Nanos, NodeId, Permits, Revision};
 
 use self::count::Count;
+use self::windows::Windows;
 use crate::guard;
-use crate::protocol::{Answer, Batch, Command, Entry, Key, Outcome, Policy, Reply, Verdict};
+use crate::protocol::{Answer, Batch, Command, Entry, Key, Opening, Outcome, Policy, Reply, Verdict};
 
 /// Keys looked at for tidying per entry, beside two for each key it names: enough to outrun their creation.
 const SWEPT_PER_ENTRY: usize = 256;
@@ -35,6 +37,9 @@ pub struct Ledger {
     /// When to look whether a count can go. Each count is in here once.
     sweep: BTreeSet<(Nanos, Key)>,
     removed: BTreeSet<NodeId>,
+    /// Open calendar windows. The first ledgers had none, and ended before them.
+    #[serde(skip_serializing_if = "Windows::is_empty", deserialize_with = "windows::added_later")]
+    windows: Windows,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +77,10 @@ impl Ledger {
             }
             Command::SetPolicies { revision, policies } => self.set_policies(*revision, policies),
             Command::PreparePolicies { policies } => self.prepare_policies(policies),
+            Command::OpenWindows(openings) => {
+                let dated = |limit| self.policies.get(&limit).is_some_and(|known| known.policy.kind.period().is_some());
+                openings.iter().filter(|opening| dated(opening.limit)).for_each(|opening| self.windows.open(opening));
+            }
             Command::RemoveNode { node } => {
                 self.removed.insert(*node);
                 if !guard!("removed-node-stays-charged") {
@@ -107,6 +116,20 @@ impl Ledger {
         self.policies.values().filter(|known| known.withdrawn.is_none()).map(|known| &known.policy)
     }
 
+    /// The windows that have begun at `now` (wall clock) and are not open yet: for the leader, who asks the other voters
+    /// before it opens them.
+    #[must_use]
+    pub fn due_windows(&self, now: Millis) -> Vec<Opening> {
+        let known = self.policies.values().map(|known| &known.policy);
+        known.filter_map(|policy| self.windows.due(policy, now)).collect()
+    }
+
+    /// When the next open calendar window ends.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Millis> {
+        self.windows.next_end()
+    }
+
     /// Permits charged on a key: reported spent in its window, or held by a node that may still spend them.
     #[must_use]
     pub fn charged(&self, key: Key) -> Permits {
@@ -114,6 +137,9 @@ impl Ledger {
             (Some(count), Some(known)) => {
                 let mut count = count.clone();
                 count.forget(self.clock, &known.policy);
+                if let Some(window) = self.windows.of(key.limit) {
+                    count.turn(window, &known.policy);
+                }
                 count.charged()
             }
             _ => Permits::ZERO,
@@ -137,13 +163,23 @@ impl Ledger {
                 Some(_) if removed => Some(Verdict::Reset),
                 Some(known) => {
                     let policy = &known.policy;
+                    let window = self.windows.of(item.key.limit);
+                    if window.is_none() && policy.kind.period().is_some() {
+                        items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
+                        continue;
+                    }
                     let sweep = &mut self.sweep;
                     let count = self.counts.entry(item.key).or_insert_with(|| {
                         sweep.insert((self.clock, item.key));
                         Count::new(self.clock, policy)
                     });
                     count.forget(self.clock, policy);
-                    count.item(batch, item, self.clock, policy, &mut outcome.recalls)
+                    if let Some(window) = window {
+                        count.turn(window, policy);
+                    }
+                    let verdict = count.item(batch, item, self.clock, policy, &mut outcome.recalls);
+                    count.alerts(item.key, policy, &mut outcome.alerts);
+                    verdict.map(|verdict| windows::dated(verdict, window))
                 }
             };
             // No verdict: the batch is older than one already applied; its holder no longer listens.
@@ -202,6 +238,9 @@ impl Ledger {
                 continue;
             };
             count.forget(self.clock, policy);
+            if let Some(window) = self.windows.of(key.limit) {
+                count.turn(window, policy);
+            }
             match count.ends(policy).filter(|ends| guard!("charged-count-kept") || ends.0 % 2 == 0) {
                 Some(ends) => {
                     self.sweep.insert((ends, key));
@@ -220,5 +259,6 @@ impl Ledger {
             let drain = if guard!("withdrawn-limit-drains") { DRAIN } else { return false };
             clock < since.saturating_add(drain) || counts.range(first..=last).next().is_some()
         });
+        self.windows.keep(|limit| self.policies.contains_key(limit));
     }
 }

@@ -4,6 +4,7 @@
 //! the [`Ledger`] that the quota group replicates, the [`protocol`] between nodes and its leader, and what a node holds:
 //! the [`Cell`] that requests take permits from and the [`Holding`] that reports and refills it.
 
+pub mod calendar;
 pub mod cell;
 pub mod evidence;
 pub mod guard;

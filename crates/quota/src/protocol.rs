@@ -4,10 +4,11 @@
 //! uses a reply at most once, and only if it answers the newest batch that named the key.
 
 use serde::{Deserialize, Serialize};
-use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
+use tidegate_model::{Incarnation, LimitId, Millis, Nanos, NodeId, Permits, Revision, Subject};
 
+pub use crate::calendar::{Period, Span};
 use crate::guard;
-pub use crate::kind::{Kind, Nature, Policy, Rate};
+pub use crate::kind::{Budget, Kind, Nature, Policy, Rate, Unit};
 
 /// A counter: one limit, one subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,7 +52,7 @@ pub struct Item {
     pub waiting: Permits,
     /// Should this node hold a partition reserve of the key? (Limits with `on_unavailable: share`.)
     pub reserve: bool,
-    /// The reserve this node counts on now. What the ledger charges beyond it, and no longer offers, is thereby ended.
+    /// With permits in use: how many of `have` are idle. Otherwise the reserve this node counts on now. What the ledger charges beyond it, and no longer offers, is thereby ended.
     pub reserved: Permits,
 }
 
@@ -89,8 +90,10 @@ pub enum Verdict {
     },
     /// The ledger does not charge what this cell holds: zero it and begin a new epoch.
     Reset,
-    /// No such limit in the log yet, or its policy was withdrawn.
+    /// No such limit in the log yet, or its policy was withdrawn, or its first calendar window is not open yet.
     Unknown,
+    /// As [`Verdict::Lease`], of a limit with calendar windows: what is granted and held counts to this one.
+    Dated { granted: Permits, free: Permits, ttl: Nanos, retry: Nanos, window: u64, ends: Millis },
 }
 
 /// How long a partition reserve lives without renewal.
@@ -146,6 +149,26 @@ pub enum Command {
     /// The limits of a document that is about to be proposed and may never be published. What is in force stays as it
     /// is; limits that are not become known, so that the first node to serve the document finds them.
     PreparePolicies { policies: Vec<Policy> },
+    /// The calendar goes on: a majority of the voters' wall clocks agree that these windows have begun.
+    OpenWindows(Vec<Opening>),
+}
+
+/// A window of a limit's calendar. One that does not come after the limit's last one is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    pub limit: LimitId,
+    pub number: u64,
+    pub span: Span,
+}
+
+/// A key's spend has passed a threshold of its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    pub key: Key,
+    pub window: u64,
+    pub percent: u8,
+    pub spent: Permits,
+    pub max: Permits,
 }
 
 /// What `apply` says to whoever proposed the entry.
@@ -155,6 +178,8 @@ pub struct Outcome {
     pub replies: Vec<Reply>,
     /// Hints to nodes that hold idle permits another node starves for. Losing one costs time, never correctness.
     pub recalls: Vec<Recall>,
+    /// Each once in a period of its key.
+    pub alerts: Vec<Alert>,
     /// After [`Command::SetPolicies`]: the newest revision the ledger has.
     pub revision: Revision,
 }

@@ -32,7 +32,7 @@ fn granted(ledger: &Ledger, limit: LimitId) -> Option<u64> {
     let batch = Batch { node: NodeId(1), incarnation: Incarnation(1), seq: 1, items: vec![item] };
     let entry = Entry { dt: Nanos::ZERO, command: Command::Batches(vec![batch]) };
     match ledger.clone().apply(&entry).replies[0].items[0].verdict {
-        Verdict::Lease { granted, .. } => Some(granted.0),
+        Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } => Some(granted.0),
         Verdict::Unknown => None,
         Verdict::Reset => panic!("nothing was claimed"),
     }

@@ -83,7 +83,7 @@ fn restored(ledger: &Ledger) -> Ledger {
 fn granted(outcome: &Outcome) -> u64 {
     let answers = outcome.replies.iter().flat_map(|reply| &reply.items);
     let granted = answers.map(|answer| match answer.verdict {
-        Verdict::Lease { granted, .. } => granted.0,
+        Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } => granted.0,
         Verdict::Reset | Verdict::Unknown => 0,
     });
     granted.fold(0, u64::saturating_add)

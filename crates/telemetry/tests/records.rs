@@ -113,6 +113,7 @@ fn limit(name: &str) -> Limit {
         name: name.into(),
         max: Permits(10),
         kind: tidegate_policy::Kind::Sliding { window: Nanos::SECOND },
+        cost: tidegate_policy::Cost::ONE,
         per: Vec::new(),
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

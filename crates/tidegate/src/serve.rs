@@ -2,6 +2,7 @@
 //! admin port; then wait for a signal, drain, leave, stop.
 
 mod admin_tls;
+mod alerts;
 mod args;
 mod breakers;
 mod caches;
@@ -117,6 +118,7 @@ impl Node {
         let certificates = listeners.certificates();
         let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), certificates, breakers, redis));
         effect.catch_up().await;
+        tokio::spawn(alerts::tell_forever(cluster.clone(), Arc::clone(&gate)));
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());

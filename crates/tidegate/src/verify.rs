@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::json;
-use tidegate_quota::evidence::{Evidence, Finding, RequestMark};
+use tidegate_quota::evidence::{Evidence, Finding, RequestMark, Rule};
 
 /// What to judge.
 #[derive(Debug, clap::Args)]
@@ -58,11 +58,43 @@ struct Report {
     worst: f64,
 }
 
+/// What it was judged as.
+fn kind(finding: &Finding) -> &'static str {
+    match finding.rule {
+        None => "window",
+        Some(Rule::Bucket(_)) => "bucket",
+        Some(Rule::Concurrency) => "concurrency",
+        Some(Rule::Dated) => "calendar",
+    }
+}
+
+/// A window or a bucket's rate as people read it.
+fn span(finding: &Finding) -> String {
+    match finding.rule {
+        None => format!("{:?}", finding.window.to_duration()),
+        Some(Rule::Bucket(rate)) => format!("+{}/{:?}", rate.permits, rate.per.to_duration()),
+        Some(Rule::Concurrency) => "at a time".to_owned(),
+        Some(Rule::Dated) => "calendar".to_owned(),
+    }
+}
+
 /// Permits of the busiest key over what its limit allowed in the time from its first permit to its last.
 fn admitted_share(finding: &Finding) -> f64 {
     let (total, span) = finding.busiest;
-    let allowed = finding.max.0 as f64 * span.0.max(finding.window.0) as f64 / finding.window.0.max(1) as f64;
+    let allowed = match finding.rule {
+        Some(Rule::Bucket(rate)) => {
+            finding.max.0 as f64 + span.0 as f64 * rate.permits as f64 / rate.per.0.max(1) as f64
+        }
+        _ => finding.max.0 as f64 * span.0.max(finding.window.0) as f64 / finding.window.0.max(1) as f64,
+    };
     if allowed == 0.0 { 0.0 } else { total.0 as f64 / allowed }
+}
+
+fn admitted(finding: &Finding) -> String {
+    match finding.rule {
+        Some(Rule::Concurrency | Rule::Dated) => "-".to_owned(), // There is no time to hold it against.
+        _ => format!("{:.1} %", admitted_share(finding) * 100.0),
+    }
 }
 
 fn as_json(report: &Report) -> String {
@@ -73,6 +105,7 @@ fn as_json(report: &Report) -> String {
             json!({
                 "name": finding.name,
                 "id": finding.limit.to_string(),
+                "kind": kind(finding),
                 "max": finding.max.0,
                 "window_ms": finding.window.0 / 1_000_000,
                 "permits": finding.permits,
@@ -107,18 +140,18 @@ fn as_table(report: &Report) -> String {
         table.add_row([
             if finding.name.is_empty() { finding.limit.to_string() } else { finding.name.clone() },
             finding.max.to_string(),
-            format!("{:?}", finding.window.to_duration()),
+            span(finding),
             finding.permits.to_string(),
             finding.worst.to_string(),
             format!("{:.3}", finding.worst_ratio),
-            format!("{:.1} %", admitted_share(finding) * 100.0),
+            admitted(finding),
         ]);
     }
     let mut text = table.to_string();
     let verdict = match (*worst <= 1.0, gaps.is_empty()) {
         (false, _) => "BROKEN",
         (true, false) => "INCOMPLETE: evidence is missing, so nothing is proven",
-        (true, true) => "exact: no window of any limit holds more than it may",
+        (true, true) => "exact: no limit admitted more than it may",
     };
     let _infallible =
         write!(text, "\n\n{permits} permits in {files} files, worst window {worst:.3} of its limit: {verdict}");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::{BasicNode, EntryPayload};
-use tidegate_model::{Incarnation, LimitId, Revision, Subject};
+use tidegate_model::{Incarnation, LimitId, Millis, Revision, Subject};
 use tidegate_quota::Ledger;
 use tidegate_quota::protocol::{self, Answer, Key, Reply, Verdict};
 use tidegate_state::{Addresses, ClusterId, Outcome, Proposal, State};
@@ -65,6 +65,28 @@ fn policies() -> Vec<Policy> {
     vec![Policy::sliding(KEY.limit, Permits(100), Nanos::SECOND, LEASE_TTL)]
 }
 
+fn opening() -> protocol::Opening {
+    let span = protocol::Span { start: Millis(1_767_225_600_000), end: Millis(1_769_904_000_000) };
+    protocol::Opening { limit: LimitId(4), number: span.number(), span }
+}
+
+/// Of the kinds that came after the first.
+fn later_policies() -> Vec<Policy> {
+    let rate = protocol::Rate { permits: 10, per: Nanos::SECOND };
+    let budget = protocol::Budget {
+        period: protocol::Period::Month,
+        zone: "Europe/Berlin".into(),
+        unit: protocol::Unit::NanoMoney,
+        carry: Permits(5),
+        alerts: vec![50, 80, 100],
+    };
+    let calendar = protocol::Kind::Calendar { period: protocol::Period::Day, zone: "UTC".into() };
+    let kinds =
+        [protocol::Kind::Bucket { rate }, protocol::Kind::Concurrency, calendar, protocol::Kind::Budget(budget)];
+    let policy = |(kind, limit)| Policy { limit: LimitId(limit), max: Permits(100), ttl: LEASE_TTL, kind };
+    kinds.into_iter().zip(2..).map(policy).collect()
+}
+
 fn quota_entries() -> Vec<protocol::Entry> {
     let commands = [
         Command::SetPolicies { revision: Revision(1), policies: policies() },
@@ -76,6 +98,32 @@ fn quota_entries() -> Vec<protocol::Entry> {
         Command::PreparePolicies { policies: policies() },
     ];
     commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
+}
+
+/// What the releases after the first write besides.
+fn later_quota_entries() -> Vec<protocol::Entry> {
+    let item = |limit: u64, spent, have, want| {
+        let key = Key { limit: LimitId(limit), subject: Subject(7) };
+        Item { key, ..batch(0, spent, have, want).items[0] }
+    };
+    let batch = |seq, items| Batch { node: NodeId(1), incarnation: Incarnation(5), seq, items };
+    let commands = [
+        Command::SetPolicies { revision: Revision(2), policies: later_policies() },
+        Command::OpenWindows(vec![opening()]),
+        Command::Batches(vec![batch(1, (2..6).map(|limit| item(limit, 0, 0, 8)).collect())]),
+        Command::Batches(vec![batch(2, (2..6).map(|limit| item(limit, 1, 2, 3)).collect())]),
+    ];
+    commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
+}
+
+pub(super) fn later_log() -> Vec<Entry> {
+    later_quota_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
+}
+
+pub(super) fn later_ledger() -> Vec<u8> {
+    let mut ledger = Ledger::default();
+    later_quota_entries().iter().for_each(|entry| _ = ledger.apply(entry));
+    codec::encode(&ledger)
 }
 
 pub(super) fn logs() -> [Vec<Entry>; 2] {
@@ -154,6 +202,7 @@ pub(super) fn requests() -> Vec<Request> {
         Request::ReadIndex,
         Request::Message { topic: 1, body: Bytes::from_static(&[1, 2, 3]) },
         Request::PreparePolicies(policies()),
+        Request::WallClock,
     ];
     requests.extend(proposals().iter().map(|proposal| Request::Propose(codec::encode(proposal).into())));
     requests

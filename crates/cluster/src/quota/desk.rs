@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_model::{Nanos, NodeId};
 use tidegate_quota::Stamps;
-use tidegate_quota::protocol::{Batch, Command, Entry, Key, Outcome};
+use tidegate_quota::protocol::{Alert, Batch, Command, Entry, Key, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -77,10 +77,21 @@ pub(crate) type Recalls = mpsc::Sender<(NodeId, Vec<Key>)>;
 
 impl Desk {
     /// Starts the task; it ends when all clones of the desk are gone.
-    pub(crate) fn open(group: Arc<Group<Quota>>, recalls: Recalls) -> (Self, impl Future<Output = ()> + Send) {
+    pub(crate) fn open(
+        group: Arc<Group<Quota>>,
+        recalls: Recalls,
+        alerts: mpsc::Sender<Alert>,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (errands, queue) = mpsc::channel(QUEUE);
         let room = Arc::new(Semaphore::new(IN_FLIGHT));
-        let task = Task { group, recalls, queue, stamps: Stamps::default(), room, began: Instant::now() };
+        let task = Task {
+            group,
+            hints: Hints { recalls, alerts },
+            queue,
+            stamps: Stamps::default(),
+            room,
+            began: Instant::now(),
+        };
         (Self(errands), task.run())
     }
 
@@ -90,9 +101,16 @@ impl Desk {
     }
 }
 
+/// What an outcome tells others than those who asked.
+#[derive(Clone)]
+struct Hints {
+    recalls: Recalls,
+    alerts: mpsc::Sender<Alert>,
+}
+
 struct Task {
     group: Arc<Group<Quota>>,
-    recalls: Recalls,
+    hints: Hints,
     queue: mpsc::Receiver<Waiting>,
     stamps: Stamps<LeaderId>,
     room: Arc<Semaphore>,
@@ -209,15 +227,15 @@ impl Task {
         permit: impl Send + 'static,
     ) {
         let submitted = self.group.submit(Bytes::from(codec::encode(&entry)), leadership).await;
-        let recalls = self.recalls.clone();
+        let hints = self.hints.clone();
         let outcome = match submitted {
             Ok(outcome) => outcome,
-            Err(error) => return answer(Err(error), replies, done, &recalls),
+            Err(error) => return answer(Err(error), replies, done, &hints),
         };
         tokio::spawn(async move {
             let outcome = outcome.await.map(|(_, outcome)| outcome);
             drop(permit);
-            answer(outcome, replies, done, &recalls);
+            answer(outcome, replies, done, &hints);
         });
     }
 }
@@ -226,7 +244,7 @@ fn answer(
     outcome: Result<Outcome, WriteError>,
     replies: Vec<oneshot::Sender<Exchanged>>,
     done: Option<oneshot::Sender<PoliciesSet>>,
-    recalls: &Recalls,
+    hints: &Hints,
 ) {
     // Whoever asked may have given up: sending to nobody is fine.
     match outcome {
@@ -242,7 +260,12 @@ fn answer(
                 by_node.entry(recall.node).or_default().push(recall.key);
             }
             for hint in by_node {
-                _ = recalls.try_send(hint); // A lost hint costs time, never correctness.
+                _ = hints.recalls.try_send(hint); // A lost hint costs time, never correctness.
+            }
+            for alert in outcome.alerts {
+                if hints.alerts.try_send(alert).is_err() {
+                    tracing::warn!(?alert, "an alert of a budget was dropped: too many at once");
+                }
             }
         }
         Err(WriteError::NotLeader(leader)) => {

@@ -1,22 +1,21 @@
 //! Limits.
 
+mod cost;
+mod kind;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderName;
 use siphasher::sip::SipHasher24;
-use tidegate_model::{LimitId, Nanos, Permits, Revision};
-use tidegate_policy::defaults::MAX_WINDOW;
-use tidegate_policy::{Dimension, Kind, Limit, Mode, OnMissing, OnUnavailable, Prefix};
+use tidegate_model::{LimitId, Revision};
+use tidegate_policy::{Cost, Dimension, Kind, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unit};
 
-use super::{Report, later};
+pub(super) use self::kind::MAX_MAX;
+use super::Report;
 use crate::document::{LimitMode, LimitRule, ScopePart, WhenMissing, WhenUnavailable};
 use crate::path::Path;
 
-const MIN_WINDOW: Duration = Duration::from_millis(100);
-/// Sums of it never come near the end of a u64.
-pub(super) const MAX_MAX: u64 = 1_000_000_000_000_000;
 const MAX_SCOPE: usize = 8;
 
 pub(super) fn compile(rules: &[LimitRule], revision: Revision, report: &Report<'_>) -> Vec<Option<Arc<Limit>>> {
@@ -35,30 +34,26 @@ pub(super) fn compile(rules: &[LimitRule], revision: Revision, report: &Report<'
 }
 
 fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_>) -> Option<Limit> {
-    let LimitRule { name, window, max, per, mode, on_unavailable, count_hits, on_missing, calendar, zone } = rule;
-    later(calendar.as_ref(), &path.field("calendar"), report);
-    later(zone.as_ref(), &path.field("zone"), report);
-    if *max == 0 {
-        let hint = "for a route that refuses everything use `respond: {status: 403}`";
-        report.hinted(&path.field("max"), "0 admits nothing", hint);
-    } else if *max > MAX_MAX {
-        report.error(&path.field("max"), format!("at most {MAX_MAX}"));
+    let per = scope(&rule.per, &path.field("per"), report);
+    let cost = cost::compile(rule.cost.as_ref(), &path.field("cost"), report);
+    let (max, kind) = kind::compile(rule, path, report)?;
+    let LimitRule { name, mode, on_unavailable, count_hits, on_missing, .. } = rule;
+    if *on_unavailable == WhenUnavailable::Share && !matches!(kind, Kind::Sliding { .. }) {
+        let hint = "partition reserves exist for `window` limits; write `deny` or `allow`";
+        report.hinted(&path.field("on_unavailable"), "`share` needs a `window`", hint);
     }
-    if window.is_none() && calendar.is_none() {
-        report.hinted(path, "`window` is missing", "write `window: 1m`");
+    if matches!(kind, Kind::Concurrency) && !matches!(cost, Cost::Fixed(_)) {
+        let hint = "write `cost: {weight: 2}`, or leave it out";
+        report.hinted(&path.field("cost"), "a place is taken before the cost is known", hint);
     }
-    let per = scope(per, &path.field("per"), report);
-    let window = window.as_ref()?.0;
-    if !(MIN_WINDOW..=MAX_WINDOW).contains(&window) {
-        report.hinted(&path.field("window"), "a window is 100ms to 31d long", None::<String>);
-    }
-    let window = Nanos::from(window);
+    let is_paid = matches!(&kind, Kind::Budget(budget) if budget.unit != Unit::Count);
     Some(Limit {
-        id: id(name, window, &per),
+        id: id(name, &kind, &cost, &per),
         revision,
         name: name.clone(),
-        max: Permits(*max),
-        kind: Kind::Sliding { window },
+        max,
+        kind,
+        cost,
         per,
         mode: match mode {
             LimitMode::Enforce => Mode::Enforce,
@@ -69,7 +64,7 @@ fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_
             WhenUnavailable::Share => OnUnavailable::Share,
             WhenUnavailable::Allow => OnUnavailable::Allow,
         },
-        count_hits: *count_hits,
+        count_hits: count_hits.unwrap_or(!is_paid),
         on_missing: match on_missing {
             WhenMissing::Share => OnMissing::Share,
             WhenMissing::Skip => OnMissing::Skip,
@@ -120,8 +115,20 @@ fn scope(parts: &[ScopePart], path: &Path<'_>, report: &Report<'_>) -> Vec<Dimen
 }
 
 /// Stable over releases and machines: what makes a limit *this* limit. Everything else may change under its count.
-pub(crate) fn id(name: &str, window: Nanos, per: &[Dimension]) -> LimitId {
-    let mut text = format!("window\0{name}\0{}", window.0);
+pub(crate) fn id(name: &str, kind: &Kind, cost: &Cost, per: &[Dimension]) -> LimitId {
+    let mut text = match kind {
+        Kind::Sliding { window } => format!("window\0{name}\0{}", window.0),
+        Kind::Bucket { .. } => format!("bucket\0{name}"),
+        Kind::Concurrency => format!("concurrency\0{name}"),
+        Kind::Calendar { period, zone } => format!("calendar\0{name}\0{period:?}\0{zone}"),
+        Kind::Budget(budget) => format!("budget\0{name}\0{:?}\0{}\0{:?}", budget.period, budget.zone, budget.unit),
+    };
+    match cost {
+        Cost::Fixed(_) => {}
+        Cost::RequestBytes { .. } => text.push_str("\0of request_bytes"),
+        Cost::ResponseBytes { .. } => text.push_str("\0of response_bytes"),
+        Cost::Header { name, .. } => text.push_str(&format!("\0of header:{name}")),
+    }
     for dimension in per {
         text.push('\0');
         let word = match dimension {
@@ -145,14 +152,18 @@ pub(crate) fn id(name: &str, window: Nanos, per: &[Dimension]) -> LimitId {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_model::Nanos;
+
     use super::*;
 
     #[test]
     fn an_id_is_the_same_for_ever() {
         // A change here resets every counter of every cluster that upgrades.
-        let minute = Nanos::from_secs(60);
-        assert_eq!(id("per-key", minute, &[Dimension::Key]).to_string(), "823ded0c54b97adb");
-        assert_ne!(id("per-key", minute, &[Dimension::Key]), id("per-key", minute, &[]));
-        assert_ne!(id("per-key", minute, &[]), id("per-key", Nanos::from_secs(61), &[]));
+        let id = |window, per: &[Dimension]| {
+            id("per-key", &Kind::Sliding { window: Nanos::from_secs(window) }, &Cost::ONE, per)
+        };
+        assert_eq!(id(60, &[Dimension::Key]).to_string(), "823ded0c54b97adb");
+        assert_ne!(id(60, &[Dimension::Key]), id(60, &[]));
+        assert_ne!(id(60, &[]), id(61, &[]));
     }
 }

@@ -31,13 +31,19 @@ fn limit(change: &Change, old: &Document, new: &Document) -> Counters {
     }
 }
 
-/// Window and scope make a limit what it is.
+/// Its kind with its window or calendar, what its cost is taken from, and its scope make a limit what it is.
 fn same_limit(old: &LimitRule, new: &LimitRule) -> bool {
     let scope = |limit: &LimitRule| {
         let parts = limit.per.iter().map(|part| part.to_string().to_ascii_lowercase());
         parts.filter(|part| part != "cluster").collect::<Vec<_>>()
     };
-    old.window == new.window && scope(old) == scope(new)
+    let kind = |limit: &LimitRule| {
+        let LimitRule { window, calendar, zone, rate, concurrency, budget, cost, .. } = limit;
+        let unit = budget.as_ref().map(|b| (b.per, b.zone.clone(), b.count.is_some(), b.tokens.is_some()));
+        let from = cost.as_ref().and_then(|cost| cost.from.clone());
+        (*window, *calendar, zone.clone(), rate.is_some(), concurrency.is_some(), unit, from)
+    };
+    kind(old) == kind(new) && scope(old) == scope(new)
 }
 
 fn counts_by(document: &Document, part: &ScopePart) -> bool {

@@ -7,25 +7,55 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Unexpected;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Later;
-use crate::units::Span;
+use crate::units::{Money, RateText, Share, Span};
 
-/// At most `max` requests in any window, for each distinct subject of `per`, over the whole cluster.
+/// How much of something is admitted, for each distinct subject of `per`, over the whole cluster. One of:
 ///
-/// Changing `max`, `mode` or `on_unavailable` keeps the count. Changing `window` or `per` makes a new limit that
-/// starts empty, while the old one drains.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// - `window` and `max`: at most `max` in any window of this length;
+/// - `rate` and `burst`: a token bucket, any stretch of time admits at most the burst and what the rate brings in it;
+/// - `concurrency`: so many at a time;
+/// - `calendar` and `max`: at most `max` in each minute, hour, day, week or month of a time zone;
+/// - `budget`: a sum of calls, tokens or money, with what was left of the last period and alerts.
+///
+/// Changing amounts, `mode` or `on_unavailable` keeps the count. Changing the kind, its window or calendar, what a cost is
+/// taken from, or `per` makes a new limit that starts empty, while the old one drains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitRule {
     /// Used by routes, plans, products, consumers, teams and tenants.
     pub name: String,
-    /// The length of the sliding window, from 100ms to 31d.
+    /// The length of a sliding window, from 100ms to 31d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(required)]
     pub window: Option<Span>,
-    /// Requests admitted in any window.
+    /// A window of the calendar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CalendarPeriod")]
+    pub calendar: Option<CalendarPeriod>,
+    /// The time zone of `calendar`, as `Europe/Berlin`. Default: UTC. The zone database is part of the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What a bucket is refilled with, as `10/s` or `600/1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateText>,
+    /// What a bucket holds. Default: what the rate brings in a second, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
-    pub max: u64,
+    pub burst: Option<u64>,
+    /// Requests at a time. One ends with the last byte of its answer, a WebSocket when it closes. A node that loses the
+    /// quota group for longer than its lease ends what it runs: another node may use the place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub concurrency: Option<u64>,
+    /// A sum for a period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetRule>,
+    /// Admitted in a `window` or in a window of the `calendar`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max: Option<u64>,
+    /// What a call costs. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostRule>,
     /// What is counted apart, each within its tenant: any of `tenant`, `team`, `consumer`, `key`, `end_user`, `route`,
     /// `product`, `method`, `host`, `ip`, `header:NAME`. `ip` is an IPv4 address or an IPv6 /64; `ip/24` cuts IPv4 to 24
     /// bits, `ip/56` IPv6 to 56, `ip/24/56` both. `[cluster]` or nothing: one count for all.
@@ -37,22 +67,153 @@ pub struct LimitRule {
     /// What a node does when its share is spent and no leader answers.
     #[serde(default)]
     pub on_unavailable: WhenUnavailable,
-    /// Does an answer from the cache count?
-    #[serde(default = "yes")]
-    pub count_hits: bool,
     /// What becomes of a call without a value for a part of `per`: without the header, the key, the team.
     #[serde(default)]
     pub on_missing: WhenMissing,
+    /// Does an answer from the cache count? Default: yes, but not in budgets of tokens or money.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub calendar: Option<Later>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub zone: Option<Later>,
+    pub count_hits: Option<bool>,
 }
 
-fn yes() -> bool {
-    true
+/// A sum for a period of the calendar, or for ever. One of `count`, `tokens`, `money`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetRule {
+    /// Calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub count: Option<u64>,
+    /// Tokens, or whatever `cost` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub tokens: Option<u64>,
+    /// An amount such as `25.50`. Costs are counted in billionths of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub money: Option<Money>,
+    pub per: BudgetPeriod,
+    /// The time zone of the period. Default: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What was left of the last period is there in this one as well, up to this share of the budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carry_over: Option<Share>,
+    /// Percent of the budget that raise an alert when they are spent, once in each period: a line in the log and a metric.
+    #[serde(default = "usual_alerts")]
+    pub alerts: Vec<u8>,
+}
+
+fn usual_alerts() -> Vec<u8> {
+    vec![50, 80, 100]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum CalendarPeriod {
+    /// Of the clock.
+    Minute,
+    /// Of the clock.
+    Hour,
+    /// From midnight on, 23 to 25 hours.
+    Day,
+    /// From Monday on.
+    Week,
+    /// From the first on.
+    Month,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum BudgetPeriod {
+    /// Of the clock.
+    Minute,
+    /// Of the clock.
+    Hour,
+    /// From midnight on, 23 to 25 hours.
+    Day,
+    /// From Monday on.
+    Week,
+    /// From the first on.
+    Month,
+    /// From the first of January on.
+    Year,
+    /// Never filled up again.
+    Total,
+}
+
+/// What a call costs: a `weight`, or a number that is known when it has ended. Until then `estimate` is reserved; what was
+/// not used comes back, what was used beyond it is taken from what comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostRule {
+    /// Each call costs so much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub weight: Option<u64>,
+    /// `request_bytes`, `response_bytes`, or `header:NAME`: a whole number in a header of the upstream's answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<CostSource>,
+    /// Reserved until the cost is known. A header that does not come costs this much. Default: 1; of `request_bytes`, the
+    /// length that the request announces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub estimate: Option<u64>,
+}
+
+/// Where a cost is taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CostSource {
+    RequestBytes,
+    ResponseBytes,
+    Header(String),
+}
+
+impl fmt::Display for CostSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestBytes => f.write_str("request_bytes"),
+            Self::ResponseBytes => f.write_str("response_bytes"),
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
+}
+
+impl Serialize for CostSource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CostSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(match (&*text, text.strip_prefix("header:")) {
+            ("request_bytes", _) => Self::RequestBytes,
+            ("response_bytes", _) => Self::ResponseBytes,
+            (_, Some(name)) => Self::Header(name.to_owned()),
+            _ => {
+                return Err(serde::de::Error::unknown_variant(
+                    &text,
+                    &["request_bytes", "response_bytes", "header:NAME"],
+                ));
+            }
+        })
+    }
+}
+
+impl JsonSchema for CostSource {
+    fn schema_name() -> Cow<'static, str> {
+        "CostSource".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^(request_bytes|response_bytes|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"})
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

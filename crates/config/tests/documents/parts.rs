@@ -21,7 +21,7 @@ limits:
             "line 5: limits[2].per[1]: `cluster` stands alone (leave `cluster` out: it means one count for all)",
             "line 6: limits[3].per[0]: unknown word `kay`, expected `tenant`, `team`, `consumer`, `key`, `end_user`, `route`, `product`, `method`, `host`, `ip`, `cluster`, `header:NAME` (did you mean `key`?)",
             "line 6: limits[3].per[1]: `a b` is not a header name",
-            "line 7: limits[4]: `window` is missing (write `window: 1m`)",
+            "line 7: limits[4]: `window` is missing (write `window: 1m`, or `rate`, `concurrency`, `calendar`, `budget`)",
             "line 8: limits[5].name: `f g` cannot be a name (1 to 128 letters, digits and `-_.@:+/`)",
             "line 8: limits[5].per[1]: `ip` is named twice here",
         ],
@@ -52,6 +52,43 @@ upstreams:
             "line 7: upstreams[4].retries.budget: `200%` is not a share (write `20%`)",
             "line 7: upstreams[4].retries.on[0]: expected `connect`, `reset`, `timeout` or a status from 400 to 599, found the text `5xx`",
             "line 7: upstreams[4].retries.max: at most 10 (more only multiplies an outage)",
+        ],
+    );
+}
+
+#[test]
+fn kinds_of_limits_are_checked() {
+    says(
+        "version: 1
+limits:
+  - {name: a, window: 1m, rate: 5/s, max: 1}
+  - {name: b, rate: 0/s, max: 5}
+  - {name: c, rate: fast}
+  - {name: d, concurrency: 5, burst: 2, zone: UTC}
+  - {name: e, calendar: day, zone: Europe/Atlantis}
+  - {name: f, budget: {per: month}}
+  - {name: g, budget: {money: 25.50, per: total, carry_over: 10%, alerts: [0]}}
+  - {name: h, concurrency: 5, on_unavailable: share, cost: {from: response_bytes}}
+  - {name: i, rate: 5/s, cost: {weight: 2, from: request_bytes}}
+  - {name: j, rate: 1/31d, burst: 2, cost: {weight: 0}}
+",
+        &[
+            "line 3: limits[0].rate: `window` is there already: a limit is of one kind (make it two limits: a route may name both, and a call must pass both)",
+            "line 4: limits[1].max: `max` goes with `window` or `calendar` (`burst` says how much is admitted)",
+            "line 4: limits[1].rate: 0 admits nothing (for a route that refuses everything use `respond: {status: 403}`)",
+            "line 5: limits[2].rate: `fast` is not a rate (write `10/s`, `600/m`, `5/100ms`)",
+            "line 6: limits[3].burst: `burst` goes with `rate`",
+            "line 6: limits[3].zone: `zone` goes with `calendar`",
+            "line 7: limits[4]: `max` is missing (write `max: 600`)",
+            "line 7: limits[4].zone: there is no time zone `Europe/Atlantis` (write a name of the IANA database, as `Europe/Berlin`)",
+            "line 8: limits[5].budget: a budget is one of `count`, `tokens`, `money` (write `money: 25.50`)",
+            "line 9: limits[6].budget.carry_over: there is no next period",
+            "line 9: limits[6].budget.alerts: at most 16 numbers from 1 to 100",
+            "line 10: limits[7].on_unavailable: `share` needs a `window` (partition reserves exist for `window` limits; write `deny` or `allow`)",
+            "line 10: limits[7].cost: a place is taken before the cost is known (write `cost: {weight: 2}`, or leave it out)",
+            "line 11: limits[8].cost: a cost is either a `weight` or taken `from` something (write `weight: 5`, or `from: response_bytes` with an `estimate`)",
+            "line 12: limits[9].cost.weight: 0 admits nothing (for a route that refuses everything use `respond: {status: 403}`)",
+            "line 12: limits[9].burst: it takes longer than 31d to fill (use a `budget`, or a smaller burst)",
         ],
     );
 }

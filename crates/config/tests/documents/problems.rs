@@ -50,8 +50,6 @@ fn what_is_not_built_yet_is_said() {
         format!("line {line}: {path}: not supported by this build yet (leave it out; nothing would happen)")
     };
     let text = "version: 1
-limits:
-  - {name: daily, max: 5, calendar: day, zone: Europe/Berlin}
 upstreams:
   - name: u
     endpoints: [{url: http://h}]
@@ -59,6 +57,6 @@ routes:
   - {name: r, to: [{upstream: u}]}
 telemetry: {otlp: {endpoint: x}}
 ";
-    let expected = [not_yet(3, "limits[0].calendar"), not_yet(3, "limits[0].zone"), not_yet(9, "telemetry.otlp")];
+    let expected = [not_yet(7, "telemetry.otlp")];
     says(text, &expected.each_ref().map(String::as_str));
 }

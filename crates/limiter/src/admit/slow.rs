@@ -8,6 +8,7 @@ use tidegate_model::{Nanos, Permits};
 use tidegate_policy::{Limit, Mode, OnUnavailable};
 use tidegate_quota::guard;
 
+use super::promised::Waiter;
 use super::standing::{Marks, mark, standings};
 use super::{Ask, Limiter, Miss, Refused, Why};
 use crate::owner::Remote;
@@ -35,12 +36,23 @@ impl Limiter {
         let (mut spared, mut marks) = (0_u64, Marks::default());
         let mut fetches = Fetches { limiter: self, remote: Vec::new() };
         let started = clock::boot();
+        let mut waiter: Option<Waiter<'l>> = None;
         loop {
             let ask = &asks[miss.ask];
             let verdict = if ask.cost > ask.limit.max {
                 Err(Why::TooCostly)
             } else if let Some(slot) = &miss.slot {
-                match self.ask_owner(ask, slot, started).await {
+                let settled_later = !ask.limit.is_plain();
+                if settled_later && waiter.as_ref().is_none_or(|waiter| waiter.ask != miss.ask) {
+                    waiter = Waiter::new(slot, miss.ask, ask);
+                }
+                // What ends or is settled later does so where it was taken, and a window of the calendar is told with its
+                // lease.
+                let remote = match settled_later || ask.limit.kind.period().is_some() {
+                    true => None,
+                    false => self.ask_owner(ask, slot, started).await,
+                };
+                match remote {
                     Some(Ok(remote)) => {
                         fetches.remote.push(remote);
                         spared = mark(spared, miss.ask);
@@ -72,7 +84,7 @@ impl Limiter {
                     return Err(Refused { ask: miss.ask, why, standings });
                 }
             }
-            match self.try_take(asks, spared) {
+            match self.try_take(asks, spared, waiter.as_ref()) {
                 Ok(mut taken) => {
                     taken.stand(standings(self, asks, marks));
                     fetches.remote.drain(..).for_each(|remote| taken.push_remote(remote));
@@ -107,7 +119,7 @@ impl Limiter {
     pub(crate) async fn take_here(&self, ask: &Ask<'_>) -> Result<Taken<'_>, Why> {
         let started = clock::boot();
         loop {
-            let missed = match self.try_take(std::slice::from_ref(ask), 0) {
+            let missed = match self.try_take(std::slice::from_ref(ask), 0, None) {
                 Ok(taken) => return Ok(taken),
                 Err(Miss { slot, .. }) => slot,
             };

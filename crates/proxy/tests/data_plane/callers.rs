@@ -20,6 +20,7 @@ fn limit(name: &str, mode: Mode, on_unavailable: OnUnavailable) -> Arc<Limit> {
         name: name.into(),
         max: Permits(100),
         kind: Kind::Sliding { window: Nanos::from_secs(60) },
+        cost: tidegate_policy::Cost::ONE,
         per: vec![Dimension::Ip(tidegate_policy::Prefix::default()), Dimension::Route],
         mode,
         on_unavailable,

@@ -59,6 +59,7 @@ fn limit(id: u64, per: &[Dimension], on_missing: OnMissing) -> Limit {
         name: format!("l{id}"),
         max: Permits(10),
         kind: Kind::Sliding { window: Nanos::from_secs(60) },
+        cost: tidegate_policy::Cost::ONE,
         per: per.to_vec(),
         mode: Mode::Enforce,
         on_unavailable: OnUnavailable::Deny,

@@ -36,8 +36,12 @@ pub fn decision_log(bytes: &[u8]) {
 }
 
 fn agree(evidence: Evidence) {
-    let (permits, policies) = (evidence.permits.clone(), evidence.policies.clone());
-    for finding in evidence.judge() {
+    let (mut evidence, policies) = (evidence.clone(), evidence.policies.clone());
+    // What was settled for less counts for less, and what a bucket or a calendar judges is not in windows.
+    let mut settled = evidence.permits.clone();
+    _ = evidence.others.clone().judge(&mut settled, &evidence.names);
+    let permits = settled;
+    for finding in std::mem::take(&mut evidence).judge().into_iter().filter(|finding| finding.rule.is_none()) {
         let learnt = policies.get(&finding.limit).map_or(&[][..], Vec::as_slice);
         let of_limit = |key: &&Key| key.limit == finding.limit;
         let (mut worst, mut ratio) = (0, 0.0_f64);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_model::{LimitId, Nanos, Permits};
 
-use super::{Evidence, Learnt};
+use super::{Evidence, Learnt, Rule};
 use crate::protocol::LEASE_TTL;
 
 /// What the judge found of one limit.
@@ -15,11 +15,14 @@ pub struct Finding {
     /// Empty if no file names it.
     pub name: String,
     pub max: Permits,
+    /// `None`: a sliding window.
+    pub rule: Option<Rule>,
+    /// The window; the time in which a bucket's rate brings what it says.
     pub window: Nanos,
     pub permits: u64,
     /// Costs of all permits of the busiest key, and the time from its first to its last.
     pub busiest: (Permits, Nanos),
-    /// The fullest window of any key.
+    /// The fullest window of any key; the deepest that a bucket was drawn; the most at a time.
     pub worst: Permits,
     /// `worst` over the maximum in force, the largest over all windows: above 1.0 the promise is broken.
     pub worst_ratio: f64,
@@ -35,6 +38,7 @@ impl Evidence {
             learnt.sort_unstable();
             histories.insert(*limit, forces(learnt));
         }
+        let mut others = self.others.judge(&mut self.permits, &self.names);
         for (key, mut permits) in self.permits {
             permits.sort_unstable();
             let last = self.policies.get(&key.limit).and_then(|learnt| learnt.last());
@@ -47,6 +51,7 @@ impl Evidence {
                 limit: key.limit,
                 name: self.names.get(&key.limit).cloned().unwrap_or_default(),
                 max,
+                rule: None,
                 window,
                 permits: 0,
                 busiest: (Permits::ZERO, Nanos::ZERO),
@@ -60,7 +65,9 @@ impl Evidence {
                 finding.busiest = (total, span);
             }
         }
-        findings.into_values().collect()
+        others.extend(findings.into_values());
+        others.sort_by_key(|finding| finding.limit);
+        others
     }
 }
 

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
 use super::tally::Tally;
+use super::windows::Window;
 use crate::guard;
-use crate::protocol::{Batch, Item, Key, Kind, Policy, RECALL_TAKES, RESERVE_TTL, Recall, Verdict};
+use crate::protocol::{Alert, Batch, Item, Key, Kind, Nature, Policy, RECALL_TAKES, RESERVE_TTL, Recall, Verdict};
 
 /// What a node wanted counts for this long after its last batch.
 const ACTIVE: Nanos = Nanos::from_millis(250);
@@ -95,7 +96,9 @@ impl Count {
                 let lapsed = self.records.iter().filter(|record| record.lapses <= lapse);
                 self.tally.take_back(lapsed.fold(Permits::ZERO, |sum, record| sum.saturating_add(record.outstanding)));
             }
+            let held = self.outstanding();
             self.records.retain(|record| lapse < record.lapses);
+            self.tally.lapse(held.saturating_sub(self.outstanding()));
         }
         self.reserves.retain(|reserve| clock < reserve.lapses);
         self.held.retain(|held| clock < held.until);
@@ -120,6 +123,25 @@ impl Count {
     pub(super) fn drop_node(&mut self, node: NodeId) {
         self.records.retain(|record| record.node != node);
         self.reserves.retain(|reserve| reserve.node != node);
+    }
+
+    /// The calendar may have gone on. What was held in an earlier window counts to that one, whenever it is spent; its
+    /// holders begin anew.
+    pub(super) fn turn(&mut self, window: &Window, policy: &Policy) {
+        let charged = self.charged();
+        if let Some(dated) = self.tally.dated()
+            && dated.turn(window, charged, policy)
+        {
+            self.records.clear();
+            self.held.clear();
+        }
+    }
+
+    /// Thresholds of the budget that were passed and not told of yet.
+    pub(super) fn alerts(&mut self, key: Key, policy: &Policy, alerts: &mut Vec<Alert>) {
+        if let Some(dated) = self.tally.dated() {
+            dated.alerts(key, policy, alerts);
+        }
     }
 
     pub(super) fn spent(&self) -> Permits {
@@ -183,7 +205,7 @@ impl Count {
         if starves {
             retry = self.starve(at, item, clock, policy, recalls);
         }
-        Some(Verdict::Lease { granted, free, ttl, retry, reserve })
+        Some(Verdict::Lease { granted, free, ttl, retry, reserve }) // `Ledger` adds the window, where there is one.
     }
 
     fn find(&self, batch: &Batch, epoch: u64) -> Found {
@@ -231,7 +253,10 @@ impl Count {
         let claimed = news.saturating_add(item.have.0);
         let honest = claimed <= record.outstanding.0 || !guard!("have-only-what-is-charged");
         record.spent = item.spent;
-        record.pace = Permits(news);
+        record.pace = match policy.kind.nature() {
+            Nature::Spent => Permits(news),
+            Nature::InUse => item.have.saturating_sub(item.reserved), // The rest is idle.
+        };
         let unspent = record.outstanding.saturating_sub(Permits(claimed));
         record.outstanding = if honest && !guard!("handed-back-is-free") {
             record.outstanding.saturating_sub(Permits(news))
@@ -250,7 +275,7 @@ impl Count {
     /// Renews a lease; returns for how long. Zero: the limit was lowered below what is charged, so what is held runs out
     /// at its old expiry. Renewed then, it could be kept and spent long after the lowering should have bound.
     fn renew(&mut self, at: usize, clock: Nanos, policy: &Policy) -> Nanos {
-        let over = self.charged() > policy.max;
+        let over = self.charged() > self.tally.most(policy);
         let record = &mut self.records[at];
         if over && record.outstanding != Permits::ZERO && guard!("lowered-limit-is-not-renewed") {
             return Nanos::ZERO;

@@ -4,6 +4,7 @@
 //! One file for each kind that has something to remember: [`Window`] (also used by partition reserves), [`Bucket`].
 
 mod bucket;
+mod dated;
 
 use std::collections::VecDeque;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidegate_model::{Nanos, Permits};
 
 use self::bucket::Bucket;
+pub(super) use self::dated::Dated;
 use crate::kind::next;
 use crate::protocol::{Kind, Policy};
 use crate::window::Window;
@@ -30,6 +32,7 @@ pub(super) enum Other {
     Bucket(Bucket),
     /// All there is to know is who holds how much.
     Concurrency,
+    Dated(Dated),
 }
 
 impl Tally {
@@ -39,6 +42,7 @@ impl Tally {
             Kind::Sliding { .. } => Self::Sliding(Window::default()),
             Kind::Bucket { rate } => Self::Other(Other::Bucket(Bucket::full(policy.max, rate, clock))),
             Kind::Concurrency => Self::Other(Other::Concurrency),
+            Kind::Calendar { .. } | Kind::Budget(_) => Self::Other(Other::Dated(Dated::default())),
         }
     }
 
@@ -47,6 +51,7 @@ impl Tally {
         match self {
             Self::Sliding(spent) => spent.forget(clock, policy.span()),
             Self::Other(Other::Bucket(bucket)) => bucket.refill(clock, outstanding, policy),
+            Self::Other(Other::Dated(dated)) => dated.seen(clock),
             Self::Other(Other::Concurrency) => {}
         }
     }
@@ -55,8 +60,24 @@ impl Tally {
     pub(super) fn spend(&mut self, spent: Permits, clock: Nanos, policy: &Policy) {
         match self {
             Self::Sliding(window) => window.charge(spent, clock, policy.span()),
+            Self::Other(Other::Dated(dated)) => dated.spend(spent),
             // They left the level when they were granted.
             Self::Other(Other::Bucket(_) | Other::Concurrency) => {}
+        }
+    }
+
+    /// A lease has ended, and nobody can tell what was spent of it. Where time forgets it, it need not be told.
+    pub(super) fn lapse(&mut self, held: Permits) {
+        if let Self::Other(Other::Dated(dated)) = self {
+            dated.spend(held);
+        }
+    }
+
+    /// The window that is counted, with calendar windows.
+    pub(super) fn dated(&mut self) -> Option<&mut Dated> {
+        match self {
+            Self::Other(Other::Dated(dated)) => Some(dated),
+            Self::Sliding(_) | Self::Other(_) => None,
         }
     }
 
@@ -64,14 +85,14 @@ impl Tally {
     pub(super) fn take_back(&mut self, unspent: Permits) {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.put(unspent),
-            Self::Sliding(_) | Self::Other(Other::Concurrency) => {}
+            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => {}
         }
     }
 
     pub(super) fn grant(&mut self, granted: Permits) {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.take(granted),
-            Self::Sliding(_) | Self::Other(Other::Concurrency) => {}
+            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => {}
         }
     }
 
@@ -79,16 +100,25 @@ impl Tally {
     pub(super) fn spent(&self) -> Permits {
         match self {
             Self::Sliding(window) => window.total(),
+            Self::Other(Other::Dated(dated)) => dated.spent(),
             Self::Other(Other::Bucket(_) | Other::Concurrency) => Permits::ZERO,
+        }
+    }
+
+    /// What may be charged at a time.
+    pub(super) fn most(&self, policy: &Policy) -> Permits {
+        match self {
+            Self::Other(Other::Dated(dated)) => policy.max.saturating_add(dated.carried()),
+            Self::Sliding(_) | Self::Other(_) => policy.max,
         }
     }
 
     /// What could be granted now.
     pub(super) fn free(&self, charged: Permits, policy: &Policy) -> Permits {
-        let free = policy.max.saturating_sub(charged);
+        let free = self.most(policy).saturating_sub(charged);
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.level().min(free),
-            Self::Sliding(_) | Self::Other(Other::Concurrency) => free,
+            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => free,
         }
     }
 
@@ -97,7 +127,9 @@ impl Tally {
         match self {
             Self::Sliding(window) => window.frees(missing, clock, policy.span()),
             Self::Other(Other::Bucket(bucket)) => bucket.frees(missing, clock, policy),
-            Self::Other(Other::Concurrency) => None,
+            // Whenever somebody is done.
+            Self::Other(Other::Concurrency) => Some(policy.span()),
+            Self::Other(Other::Dated(_)) => None,
         }
     }
 
@@ -106,6 +138,7 @@ impl Tally {
         match self {
             Self::Sliding(window) => (!window.is_empty()).then(|| window.ends(policy.span())),
             Self::Other(Other::Bucket(bucket)) => bucket.is_full_at(policy),
+            Self::Other(Other::Dated(dated)) => dated.ends(policy),
             Self::Other(Other::Concurrency) => None,
         }
     }

@@ -40,13 +40,15 @@ fn limiter(telemetry: &Telemetry, limiter: &Arc<Limiter>) {
     let help = "Seconds since the quota leader last answered; 0: it answers";
     gauge(telemetry, "quota_silent_seconds", help, move || it.silent_for().map_or(0, |silent| silent.as_secs().max(1)));
     type Pick = fn(&tidegate_limiter::Counters) -> &AtomicU64;
-    let counters: [(&str, &str, Pick); 6] = [
+    let counters: [(&str, &str, Pick); 8] = [
         ("quota_batches", "Reports sent to the quota leader", |c| &c.batches),
         ("quota_exchange_failures", "Reports without an answer", |c| &c.exchange_failures),
         ("limit_waits", "Requests that waited for the quota leader", |c| &c.waited),
         ("limit_burnt_permits", "Permits taken too late and given up", |c| &c.burnt),
         ("limit_allowed_unsafely", "Requests served without a permit (on_unavailable: allow)", |c| &c.allowed_unsafely),
         ("limit_reserve_permits", "Permits taken from partition reserves", |c| &c.reserve_used),
+        ("limit_owed_permits", "Permits used beyond what was reserved, owed to later grants", |c| &c.owed),
+        ("limit_refunded_permits", "Permits reserved and not used, given back", |c| &c.refunded),
     ];
     for (name, help, pick) in counters {
         let it = Arc::clone(limiter);
@@ -162,7 +164,7 @@ fn plain(value: u64) -> Sample {
     labelled(&[], value)
 }
 
-fn labelled(labels: &[(&'static str, &str)], value: u64) -> Sample {
+pub(super) fn labelled(labels: &[(&'static str, &str)], value: u64) -> Sample {
     Sample { labels: labels.iter().map(|(name, of)| (*name, (*of).to_owned())).collect(), value: value as f64 }
 }
 

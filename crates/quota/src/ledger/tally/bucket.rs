@@ -34,7 +34,7 @@ impl Bucket {
         let rate = self.rate_of(policy);
         let sum = if guard!("bucket-caps-the-sum") { self.level.saturating_add(held) } else { self.level };
         let room = policy.max.saturating_sub(sum);
-        let slower = if guard!("bucket-slower-rate-counts") { self.rate.min(rate) } else { rate };
+        let slower = if guard!("bucket-slower-rate-counts") { self.rate.slower(rate) } else { rate };
         let (come, took) = slower.whole(clock.saturating_sub(self.since));
         if come >= room || self.rate != rate {
             // Full, or the rate is another one: what was begun of a permit is lost.

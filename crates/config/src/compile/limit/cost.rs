@@ -1,0 +1,42 @@
+//! What a call costs.
+
+use http::HeaderName;
+use tidegate_model::Permits;
+use tidegate_policy::Cost;
+
+use super::super::Report;
+use super::kind::amount;
+use crate::document::{CostRule, CostSource};
+use crate::path::Path;
+
+pub(super) fn compile(rule: Option<&CostRule>, path: &Path<'_>, report: &Report<'_>) -> Cost {
+    let Some(CostRule { weight, from, estimate }) = rule else { return Cost::ONE };
+    match (weight, from) {
+        (Some(weight), None) => {
+            if estimate.is_some() {
+                report.error(&path.field("estimate"), "a weight is known, there is nothing to estimate");
+            }
+            Cost::Fixed(amount(*weight, &path.field("weight"), report))
+        }
+        (None, Some(source)) => {
+            let estimate = estimate.map_or(Permits(1), |estimate| amount(estimate, &path.field("estimate"), report));
+            match source {
+                CostSource::RequestBytes => Cost::RequestBytes { estimate },
+                CostSource::ResponseBytes => Cost::ResponseBytes { estimate },
+                CostSource::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
+                    Ok(name) => Cost::Header { name, estimate },
+                    Err(_) => {
+                        let reason = format!("`{}` is not a header name", crate::decode::short(name));
+                        report.error(&path.field("from"), reason);
+                        Cost::ONE
+                    }
+                },
+            }
+        }
+        _ => {
+            let hint = "write `weight: 5`, or `from: response_bytes` with an `estimate`";
+            report.hinted(path, "a cost is either a `weight` or taken `from` something", hint);
+            Cost::ONE
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What a call holds while it runs: places of concurrency limits, and reservations that are settled when it is known what was
+//! used. However the call ends, this ends with it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use smallvec::SmallVec;
+use tidegate_clock as clock;
+use tidegate_model::{Nanos, Permits};
+use tidegate_policy::{Limit, Mode};
+use tidegate_quota::cell::Ticket;
+use tidegate_quota::evidence::{Record, RequestMark};
+use tidegate_quota::holding::Reservation;
+use tidegate_quota::protocol::Key;
+
+use crate::admit::Limiter;
+use crate::slot::Handle;
+
+/// A place, or a reservation. Not dropped before [`Held::release`] or [`Held::settle`].
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) slot: Handle,
+    pub(crate) key: Key,
+    pub(crate) what: What,
+    /// What was reserved, piece by piece: as the decision log has it.
+    pieces: SmallVec<[(Nanos, Permits); 1]>,
+    /// The calendar window that it counts to.
+    pub(crate) window: Option<u64>,
+    /// Which of the asks it was.
+    pub(crate) ask: usize,
+    pub(crate) binds: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    /// In use until the call ends.
+    Place(Ticket),
+    Reserved(Reservation),
+}
+
+impl Held {
+    pub(crate) fn of(slot: Handle, limit: &Limit, key: Key, what: What, window: Option<u64>, ask: usize) -> Self {
+        let mut held =
+            Self { slot, key, what, pieces: SmallVec::new(), window, ask, binds: limit.mode == Mode::Enforce };
+        held.pieces.push((held.at(), held.cost()));
+        held
+    }
+
+    pub(crate) fn cost(&self) -> Permits {
+        match &self.what {
+            What::Place(ticket) => ticket.cost,
+            What::Reserved(reservation) => reservation.cost,
+        }
+    }
+
+    /// When it was taken.
+    pub(crate) fn at(&self) -> Nanos {
+        match &self.what {
+            What::Place(ticket) => ticket.at,
+            What::Reserved(reservation) => reservation.at,
+        }
+    }
+
+    /// As if it had not been taken.
+    pub(crate) fn give_back(self, limiter: &Limiter) {
+        self.end(limiter, None, Permits::ZERO);
+    }
+
+    /// `request`: it was used, and the decision log knows of it.
+    fn end(self, limiter: &Limiter, request: Option<RequestMark>, used: Permits) {
+        let Self { slot, key, what, pieces, window, .. } = self;
+        match what {
+            What::Place(ticket) => {
+                // Written down before somebody else may have the place: ends never come after the next begins.
+                if let (Some(log), Some(request)) = (limiter.decisions(), request) {
+                    // A lease that has ended holds nothing, however late this comes.
+                    let lives = if slot.cell.is_of(ticket) { slot.cell.expiry() } else { slot.lapsed_at() };
+                    log.write(Record::End { at: clock::boot().min(lives), key, cost: ticket.cost, request });
+                }
+                slot.cell.put_back(ticket);
+            }
+            What::Reserved(reservation) => {
+                let reserved = reservation.cost;
+                let settled = slot.holding().settle(&slot.cell, reservation, used, clock::boot);
+                limiter.counters.owed.fetch_add(settled.owed.0, Ordering::Relaxed);
+                limiter.counters.refunded.fetch_add(settled.refunded.0, Ordering::Relaxed);
+                if let (Some(log), Some(request)) = (limiter.decisions(), request) {
+                    let mut left = used;
+                    for (at, reserved) in pieces {
+                        let used = reserved.min(left);
+                        left = left.saturating_sub(used);
+                        log.write(Record::Settled { at, key, used, reserved });
+                    }
+                    let beyond = used.saturating_sub(reserved).saturating_sub(settled.owed);
+                    if beyond != Permits::ZERO {
+                        log.write(Record::taken(clock::boot(), key, beyond, request, window));
+                    }
+                }
+            }
+        }
+        limiter.bell.list(&slot, slot.number);
+    }
+}
+
+/// What a committed call holds. Dropped, it settles each reservation with what was reported used, or in full.
+pub struct Running {
+    limiter: Arc<Limiter>,
+    held: SmallVec<[Held; 2]>,
+    used: SmallVec<[(usize, Permits); 2]>,
+    request: RequestMark,
+    lapse: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    pub(crate) fn new(limiter: Arc<Limiter>, held: Vec<Held>, request: RequestMark) -> Self {
+        let places: Vec<_> = held
+            .iter()
+            .filter_map(|held| match held.what {
+                What::Place(ticket) if held.binds => Some((held.slot.clone(), ticket)),
+                _ => None,
+            })
+            .collect();
+        let lapse = (!places.is_empty()).then(|| Box::pin(lapse_of(places)) as _);
+        Self { limiter, held: held.into(), used: SmallVec::new(), request, lapse }
+    }
+
+    /// The ask at this position has used so much by now. Counts when the call ends.
+    pub fn used(&mut self, ask: usize, used: Permits) {
+        match self.used.iter_mut().find(|(at, _)| *at == ask) {
+            Some((_, known)) => *known = used,
+            None => self.used.push((ask, used)),
+        }
+    }
+
+    /// Reserves `more` for the ask at this position. `false`: it is not there now, and nothing has changed.
+    pub fn extend(&mut self, ask: usize, more: Permits) -> bool {
+        let Some(held) = self.held.iter_mut().find(|held| held.ask == ask) else { return false };
+        let (slot, key, window) = (held.slot.clone(), held.key, held.window);
+        let What::Reserved(reservation) = &mut held.what else { return false };
+        let extended = slot.holding().extend(&slot.cell, reservation, more, clock::boot);
+        if extended {
+            let now = clock::boot();
+            held.pieces.push((now, more));
+            if let Some(log) = self.limiter.decisions() {
+                log.write(Record::taken(now, key, more, self.request, window));
+            }
+        }
+        extended
+    }
+
+    /// The calls' end: what was not reported is taken to be the reservation.
+    pub fn settle(self) {
+        drop(self);
+    }
+
+    /// Ready once the lease of a concurrency limit has ended: another node may give the place away, so what runs must end.
+    pub fn poll_lapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.lapse {
+            Some(lapse) => lapse.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// May [`Running::poll_lapsed`] ever be ready?
+    #[must_use]
+    pub fn may_lapse(&self) -> bool {
+        self.lapse.is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for held in self.held.drain(..) {
+            let known = self.used.iter().find(|(at, _)| *at == held.ask).map(|(_, used)| *used);
+            let used = known.unwrap_or(held.cost());
+            held.end(&self.limiter, Some(self.request), used);
+        }
+    }
+}
+
+/// Until a lease that one of these was taken from has ended: renewals come several times in its life.
+async fn lapse_of(places: Vec<(Handle, Ticket)>) {
+    loop {
+        let now = clock::boot();
+        let mut next = Nanos::MAX;
+        for (slot, ticket) in &places {
+            if !slot.cell.is_of(*ticket) {
+                return;
+            }
+            next = next.min(slot.cell.expiry());
+        }
+        if now >= next {
+            return;
+        }
+        tokio::time::sleep(next.saturating_sub(now).into()).await;
+    }
+}

@@ -1,0 +1,54 @@
+//! What a call's limits charge for as long as it runs: places, and costs that are known when it has ended.
+
+use std::task::{Context, Poll};
+
+use http::HeaderMap;
+use tidegate_limiter::{Ask, Running};
+use tidegate_model::Permits;
+use tidegate_policy::Cost;
+
+use crate::limits::Few;
+
+/// Rides with the observer of the exchange. Its drop ends it.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    running: Box<Running>,
+    /// By the place of their limit among those that were asked.
+    costs: Few<(usize, Cost)>,
+}
+
+impl Charge {
+    pub(crate) fn of(running: Option<Box<Running>>, asks: &[Ask<'_>]) -> Option<Box<Self>> {
+        let running = running?;
+        let costs = asks.iter().enumerate().filter(|(_, ask)| !matches!(ask.limit.cost, Cost::Fixed(_)));
+        let costs = costs.map(|(at, ask)| (at, ask.limit.cost.clone())).collect();
+        Some(Box::new(Self { running, costs }))
+    }
+
+    /// The upstream's answer: a header of it may tell what it costs. One that does not come, or is no number, costs what was
+    /// estimated.
+    pub(crate) fn answered(&mut self, headers: &HeaderMap) {
+        for (at, cost) in &self.costs {
+            if let Cost::Header { name, .. } = cost
+                && let Some(used) = headers.get(name).and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            {
+                self.running.used(*at, Permits(used));
+            }
+        }
+    }
+
+    pub(crate) fn ended(mut self, bytes_in: u64, bytes_out: u64) {
+        for (at, cost) in &self.costs {
+            match cost {
+                Cost::RequestBytes { .. } => self.running.used(*at, Permits(bytes_in)),
+                Cost::ResponseBytes { .. } => self.running.used(*at, Permits(bytes_out)),
+                Cost::Fixed(_) | Cost::Header { .. } => {}
+            }
+        }
+    }
+
+    /// Ready once another node may give the place away.
+    pub(crate) fn poll_lapsed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.running.poll_lapsed(cx)
+    }
+}

@@ -1,0 +1,182 @@
+//! Calendar windows: when a minute, a day or a month begins and ends in a named time zone. Pure: the zone database is part of
+//! the program, one for each release, so it is the same wherever this runs; only the quota leader asks, and the log has the
+//! answer.
+
+use jiff::civil::{Date, Weekday};
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{Timestamp, ToSpan as _};
+use serde::{Deserialize, Serialize};
+use tidegate_model::Millis;
+
+/// A recurring stretch of the calendar. Append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Period {
+    Minute,
+    Hour,
+    Day,
+    /// From Monday on.
+    Week,
+    Month,
+    Year,
+    /// One window that never ends.
+    Total,
+}
+
+/// A window of the calendar, in UTC: `start` belongs to it, `end` does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub start: Millis,
+    pub end: Millis,
+}
+
+impl Span {
+    /// A window is a number in the log: the minute it begins in, so that numbers grow.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.start.0 / 60_000
+    }
+}
+
+impl Period {
+    /// Of a usual one; a month's is the shortest.
+    #[must_use]
+    pub const fn seconds(self) -> u64 {
+        match self {
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+            Self::Day => 86_400,
+            Self::Week => 7 * 86_400,
+            Self::Month => 28 * 86_400,
+            Self::Year => 365 * 86_400,
+            Self::Total => 100 * 365 * 86_400,
+        }
+    }
+}
+
+/// Is this the name of a time zone?
+#[must_use]
+pub fn is_zone(name: &str) -> bool {
+    zone(name).is_some()
+}
+
+/// The window of `period` in `name` that `at` lies in. `None`: there is no such zone, or the calendar ends.
+#[must_use]
+pub fn window(period: Period, name: &str, at: Millis) -> Option<Span> {
+    if period == Period::Total {
+        return Some(Span { start: Millis(60_000), end: Millis(u64::MAX) });
+    }
+    let now = Timestamp::from_millisecond(i64::try_from(at.0).ok()?).ok()?;
+    let zone = zone(name)?;
+    let local = now.to_zoned(zone.clone());
+    let whole_days = |first: Date, next: Date| Some((begins(first, &zone)?, begins(next, &zone)?));
+    let today = local.date();
+    let (start, end) = match period {
+        Period::Minute => shorter_than_a_day(now, local.offset().seconds(), 60)?,
+        Period::Hour => shorter_than_a_day(now, local.offset().seconds(), 3_600)?,
+        Period::Day => whole_days(today, today.tomorrow().ok()?)?,
+        Period::Week => {
+            let monday = today.checked_sub(i64::from(today.weekday().since(Weekday::Monday)).days()).ok()?;
+            whole_days(monday, monday.checked_add(7.days()).ok()?)?
+        }
+        Period::Month => {
+            let first = today.first_of_month();
+            whole_days(first, first.checked_add(1.month()).ok()?)?
+        }
+        Period::Year => {
+            let first = today.first_of_year();
+            whole_days(first, first.checked_add(1.year()).ok()?)?
+        }
+        Period::Total => return None,
+    };
+    Some(Span { start, end })
+}
+
+/// The first moment of a day: not always midnight, where clocks are put forward at midnight.
+fn begins(day: Date, zone: &TimeZone) -> Option<Millis> {
+    let first = day.to_zoned(zone.clone()).ok()?.timestamp();
+    Some(Millis(u64::try_from(first.as_millisecond()).ok()?))
+}
+
+/// Minutes and hours as the clock on the wall shows them, also where it is half an hour off.
+fn shorter_than_a_day(now: Timestamp, offset: i32, seconds: i64) -> Option<(Millis, Millis)> {
+    let into = (now.as_second() + i64::from(offset)).rem_euclid(seconds);
+    let start = now.as_second() - into;
+    let millis = |second: i64| Some(Millis(u64::try_from(second * 1_000).ok()?));
+    Some((millis(start)?, millis(start + seconds)?))
+}
+
+fn zone(name: &str) -> Option<TimeZone> {
+    static DATABASE: std::sync::LazyLock<TimeZoneDatabase> = std::sync::LazyLock::new(TimeZoneDatabase::bundled);
+    DATABASE.get(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Millis {
+        let moment: Timestamp = text.parse().expect("a moment");
+        Millis(u64::try_from(moment.as_millisecond()).expect("after 1970"))
+    }
+
+    fn check(period: Period, zone: &str, moment: &str, start: &str, end: &str) {
+        let span = Span { start: at(start), end: at(end) };
+        assert_eq!(window(period, zone, at(moment)), Some(span), "{period:?} of {moment} in {zone}");
+        assert_eq!(window(period, zone, span.start), Some(span), "its first moment");
+        assert_eq!(window(period, zone, Millis(span.end.0 - 1)), Some(span), "its last moment");
+        let next = window(period, zone, span.end).expect("goes on");
+        assert_eq!(next.start, span.end, "no gap after {end}");
+        assert!(next.number() > span.number());
+    }
+
+    #[test]
+    fn days_are_as_long_as_they_are() {
+        let berlin = "Europe/Berlin";
+        check(Period::Day, berlin, "2026-01-15T12:00:00Z", "2026-01-14T23:00:00Z", "2026-01-15T23:00:00Z");
+        check(Period::Day, berlin, "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"); // 23 h
+        check(Period::Day, berlin, "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"); // 25 h
+        // Clocks are put forward by half an hour.
+        check(
+            Period::Day,
+            "Australia/Lord_Howe",
+            "2026-10-04T00:00:00Z",
+            "2026-10-03T13:30:00Z",
+            "2026-10-04T13:00:00Z",
+        );
+    }
+
+    #[test]
+    fn a_day_without_a_midnight_begins_when_it_begins() {
+        // 2025-09-07 in Santiago: 00:00 is put forward to 01:00.
+        check(Period::Day, "America/Santiago", "2025-09-07T12:00:00Z", "2025-09-07T04:00:00Z", "2025-09-08T03:00:00Z");
+        // Samoa went without the 30th of December 2011.
+        check(Period::Day, "Pacific/Apia", "2011-12-30T09:00:00Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z");
+        check(Period::Month, "Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-01T10:00:00Z", "2011-12-31T10:00:00Z");
+    }
+
+    #[test]
+    fn hours_and_minutes_follow_the_clock_on_the_wall() {
+        check(Period::Hour, "Asia/Kolkata", "2026-01-15T12:00:00Z", "2026-01-15T11:30:00Z", "2026-01-15T12:30:00Z");
+        check(Period::Hour, "Asia/Kathmandu", "2026-01-15T12:00:00Z", "2026-01-15T11:15:00Z", "2026-01-15T12:15:00Z");
+        check(Period::Minute, "Asia/Kathmandu", "2026-01-15T12:00:30Z", "2026-01-15T12:00:00Z", "2026-01-15T12:01:00Z");
+        // The hour from 02:00 to 03:00 comes twice, and each is a window.
+        check(Period::Hour, "Europe/Berlin", "2026-10-25T00:30:00Z", "2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z");
+        check(Period::Hour, "Europe/Berlin", "2026-10-25T01:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z");
+    }
+
+    #[test]
+    fn weeks_begin_on_monday_and_months_and_years_on_the_first() {
+        check(Period::Week, "UTC", "2026-11-22T23:59:59Z", "2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z");
+        check(Period::Month, "UTC", "2028-02-29T05:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z");
+        check(Period::Month, "Europe/Berlin", "2026-03-15T05:00:00Z", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z");
+        check(Period::Year, "Asia/Tokyo", "2026-03-15T05:00:00Z", "2025-12-31T15:00:00Z", "2026-12-31T15:00:00Z");
+    }
+
+    #[test]
+    fn names_that_are_no_zone_have_no_windows() {
+        assert!(is_zone("Europe/Berlin") && is_zone("UTC") && !is_zone("Europe/Atlantis") && !is_zone(""));
+        assert_eq!(window(Period::Day, "Mars/Base", at("2026-01-15T12:00:00Z")), None);
+        assert_eq!(window(Period::Day, "UTC", Millis(u64::MAX)), None);
+        assert_eq!(window(Period::Total, "UTC", Millis(5)).map(|span| span.number()), Some(1));
+    }
+}

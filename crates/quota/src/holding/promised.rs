@@ -1,0 +1,184 @@
+//! Permits that are paid for after the fact: an upper bound is reserved, and what was used is settled when it is known.
+//!
+//! ```text
+//!   cell ──reserve(bound)──▶ reserved ──settle(used)──▶ spent: used, cell: the rest
+//!                                                       used > bound: from the cell, and what it lacks is debt,
+//!                                                       which the next grant pays before anybody else has of it
+//! ```
+//! What is reserved is *outstanding*: reports say `have`, so it is renewed with its lease, and never charged as spent before
+//! it is. All of this happens under the holding's lock, so no report is cut in between.
+
+use std::collections::VecDeque;
+
+use tidegate_model::{Nanos, Permits};
+
+use super::Holding;
+use crate::cell::{Cell, Take};
+
+/// Costs that wait at a time, per key.
+const MOST_WAITING: usize = 64;
+
+/// Permits set aside. Settled once, by value.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "what is not settled stays outstanding for ever"]
+pub struct Reservation {
+    epoch: u64,
+    pub cost: Permits,
+    /// The instant of admission.
+    pub at: Nanos,
+}
+
+/// What became of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    pub refunded: Permits,
+    /// Beyond the reservation, and not there: taken from the next grant.
+    pub owed: Permits,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Promised {
+    reserved: Permits,
+    debt: Permits,
+    waiting: VecDeque<Waiting>,
+    next: u64,
+}
+
+/// A cost that waits for its permits. What it is granted is kept for it, so that small ones cannot take it away.
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    cost: Permits,
+    kept: Permits,
+}
+
+impl Promised {
+    /// Reserved, or kept for somebody who waits.
+    pub(super) fn held(&self) -> Permits {
+        self.waiting.iter().fold(self.reserved, |sum, waiting| sum.saturating_add(waiting.kept))
+    }
+
+    pub(super) fn debt(&self) -> Permits {
+        self.debt
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.held() == Permits::ZERO && self.debt == Permits::ZERO
+    }
+
+    /// What is left of a grant for everybody.
+    pub(super) fn share_out(&mut self, granted: Permits) -> Permits {
+        let paid = granted.min(self.debt);
+        self.debt = self.debt.saturating_sub(paid);
+        let mut left = granted.saturating_sub(paid);
+        for waiting in &mut self.waiting {
+            let more = waiting.cost.saturating_sub(waiting.kept).min(left);
+            waiting.kept = waiting.kept.saturating_add(more);
+            left = left.saturating_sub(more);
+        }
+        left
+    }
+
+    /// What was held is not charged any more; who waits goes on waiting.
+    pub(super) fn begin_anew(&mut self) {
+        self.reserved = Permits::ZERO;
+        self.waiting.iter_mut().for_each(|waiting| waiting.kept = Permits::ZERO);
+    }
+}
+
+impl Holding {
+    /// Takes `cost` out of the cell and keeps it outstanding. `None`: it is not there, or the lease has ended.
+    pub fn reserve(&mut self, cell: &Cell, cost: Permits, now: impl FnOnce() -> Nanos) -> Option<Reservation> {
+        let Take::Taken(ticket) = cell.take(cost, now) else { return None };
+        self.promised.reserved = self.promised.reserved.saturating_add(cost);
+        Some(Reservation { epoch: self.epoch, cost, at: ticket.at })
+    }
+
+    /// Queues a cost that [`Holding::reserve`] did not find. `None`: too many wait.
+    pub fn wait(&mut self, cost: Permits) -> Option<u64> {
+        if self.promised.waiting.len() == MOST_WAITING {
+            return None;
+        }
+        self.promised.next += 1;
+        let ticket = self.promised.next;
+        self.promised.waiting.push_back(Waiting { ticket, cost, kept: Permits::ZERO });
+        Some(ticket)
+    }
+
+    /// As [`Holding::reserve`], with what was kept for this ticket.
+    pub fn redeem(&mut self, cell: &Cell, ticket: u64, now: impl FnOnce() -> Nanos) -> Option<Reservation> {
+        let at = self.promised.waiting.iter().position(|waiting| waiting.ticket == ticket)?;
+        let Waiting { cost, kept, .. } = self.promised.waiting[at];
+        let missing = cost.saturating_sub(kept);
+        if cell.left() < missing {
+            return None;
+        }
+        // Taken from the cell even where nothing is missing: the lease's end is asked there.
+        let Take::Taken(taken) = cell.take(missing, now) else { return None };
+        self.promised.waiting.remove(at);
+        self.promised.reserved = self.promised.reserved.saturating_add(cost);
+        Some(Reservation { epoch: self.epoch, cost, at: taken.at })
+    }
+
+    /// Waits no more: what was kept is everybody's again.
+    pub fn leave(&mut self, cell: &Cell, ticket: u64) {
+        if let Some(at) = self.promised.waiting.iter().position(|waiting| waiting.ticket == ticket)
+            && let Some(Waiting { kept, .. }) = self.promised.waiting.remove(at)
+        {
+            cell.add(kept);
+        }
+    }
+
+    /// `more` for a reservation that turns out too small. `false`: it is not there.
+    pub fn extend(
+        &mut self,
+        cell: &Cell,
+        reservation: &mut Reservation,
+        more: Permits,
+        now: impl FnOnce() -> Nanos,
+    ) -> bool {
+        if reservation.epoch != self.epoch || !matches!(cell.take(more, now), Take::Taken(_)) {
+            return false;
+        }
+        self.promised.reserved = self.promised.reserved.saturating_add(more);
+        reservation.cost = reservation.cost.saturating_add(more);
+        true
+    }
+
+    /// What was used is spent, the rest comes back; what was used beyond the reservation is owed.
+    pub fn settle(
+        &mut self,
+        cell: &Cell,
+        reservation: Reservation,
+        used: Permits,
+        now: impl FnOnce() -> Nanos,
+    ) -> Settled {
+        let Reservation { epoch, cost, .. } = reservation;
+        let beyond = used.saturating_sub(cost);
+        let mut refunded = Permits::ZERO;
+        // Of a lease that is gone: it stays charged with it until that lapses.
+        if epoch == self.epoch {
+            self.promised.reserved = self.promised.reserved.saturating_sub(cost);
+            refunded = cell.add(cost.saturating_sub(used));
+        }
+        let expiry = cell.expiry();
+        let paid = cell.drain(beyond);
+        // Of a lease that has ended nothing can be paid: as with any permit, the clock is read after the take.
+        let owed = if now() < expiry { beyond.saturating_sub(paid) } else { beyond };
+        self.promised.debt = self.promised.debt.saturating_add(owed);
+        Settled { refunded, owed }
+    }
+
+    /// Billed beyond reservations and not paid yet.
+    #[must_use]
+    pub fn debt(&self) -> Permits {
+        self.promised.debt
+    }
+
+    pub(super) fn earmarked(&self) -> Permits {
+        self.promised
+            .waiting
+            .iter()
+            .fold(Permits::ZERO, |sum, waiting| sum.saturating_add(waiting.cost.saturating_sub(waiting.kept)))
+    }
+}
