@@ -50,8 +50,9 @@ struct Round {
 }
 
 pub(super) fn measure(site: &Site<'_>) -> Result<Section> {
-    let how = "CPU µs per cached answer (user + system = total) of all processes of the cache, one worker, `wrk` with 64 \
-               connections: median of all rounds, best one beside it. redis-server's own CPU apart.";
+    let how = "CPU µs per cached answer (user + system = total) of all processes of the cache, one worker, no access \
+               log on any side, `wrk` with 64 connections: median of all rounds, best one beside it. redis-server's own \
+               CPU apart.";
     let columns: &[&str] = &["cache", "bytes", "answers/s", "CPU µs", "best", "× nginx", "redis-server µs", "missed"];
     let mut section = Section::new("A cached answer", how.to_owned(), columns);
     for bytes in SIZES {
