@@ -9,7 +9,6 @@ pub(crate) mod codec;
 mod keeper;
 mod link;
 mod names;
-mod near;
 mod writer;
 
 use std::fmt;
@@ -103,7 +102,7 @@ pub struct Counters {
 /// The tier on one node.
 pub struct Remote {
     settings: Settings,
-    target: Arc<Target>,
+    target: Target,
     names: Names,
     link: ArcSwapOption<Link>,
     breaker: Breaker,
@@ -144,7 +143,7 @@ impl Remote {
     /// # Errors
     /// The URL or the certificates cannot be read.
     pub fn start(settings: Settings, memory: &Arc<Memory>) -> Result<Arc<Self>, RedisError> {
-        let target = Arc::new(Target::parse(&settings.url, settings.authority.as_deref())?);
+        let target = Target::parse(&settings.url, settings.authority.as_deref())?;
         let (queue, jobs) = Queue::new(settings.queued);
         let remote = Arc::new(Self {
             target,
@@ -285,12 +284,8 @@ impl Remote {
             self.counters.shed.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        let near = link.near.here(&self.target);
-        let (is_near, mut wire) = (near.is_some(), near.unwrap_or_else(|| link.reads.clone()));
+        let mut wire = link.reads.clone();
         let answer = timeout(self.settings.deadline, wire.query(command)).await;
-        if is_near && matches!(&answer, Ok(Err(why)) if !refused_only_this(why)) {
-            link.near.lost();
-        }
         self.judge(answer, &self.counters.errors)
     }
 
