@@ -41,6 +41,7 @@ impl World {
             1 | 2 => self.freeze(node),
             3 => self.cut_off(node),
             4 | 5 => self.hoard(node),
+            6 if self.random.chance(0.4) => self.wipe_voter(voter),
             6 => self.kill_voter(voter),
             7 | 8 => self.answers_leave_leader_dead = true,
             9 => self.freeze_leader(),

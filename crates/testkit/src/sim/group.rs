@@ -29,6 +29,10 @@ pub(super) struct Voter {
     /// On disk: the ledger after the first so many entries.
     snapshot: (Vec<u8>, usize),
     commit: usize,
+    /// A new member in the place of one that lost its disk: until it has so many entries committed, it neither votes nor counts.
+    learns_up_to: usize,
+    /// How often this place lost its disk.
+    disk: u32,
     applied: usize,
     ledger: Ledger,
     /// When the last entry that is not blank was applied, on this voter's raw clock; `None`: there is none.
@@ -76,6 +80,8 @@ impl Voter {
             log: Vec::new(),
             snapshot: (encode(&Ledger::default()), 0),
             commit: 0,
+            learns_up_to: 0,
+            disk: 0,
             applied: 0,
             ledger: Ledger::default(),
             applied_at: None,
@@ -96,6 +102,10 @@ impl Voter {
     /// The leadership that may decide: all that was decided before it is applied here.
     fn leadership(&self) -> Option<u64> {
         (self.leads && (self.blank < self.applied || !guard!("blank-entry-applied-first"))).then_some(self.term)
+    }
+
+    fn learns(&self) -> bool {
+        self.commit < self.learns_up_to
     }
 
     fn step_down(&mut self, term: u64) {
@@ -234,12 +244,18 @@ impl World {
                 matched = Some(state.commit.min(length.saturating_sub(1)));
             }
         }
-        let term = state.term;
-        self.transmit(|| Event::Ack { voter: from, from: voter, term, matched });
+        let (term, disk) = (state.term, state.disk);
+        self.transmit(|| Event::Ack { voter: from, from: (voter, disk), term, matched });
         self.apply(voter);
     }
 
-    pub(super) fn acknowledged(&mut self, voter: usize, from: usize, term: u64, matched: Option<usize>) {
+    /// `from`: which voter, and on which of its disks.
+    pub(super) fn acknowledged(&mut self, voter: usize, from: (usize, u32), term: u64, matched: Option<usize>) {
+        let (from, disk) = from;
+        if self.voters[from].disk != disk {
+            return; // What that member had is gone with it.
+        }
+        let learns: Vec<bool> = self.voters.iter().map(Voter::learns).collect();
         let state = &mut self.voters[voter];
         if !state.up || state.cut {
             return;
@@ -250,7 +266,8 @@ impl World {
         let (true, Some(matched)) = (state.leads && term == state.term, matched) else { return };
         state.matched[from] = state.matched[from].max(matched);
         state.matched[voter] = state.log.len();
-        let mut matched = state.matched.clone();
+        let members = state.matched.iter().zip(learns);
+        let mut matched: Vec<usize> = members.map(|(has, learns)| if learns { 0 } else { *has }).collect();
         matched.sort_unstable();
         let common = matched[(matched.len() - 1) / 2];
         if common > state.commit && state.log[common - 1].term == state.term {
@@ -367,7 +384,7 @@ impl World {
     }
 
     fn present(&self) -> Vec<usize> {
-        (0..self.voters.len()).filter(|voter| self.reachable(*voter)).collect()
+        (0..self.voters.len()).filter(|voter| self.reachable(*voter) && !self.voters[*voter].learns()).collect()
     }
 
     /// Who would vote for it.
@@ -392,6 +409,21 @@ impl World {
         state.proposed_at = self.now;
         self.after(50 * MILLI, Event::Beat { voter: candidate, life, term });
         self.replicate(candidate);
+    }
+
+    /// A voter's disk is gone. A new member takes its place, with nothing.
+    pub(super) fn wipe_voter(&mut self, voter: usize) {
+        if self.voters.iter().any(|other| !other.up || other.learns()) {
+            return; // One at a time: what a majority has must not be lost.
+        }
+        let committed = self.voters.iter().map(|other| other.commit).max().unwrap_or(0);
+        self.kill_voter(voter);
+        self.voters.iter_mut().filter(|other| other.leads).for_each(|leader| leader.matched[voter] = 0);
+        let state = &mut self.voters[voter];
+        state.log.clear();
+        (state.snapshot, state.ledger) = ((encode(&Ledger::default()), 0), Ledger::default());
+        (state.commit, state.applied, state.applied_at) = (0, 0, None);
+        (state.learns_up_to, state.disk) = (committed, state.disk + 1);
     }
 
     pub(super) fn kill_voter(&mut self, voter: usize) {

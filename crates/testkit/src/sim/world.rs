@@ -107,7 +107,8 @@ pub(super) enum Event {
     },
     Ack {
         voter: usize,
-        from: usize,
+        /// And on which of its disks.
+        from: (usize, u32),
         term: u64,
         matched: Option<usize>,
     },
