@@ -300,32 +300,33 @@ async fn keys_beyond_the_bound_share_overflow_keys_and_idle_ones_are_forgotten()
 }
 
 #[tokio::test]
-async fn a_flood_of_refusals_asks_the_leader_a_few_times_only() {
+async fn a_flood_of_refusals_is_answered_here() {
     let limit = limit(5, 60_000);
     let leader = Leader::new(&[&limit]);
     let one = node(1, &leader, None);
     assert_eq!(admitted(&one, &[&limit], "acme", 20).await, 5);
-    let (before, started) = (one.counters().batches.load(Ordering::Relaxed), Instant::now());
-    assert_eq!(admitted(&one, &[&limit], "acme", 2_000).await, 0);
+    let (before, started, mut refused) = (one.counters().batches.load(Ordering::Relaxed), Instant::now(), 0);
+    while refused < 2_000 && started.elapsed() < Duration::from_secs(2) {
+        assert!(matches!(admit(&one, &[&limit], "acme").await, Err(Why::Exhausted { .. })));
+        refused += 1;
+    }
+    assert_eq!(refused, 2_000, "each of them waits for the leader");
     let (asked, ticks) = (one.counters().batches.load(Ordering::Relaxed) - before, started.elapsed().as_millis() / 15);
     assert!(u128::from(asked) <= ticks + 5, "{asked} batches for 2,000 refusals in {ticks} ticks");
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_repeated_for_longer_than_a_moment_once_the_limit_was_raised() {
+async fn a_refusal_is_believed_for_a_moment_only() {
     let low = limit(5, 60_000);
     let leader = Leader::new(&[&low]);
     let one = node(1, &leader, None);
     assert_eq!(admitted(&one, &[&low], "acme", 20).await, 5);
     let high = Limit { max: Permits(50), ..low.clone() };
-    let policies = vec![high.policy()];
-    let raise = Command::SetPolicies { revision: Revision(2), policies };
+    let raise = Command::SetPolicies { revision: Revision(2), policies: vec![high.policy()] };
     leader.ledger.lock().expect("no panic").0.apply(&Entry { dt: Nanos::ZERO, command: raise });
-    let raised = Instant::now();
-    while admit(&one, &[&high], "acme").await.is_err() {
-        assert!(raised.elapsed() < Duration::from_millis(1_500), "the old verdict is still believed");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    // Nobody asks meanwhile: the verdict on the low limit, that permits come free in a minute, is the last there was.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(admit(&one, &[&high], "acme").await, Ok(()));
 }
 
 #[tokio::test]

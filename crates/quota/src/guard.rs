@@ -87,6 +87,8 @@ pub const GUARDS: &[&str] = &[
     "large-cost-is-not-nibbled",
     "handed-back-above-four-times",
     "idle-permits-recalled",
+    "a-node-alone-has-it-all",
+    "what-is-at-hand-leaves-as-much-free",
     "small-keys-have-an-owner",
     "waits-before-an-uncovered-refusal",
     "covered-refusal-is-local",

@@ -119,3 +119,13 @@ fn a_bucket_is_remembered_until_it_is_full() {
     world.pass(0);
     assert!(!world.ledger.is_charged());
 }
+
+#[test]
+fn a_bucket_that_nobody_holds_is_not_full_for_that() {
+    let mut world = World::new(100);
+    assert_eq!(world.ask(1, 0, 0, 100), 100);
+    world.ask(1, 100, 0, 0);
+    world.pass(4_500); // The lease is over; ten seconds would fill the bucket.
+    world.pass(0);
+    assert!(world.ask(2, 0, 0, 45) <= 45 && world.ask(3, 0, 0, 20) == 0, "45 came in 4.5 s");
+}

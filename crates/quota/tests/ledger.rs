@@ -162,6 +162,18 @@ fn a_large_cost_is_not_nibbled_away_by_small_ones() {
 }
 
 #[test]
+fn a_node_alone_on_a_key_has_it_to_itself_and_what_several_have_at_hand_leaves_as_much_free() {
+    let mut ledger = ledger(100);
+    let alone = Say { node: 1, seq: 1, want: 90, ..Say::default() };
+    assert_eq!(granted(say(&mut ledger, 0, alone)), 90, "an exclusive lease");
+    say(&mut ledger, 0, Say { node: 1, seq: 2, have: 10, ..Say::default() });
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 2, seq: 1, want: 90, ..Say::default() })), 40);
+    let more = Say { node: 1, seq: 3, have: 10, want: 80, ..Say::default() };
+    assert_eq!(granted(say(&mut ledger, 0, more)), 1, "fifty are held, fifty stay free for whoever waits");
+    assert_eq!(granted(say(&mut ledger, 0, Say { node: 3, seq: 1, want: 49, waiting: 49, ..Say::default() })), 49);
+}
+
+#[test]
 fn a_starving_node_calls_idle_permits_back() {
     let mut ledger = ledger(10);
     say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
@@ -334,9 +346,10 @@ fn a_shorter_window_under_the_same_id_forgets_nothing_early() {
 fn a_withdrawn_limit_that_comes_back_remembers_what_was_spent() {
     let mut ledger = ledger(10);
     say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
-    say(&mut ledger, 0, Say { node: 1, seq: 2, spent: 10, ..Say::default() });
+    // At 5 s the ledger looks at the key; spent this late, it is charged until 5.9 s.
+    say(&mut ledger, 4_900, Say { node: 1, seq: 2, spent: 10, ..Say::default() });
     apply(&mut ledger, 10, Command::SetPolicies { revision: Revision(2), policies: Vec::new() });
-    apply(&mut ledger, 10, Command::Tick);
+    apply(&mut ledger, 140, Command::Tick);
     publish(&mut ledger, 3, 10);
     assert_eq!(ledger.charged(KEY), Permits(10));
 }

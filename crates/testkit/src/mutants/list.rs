@@ -11,6 +11,15 @@ const LIMITER: &str = "tidegate-limiter";
 #[must_use]
 pub fn plan(guard: &str) -> &'static [By] {
     match guard {
+        "holder-margin" | "holder-margin-of-slewed-clocks" | "holder-clock-counts-suspend" => {
+            &[Seeds(Family::Stranded), Seeds(Family::Hermit)]
+        }
+        "blank-entry-applied-first" => &[Seeds(Family::Tails)],
+        "sent-read-before-the-batch-leaves"
+        | "answered-after-the-commit"
+        | "reply-used-once"
+        | "reply-of-the-newest-batch"
+        | "retry-is-a-new-batch" => &[Seeds(Family::Wild)],
         "nothing-known-before-the-first-entry" => {
             &[Spec(QUOTA, "lib", "stamps::tests::nothing_is_known_before_the_first_entry")]
         }
@@ -18,8 +27,17 @@ pub fn plan(guard: &str) -> &'static [By] {
         "recreated-key-has-a-new-epoch" => {
             &[Spec(LIMITER, "lib", "table::tests::a_key_that_comes_back_has_an_epoch_of_its_own")]
         }
+        "a-node-alone-has-it-all" | "what-is-at-hand-leaves-as-much-free" => &[Spec(
+            QUOTA,
+            "ledger",
+            "a_node_alone_on_a_key_has_it_to_itself_and_what_several_have_at_hand_leaves_as_much_free",
+        )],
+        "lowered-limit-is-not-renewed" => {
+            &[Spec(QUOTA, "ledger", "a_lease_above_a_lowered_limit_is_not_renewed_and_binds_within_its_time")]
+        }
         "small-keys-have-an-owner" => &[Check("small limits are used, with few messages")],
         "incarnation-is-new" => &[Check("a new process frees nothing of the one before")],
+        "late-batch-dropped" => &[Spec(QUOTA, "ledger", "repeated_and_late_batches_change_nothing")],
         "old-epoch-stays-closed" => &[Spec(QUOTA, "ledger", "an_old_epoch_cannot_spend_from_a_new_one")],
         "epoch-new-on-reset" => &[Spec(
             QUOTA,
@@ -34,7 +52,7 @@ pub fn plan(guard: &str) -> &'static [By] {
         "bucket-slower-rate-counts" => {
             &[Spec(QUOTA, "buckets", "a_lowered_burst_binds_at_once_and_a_raised_rate_from_then_on")]
         }
-        "bucket-kept-until-full" => &[Spec(QUOTA, "buckets", "a_bucket_is_remembered_until_it_is_full")],
+        "bucket-kept-until-full" => &[Spec(QUOTA, "buckets", "a_bucket_that_nobody_holds_is_not_full_for_that")],
         "forgotten-after-acknowledgement" => {
             &[Spec(QUOTA, "holding", "it_is_not_forgotten_before_the_ledger_has_acknowledged_that_it_holds_nothing")]
         }
@@ -85,10 +103,8 @@ pub fn plan(guard: &str) -> &'static [By] {
         "waits-before-an-uncovered-refusal" => {
             &[Spec(LIMITER, "admit", "a_cold_key_is_admitted_after_one_round_trip_and_the_limit_is_exact")]
         }
-        "covered-refusal-is-local" => &[Spec(LIMITER, "admit", "a_flood_of_refusals_asks_the_leader_a_few_times_only")],
-        "cover-is-capped" => {
-            &[Spec(LIMITER, "admit", "a_refusal_is_not_repeated_for_longer_than_a_moment_once_the_limit_was_raised")]
-        }
+        "covered-refusal-is-local" => &[Spec(LIMITER, "admit", "a_flood_of_refusals_is_answered_here")],
+        "cover-is-capped" => &[Spec(LIMITER, "admit", "a_refusal_is_believed_for_a_moment_only")],
         "waiting-queue-bounded" => {
             &[Spec(LIMITER, "lib", "admit::slow::tests::beyond_the_bound_nobody_waits_and_whoever_leaves_makes_room")]
         }

@@ -197,6 +197,9 @@ impl World {
     }
 
     fn replicate(&mut self, voter: usize) {
+        if !self.voters[voter].up {
+            return; // Killed as its answer left.
+        }
         for to in 0..self.voters.len() {
             if to == voter || self.voters[voter].cut || self.voters[to].cut {
                 continue;
