@@ -321,6 +321,7 @@ async fn a_refusal_is_believed_for_a_moment_only() {
     let leader = Leader::new(&[&low]);
     let one = node(1, &leader, None);
     assert_eq!(admitted(&one, &[&low], "acme", 20).await, 5);
+    tokio::time::sleep(Duration::from_millis(300)).await; // All of that is reported.
     let high = Limit { max: Permits(50), ..low.clone() };
     let raise = Command::SetPolicies { revision: Revision(2), policies: vec![high.policy()] };
     leader.ledger.lock().expect("no panic").0.apply(&Entry { dt: Nanos::ZERO, command: raise });

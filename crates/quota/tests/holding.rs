@@ -189,3 +189,14 @@ fn it_is_not_forgotten_before_the_ledger_has_acknowledged_that_it_holds_nothing(
     assert!(node.holding.is_settled(&node.cell));
     assert_eq!(ledger.charged(KEY), Permits(10));
 }
+
+#[test]
+fn a_lease_lasts_from_when_its_report_was_cut_however_late_the_answer_comes() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    let item = Item { want: Permits(10), ..node.report(10) };
+    let (asked_at, answer) = (node.now, decide(&mut ledger, node.seq, item));
+    node.now = node.now.saturating_add(Nanos::from_secs(3)); // The ledger's D is running since.
+    node.hear(&answer);
+    assert_eq!(node.cell.expiry(), asked_at.saturating_add(holder_time(LEASE_TTL)));
+    assert!(node.takes(10), "a little of it is left");
+}

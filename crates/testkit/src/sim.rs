@@ -54,7 +54,7 @@ impl Verdict {
     /// How to see it again.
     #[must_use]
     pub fn replay(&self) -> String {
-        format!("TIDEGATE_SIM_SEED={} cargo nextest run -p tidegate-testkit sim_replay --no-capture", self.seed)
+        format!("cargo xtask sim --seeds 1 --from {} (TIDEGATE_SIM_TRACE=1 tells all that happens)", self.seed)
     }
 }
 
