@@ -19,7 +19,7 @@ use tidegate_quota::cell::{Burnt, Grab, Take};
 use tidegate_quota::evidence::{Record, short_name};
 use tidegate_quota::holding::Reservation;
 use tidegate_quota::protocol::Key;
-use tidegate_quota::{Hashing, SubjectHasher};
+use tidegate_quota::{Hashing, SubjectHasher, guard};
 
 use self::promised::Waiter;
 use self::standing::{Marks, is_marked, standings};
@@ -324,6 +324,9 @@ impl Limiter {
     /// Gives back what was grabbed, by the same rules as if it had been stamped and dropped.
     #[cold]
     fn undo(&self, takings: &mut [Taking<'_>]) {
+        if !guard!("all-or-none") {
+            return;
+        }
         let now = clock::boot();
         for Taking { found, got, .. } in takings {
             let grab = match got.take() {

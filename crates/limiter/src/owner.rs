@@ -110,7 +110,8 @@ impl Owners {
 impl Limiter {
     /// The node to ask for permits of this key; `None`: this node asks for a lease of its own.
     pub(crate) fn owner(&self, ask: &Ask<'_>, slot: &Slot) -> Option<NodeId> {
-        if ask.limit.mode != Mode::Enforce || !suits(&ask.limit.kind) || !guard!("small-keys-have-an-owner") {
+        let suits = ask.limit.is_plain() && suits(&ask.limit.kind);
+        if ask.limit.mode != Mode::Enforce || !suits || !guard!("small-keys-have-an-owner") {
             return None;
         }
         let (now, nodes) = (clock::boot(), self.owners.nodes.load());
@@ -177,7 +178,9 @@ impl Limiter {
 
     async fn take_for_another(&self, key: Key, cost: Permits) -> Fetched {
         let limit = self.owners.limits.load().get(&key.limit).map(Arc::clone);
-        let Some(limit) = limit.filter(|limit| suits(&limit.kind)) else { return Fetched::Elsewhere };
+        let Some(limit) = limit.filter(|limit| limit.is_plain() && suits(&limit.kind)) else {
+            return Fetched::Elsewhere;
+        };
         let ask = Ask { limit: &limit, subject: key.subject, cost };
         match self.take_here(&ask).await {
             Ok(taken) => {

@@ -81,6 +81,20 @@ pub const GUARDS: &[&str] = &[
     "bucket-lapsed-is-gone",
     "bucket-slower-rate-counts",
     "bucket-kept-until-full",
+    // Calendar windows and budgets.
+    "window-open-before-a-grant",
+    "window-never-backwards",
+    "held-counts-to-its-own-window",
+    "lapsed-dated-lease-counts-as-spent",
+    "carry-over-is-bounded",
+    "used-up-budget-is-remembered",
+    "threshold-told-once",
+    // Places, reservations, calls with several limits.
+    "busy-places-are-not-called-back",
+    "settled-in-its-own-epoch",
+    "debt-is-paid-first",
+    "reservation-stays-outstanding",
+    "all-or-none",
     // Slices.
     "grant-capped-for-long-windows",
     "large-cost-gathers",

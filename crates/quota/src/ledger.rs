@@ -164,7 +164,7 @@ impl Ledger {
                 Some(known) => {
                     let policy = &known.policy;
                     let window = self.windows.of(item.key.limit);
-                    if window.is_none() && policy.kind.period().is_some() {
+                    if window.is_none() && policy.kind.period().is_some() && guard!("window-open-before-a-grant") {
                         items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
                         continue;
                     }

@@ -200,3 +200,39 @@ fn a_lease_lasts_from_when_its_report_was_cut_however_late_the_answer_comes() {
     assert_eq!(node.cell.expiry(), asked_at.saturating_add(holder_time(LEASE_TTL)));
     assert!(node.takes(10), "a little of it is left");
 }
+
+#[test]
+fn a_reservation_of_an_epoch_that_is_over_brings_nothing_back() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    node.holds(&mut ledger, 10);
+    let now = node.now;
+    let reservation = node.holding.reserve(&node.cell, Permits(6), || now).expect("ten are there");
+    let item = node.report(0);
+    let reset = Answer { key: KEY, epoch: item.epoch, verdict: Verdict::Reset };
+    assert_eq!(node.hear(&reset), News::Reset);
+    let settled = node.holding.settle(&node.cell, reservation, Permits::ZERO, || now);
+    assert_eq!(
+        (settled.refunded, node.cell.left()),
+        (Permits::ZERO, Permits::ZERO),
+        "it is charged where it was granted"
+    );
+}
+
+#[test]
+fn what_is_reserved_stays_outstanding_until_it_is_settled_and_what_is_owed_is_paid_first() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    node.holds(&mut ledger, 10);
+    let now = node.now;
+    let reservation = node.holding.reserve(&node.cell, Permits(6), || now).expect("ten are there");
+    let item = node.report(0);
+    assert_eq!((item.spent, item.have.0 >= 6), (Permits::ZERO, true), "{item:?}");
+    let answer = decide(&mut ledger, node.seq, Item { want: Permits::ZERO, ..item });
+    node.hear(&answer);
+    let (left, used) = (node.cell.left(), Permits(6 + node.cell.left().0 + 5));
+    let settled = node.holding.settle(&node.cell, reservation, used, || now);
+    assert_eq!((settled.owed, node.cell.left()), (Permits(5), Permits::ZERO), "{left} were there beside the six");
+    let item = Item { want: Permits(8), waiting: Permits(8), ..node.report(8) };
+    let answer = decide(&mut ledger, node.seq, item);
+    node.hear(&answer);
+    assert_eq!((node.cell.left(), node.holding.debt()), (Permits(3), Permits::ZERO));
+}

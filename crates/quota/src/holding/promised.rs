@@ -14,6 +14,7 @@ use tidegate_model::{Nanos, Permits};
 
 use super::Holding;
 use crate::cell::{Cell, Take};
+use crate::guard;
 
 /// Costs that wait at a time, per key.
 const MOST_WAITING: usize = 64;
@@ -55,7 +56,8 @@ struct Waiting {
 impl Promised {
     /// Reserved, or kept for somebody who waits.
     pub(super) fn held(&self) -> Permits {
-        self.waiting.iter().fold(self.reserved, |sum, waiting| sum.saturating_add(waiting.kept))
+        let reserved = if guard!("reservation-stays-outstanding") { self.reserved } else { Permits::ZERO };
+        self.waiting.iter().fold(reserved, |sum, waiting| sum.saturating_add(waiting.kept))
     }
 
     pub(super) fn debt(&self) -> Permits {
@@ -68,7 +70,7 @@ impl Promised {
 
     /// What is left of a grant for everybody.
     pub(super) fn share_out(&mut self, granted: Permits) -> Permits {
-        let paid = granted.min(self.debt);
+        let paid = if guard!("debt-is-paid-first") { granted.min(self.debt) } else { Permits::ZERO };
         self.debt = self.debt.saturating_sub(paid);
         let mut left = granted.saturating_sub(paid);
         for waiting in &mut self.waiting {
@@ -157,7 +159,7 @@ impl Holding {
         let beyond = used.saturating_sub(cost);
         let mut refunded = Permits::ZERO;
         // Of a lease that is gone: it stays charged with it until that lapses.
-        if epoch == self.epoch {
+        if epoch == self.epoch || !guard!("settled-in-its-own-epoch") {
             self.promised.reserved = self.promised.reserved.saturating_sub(cost);
             refunded = cell.add(cost.saturating_sub(used));
         }

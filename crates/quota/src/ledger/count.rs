@@ -131,6 +131,7 @@ impl Count {
         let charged = self.charged();
         if let Some(dated) = self.tally.dated()
             && dated.turn(window, charged, policy)
+            && guard!("held-counts-to-its-own-window")
         {
             self.records.clear();
             self.held.clear();
@@ -255,6 +256,7 @@ impl Count {
         record.spent = item.spent;
         record.pace = match policy.kind.nature() {
             Nature::Spent => Permits(news),
+            Nature::InUse if !guard!("busy-places-are-not-called-back") => Permits(news),
             Nature::InUse => item.have.saturating_sub(item.reserved), // The rest is idle.
         };
         let unspent = record.outstanding.saturating_sub(Permits(claimed));

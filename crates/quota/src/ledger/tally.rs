@@ -15,6 +15,7 @@ use tidegate_model::{Nanos, Permits};
 
 use self::bucket::Bucket;
 pub(super) use self::dated::Dated;
+use crate::guard;
 use crate::kind::next;
 use crate::protocol::{Kind, Policy};
 use crate::window::Window;
@@ -68,7 +69,9 @@ impl Tally {
 
     /// A lease has ended, and nobody can tell what was spent of it. Where time forgets it, it need not be told.
     pub(super) fn lapse(&mut self, held: Permits) {
-        if let Self::Other(Other::Dated(dated)) = self {
+        if let Self::Other(Other::Dated(dated)) = self
+            && guard!("lapsed-dated-lease-counts-as-spent")
+        {
             dated.spend(held);
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_model::{LimitId, Millis};
 
 use crate::calendar;
+use crate::guard;
 use crate::protocol::{Opening, Policy, Span, Verdict};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl Windows {
     pub(super) fn open(&mut self, opening: &Opening) {
         let Opening { limit, number, span } = *opening;
         let before = self.0.get(&limit).map(|window| window.number);
-        if number > before.unwrap_or(0) {
+        if number > before.unwrap_or(0) || !guard!("window-never-backwards") {
             self.0.insert(limit, Window { number, ends: span.end, follows: before.is_some() });
         }
     }

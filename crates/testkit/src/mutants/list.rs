@@ -36,6 +36,29 @@ pub fn plan(guard: &str) -> &'static [By] {
         "lowered-limit-is-not-renewed" => {
             &[Spec(QUOTA, "ledger", "a_lease_above_a_lowered_limit_is_not_renewed_and_binds_within_its_time")]
         }
+        "window-open-before-a-grant" => &[Spec(QUOTA, "kinds", "nothing_is_granted_before_a_window_is_open")],
+        "window-never-backwards" => &[Spec(QUOTA, "kinds", "a_window_holds_its_maximum_however_long_it_lasts")],
+        "held-counts-to-its-own-window" => {
+            &[Spec(QUOTA, "kinds", "what_is_held_when_a_window_ends_counts_to_that_window")]
+        }
+        "lapsed-dated-lease-counts-as-spent" => &[Spec(QUOTA, "kinds", "what_a_lost_lease_held_may_have_been_spent")],
+        "carry-over-is-bounded" => &[Spec(QUOTA, "kinds", "what_was_left_is_carried_over_up_to_its_bound")],
+        "used-up-budget-is-remembered" => {
+            &[Spec(QUOTA, "kinds", "a_key_that_used_up_its_budget_does_not_get_more_by_being_forgotten")]
+        }
+        "threshold-told-once" => &[Spec(QUOTA, "kinds", "each_threshold_is_told_once_in_a_period")],
+        "busy-places-are-not-called-back" => {
+            &[Spec(QUOTA, "kinds", "idle_places_are_called_back_and_busy_ones_are_not")]
+        }
+        "settled-in-its-own-epoch" => {
+            &[Spec(QUOTA, "holding", "a_reservation_of_an_epoch_that_is_over_brings_nothing_back")]
+        }
+        "debt-is-paid-first" | "reservation-stays-outstanding" => &[Spec(
+            QUOTA,
+            "holding",
+            "what_is_reserved_stays_outstanding_until_it_is_settled_and_what_is_owed_is_paid_first",
+        )],
+        "all-or-none" => &[Spec(LIMITER, "admit", "all_limits_are_taken_or_none")],
         "small-keys-have-an-owner" => &[Check("small limits are used, with few messages")],
         "incarnation-is-new" => &[Check("a new process frees nothing of the one before")],
         "late-batch-dropped" => &[Spec(QUOTA, "ledger", "repeated_and_late_batches_change_nothing")],

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::{Nanos, Permits};
 
 use super::super::windows::Window;
+use crate::guard;
 use crate::protocol::{Alert, Key, Kind, Policy};
 
 /// A count is looked at this often, to see whether its window is over.
@@ -34,7 +35,8 @@ impl Dated {
             _ => Permits::ZERO,
         };
         // A key that nobody remembers had used nothing.
-        let carried = policy.max.saturating_add(self.carried).saturating_sub(charged).min(most);
+        let carried = policy.max.saturating_add(self.carried).saturating_sub(charged);
+        let carried = if guard!("carry-over-is-bounded") { carried.min(most) } else { carried };
         *self = Self { number: window.number, spent: Permits::ZERO, carried, told: 0, seen: self.seen };
         true
     }
@@ -58,7 +60,10 @@ impl Dated {
     pub(crate) fn alerts(&mut self, key: Key, policy: &Policy, alerts: &mut Vec<Alert>) {
         let Kind::Budget(budget) = &policy.kind else { return };
         let percent = u128::from(self.spent.0) * 100 / u128::from(policy.max.0.max(1));
-        let passed = budget.alerts.iter().copied().filter(|alert| *alert > self.told && u128::from(*alert) <= percent);
+        let passed =
+            budget.alerts.iter().copied().filter(|alert| {
+                (*alert > self.told || !guard!("threshold-told-once")) && u128::from(*alert) <= percent
+            });
         for percent in passed {
             alerts.push(Alert { key, window: self.number, percent, spent: self.spent, max: policy.max });
         }
@@ -71,7 +76,7 @@ impl Dated {
             Kind::Budget(budget) => budget.carry.min(policy.max),
             _ => Permits::ZERO,
         };
-        let is_new = self.spent == Permits::ZERO && self.carried == fresh;
+        let is_new = self.spent == Permits::ZERO && (self.carried == fresh || !guard!("used-up-budget-is-remembered"));
         (!is_new).then(|| self.seen.saturating_add(LOOK))
     }
 }
