@@ -9,6 +9,7 @@ mod empty_proxy;
 mod generator;
 mod histogram;
 mod http;
+mod limits;
 mod linux;
 mod matrix;
 mod node;
@@ -76,6 +77,19 @@ enum Command {
         #[arg(long)]
         tidegate: Option<PathBuf>,
     },
+    /// Limits side by side: Tidegate, Redis per request, counters exchanged at intervals.
+    Limits {
+        /// Three minutes, with three nodes.
+        #[arg(long)]
+        quick: bool,
+        /// Where limits.md and limits.json go.
+        #[arg(long, default_value = "loadtest/results")]
+        results: PathBuf,
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
+    /// A gateway as small as it can be, whose limit is Redis, or counters that nodes exchange.
+    Limited(limits::Limited),
     /// Measures decisions: from the caller's ids to the permit, in one process and without a socket.
     Decide,
     /// A backend that answers at once.
@@ -130,6 +144,10 @@ fn run(command: Command) -> Result<()> {
         Command::Shared { quick, only, results, tidegate } => {
             shared::run(&shared::Options { quick, only, results, binary: node::Binary::at(tidegate)? })
         }
+        Command::Limits { quick, results, tidegate } => {
+            limits::run(&limits::Options { quick, results, binary: node::Binary::at(tidegate)? })
+        }
+        Command::Limited(args) => limits::limited(&args),
         Command::Constant { http, bytes } => shared::constant(http, bytes),
         Command::Decide => decide::measure().map(drop),
         Command::Backend { http, requests } => backend::serve(http, requests.as_deref()),

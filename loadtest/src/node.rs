@@ -178,6 +178,18 @@ impl Cluster {
         self.folder.keep();
     }
 
+    /// Asks the nodes, in order, until one knows who leads the quota group, or else the control group.
+    pub(crate) fn quota_leader(&self) -> Option<usize> {
+        self.nodes.iter().filter(|node| node.process.is_some()).find_map(|node| {
+            let status = status_of(node.admin, &self.token)?;
+            let leader = status["quota"]["leader"].as_u64().or(status["control"]["leader"].as_u64())?;
+            let members = status["nodes"].as_array()?;
+            let name = members.iter().find(|member| member["id"].as_u64() == Some(leader))?["name"].as_str()?;
+            let nth = self.nodes.iter().position(|node| node.name == name)?;
+            self.nodes[nth].process.is_some().then_some(nth) // not the dead one, that nobody missed yet
+        })
+    }
+
     /// Process groups of the nodes that run.
     pub(crate) fn groups(&self) -> Vec<u32> {
         self.nodes.iter().filter_map(Node::pid).collect()
@@ -223,6 +235,13 @@ impl Cluster {
         let key = answer["secret"].as_str().context("`key create` printed no key")?;
         Ok(vec![("authorization".to_owned(), format!("Bearer {key}"))])
     }
+}
+
+fn status_of(admin: SocketAddr, token: &str) -> Option<Value> {
+    let authorization = format!("Bearer {token}");
+    let request = http::get_request(&admin.to_string(), "/v1/cluster", &[("authorization", &authorization)]);
+    let answer = http::Connection::open(admin, Duration::from_millis(300)).ok()?.exchange(&request).ok()?;
+    serde_json::from_slice(&answer.body).ok()
 }
 
 /// The limits are real and counted, and too high to be met.

@@ -6,8 +6,8 @@ mod hits;
 mod origin;
 mod probes;
 mod purges;
-mod redis;
-mod report;
+pub(crate) mod redis;
+pub(crate) mod report;
 mod rivals;
 mod waste;
 
@@ -22,7 +22,7 @@ pub(crate) use origin::constant;
 use crate::linux;
 use crate::node::Binary;
 use crate::process::Folder;
-use report::{Report, Section};
+use report::{About, Report, Section};
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
@@ -42,6 +42,9 @@ struct Site<'a> {
 /// Measures one thing and tells it in a table.
 type Measure = fn(&Site<'_>) -> Result<Section>;
 
+const ABOUT: About =
+    About { file: "shared", title: "What nodes share", sections: &["hits", "herd", "purges", "waste", "probes"] };
+
 const SECTIONS: [(&str, Measure); 5] = [
     ("hits", hits::measure),
     ("herd", herd::measure),
@@ -55,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = Folder::fresh("shared")?;
     let site = Site { binary: &options.binary, folder: &folder.path, quick: options.quick };
     let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()));
-    let mut report = Report::begin(&options.results, options.quick)?;
+    let mut report = Report::begin(&options.results, ABOUT, options.quick)?;
     for (name, measure) in SECTIONS {
         if !wanted(name) {
             continue;
@@ -72,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Of the last minute: how many others wanted the machine.
-fn load_average() -> String {
+pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or("?").to_owned()
 }

@@ -4,12 +4,27 @@ use crate::build;
 use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, NGINX, REDIS, VARNISH, WRK, ensure};
 use crate::run::{Result, become_program};
 
-pub(crate) fn run(consent: Consent, quick: bool, shared: bool, only: Option<&str>) -> Result {
-    ensure(&[C_COMPILER, NGINX, WRK], consent)?;
-    ensure(if shared { &[REDIS, VARNISH] } else { &[HAPROXY] }, consent)?;
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum What {
+    Matrix,
+    Shared,
+    Limits,
+}
+
+pub(crate) fn run(consent: Consent, quick: bool, what: What, only: Option<&str>) -> Result {
+    match what {
+        What::Matrix => ensure(&[C_COMPILER, NGINX, WRK, HAPROXY], consent)?,
+        What::Shared => ensure(&[C_COMPILER, NGINX, WRK, REDIS, VARNISH], consent)?,
+        What::Limits => ensure(&[C_COMPILER, REDIS], consent)?,
+    }
     // Figures that are published come from the slow build.
     let harness = build::harness(if quick { "release" } else { "bench-fat" })?;
-    let mut arguments = vec![if shared { "shared" } else { "matrix" }];
+    let mut arguments = vec![match what {
+        What::Matrix => "matrix",
+        What::Shared => "shared",
+        What::Limits => "limits",
+    }];
     if quick {
         arguments.push("--quick");
     }

@@ -55,6 +55,9 @@ enum Verb {
         /// What nodes share instead: cache hits (against nginx and Varnish), a herd, purges, breakers, health checks.
         #[arg(long)]
         shared: bool,
+        /// Limits side by side instead: Tidegate, Redis per request, counters exchanged at intervals.
+        #[arg(long, conflicts_with_all = ["shared", "only"])]
+        limits: bool,
         /// Only the subjects whose name contains this.
         #[arg(long)]
         only: Option<String>,
@@ -100,7 +103,16 @@ fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Test { runner } => test::all(consent, &runner),
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
-        Verb::Load { quick, shared, only } => load::run(consent, quick, shared, only.as_deref()),
+        Verb::Load { quick, shared, limits, only } => {
+            let what = if limits {
+                load::What::Limits
+            } else if shared {
+                load::What::Shared
+            } else {
+                load::What::Matrix
+            };
+            load::run(consent, quick, what, only.as_deref())
+        }
         Verb::Sim { seeds, from } => evidence::sim(seeds, from),
         Verb::Mutants { only } => evidence::mutants(only.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),

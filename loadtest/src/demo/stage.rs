@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::balancer::{Balancer, Kind, Server};
-use crate::http::{self, Connection};
 use crate::linux::WhenOrphaned;
 use crate::node::{Binary, Cluster, Manner};
 use crate::process::{Folder, Process, Start, logged_line};
@@ -216,16 +215,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Asks the nodes, in order, until one knows a leader.
     fn see_the_cluster(&mut self) {
-        let known = self.cluster.nodes.iter().filter(|node| node.process.is_some()).find_map(|node| {
-            let status = status_of(node.admin, &self.cluster.token)?;
-            let leader = status["quota"]["leader"].as_u64().or(status["control"]["leader"].as_u64())?;
-            let members = status["nodes"].as_array()?;
-            let name = members.iter().find(|member| member["id"].as_u64() == Some(leader))?["name"].as_str()?;
-            let nth = self.cluster.nodes.iter().position(|node| node.name == name)?;
-            self.cluster.nodes[nth].process.is_some().then_some(nth) // not the dead one, that nobody missed yet
-        });
+        let known = self.cluster.quota_leader();
         self.leader = known;
         if let (Some(_), Some(killed)) = (known, &mut self.killed) {
             killed.succeeded_after.get_or_insert(killed.until.elapsed());
@@ -258,13 +249,6 @@ impl Stage {
         }
         Ok(())
     }
-}
-
-fn status_of(admin: SocketAddr, token: &str) -> Option<Value> {
-    let authorization = format!("Bearer {token}");
-    let request = http::get_request(&admin.to_string(), "/v1/cluster", &[("authorization", &authorization)]);
-    let answer = Connection::open(admin, Duration::from_millis(300)).ok()?.exchange(&request).ok()?;
-    serde_json::from_slice(&answer.body).ok()
 }
 
 fn start_backend(folder: &Folder) -> Result<(Process, SocketAddr)> {

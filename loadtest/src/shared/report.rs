@@ -1,5 +1,5 @@
-//! What was measured, for people as Markdown, for programs as JSON: `shared.md` and `shared.json`. A section that was
-//! not measured this time stays as it was.
+//! What was measured, for people as Markdown, for programs as JSON: two files, in sections. A section that was not measured
+//! this time stays as it was. `shared` and `limits` write theirs.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,18 +12,19 @@ use serde_json::{Map, Value, json};
 use crate::matrix::report::machine;
 use crate::process::output_of;
 
-pub(super) struct Section {
-    pub(super) title: &'static str,
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
     /// What one has to know to read it.
-    pub(super) how: String,
-    pub(super) columns: &'static [&'static str],
-    pub(super) rows: Vec<Vec<String>>,
-    pub(super) json: Value,
+    pub(crate) how: String,
+    pub(crate) columns: &'static [&'static str],
+    pub(crate) rows: Vec<Vec<String>>,
+    pub(crate) json: Value,
     /// Load average, before and after.
-    pub(super) load: String,
+    pub(crate) load: String,
 }
 
-pub(super) struct Report {
+pub(crate) struct Report {
+    about: About,
     folder: PathBuf,
     date: String,
     quick: bool,
@@ -31,15 +32,22 @@ pub(super) struct Report {
     sections: Map<String, Value>,
 }
 
-/// In this order.
-const NAMES: [&str; 5] = ["hits", "herd", "purges", "waste", "probes"];
+/// What a report is called.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About {
+    /// `FILE.md` and `FILE.json`.
+    pub(crate) file: &'static str,
+    pub(crate) title: &'static str,
+    /// In this order.
+    pub(crate) sections: &'static [&'static str],
+}
 
 impl Section {
-    pub(super) fn new(title: &'static str, how: String, columns: &'static [&'static str]) -> Self {
+    pub(crate) fn new(title: &'static str, how: String, columns: &'static [&'static str]) -> Self {
         Self { title, how, columns, rows: Vec::new(), json: Value::Null, load: String::new() }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>, json: Value) {
+    pub(crate) fn row(&mut self, cells: Vec<String>, json: Value) {
         self.rows.push(cells);
         if !self.json.is_array() {
             self.json = json!([]);
@@ -49,7 +57,7 @@ impl Section {
         }
     }
 
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         let mut text =
             format!("## {} (`{name}`)\n\n{}\n\n| {} |\n|---", self.title, self.how, self.columns.join(" | "));
         text.push_str(&"|--:".repeat(self.columns.len() - 1));
@@ -62,24 +70,24 @@ impl Section {
 }
 
 impl Report {
-    pub(super) fn begin(folder: &Path, quick: bool) -> Result<Self> {
+    pub(crate) fn begin(folder: &Path, about: About, quick: bool) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let date = output_of(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%MZ"]))?.trim().to_owned();
-        let earlier = fs::read(folder.join("shared.json")).ok();
+        let earlier = fs::read(folder.join(format!("{}.json", about.file))).ok();
         let earlier: Option<Value> = earlier.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let sections = earlier.and_then(|value| value["sections"].as_object().cloned()).unwrap_or_default();
-        Ok(Self { folder: folder.to_owned(), date, quick, sections })
+        Ok(Self { about, folder: folder.to_owned(), date, quick, sections })
     }
 
     /// Writes both files anew.
-    pub(super) fn add(&mut self, name: &str, section: Section) -> Result<()> {
+    pub(crate) fn add(&mut self, name: &str, section: Section) -> Result<()> {
         let text = section.text(name);
         let entry = json!({
             "date": self.date, "quick": self.quick, "load_average": section.load, "text": text, "rows": section.json,
         });
         self.sections.insert(name.to_owned(), entry);
         let machine = machine();
-        let mut text = String::from("# What nodes share\n\n");
+        let mut text = format!("# {}\n\n", self.about.title);
         let part = |part: &str| machine[part].as_str().unwrap_or("?").to_owned();
         let _ = writeln!(
             text,
@@ -89,15 +97,15 @@ impl Report {
             part("kernel"),
             part("nginx")
         );
-        for name in NAMES {
-            let Some(entry) = self.sections.get(name) else { continue };
+        for name in self.about.sections {
+            let Some(entry) = self.sections.get(*name) else { continue };
             let of = |field: &str| entry[field].as_str().unwrap_or("?");
             let quick = if entry["quick"] == true { ", quick" } else { "" };
             let _ = writeln!(text, "\n{}\n{}{quick}; load average {}.", of("text"), of("date"), of("load_average"));
         }
         let json = json!({"machine": machine, "sections": self.sections});
         for (kind, text) in [("md", text), ("json", serde_json::to_string_pretty(&json)? + "\n")] {
-            let file = self.folder.join(format!("shared.{kind}"));
+            let file = self.folder.join(format!("{}.{kind}", self.about.file));
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }
         Ok(())

@@ -1,0 +1,296 @@
+//! Open-loop demand of many streams at once over several nodes: requests are due at random instants (Poisson), whether or
+//! not earlier ones were answered; latencies count from when they were due.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tidegate_clock as clock;
+use tidegate_model::Nanos;
+
+use super::plan::{Shape, Stream, zipf};
+use crate::histogram::Histogram;
+use crate::http::{Connection, get_request};
+use crate::linux;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Threads altogether: as many requests may be on their way.
+const CONNECTIONS: usize = 150;
+
+/// A running demand; dropping it ends it.
+pub(super) struct Demand {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    pub(super) began: Nanos,
+}
+
+struct Shared {
+    streams: Vec<Stream>,
+    began: Instant,
+    stop: AtomicBool,
+    lanes: Vec<Lane>,
+    /// By stream.
+    latencies: Vec<Histogram>,
+    ranks: Vec<f64>,
+    failure: Mutex<Option<String>>,
+}
+
+/// One node.
+struct Lane {
+    target: SocketAddr,
+    closed: AtomicBool,
+    due: Mutex<Agenda>,
+    /// By stream.
+    tallies: Vec<Tally>,
+}
+
+/// When each stream's next request is due, and the dice.
+struct Agenda {
+    next: Vec<Option<Instant>>,
+    dice: u64,
+}
+
+#[derive(Default)]
+struct Tally {
+    admitted: AtomicU64,
+    refused: AtomicU64,
+    undecided: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) admitted: u64,
+    /// 429.
+    pub(super) refused: u64,
+    /// 503: no leader answers.
+    pub(super) undecided: u64,
+    pub(super) failed: u64,
+}
+
+impl Counts {
+    pub(super) fn total(self) -> u64 {
+        self.admitted + self.refused + self.undecided + self.failed
+    }
+
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            admitted: self.admitted - earlier.admitted,
+            refused: self.refused - earlier.refused,
+            undecided: self.undecided - earlier.undecided,
+            failed: self.failed - earlier.failed,
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            admitted: self.admitted + other.admitted,
+            refused: self.refused + other.refused,
+            undecided: self.undecided + other.undecided,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
+impl Demand {
+    pub(super) fn start(targets: &[SocketAddr], streams: &[Stream]) -> Self {
+        let (began, boot) = (Instant::now(), clock::boot());
+        let lanes = targets.iter().enumerate().map(|(node, target)| {
+            let mut agenda = Agenda { next: Vec::new(), dice: 0x9E37_79B9_7F4A_7C15 ^ ((node as u64 + 1) << 40) };
+            for stream in streams {
+                let first = agenda.gap(stream, node, targets.len()).map(|gap| began + gap);
+                agenda.next.push(first);
+            }
+            let tallies = streams.iter().map(|_| Tally::default()).collect();
+            Lane { target: *target, closed: AtomicBool::new(false), due: Mutex::new(agenda), tallies }
+        });
+        let shared = Arc::new(Shared {
+            streams: streams.to_vec(),
+            began,
+            stop: AtomicBool::new(false),
+            lanes: lanes.collect(),
+            latencies: streams.iter().map(|_| Histogram::default()).collect(),
+            ranks: zipf(),
+            failure: Mutex::default(),
+        });
+        let drive = |nth: usize| {
+            let shared = Arc::clone(&shared);
+            let node = nth % shared.lanes.len();
+            thread::Builder::new().stack_size(128 * 1024).spawn(move || shared.drive(node)).expect("a thread starts")
+        };
+        let threads = (0..CONNECTIONS).map(drive).collect();
+        Self { shared, threads, began: boot }
+    }
+
+    /// Of one stream, over all nodes.
+    pub(super) fn counts(&self, stream: usize) -> Counts {
+        (0..self.shared.lanes.len()).fold(Counts::default(), |sum, node| sum.plus(self.counts_at(node, stream)))
+    }
+
+    pub(super) fn counts_at(&self, node: usize, stream: usize) -> Counts {
+        self.shared.lanes[node].tallies[stream].read()
+    }
+
+    pub(super) fn total(&self) -> Counts {
+        (0..self.shared.streams.len()).fold(Counts::default(), |sum, stream| sum.plus(self.counts(stream)))
+    }
+
+    pub(super) fn latency(&self, stream: usize, share: f64) -> Duration {
+        self.shared.latencies[stream].quantile(share)
+    }
+
+    /// The first answer that was none of those a limit gives.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nothing more is asked of this node.
+    pub(super) fn close(&self, node: usize) {
+        self.shared.lanes[node].closed.store(true, Relaxed);
+    }
+
+    /// Waits for the requests under way.
+    pub(super) fn stop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Demand {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+    }
+}
+
+impl Agenda {
+    /// Above 0, below 1.
+    fn uniform(&mut self) -> f64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        ((self.dice >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
+    }
+
+    /// To the next request at the stream's peak; `None`: this node is asked for none.
+    fn gap(&mut self, stream: &Stream, node: usize, nodes: usize) -> Option<Duration> {
+        let rate = stream.peak() * stream.shape.share(node, nodes);
+        (rate > 0.0).then(|| Duration::from_secs_f64(-self.uniform().ln() / rate))
+    }
+}
+
+impl Shared {
+    fn drive(&self, node: usize) {
+        linux::sleep_exactly_in_this_thread();
+        let lane = &self.lanes[node];
+        let mut connection = None;
+        while let Some((due, stream, rank)) = self.next(node) {
+            loop {
+                let wait = due.saturating_duration_since(Instant::now());
+                if self.stop.load(Relaxed) || lane.closed.load(Relaxed) {
+                    return;
+                }
+                if wait.is_zero() {
+                    break;
+                }
+                thread::sleep(wait.min(Duration::from_millis(200)));
+            }
+            self.ask(lane, &mut connection, due, stream, rank);
+        }
+    }
+
+    /// The earliest request that is due at this node, and for which key.
+    fn next(&self, node: usize) -> Option<(Instant, usize, usize)> {
+        let mut agenda = self.lanes[node].due.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let next = agenda.next.iter().enumerate().filter_map(|(stream, due)| Some(((*due)?, stream)));
+            let (due, at) = next.min()?;
+            let stream = &self.streams[at];
+            agenda.next[at] = agenda.gap(stream, node, self.lanes.len()).map(|gap| due + gap);
+            // Thinned from the peak to what the stream asks for at this instant.
+            if agenda.uniform() > stream.level(due.saturating_duration_since(self.began)) {
+                continue;
+            }
+            let all = self.ranks.last().copied().unwrap_or(1.0);
+            let rank = if stream.shape == Shape::Zipf {
+                let pick = agenda.uniform() * all;
+                self.ranks.partition_point(|sum| *sum < pick)
+            } else {
+                0
+            };
+            return Some((due, at, rank));
+        }
+    }
+
+    fn ask(&self, lane: &Lane, kept: &mut Option<Connection>, due: Instant, stream: usize, rank: usize) {
+        let (path, key) = (format!("/{}", self.streams[stream].rule.name), format!("k{rank}"));
+        let answer = exchange(kept, lane.target, &get_request("load.test", &path, &[("x-key", &key)]));
+        let tally = &lane.tallies[stream];
+        let count = match answer {
+            Ok(200) => &tally.admitted,
+            Ok(429) => &tally.refused,
+            Ok(503) => &tally.undecided,
+            other => {
+                let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+                failure.get_or_insert_with(|| match other {
+                    Ok(status) => format!("{path} was answered with {status}"),
+                    Err(why) => format!("{path}: {why}"),
+                });
+                &tally.failed
+            }
+        };
+        if answer_counts(count, &tally.failed) {
+            self.latencies[stream].record(due.elapsed());
+        }
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+/// What failed says nothing about how long an answer takes.
+fn answer_counts(count: &AtomicU64, failed: &AtomicU64) -> bool {
+    !std::ptr::eq(count, failed)
+}
+
+/// The answer's status, on a connection that is kept.
+pub(super) fn exchange(kept: &mut Option<Connection>, to: SocketAddr, request: &[u8]) -> Result<u16, String> {
+    let mut connection = match kept.take() {
+        Some(connection) => connection,
+        None => Connection::open(to, PATIENCE).map_err(|why| why.to_string())?,
+    };
+    let answer = connection.exchange(request).map_err(|broken| broken.why.to_string())?;
+    *kept = connection.is_reusable().then_some(connection);
+    Ok(answer.status)
+}
+
+impl Tally {
+    fn read(&self) -> Counts {
+        Counts {
+            admitted: self.admitted.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            undecided: self.undecided.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_as_long_as_the_rate_says() {
+        let stream = Stream::new(Shape::Skew, Duration::from_secs(1), 1_000, 2.0);
+        let mut agenda = Agenda { next: Vec::new(), dice: 7 };
+        let mean = |agenda: &mut Agenda, node| {
+            let gaps: Option<Duration> = (0..10_000).map(|_| agenda.gap(&stream, node, 3)).sum();
+            gaps.map(|sum| sum.as_secs_f64() / 10_000.0)
+        };
+        let busy = mean(&mut agenda, 1).expect("it is asked");
+        assert!((busy * 1_600.0 - 1.0).abs() < 0.05, "{busy}");
+        assert_eq!(agenda.gap(&stream, 7, 10), None);
+    }
+}
