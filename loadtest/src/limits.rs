@@ -135,7 +135,8 @@ const REACH: &str = "Tidegate's figures, the worst of all rows that a line is ab
 const EXACT: &str = "A stream is SHAPE-WINDOW-DEMAND in percent of the limit L. `hot`: one key, all nodes alike; `skew`: one key, \
     80/15/5 over three nodes; `waves`: bursts of 6 L a window that drift over fixed windows; `zipf`: 500 keys, ∝ rank^-1.2, demand \
     and use are of the first. Windows are judged from stamps of every permit, by the code behind `tidegate quota verify`, \
-    from the first request on; use and refusals count from the second window on. No decision: 503 while no leader answers.";
+    from the first request on; use, refusals and latencies count from the second window on. Demand is random: 0.7 of a small \
+    limit passes the limit now and then, which the exact script of Redis refuses too. No decision: 503 while no leader answers.";
 const TRAFFIC: &str = "Messages: Tidegate's reports and appends, with their answers; commands to Redis with their answers; \
     datagrams between counters. Log bytes: of all nodes' quota logs. CPU: gateways and redis-server, the answer itself included.";
 const COLD: &str = "One at a time, over three nodes in turn; each key is asked for once. L = 300, W = 10 s.";

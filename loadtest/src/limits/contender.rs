@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::plan::Rule;
-use super::responder::{Mode, TRAFFIC, rules_json};
+use super::responder::{Mode, TRAFFIC, rules_json, wall_ahead};
 use crate::http;
 use crate::linux::WhenOrphaned;
 use crate::node::{Binary, Cluster, Manner};
@@ -100,12 +100,18 @@ impl Contender {
         fs::write(&file, rules_json(rules).to_string())?;
         let (addresses, peers) = (free_addresses(nodes)?, free_udp(nodes)?);
         let peers = peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let wall_ahead = wall_ahead().0.to_string();
         let mut all = Vec::new();
         for (nth, http) in addresses.iter().enumerate() {
             let log = folder.join(format!("stamps-{nth}"));
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["limited", "--http", &http.to_string(), "--node", &(nth + 1).to_string(), "--peers", &peers]);
-            command.arg("--rules").arg(&file).arg("--log").arg(&log).args(["--mode", self.mode()]);
+            command.arg("--rules").arg(&file).arg("--log").arg(&log).args([
+                "--mode",
+                self.mode(),
+                "--wall-ahead",
+                &wall_ahead,
+            ]);
             if let Some(redis) = redis {
                 command.args(["--redis", &redis.address().to_string()]);
             }

@@ -42,17 +42,16 @@ pub(super) struct Cost {
 
 pub(super) fn measure(running: &Running, quick: bool) -> Result<Cost> {
     let name = running.contender.name();
-    let (rounds, time) = if quick { (2, Duration::from_millis(1_500)) } else { (7, Duration::from_secs(4)) };
+    let (rounds, time) = if quick { (2, Duration::from_millis(1_200)) } else { (7, Duration::from_secs(4)) };
     let free = Stream::paced(Rule { name: FREE.to_owned(), ..rule() }, f64::from(RATE));
     let limited = Stream::paced(rule(), f64::from(RATE));
     let mut pairs = Vec::new();
-    for nth in 0..=rounds {
-        let pair = (round(running, &free, time)?, round(running, &limited, time)?);
-        // The first one warms up.
-        if nth > 0 {
-            eprintln!("  {name}, cost of a decision, round {nth} of {rounds}");
-            pairs.push(pair);
-        }
+    for warm_up in [&free, &limited] {
+        round(running, warm_up, time / 3)?;
+    }
+    for nth in 1..=rounds {
+        eprintln!("  {name}, cost of a decision, round {nth} of {rounds}");
+        pairs.push((round(running, &free, time)?, round(running, &limited, time)?));
     }
     let middle = |of: fn(&(Round, Round)) -> f64| median(pairs.iter().map(of).collect());
     Ok(Cost {

@@ -16,8 +16,9 @@ use crate::http::{Connection, get_request};
 use crate::linux;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Threads altogether: as many requests may be on their way.
-const CONNECTIONS: usize = 150;
+/// Threads altogether, for streams above their limit and for all others: as many requests may be on their way. Apart, so that
+/// those who wait for a permit that is not there delay nobody else.
+const CONNECTIONS: [usize; 2] = [210, 60];
 
 /// A running demand; dropping it ends it.
 pub(super) struct Demand {
@@ -30,6 +31,8 @@ struct Shared {
     streams: Vec<Stream>,
     began: Instant,
     stop: AtomicBool,
+    nodes: usize,
+    /// Two for each node: for streams above their limit, and for all others.
     lanes: Vec<Lane>,
     /// By stream.
     latencies: Vec<Histogram>,
@@ -37,12 +40,13 @@ struct Shared {
     failure: Mutex<Option<String>>,
 }
 
-/// One node.
+/// One node, and some of the streams.
 struct Lane {
+    node: usize,
     target: SocketAddr,
     closed: AtomicBool,
     due: Mutex<Agenda>,
-    /// By stream.
+    /// By stream, whether it is this lane's or not.
     tallies: Vec<Tally>,
 }
 
@@ -98,40 +102,46 @@ impl Counts {
 impl Demand {
     pub(super) fn start(targets: &[SocketAddr], streams: &[Stream]) -> Self {
         let (began, boot) = (Instant::now(), clock::boot());
-        let lanes = targets.iter().enumerate().map(|(node, target)| {
-            let mut agenda = Agenda { next: Vec::new(), dice: 0x9E37_79B9_7F4A_7C15 ^ ((node as u64 + 1) << 40) };
+        let lane = |nth: usize| {
+            let (node, above) = (nth / 2, nth.is_multiple_of(2));
+            let mut agenda = Agenda { next: Vec::new(), dice: 0x9E37_79B9_7F4A_7C15 ^ ((nth as u64 + 1) << 40) };
             for stream in streams {
                 let first = agenda.gap(stream, node, targets.len()).map(|gap| began + gap);
-                agenda.next.push(first);
+                agenda.next.push(first.filter(|_| stream.is_above() == above));
             }
             let tallies = streams.iter().map(|_| Tally::default()).collect();
-            Lane { target: *target, closed: AtomicBool::new(false), due: Mutex::new(agenda), tallies }
-        });
+            Lane { node, target: targets[node], closed: AtomicBool::new(false), due: Mutex::new(agenda), tallies }
+        };
         let shared = Arc::new(Shared {
             streams: streams.to_vec(),
             began,
             stop: AtomicBool::new(false),
-            lanes: lanes.collect(),
+            nodes: targets.len(),
+            lanes: (0..targets.len() * 2).map(lane).collect(),
             latencies: streams.iter().map(|_| Histogram::default()).collect(),
             ranks: zipf(),
             failure: Mutex::default(),
         });
-        let drive = |nth: usize| {
+        let drive = |lane: usize| {
             let shared = Arc::clone(&shared);
-            let node = nth % shared.lanes.len();
-            thread::Builder::new().stack_size(128 * 1024).spawn(move || shared.drive(node)).expect("a thread starts")
+            thread::Builder::new().stack_size(128 * 1024).spawn(move || shared.drive(lane)).expect("a thread starts")
         };
-        let threads = (0..CONNECTIONS).map(drive).collect();
+        let lanes = (0..targets.len() * 2).flat_map(|lane| {
+            let connections = CONNECTIONS[lane % 2] / targets.len();
+            std::iter::repeat_n(lane, connections)
+        });
+        let threads = lanes.map(drive).collect();
         Self { shared, threads, began: boot }
     }
 
     /// Of one stream, over all nodes.
     pub(super) fn counts(&self, stream: usize) -> Counts {
-        (0..self.shared.lanes.len()).fold(Counts::default(), |sum, node| sum.plus(self.counts_at(node, stream)))
+        (0..self.shared.nodes).fold(Counts::default(), |sum, node| sum.plus(self.counts_at(node, stream)))
     }
 
     pub(super) fn counts_at(&self, node: usize, stream: usize) -> Counts {
-        self.shared.lanes[node].tallies[stream].read()
+        let lanes = self.shared.lanes.iter().filter(|lane| lane.node == node);
+        lanes.fold(Counts::default(), |sum, lane| sum.plus(lane.tallies[stream].read()))
     }
 
     pub(super) fn total(&self) -> Counts {
@@ -149,7 +159,8 @@ impl Demand {
 
     /// Nothing more is asked of this node.
     pub(super) fn close(&self, node: usize) {
-        self.shared.lanes[node].closed.store(true, Relaxed);
+        let lanes = self.shared.lanes.iter().filter(|lane| lane.node == node);
+        lanes.for_each(|lane| lane.closed.store(true, Relaxed));
     }
 
     /// Waits for the requests under way.
@@ -184,11 +195,11 @@ impl Agenda {
 }
 
 impl Shared {
-    fn drive(&self, node: usize) {
+    fn drive(&self, lane: usize) {
         linux::sleep_exactly_in_this_thread();
-        let lane = &self.lanes[node];
+        let lane = &self.lanes[lane];
         let mut connection = None;
-        while let Some((due, stream, rank)) = self.next(node) {
+        while let Some((due, stream, rank)) = self.next(lane) {
             loop {
                 let wait = due.saturating_duration_since(Instant::now());
                 if self.stop.load(Relaxed) || lane.closed.load(Relaxed) {
@@ -203,14 +214,14 @@ impl Shared {
         }
     }
 
-    /// The earliest request that is due at this node, and for which key.
-    fn next(&self, node: usize) -> Option<(Instant, usize, usize)> {
-        let mut agenda = self.lanes[node].due.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The earliest request that is due in this lane, and for which key.
+    fn next(&self, lane: &Lane) -> Option<(Instant, usize, usize)> {
+        let mut agenda = lane.due.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let next = agenda.next.iter().enumerate().filter_map(|(stream, due)| Some(((*due)?, stream)));
             let (due, at) = next.min()?;
             let stream = &self.streams[at];
-            agenda.next[at] = agenda.gap(stream, node, self.lanes.len()).map(|gap| due + gap);
+            agenda.next[at] = agenda.gap(stream, lane.node, self.nodes).map(|gap| due + gap);
             // Thinned from the peak to what the stream asks for at this instant.
             if agenda.uniform() > stream.level(due.saturating_duration_since(self.began)) {
                 continue;
@@ -243,16 +254,12 @@ impl Shared {
                 &tally.failed
             }
         };
-        if answer_counts(count, &tally.failed) {
+        count.fetch_add(1, Relaxed);
+        // What failed says nothing about how long an answer takes.
+        if !std::ptr::eq(count, &tally.failed) && due >= self.began + self.streams[stream].warm_up() {
             self.latencies[stream].record(due.elapsed());
         }
-        count.fetch_add(1, Relaxed);
     }
-}
-
-/// What failed says nothing about how long an answer takes.
-fn answer_counts(count: &AtomicU64, failed: &AtomicU64) -> bool {
-    !std::ptr::eq(count, failed)
 }
 
 /// The answer's status, on a connection that is kept.

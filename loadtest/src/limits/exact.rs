@@ -82,11 +82,6 @@ pub(super) fn measure(running: &Running, case: &Case) -> Result<(Vec<Row>, Bill)
     Ok((rows, bill))
 }
 
-/// The first window begins full, so it is not counted.
-fn warm_up(stream: &Stream) -> Duration {
-    stream.rule.window
-}
-
 /// Waits until the case is over, tells how it goes; what each stream's clients had been told when its first window ended.
 fn watch(running: &Running, case: &Case, demand: &Demand) -> Result<Vec<Counts>> {
     let began = Instant::now();
@@ -98,7 +93,7 @@ fn watch(running: &Running, case: &Case, demand: &Demand) -> Result<Vec<Counts>>
         }
         thread::sleep(Duration::from_millis(20));
         for (nth, (early, stream)) in early.iter_mut().zip(&case.streams).enumerate() {
-            if early.is_none() && began.elapsed() >= warm_up(stream) {
+            if early.is_none() && began.elapsed() >= stream.warm_up() {
                 *early = Some(demand.counts(nth));
             }
         }
@@ -115,7 +110,7 @@ fn watch(running: &Running, case: &Case, demand: &Demand) -> Result<Vec<Counts>>
 fn row(running: &Running, demand: &Demand, case: &Case, nth: usize, judged: &Judged, counts: Counts) -> Row {
     let stream = &case.streams[nth];
     let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let (from, to) = (nanos(warm_up(stream)), nanos(case.lasts));
+    let (from, to) = (nanos(stream.warm_up()), nanos(case.lasts));
     let (from, to) = (Nanos(demand.began.0 + from), Nanos(demand.began.0 + to));
     let used = judged.utilisation(stream.rule.max, stream.rule.window, from, to);
     Row {

@@ -75,6 +75,12 @@ impl Stream {
         Self { shape: Shape::Hot, rule, factor, pace: Some(per_second) }
     }
 
+    /// The first window begins full, and no node holds anything yet: it is judged like any other, but neither use, refusals
+    /// nor latencies are counted in it.
+    pub(super) fn warm_up(&self) -> Duration {
+        if self.pace.is_some() { Duration::ZERO } else { self.rule.window }
+    }
+
     /// Demand above the limit: what is admitted is the question, not what is refused.
     pub(super) fn is_above(&self) -> bool {
         self.factor >= 1.0
