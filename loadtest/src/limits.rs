@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = Report::begin(&options.results, ABOUT, options.quick)?;
     let (before, mut all, mut bills) = (shared::load_average(), Measured::default(), Vec::new());
     let mut write = |all: &Measured, bills: &[Bill]| -> Result<()> {
-        let load = format!("{before} → {}", shared::load_average());
+        let load = format!("{before} → {}{}", shared::load_average(), busy(&before));
         for (name, mut section) in sections(all, bills) {
             section.load.clone_from(&load);
             report.add(name, section)?;
@@ -162,6 +162,17 @@ fn summary(all: &Measured) -> String {
         "limits worst tidegate={ours} redis_incr={incr} redis_lua={lua} counters_100ms={often} counters_1s={seldom} \
          utilisation_1s={second} utilisation_10s={ten} refused_70={refused} reached={met}/{of}"
     )
+}
+
+/// What to make of times on a machine that others used.
+fn busy(load: &str) -> &'static str {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let waited = load.parse::<f64>().is_ok_and(|load| load > float(cpus as u64));
+    if waited {
+        ": a busy machine before we began, so latencies and CPU say little; windows are judged all the same"
+    } else {
+        ""
+    }
 }
 
 fn float(count: u64) -> f64 {
