@@ -225,5 +225,6 @@ pub(crate) fn machine() -> Value {
         "kernel": file("/proc/sys/kernel/osrelease").trim(),
         "nginx": version("nginx", "-v"),
         "haproxy": version("haproxy", "-v"),
+        "redis": version("redis-server", "--version"),
     })
 }

@@ -38,6 +38,8 @@ pub(crate) struct About {
     /// `FILE.md` and `FILE.json`.
     pub(crate) file: &'static str,
     pub(crate) title: &'static str,
+    /// What of the machine is told: `nginx`, `redis`.
+    pub(crate) rival: &'static str,
     /// In this order.
     pub(crate) sections: &'static [&'static str],
 }
@@ -95,7 +97,7 @@ impl Report {
             machine["cpus"],
             part("cpu"),
             part("kernel"),
-            part("nginx")
+            part(self.about.rival)
         );
         for name in self.about.sections {
             let Some(entry) = self.sections.get(*name) else { continue };
