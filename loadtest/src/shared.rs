@@ -42,8 +42,12 @@ struct Site<'a> {
 /// Measures one thing and tells it in a table.
 type Measure = fn(&Site<'_>) -> Result<Section>;
 
-const ABOUT: About =
-    About { file: "shared", title: "What nodes share", sections: &["hits", "herd", "purges", "waste", "probes"] };
+const ABOUT: About = About {
+    file: "shared",
+    title: "What nodes share",
+    rival: "nginx",
+    sections: &["hits", "herd", "purges", "waste", "probes"],
+};
 
 const SECTIONS: [(&str, Measure); 5] = [
     ("hits", hits::measure),
