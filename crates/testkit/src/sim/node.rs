@@ -63,6 +63,7 @@ pub(super) struct Known {
     pub(super) max: Permits,
     pub(super) window: Nanos,
     pub(super) share: bool,
+    pub(super) bucket: bool,
     pub(super) active: bool,
     pub(super) revision: u64,
 }
@@ -120,6 +121,7 @@ impl Node {
             max: limit.max,
             window: Nanos(limit.window),
             share: limit.share,
+            bucket: limit.bucket,
             active: true,
             revision: 0,
         };

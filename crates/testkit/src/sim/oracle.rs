@@ -34,6 +34,8 @@ struct Bound {
 #[derive(Debug, Default)]
 struct Counter {
     window: u64,
+    /// Of a token bucket, which fills up in `window`.
+    burst: Option<u64>,
     bounds: Vec<Bound>,
     admitted: Vec<Admitted>,
     asked: u64,
@@ -55,6 +57,11 @@ pub(super) struct Oracle {
 impl Oracle {
     pub(super) fn counting_from(counted_from: u64) -> Self {
         Self { counted_from, ..Self::default() }
+    }
+
+    /// This key is a token bucket of so many, from the beginning to the end.
+    pub(super) fn is_bucket(&mut self, key: Key, burst: Permits) {
+        self.counters.entry(key).or_default().burst = Some(burst.0);
     }
 
     /// A maximum is proposed for a key: a raise may bind from this moment.
@@ -139,6 +146,10 @@ impl Oracle {
         let mut found = Vec::new();
         for (key, counter) in &mut self.counters {
             counter.admitted.sort_unstable_by_key(|admitted| admitted.at);
+            if let Some(burst) = counter.burst {
+                found.extend(counter.overdrawn(burst).map(|text| format!("{key:?}: {text}")));
+                continue;
+            }
             let mut ends: Vec<_> = counter.bounds.iter().map(|bound| (bound.until, bound.replaced)).collect();
             ends.push((0, 0));
             ends.sort_unstable();
@@ -158,6 +169,26 @@ impl Oracle {
 }
 
 impl Counter {
+    /// The first stretch of time τ that admits more than burst + rate × τ: the bucket as it would be with a true clock, and
+    /// with all nodes taking from it in person.
+    fn overdrawn(&self, burst: u64) -> Option<String> {
+        // In permits × window, so that nothing is rounded.
+        let (window, burst) = (u128::from(self.window), u128::from(burst));
+        let (mut level, mut before) = (burst * window, 0);
+        for admission in &self.admitted {
+            level = (level + u128::from(admission.at - before) * burst).min(burst * window);
+            before = admission.at;
+            match level.checked_sub(u128::from(admission.cost) * window) {
+                Some(left) => level = left,
+                None => {
+                    let (at, there) = (admission.at as f64 / 1e9, level as f64 / window as f64);
+                    return Some(format!("{} taken at {at:.6} s from a bucket that holds {there:.3}", admission.cost));
+                }
+            }
+        }
+        None
+    }
+
     /// The first window that begins in `from..until` and holds more than any bound allows. A reserve that did not hear of
     /// the lowering at `replaced` since is its own promise: it lasts to its own end.
     fn worst(&self, from: u64, until: u64, replaced: u64) -> Option<String> {

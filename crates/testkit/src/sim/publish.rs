@@ -1,7 +1,7 @@
 //! Whoever edits the document: raises, lowers, withdraws and brings back limits, changes windows, removes nodes.
 
 use tidegate_model::{LimitId, Nanos, NodeId, Permits, Revision};
-use tidegate_quota::protocol::{Command, Entry, Key, Policy};
+use tidegate_quota::protocol::{Command, Entry, Key, Kind, Policy, Rate};
 
 use super::node::Known;
 use super::scenario::{MILLI, SECOND, Scenario};
@@ -24,6 +24,7 @@ impl Desk {
             max: limit.max,
             window: Nanos(limit.window),
             share: limit.share,
+            bucket: limit.bucket,
             active: true,
             revision: 0,
         };
@@ -41,11 +42,11 @@ impl Desk {
     }
 
     fn command(&self) -> Command {
-        let policies = self
-            .document
-            .iter()
-            .filter(|known| known.active)
-            .map(|known| Policy::sliding(known.key.limit, known.max, known.window, self.lease));
+        let policies = self.document.iter().filter(|known| known.active).map(|known| {
+            let plain = Policy::sliding(known.key.limit, known.max, known.window, self.lease);
+            let rate = Rate { permits: known.max.0, per: known.window };
+            if known.bucket { Policy { kind: Kind::Bucket { rate }, ..plain } } else { plain }
+        });
         Command::SetPolicies { revision: Revision(self.revision), policies: policies.collect() }
     }
 
@@ -62,6 +63,9 @@ impl World {
     pub(super) fn publish(&mut self) {
         if self.desk.in_force == 0 {
             for known in self.desk.document.clone() {
+                if known.bucket {
+                    self.oracle.is_bucket(known.key, known.max);
+                }
                 self.oracle.proposed(known.key, known.max, known.window.0, self.now);
             }
         }
@@ -122,6 +126,9 @@ impl World {
             return;
         }
         let (limit, lease) = (self.random.index(self.desk.document.len()), self.scenario.lease);
+        if self.scenario.limits[limit].bucket {
+            return; // What a bucket may admit is judged with one burst and one rate.
+        }
         let known = &mut self.desk.document[limit];
         let original = self.scenario.limits[limit].max.0;
         match self.random.below(7) {

@@ -52,6 +52,8 @@ pub enum Family {
     Crowd,
     /// Leaders that have much to apply still.
     Tails,
+    /// Token buckets.
+    Buckets,
 }
 
 impl Family {
@@ -63,6 +65,7 @@ impl Family {
             n if n % 8 == 5 => Self::Edited,
             n if n % 16 == 9 => Self::Crowd,
             n if n % 16 == 10 => Self::Tails,
+            n if n % 16 == 2 => Self::Buckets,
             _ => Self::Wild,
         }
     }
@@ -100,6 +103,7 @@ pub(super) struct Limit {
     pub(super) demand: f64,
     pub(super) bursty: bool,
     pub(super) share: bool,
+    pub(super) bucket: bool,
     pub(super) costs: Costs,
     /// How demand is spread over nodes.
     pub(super) spread: Vec<f64>,
@@ -132,8 +136,18 @@ impl Scenario {
             Family::Edited => Self::edited(seed),
             Family::Crowd => Self::crowd(seed),
             Family::Tails => Self::tails(seed),
+            Family::Buckets => Self::buckets(seed),
             Family::Any | Family::Wild => Self::wild(seed),
         }
+    }
+
+    /// As wild, with token buckets: the maximum is the burst, and comes back in a window's time.
+    fn buckets(seed: u64) -> Self {
+        let mut scenario = if seed % 32 == 2 { Self::wild(seed) } else { Self::stranded(seed) };
+        for limit in &mut scenario.limits {
+            (limit.bucket, limit.share) = (true, false);
+        }
+        scenario
     }
 
     /// As wild, with many nodes, and for a shorter time.
@@ -193,6 +207,7 @@ impl Scenario {
             demand: random.one_of(&[0.2, 0.6, 1.0]),
             bursty: false,
             share: false,
+            bucket: false,
             costs: Costs::One,
             spread: vec![1.0; nodes],
         };
@@ -271,6 +286,7 @@ impl Scenario {
             demand,
             bursty: false,
             share: false,
+            bucket: false,
             costs: Costs::One,
             spread,
         };
@@ -390,6 +406,7 @@ impl Limit {
             demand: random.one_of(&[0.3, 0.8, 1.2, 2.0, 4.0]),
             bursty: random.chance(0.4),
             share: random.chance(0.4),
+            bucket: false,
             costs: random.one_of(&[Costs::One, Costs::One, Costs::Few, Costs::Large]),
             spread,
         }
