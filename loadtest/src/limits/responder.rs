@@ -241,12 +241,47 @@ pub(super) fn wall_ahead() -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Folder;
+    use crate::shared::redis::Redis;
 
     #[test]
     fn rules_come_back_as_they_were_written() {
         let rule = |name: &str, keyed| Rule { name: name.into(), max: 7, window: Duration::from_secs(10), keyed };
         let rules = vec![rule("a", true), rule("b", false)];
         assert_eq!(rules_of(rules_json(&rules).to_string().as_bytes()).unwrap(), rules);
+    }
+
+    async fn admitted(gateway: &Gateway, times: usize) -> usize {
+        let (id, rule) = &gateway.rules["a"];
+        let mut admitted = 0;
+        for _ in 0..times {
+            admitted += usize::from(gateway.decide(*id, rule, b"k").await.unwrap().is_some());
+        }
+        admitted
+    }
+
+    #[test]
+    fn redis_admits_what_the_limit_says_and_again_when_the_window_is_over() {
+        let folder = Folder::fresh("responder").unwrap();
+        let redis = Redis::start_anywhere(&folder.path).unwrap();
+        let window = Duration::from_secs(2);
+        let rules = [Rule { name: "a".into(), max: 5, window, keyed: true }];
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for mode in [Mode::RedisIncr, Mode::RedisLua] {
+                let pipeline = Pipeline::open(redis.address()).await.unwrap();
+                pipeline.ask(&["FLUSHALL"]).await.unwrap();
+                let judge =
+                    if mode == Mode::RedisIncr { Judge::Incr(pipeline) } else { script(pipeline).await.unwrap() };
+                let numbered = HashMap::from([("a".to_owned(), (1, rules[0].clone()))]);
+                let stamps = Stamps::create(&folder.path.join("stamps"), 1, &rules).unwrap();
+                let (wall_ahead, nth) = (wall_ahead(), AtomicU64::new(0));
+                let gateway = Gateway { rules: numbered, judge, stamps, node: 1, wall_ahead, nth };
+                assert_eq!(admitted(&gateway, 8).await, 5, "{mode:?}");
+                tokio::time::sleep(window + Duration::from_millis(100)).await;
+                assert_eq!(admitted(&gateway, 1).await, 1, "{mode:?}");
+            }
+        });
     }
 
     #[test]
