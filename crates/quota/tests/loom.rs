@@ -9,7 +9,7 @@ use loom::thread;
 use tidegate_model::{LimitId, Nanos, Permits, Subject};
 use tidegate_quota::cell::{Take, Ticket};
 use tidegate_quota::holding::{News, Surroundings};
-use tidegate_quota::protocol::{Answer, Item, Key, Verdict};
+use tidegate_quota::protocol::{Answer, Item, Key, Nature, Verdict};
 use tidegate_quota::{Cell, Holding};
 
 const KEY: Key = Key { limit: LimitId(1), subject: Subject(1) };
@@ -25,6 +25,15 @@ struct Lease {
 impl Lease {
     fn of(permits: u64, ttl: Nanos) -> Self {
         let mut lease = Self { cell: Arc::new(Cell::default()), holding: Holding::new(KEY, 1), seq: 0 };
+        lease.report(Nanos::ZERO, 0);
+        lease.answer(permits, ttl, Nanos::ZERO);
+        lease
+    }
+
+    /// Of places, which are in use until they are put back.
+    fn places(permits: u64, ttl: Nanos) -> Self {
+        let holding = Holding::of(KEY, 1, Nature::InUse);
+        let mut lease = Self { cell: Arc::new(Cell::default()), holding, seq: 0 };
         lease.report(Nanos::ZERO, 0);
         lease.answer(permits, ttl, Nanos::ZERO);
         lease
@@ -185,5 +194,73 @@ fn a_lapsed_permit_does_not_live_on_in_a_renewed_lease() {
         assert!(late <= 1, "the old lease's permit was admitted after its end");
         let last = lease.report(Nanos(12), 0);
         assert_eq!(last.spent.0, used(&got));
+    });
+}
+
+/// Takes a place and gives it up again; `inside` counts who has one.
+fn use_place(cell: &Cell, inside: &AtomicU64, most: u64, now: Nanos) {
+    let Some(grab) = cell.grab(Permits(1)) else { return };
+    match cell.stamp(grab, now) {
+        Take::Taken(ticket) => {
+            let before = inside.fetch_add(1, Ordering::SeqCst);
+            assert!(before < most, "{} calls in {most} places", before + 1);
+            inside.fetch_sub(1, Ordering::SeqCst);
+            cell.put_back(ticket);
+        }
+        _ => _ = cell.ungrab(grab),
+    }
+}
+
+#[test]
+fn a_place_is_held_by_one_call_and_handed_back_by_none_that_uses_it() {
+    explore(|| {
+        let mut lease = Lease::places(1, LONG);
+        let inside = Arc::new(AtomicU64::new(0));
+        let callers = [(); 2].map(|()| {
+            let (cell, inside) = (Arc::clone(&lease.cell), Arc::clone(&inside));
+            thread::spawn(move || use_place(&cell, &inside, 1, Nanos(1)))
+        });
+        // Nobody wants places here: what is idle is handed back, and another node has it from then on.
+        let told = lease.report(Nanos(1), 0);
+        if told.have == Permits::ZERO {
+            let before = inside.fetch_add(1, Ordering::SeqCst);
+            assert_eq!(before, 0, "handed back while it is in use");
+            inside.fetch_sub(1, Ordering::SeqCst);
+        }
+        callers.into_iter().for_each(|caller| caller.join().expect("no panic"));
+        let last = lease.report(Nanos(2), 1);
+        assert_eq!((last.spent, last.have, lease.cell.left()), (Permits::ZERO, told.have, told.have));
+    });
+}
+
+#[test]
+fn places_of_a_lease_that_began_anew_do_not_come_back() {
+    explore(|| {
+        let mut lease = Lease::places(1, LONG);
+        let Take::Taken(ticket) = lease.cell.take(Permits(1), || Nanos(1)) else { panic!("one is there") };
+        let cell = Arc::clone(&lease.cell);
+        let ender = thread::spawn(move || cell.put_back(ticket));
+        lease.report(Nanos(2), 0);
+        let answer = Answer { key: KEY, epoch: 1, verdict: Verdict::Reset };
+        lease.holding.answer(&lease.cell, lease.seq, &answer, Nanos::SECOND, Nanos(2), || 2);
+        ender.join().expect("no panic");
+        assert_eq!(lease.cell.left(), Permits::ZERO, "the ledger charges nothing for it");
+        assert!(lease.holding.is_settled(&lease.cell));
+    });
+}
+
+#[test]
+fn what_is_owed_is_paid_once_beside_those_who_take() {
+    explore(|| {
+        let mut lease = Lease::in_demand(3);
+        let reservation = lease.holding.reserve(&lease.cell, Permits(1), || Nanos(2)).expect("three are there");
+        let cell = Arc::clone(&lease.cell);
+        let taker = thread::spawn(move || take(&cell, || Nanos(2)));
+        let settled = lease.holding.settle(&lease.cell, reservation, Permits(3), || Nanos(2));
+        let got = [taker.join().expect("no panic")];
+        let last = lease.report(Nanos(3), 1_000);
+        assert_eq!(last.spent.0 + last.have.0, 3);
+        assert_eq!(last.spent.0, used(&got) + 3 - settled.owed.0);
+        assert_eq!(lease.holding.debt(), settled.owed);
     });
 }
