@@ -13,6 +13,14 @@ async fn upgrade(node: &mut Node) {
     node.wait_until_ready().await;
 }
 
+/// As `cluster status` shows them.
+async fn levels(cluster: &Cluster) -> Vec<u64> {
+    let status = cluster.status().await;
+    let mut nodes: Vec<_> = status["nodes"].as_array().unwrap().iter().collect();
+    nodes.sort_by_key(|node| node["id"].as_u64());
+    nodes.iter().map(|node| node["feature_level"].as_u64().unwrap()).collect()
+}
+
 #[tokio::test]
 async fn what_an_older_node_does_not_understand_is_refused_until_it_is_upgraded() {
     let origin = counting().await;
@@ -24,6 +32,10 @@ async fn what_an_older_node_does_not_understand_is_refused_until_it_is_upgraded(
     for at in [0, 1] {
         upgrade(&mut cluster.nodes[at]).await;
     }
+    eventually("the status tells who understands what", Duration::from_secs(10), async || {
+        levels(&cluster).await == [2, 2, 1]
+    })
+    .await;
     let published = plain.replace("version: 1\n", "version: 1\ncache: {redis: {url: \"redis://127.0.0.1:1/\"}}\n");
     let newer = cluster.write("newer.yaml", &published);
     let breaker =
@@ -55,6 +67,7 @@ async fn what_an_older_node_does_not_understand_is_refused_until_it_is_upgraded(
     cluster.apply(&plain).await;
 
     upgrade(&mut cluster.nodes[2]).await;
+    eventually("the status tells it", Duration::from_secs(10), async || levels(&cluster).await == [2, 2, 2]).await;
     eventually("the leader has heard of it", Duration::from_secs(10), async || cluster.cli(&purge).await.is_ok()).await;
     cluster.cli(&weigh).await.unwrap();
     cluster.cli(&["apply", newer]).await.unwrap();

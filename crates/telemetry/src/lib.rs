@@ -30,7 +30,7 @@ use meters::Meters;
 use scrape::Scrape;
 
 pub use node_log::{LogFormat, init_logs};
-pub use record::{Cut, Record, Standing, Standings, Verdict};
+pub use record::{Cached, Cut, Record, Standing, Standings, Verdict};
 pub use scene::Scene;
 pub use scrape::{CONTENT_TYPE, Kind, Sample};
 

@@ -85,7 +85,7 @@ fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
 
 fn upstream(line: &mut Object<'_>, record: &Record) {
     if let Some(cache) = record.cache {
-        line.word(key!("cache"), cache);
+        line.word(key!("cache"), cache.name());
     }
     if let (Some(route), Some(target)) = (record.route, record.towards)
         && let Some(upstream) = record.scene.upstream(route, target)

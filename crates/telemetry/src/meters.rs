@@ -9,7 +9,7 @@ use http::Method;
 use tidegate_model::Nanos;
 
 use crate::meter::{Histogram, Laned};
-use crate::record::{Record, Verdict};
+use crate::record::{Cached, Record, Verdict};
 
 /// Series with names of their own; the rest share `other`.
 pub(crate) const NAMED: usize = 1_000;
@@ -47,6 +47,8 @@ struct Flow {
 #[derive(Debug, Default)]
 pub(crate) struct RouteLane {
     pub(crate) requests: [[AtomicU64; CLASSES.len()]; METHODS.len()],
+    /// By the places of [`Cached::ALL`].
+    pub(crate) cached: [AtomicU64; Cached::ALL.len()],
     pub(crate) duration: Histogram,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
@@ -175,6 +177,9 @@ impl Meters {
 impl RouteLane {
     fn count(&self, record: &Record, took: Nanos) {
         self.requests[method(&record.method)][class(record.status)].fetch_add(1, Relaxed);
+        if let Some(cached) = record.cache {
+            self.cached[cached as usize].fetch_add(1, Relaxed);
+        }
         self.duration.observe(took);
         self.bytes_in.fetch_add(record.bytes_in, Relaxed);
         self.bytes_out.fetch_add(record.bytes_out, Relaxed);

@@ -33,8 +33,8 @@ pub struct Record {
     /// Place in the scene's list of consumers.
     pub consumer: Option<usize>,
     pub key: Option<KeyId>,
-    /// What the response cache did: `hit`, `miss`, … from a closed list.
-    pub cache: Option<&'static str>,
+    /// `None`: the route keeps nothing.
+    pub cache: Option<Cached>,
     /// The upstream's place among those that the route leads to.
     pub towards: Option<usize>,
     /// `10.0.0.5:8000`
@@ -58,6 +58,59 @@ pub struct Record {
     /// Why the answer is not whole.
     pub cut: Option<Cut>,
     pub(crate) headers: Vec<(Side, HeaderName, HeaderValue)>,
+}
+
+/// What the response cache did, or why the upstream was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cached {
+    Hit,
+    Stale,
+    StandIn,
+    Revalidated,
+    Collapsed,
+    OnlyIfCached,
+    Miss,
+    VaryMiss,
+    Expired,
+    Requested,
+    Partial,
+    Bypass,
+}
+
+impl Cached {
+    /// In the order of their places.
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Hit,
+        Self::Stale,
+        Self::StandIn,
+        Self::Revalidated,
+        Self::Collapsed,
+        Self::OnlyIfCached,
+        Self::Miss,
+        Self::VaryMiss,
+        Self::Expired,
+        Self::Requested,
+        Self::Partial,
+        Self::Bypass,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::StandIn => "stand_in",
+            Self::Revalidated => "revalidated",
+            Self::Collapsed => "collapsed",
+            Self::OnlyIfCached => "only_if_cached",
+            Self::Miss => "miss",
+            Self::VaryMiss => "vary_miss",
+            Self::Expired => "expired",
+            Self::Requested => "requested",
+            Self::Partial => "partial",
+            Self::Bypass => "bypass",
+        }
+    }
 }
 
 /// A request hardly ever has more limits.

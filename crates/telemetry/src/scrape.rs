@@ -13,6 +13,7 @@ use crate::log::Counts;
 use crate::meter::{Laned, Total};
 use crate::meters::{CLASSES, METHODS, Meters, NO_ROUTE, RouteLane, UpstreamLane, VERDICTS};
 use crate::process;
+use crate::record::Cached;
 
 /// Of what [`crate::Telemetry::render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -156,6 +157,15 @@ impl Requests {
                     let labels = [("route", route), ("method", *method), ("class", *class)];
                     count_if(&mut metric, labels, value)?;
                 }
+            }
+            Ok(())
+        })?;
+        let help = "Requests of routes with a cache: what came from it, or why the upstream was asked";
+        let mut metric = e.encode_descriptor("tidegate_cache_requests", help, None, MetricType::Counter)?;
+        self.each_route(|route, lanes| {
+            for (place, result) in Cached::ALL.iter().enumerate() {
+                let value = lanes.sum(|lane| lane.cached[place].load(Relaxed));
+                count_if(&mut metric, [("route", route), ("result", result.name())], value)?;
             }
             Ok(())
         })?;

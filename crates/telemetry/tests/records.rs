@@ -14,7 +14,7 @@ use tidegate_policy::{
     PathPattern, Protocol, Retries, Rewrite, Route, RouteLimits, Router, Snapshot, Target, Timeouts, Upstream,
     UpstreamTimeouts, UpstreamTls,
 };
-use tidegate_telemetry::{Cut, Kind, Record, Sample, Scene, Standing, Standings, Telemetry, Verdict};
+use tidegate_telemetry::{Cached, Cut, Kind, Record, Sample, Scene, Standing, Standings, Telemetry, Verdict};
 
 fn settings(file: &Path) -> AccessLog {
     AccessLog { file: Some(file.to_owned()), rotate_bytes: None, keep: 3, headers: Vec::new() }
@@ -311,6 +311,7 @@ fn metrics_tell_routes_upstreams_limits_and_refusals() {
         (r.route, r.towards, r.attempts) = (Some(0), Some(0), 2);
         (r.status, r.bytes_out, r.first_byte) = (status, 100, Some(Duration::from_millis(3)));
         r.refusal = (status == 503).then_some("no_backend");
+        r.cache = Some(if status == 503 { Cached::VaryMiss } else { Cached::Hit });
         r.limits = Standings::from_elem(Standing { limit: 0, verdict: Verdict::WouldRefuse, remaining: None }, 1);
         r.finish();
     }
@@ -318,6 +319,8 @@ fn metrics_tell_routes_upstreams_limits_and_refusals() {
     let check = |series: &str, expected: f64| assert_eq!(value(&page, series), Some(expected), "{series}\n{page}");
     check(r#"tidegate_requests_total{route="users",method="GET",class="2xx"}"#, 2.0);
     check(r#"tidegate_requests_total{route="users",method="GET",class="5xx"}"#, 1.0);
+    check(r#"tidegate_cache_requests_total{route="users",result="hit"}"#, 2.0);
+    check(r#"tidegate_cache_requests_total{route="users",result="vary_miss"}"#, 1.0);
     check(r#"tidegate_response_bytes_total{route="users"}"#, 300.0);
     check(r#"tidegate_request_duration_seconds_count{route="users"}"#, 3.0);
     check(r#"tidegate_upstream_requests_total{upstream="up",class="2xx"}"#, 2.0);

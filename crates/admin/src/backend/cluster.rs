@@ -186,6 +186,7 @@ impl Backend for OverCluster {
                 None if mine(member) => env!("CARGO_PKG_VERSION").to_owned(),
                 None => String::new(),
             },
+            feature_level: Some(member.feature_level),
         };
         ClusterStatus {
             cluster_id: status.cluster.to_string(),

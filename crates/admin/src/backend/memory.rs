@@ -174,6 +174,7 @@ impl Backend for Memory {
             revision: Some(revision),
             applied: Some(inner.index),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            feature_level: Some(node.feature_level),
         };
         ClusterStatus {
             cluster_id: inner.state.members.cluster().to_string(),

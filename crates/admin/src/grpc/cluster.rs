@@ -112,6 +112,7 @@ impl From<&wire::Node> for pb::Node {
             revision: node.revision,
             applied: node.applied,
             version: node.version.clone(),
+            feature_level: node.feature_level,
         }
     }
 }
@@ -132,6 +133,7 @@ impl From<pb::Node> for wire::Node {
             revision: node.revision,
             applied: node.applied,
             version: node.version,
+            feature_level: node.feature_level,
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct Node {
     pub applied: Option<u64>,
     /// Version of its program; empty when unknown.
     pub version: String,
+    /// What it understands: a feature is refused while a live node's level is below it. `null` while unknown.
+    pub feature_level: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

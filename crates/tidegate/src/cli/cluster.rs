@@ -173,7 +173,7 @@ fn worded(status: &ClusterStatus) -> String {
     text.push_str(&group("control", &status.control));
     text.push_str(&group("quota", &status.quota));
     text.push('\n');
-    let header = ["id", "name", "role", "live", "leads", "revision", "applied", "peer", "admin", "version"];
+    let header = ["id", "name", "role", "live", "leads", "revision", "applied", "peer", "admin", "version", "level"];
     text.push_str(&print::rendered(&header, status.nodes.iter().map(|node| row(status, node)).collect()));
     text
 }
@@ -199,5 +199,6 @@ fn row(status: &ClusterStatus, node: &Node) -> Vec<String> {
         node.peer.clone(),
         node.admin.clone(),
         node.version.clone(),
+        print::or_dash(node.feature_level.map(u64::from)),
     ]
 }
