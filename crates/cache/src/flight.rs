@@ -271,13 +271,47 @@ pub(crate) struct Shared {
 
 #[derive(Debug, Default)]
 struct Parts {
+    /// Somebody reads along, or did.
+    joined: bool,
+    driver: Option<Driver>,
     come: Vec<Bytes>,
     /// Whole, or broken.
     end: Option<bool>,
     waiting: Vec<Waker>,
 }
 
+/// What is to happen when somebody begins to read along.
+struct Driver(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Driver")
+    }
+}
+
 impl Shared {
+    /// Called once, at once if somebody reads along already.
+    pub(crate) fn when_joined(&self, driver: Box<dyn FnOnce() + Send>) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !parts.joined {
+            parts.driver = Some(Driver(driver));
+            return;
+        }
+        drop(parts);
+        driver();
+    }
+
+    fn join(&self) {
+        let driver = {
+            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.joined = true;
+            parts.driver.take()
+        };
+        if let Some(Driver(driver)) = driver {
+            driver();
+        }
+    }
+
     pub(crate) fn new(head: Arc<Stored>, length: u64) -> Arc<Self> {
         Arc::new(Self { head, length, parts: Mutex::default() })
     }
@@ -347,8 +381,33 @@ pub struct Flowing {
 }
 
 impl Flowing {
+    /// Of one who reads along.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.join();
+        Self::leading(shared)
+    }
+
+    /// Of the one who fetched it.
+    pub(crate) fn leading(shared: Arc<Shared>) -> Self {
         Self { left: shared.length, shared, at: 0 }
+    }
+
+    /// A part of this length came another way. Empty ones are not shared.
+    pub(crate) fn had(&mut self, length: usize) {
+        self.at += usize::from(length > 0);
+        self.left = self.left.saturating_sub(length as u64);
+    }
+
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let next = std::task::ready!(self.shared.poll(self.at, cx));
+        if let Some(Ok(part)) = &next {
+            self.had(part.len());
+        }
+        Poll::Ready(next)
     }
 }
 
@@ -364,14 +423,7 @@ impl http_body::Body for Body {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Flowing(flowing) => {
-                let next = std::task::ready!(flowing.shared.poll(flowing.at, cx));
-                if let Some(Ok(part)) = &next {
-                    flowing.at += 1;
-                    flowing.left = flowing.left.saturating_sub(part.len() as u64);
-                }
-                Poll::Ready(next.map(|part| part.map(Frame::data)))
-            }
+            Self::Flowing(flowing) => flowing.poll(cx).map_ok(Frame::data),
         }
     }
 

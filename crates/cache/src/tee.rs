@@ -1,12 +1,9 @@
 //! Watches a body on its way to a client and stores it when it is whole. It never holds more than the route's largest
 //! object; what is longer than that, broken, or has trailers passes by unheld.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use tidegate_policy::Cache as Policy;
 
 use crate::cache::Cache;
@@ -87,7 +84,7 @@ impl Tee {
         has
     }
 
-    fn data(&mut self, data: &Bytes) {
+    pub(crate) fn data(&mut self, data: &Bytes) {
         if self.head.is_none() || data.is_empty() {
             return;
         }
@@ -103,8 +100,13 @@ impl Tee {
         }
     }
 
+    /// For who reads along.
+    pub(crate) fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.clone()
+    }
+
     /// It is whole.
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.announced.is_some_and(|length| length != self.length as u64) {
             return self.give_up();
         }
@@ -126,7 +128,7 @@ impl Tee {
     }
 
     /// It will not be stored. Whoever reads along reads on if he can.
-    fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.head = None;
         if let Some(lead) = self.held.lead.take() {
             lead.not_shared(Some(self.cache.now()));
@@ -142,7 +144,7 @@ impl Tee {
     }
 
     /// Is it worth reading on when the client has gone? Somebody waits, or it is known to fit.
-    fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         self.head.is_some()
             && (self.announced.is_some() || self.held.lead.as_ref().is_some_and(|lead| lead.waiters() > 0))
     }
@@ -154,98 +156,5 @@ impl Drop for Tee {
             shared.end(false);
         }
         self.cache.release(self.room);
-    }
-}
-
-/// A body with a tee. Dropped before its end, it is read to it in the background if that is worth it.
-#[derive(Debug)]
-pub struct TeeBody<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    body: Option<B>,
-    tee: Option<Box<Tee>>,
-}
-
-impl<B> TeeBody<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    #[must_use]
-    pub fn new(body: B, tee: Box<Tee>) -> Self {
-        let mut this = Self { body: Some(body), tee: Some(tee) };
-        this.finish_if_ended();
-        this
-    }
-
-    /// A body may say that it is at its end and never be asked again.
-    fn finish_if_ended(&mut self) {
-        if self.body.as_ref().is_some_and(Body::is_end_stream)
-            && let Some(mut tee) = self.tee.take()
-        {
-            tee.end();
-        }
-    }
-}
-
-impl<B> Body for TeeBody<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = &mut *self;
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        let next = std::task::ready!(Pin::new(body).poll_frame(cx));
-        match (&next, &mut this.tee) {
-            (Some(Ok(frame)), Some(tee)) => {
-                match frame.data_ref() {
-                    Some(data) => tee.data(data),
-                    None => tee.give_up(), // Trailers are not stored, and the response is not whole without.
-                }
-                this.finish_if_ended();
-            }
-            (Some(Err(_)), tee) => drop(tee.take()),
-            (None, tee) => {
-                if let Some(mut tee) = tee.take() {
-                    tee.end();
-                }
-            }
-            (Some(Ok(_)), None) => {}
-        }
-        Poll::Ready(next)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl<B> Drop for TeeBody<B>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-{
-    fn drop(&mut self) {
-        let (Some(body), Some(tee)) = (self.body.take(), self.tee.take()) else { return };
-        if !tee.is_wanted() {
-            return;
-        }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let mut rest = Self { body: Some(body), tee: Some(tee) };
-        runtime.spawn(async move {
-            loop {
-                let next = std::future::poll_fn(|cx| Pin::new(&mut rest).poll_frame(cx)).await;
-                if !matches!(next, Some(Ok(_))) || rest.tee.as_ref().is_none_or(|tee| !tee.is_wanted()) {
-                    break;
-                }
-            }
-            drop(rest.tee.take()); // Not again.
-        });
     }
 }

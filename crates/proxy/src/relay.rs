@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tidegate_cache::{Tee, TeeBody};
+use tidegate_cache::{Broke, Tee, TeeBody};
 use tidegate_telemetry::{Cut, Record};
 use tidegate_upstream as upstream;
 
@@ -75,7 +75,10 @@ impl Body for Source {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, upstream::Broken>>> {
         match self.get_mut() {
             Self::Plain(body) => Pin::new(body).poll_frame(cx),
-            Self::Teed(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Teed(body) => Pin::new(&mut **body).poll_frame(cx).map_err(|why| match why {
+                Broke::Origin(why) => why,
+                Broke::Shared(why) => upstream::Broken::Reset(Box::new(why)),
+            }),
         }
     }
 
