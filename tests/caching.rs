@@ -137,6 +137,72 @@ async fn what_one_node_fetched_all_nodes_serve() {
 }
 
 #[tokio::test]
+async fn nodes_that_are_reached_by_their_own_addresses_share_and_strange_ports_stay_apart() {
+    let (origin, redis) = (counting().await, Redis::start().await);
+    let cluster = Cluster::start_with(3, &["--redis-url", &redis.url()]).await;
+    cluster.apply(&document(&origin, "{}")).await;
+    all_use_redis(&cluster).await;
+    // As `tidegate dev` prints them: one address, another port on each node.
+    let own = async |node: usize| cluster.client.get(&cluster.nodes[node].url("/own"), &[]).await.unwrap();
+    let as_host = async |node: usize, host: &str| {
+        cluster.client.get(&cluster.nodes[node].url("/own"), &[("host", host)]).await.unwrap()
+    };
+    let first = own(0).await;
+    for node in 0..3 {
+        eventually("it is everywhere", Duration::from_secs(5), async || {
+            let next = own(node).await;
+            next.body == first.body && said(&next).starts_with("Tidegate; hit")
+        })
+        .await;
+    }
+    assert_eq!(origin.asked("GET /own"), 1);
+    // Who comes without a port, or with one that nobody listens on here, poisons nothing and gets nothing of it.
+    for (nth, host) in ["127.0.0.1", "127.0.0.1:1", "127.0.0.1:80"].into_iter().enumerate() {
+        assert!(said(&as_host(1, host).await).contains("fwd=uri-miss"), "{host}");
+        assert_eq!(origin.asked("GET /own"), nth + 2);
+    }
+    assert_eq!(own(1).await.body, first.body);
+    let page = cluster.client.get(&cluster.nodes[1].admin("/metrics"), &[]).await.unwrap();
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(page.contains("tidegate_cache_requests_total{route=\"kept\",result=\"miss\"} 3"), "{page}");
+
+    // People name it by any of its addresses.
+    let url = cluster.nodes[2].url("/own");
+    let kept = cluster.cli(&["cache", "get", &url]).await.unwrap();
+    let nodes: std::collections::BTreeSet<_> =
+        kept["responses"].as_array().unwrap().iter().map(|it| it["node"].as_u64().unwrap()).collect();
+    assert_eq!(nodes.len(), 3, "{kept}");
+    assert_eq!(cluster.cli_at(1, &["cache", "purge", &url]).await.unwrap()["complete"], true);
+    for node in 0..3 {
+        assert_ne!(own(node).await.body, first.body);
+    }
+}
+
+#[tokio::test]
+async fn however_a_path_is_spelled_it_is_kept_once_and_a_purge_finds_it() {
+    let origin = counting().await;
+    let cluster = Cluster::start(1).await;
+    cluster.apply(&document(&origin, "{}")).await;
+    let spellings = ["/dir/page", "/dir/%70age", "/x/../dir/page", "/dir//page", "/dir/./page"];
+    let purges =
+        [vec!["example.com/dir/page"], vec!["example.com/%64ir/./page"], vec!["--prefix", "example.com/x/../dir/"]];
+    for (turn, purge) in purges.iter().enumerate() {
+        for path in spellings {
+            assert_eq!(get(&cluster, 0, path).await.body, format!("{} ", turn + 1), "{path}");
+        }
+        let words: Vec<&str> = ["cache", "purge"].into_iter().chain(purge.iter().copied()).collect();
+        cluster.cli(&words).await.unwrap();
+    }
+    get(&cluster, 0, "/dir/%70age").await;
+    ask(&cluster, 0, Method::DELETE, "/dir/./page", &[], "").await;
+    assert_eq!(get(&cluster, 0, "/dir/page").await.body, "6 ", "the change voids it under every name");
+    for wrong in ["user:secret@example.com/dir", "ftp://example.com/dir", "%%%"] {
+        let said = cluster.cli(&["cache", "purge", wrong]).await.expect_err("that is no URL of ours");
+        assert!(said.contains("is no URL"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn answers_to_post_are_kept_where_the_route_says_so() {
     let origin = counting().await;
     let cluster = Cluster::start(1).await;

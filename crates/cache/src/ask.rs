@@ -19,8 +19,10 @@ pub struct Ask<'a> {
     pub secure: bool,
     /// Without port, as purges name it.
     pub host: &'a str,
-    /// As the client sent it.
+    /// As the client sent it; without its port where that is the one the request came in by.
     pub authority: &'a str,
+    pub own_port: bool,
+    /// In the one spelling that is passed on ([`tidegate_policy::path::normalize`]).
     pub path: &'a str,
     pub query: Option<&'a str>,
     pub method: &'a Method,
@@ -78,6 +80,7 @@ impl Ask<'_> {
                 &Parts {
                     route: self.route,
                     authority: self.authority,
+                    own_port: self.own_port,
                     secure: self.secure,
                     class,
                     home,

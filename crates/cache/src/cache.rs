@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderMap, Method, StatusCode};
 use tidegate_model::Millis;
 use tidegate_policy::Cache as Policy;
+use tidegate_policy::path::normalize;
 
 use crate::again::Spot;
 use crate::answer::{self, Answer, Asker, Kind};
@@ -27,7 +28,7 @@ use crate::remote::{self, Remote, Token};
 use crate::rules::conditional::{self, Outcome};
 use crate::rules::control::RequestControl;
 use crate::rules::invalidate;
-use crate::rules::key::{Url, UrlDigest};
+use crate::rules::key::{self, Url, UrlDigest};
 use crate::rules::reuse::{Because, Reuse};
 use crate::rules::status::{Forward, Report};
 use crate::stored::Stored;
@@ -78,6 +79,17 @@ pub struct Cache {
     filling: AtomicUsize,
     dice: AtomicU64,
     pub counters: Counters,
+}
+
+/// A request that may have changed something.
+#[derive(Debug, Clone, Copy)]
+pub struct Changed<'a> {
+    pub tenant: &'a str,
+    /// Without port.
+    pub host: &'a str,
+    /// Path and query as the client sent them.
+    pub target: &'a str,
+    pub method: &'a Method,
 }
 
 /// What is to be done with a request.
@@ -348,23 +360,24 @@ impl Cache {
     }
 
     /// An unsafe request was answered: its URI, and those that the answer names, are void here, and on all nodes that
-    /// hear of it through Redis. `target`: path and query as the client sent them.
-    pub fn changed(
-        &self,
-        tenant: &str,
-        host: &str,
-        target: &str,
-        method: &Method,
-        status: StatusCode,
-        answer: &HeaderMap,
-    ) {
-        if !invalidate::is_unsafe(method) {
+    /// hear of it through Redis.
+    /// `policy`: of the route, which may name its queries otherwise than they are sent.
+    pub fn changed(&self, what: &Changed<'_>, policy: Option<&Policy>, status: StatusCode, answer: &HeaderMap) {
+        if !invalidate::is_unsafe(what.method) {
             return;
         }
         let now = self.now();
-        for target in invalidate::targets(host, target, status, answer) {
+        for target in invalidate::targets(what.host, what.target, status, answer) {
             let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
-            self.invalidate(Url { tenant, host, path, query }.digest(), now);
+            let path = &normalize(path);
+            let url = |query| Url { tenant: what.tenant, host: what.host, path, query };
+            self.invalidate(url(query).digest(), now);
+            if let Some(named) = policy.and_then(|policy| key::query(&policy.key.query, query)) {
+                let named = Some(&*named).filter(|named| !named.is_empty());
+                if named != query {
+                    self.invalidate(url(named).digest(), now);
+                }
+            }
         }
     }
 

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tidegate_cache::purge::{Epoch, Purge, PurgeEntry};
 use tidegate_cache::rules::key::Url;
-use tidegate_cache::{Ask, Cache, Lookup, Next, Settings, TeeBody};
-use tidegate_policy::{Cache as Policy, Partition};
+use tidegate_cache::{Ask, Cache, Changed, Lookup, Next, Settings, TeeBody};
+use tidegate_policy::{Cache as Policy, CacheKey, Partition, QueryKey};
 
 type Lines = &'static [(&'static str, &'static str)];
 type Making = Pin<Box<dyn Future<Output = Option<(u16, Lines, Bytes)>> + Send>>;
@@ -72,14 +72,15 @@ fn get(lines: Lines) -> Request {
 }
 
 impl World {
-    async fn send(&self, request: Request) -> Got {
-        let ask = Ask {
+    fn ask<'a>(&'a self, request: &'a Request) -> Ask<'a> {
+        Ask {
             policy: &self.policy,
             tenant: "default",
             route: "r",
             secure: false,
             host: "example.com",
             authority: "example.com",
+            own_port: false,
             path: request.path,
             query: None,
             method: &request.method,
@@ -87,7 +88,11 @@ impl World {
             body: None,
             consumer: request.consumer,
             credentials: request.headers.get("authorization").map(HeaderValue::as_bytes),
-        };
+        }
+    }
+
+    async fn send(&self, request: Request) -> Got {
+        let ask = self.ask(&request);
         match self.cache.lookup(&ask).await {
             Lookup::Answer(answer) => of_answer(*answer).await,
             Lookup::Refresh(answer, fetch) => {
@@ -102,7 +107,8 @@ impl World {
                 report.put(&mut headers);
                 let target = request.path;
                 let status = StatusCode::from_u16(status).expect("a status");
-                self.cache.changed("default", "example.com", target, &request.method, status, &headers);
+                let what = Changed { tenant: "default", host: "example.com", target, method: &request.method };
+                self.cache.changed(&what, Some(&self.policy), status, &headers);
                 got(status, headers, body)
             }
         }
@@ -405,6 +411,23 @@ async fn an_unsafe_request_voids_what_is_stored_and_what_is_on_its_way() {
 }
 
 #[tokio::test]
+async fn a_change_voids_its_url_however_path_and_query_are_spelled() {
+    let key = CacheKey { query: QueryKey::Sorted { ignore: vec!["utm".into()] }, ..CacheKey::default() };
+    let world = world(Policy { key, ..Policy::default() }, |_, _| (200, FRESH, "x"));
+    let request = get(&[]);
+    let ask = |query| Ask { query, ..world.ask(&request) };
+    let is_kept = async || matches!(world.cache.lookup(&ask(Some("a=1&b=2"))).await, Lookup::Answer(_));
+    for target in ["/p?b=2&a=1", "/x/../p?a=1&utm=z&b=2", "/%70?a=1&b=2"] {
+        let Lookup::Fetch(fetch) = world.cache.lookup(&ask(Some("b=2&a=1"))).await else { panic!("{target}") };
+        world.fetch(*fetch, HeaderMap::new()).await;
+        assert!(is_kept().await);
+        let what = Changed { tenant: "default", host: "example.com", target, method: &Method::PUT };
+        world.cache.changed(&what, Some(&world.policy), StatusCode::OK, &HeaderMap::new());
+        assert!(!is_kept().await, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn an_authorised_answer_is_its_callers_alone() {
     let private = world(Policy::default(), |_, _| (200, FRESH, "body"));
     let by = |consumer| Request { consumer: Some(consumer), ..get(&[]) };
@@ -484,4 +507,94 @@ async fn a_large_body_streams_through_unheld() {
         assert_eq!(world.asked(), 2);
         assert_eq!(world.cache.memory().facts().bytes, 0);
     }
+}
+
+/// An origin's body that comes when the test sends it; a channel that is dropped early breaks it.
+struct Trickle(tokio::sync::mpsc::Receiver<Result<Bytes, &'static str>>, u64);
+
+impl http_body::Body for Trickle {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, &'static str>>> {
+        let next = std::task::ready!(self.0.poll_recv(cx));
+        if let Some(Ok(part)) = &next {
+            self.1 -= part.len() as u64;
+        }
+        std::task::Poll::Ready(next.map(|part| part.map(http_body::Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.1 == 0
+    }
+}
+
+/// A fetch of twelve bytes: who fetches, and what the origin sends him.
+async fn trickling(world: &World) -> (TeeBody<Trickle>, tokio::sync::mpsc::Sender<Result<Bytes, &'static str>>) {
+    let request = get(&[]);
+    let Lookup::Fetch(fetch) = world.cache.lookup(&world.ask(&request)).await else { panic!("nothing is stored") };
+    let mut headers = map(&[("cache-control", "max-age=60"), ("content-length", "12")]);
+    let Next::Relay(Some(tee)) = fetch.answered(StatusCode::OK, &mut headers) else { panic!("it is to be stored") };
+    let (origin, coming) = tokio::sync::mpsc::channel(8);
+    (TeeBody::new(Trickle(coming, 12), tee), origin)
+}
+
+async fn next(body: &mut (impl http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Unpin)) -> Bytes {
+    body.frame().await.expect("more").expect("not broken").into_data().expect("data")
+}
+
+#[tokio::test]
+async fn a_client_who_stalls_holds_up_nobody_who_reads_along() {
+    let world = world(Policy::default(), |_, _| (0, &[], ""));
+    let (mut first, origin) = trickling(&world).await;
+    origin.send(Ok("one ".into())).await.unwrap();
+    assert_eq!(next(&mut first).await, "one ");
+
+    // From here on the first one takes nothing.
+    let request = get(&[]);
+    let Lookup::Answer(second) = world.cache.lookup(&world.ask(&request)).await else { panic!("it reads along") };
+    let second = tokio::spawn(of_answer(*second));
+    for part in ["two ", "six "] {
+        origin.send(Ok(part.into())).await.unwrap();
+    }
+    let second = tokio::time::timeout(Duration::from_secs(10), second).await.expect("it waits for nobody").unwrap();
+    assert_eq!(second.body, "one two six ");
+    assert!(world.send(get(&[])).await.cache_status.contains("hit"), "it is stored");
+
+    // Back again, he gets all the same what he lacks.
+    assert_eq!(http_body::Body::size_hint(&first).exact(), Some(8));
+    assert_eq!(first.collect().await.unwrap().to_bytes(), "two six ");
+    assert_eq!(world.cache.fetching(), 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_the_next_part_hears_of_it_when_another_joins() {
+    let world = world(Policy::default(), |_, _| (0, &[], ""));
+    let (mut first, origin) = trickling(&world).await;
+    origin.send(Ok("one ".into())).await.unwrap();
+    assert_eq!(next(&mut first).await, "one ");
+    let first = tokio::spawn(first.collect());
+    tokio::task::yield_now().await; // It waits for the origin by itself.
+    let request = get(&[]);
+    let Lookup::Answer(second) = world.cache.lookup(&world.ask(&request)).await else { panic!("it reads along") };
+    origin.send(Ok("two six ".into())).await.unwrap();
+    let first = tokio::time::timeout(Duration::from_secs(10), first).await.expect("it was woken").unwrap().unwrap();
+    assert_eq!((first.to_bytes(), of_answer(*second).await.body.as_str()), ("two six ".into(), "one two six "));
+}
+
+#[tokio::test]
+async fn an_origin_that_breaks_breaks_it_for_all_who_read_and_nothing_is_stored() {
+    let world = world(Policy::default(), |_, _| (200, FRESH, "whole"));
+    let (mut first, origin) = trickling(&world).await;
+    origin.send(Ok("one ".into())).await.unwrap();
+    assert_eq!(next(&mut first).await, "one ");
+    let request = get(&[]);
+    let Lookup::Answer(second) = world.cache.lookup(&world.ask(&request)).await else { panic!("it reads along") };
+    origin.send(Err("reset")).await.unwrap();
+    second.response.into_body().collect().await.expect_err("it is not whole");
+    first.collect().await.expect_err("nor is this");
+    assert_eq!(world.send(get(&[])).await.body, "whole");
 }

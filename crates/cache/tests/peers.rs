@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tidegate_cache::peers::{LARGEST, Message, Reply};
 use tidegate_cache::purge::{Epoch, Purge, PurgeEntry};
-use tidegate_cache::{Ask, Cache, Lookup, Next, Peers, Settings, TeeBody};
+use tidegate_cache::{Ask, Cache, Changed, Lookup, Next, Peers, Settings, TeeBody};
 use tidegate_policy::Cache as Policy;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -140,6 +140,7 @@ impl World {
             secure: false,
             host: "example.com",
             authority: "example.com",
+            own_port: false,
             path,
             query: None,
             method: &Method::GET,
@@ -377,7 +378,8 @@ async fn what_a_change_made_void_no_node_serves_for_long() {
     let before = world.asked();
     for (n, path) in PATHS.into_iter().enumerate() {
         let ok = StatusCode::OK;
-        world.caches[n % 3].changed("default", "example.com", path, &Method::POST, ok, &HeaderMap::new());
+        let what = Changed { tenant: "default", host: "example.com", target: path, method: &Method::POST };
+        world.caches[n % 3].changed(&what, None, ok, &HeaderMap::new());
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
     for path in PATHS {

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tidegate_cache::purge::{Epoch, Purge, PurgeEntry};
 use tidegate_cache::rules::key::Url;
-use tidegate_cache::{Ask, Cache, Lookup, Next, Settings, TeeBody, remote};
+use tidegate_cache::{Ask, Cache, Changed, Lookup, Next, Settings, TeeBody, remote};
 use tidegate_policy::Cache as Policy;
 
 /// A server of our own. Killed when it is dropped.
@@ -133,6 +133,7 @@ impl Node {
             secure: false,
             host: "example.com",
             authority: "example.com",
+            own_port: false,
             path,
             query: None,
             method: &Method::GET,
@@ -295,7 +296,8 @@ async fn a_change_on_one_node_is_heard_by_the_others() {
     one.get("/a").await;
     one.written().await;
     two.get("/a").await;
-    one.cache.changed("default", "example.com", "/a", &Method::POST, StatusCode::OK, &HeaderMap::new());
+    let what = Changed { tenant: "default", host: "example.com", target: "/a", method: &Method::POST };
+    one.cache.changed(&what, None, StatusCode::OK, &HeaderMap::new());
     let url = Url { tenant: "default", host: "example.com", path: "/a", query: None };
     until(|| two.cache.stored(&url).is_empty()).await;
     assert_eq!(two.get("/a").await.0, "/a 2");

@@ -8,7 +8,8 @@ use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
 use tidegate_cache::{Answer, Ask, Cache, Fetch, Forward, Glance, Kind, Lookup, Next, Report, Spot, Tee};
-use tidegate_policy::{Cache as Policy, Rewrite, Route, Snapshot, Timeouts, Upstream};
+use tidegate_policy::{Cache as Policy, Matched, Rewrite, Route, Snapshot, Timeouts, Upstream};
+use tidegate_telemetry::Cached;
 use tidegate_upstream::{Call, CallFailed, Upstreams};
 
 use crate::forward::{self, Incoming, Switch};
@@ -23,7 +24,7 @@ use crate::refusal::Refusal;
 pub(crate) struct Kept {
     pub(crate) response: Response<tidegate_cache::Body>,
     /// For the record.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Cached,
     /// Where it is found the next time, if everybody may have it.
     pub(crate) spot: Option<Spot>,
 }
@@ -31,26 +32,26 @@ pub(crate) struct Kept {
 impl From<Answer> for Kept {
     fn from(Answer { response, kind, spot }: Answer) -> Self {
         let kind = match kind {
-            Kind::Hit => "hit",
-            Kind::Stale => "stale",
-            Kind::StandIn => "stand_in",
-            Kind::Revalidated => "revalidated",
-            Kind::Collapsed => "collapsed",
-            Kind::OnlyIfCached => "only_if_cached",
+            Kind::Hit => Cached::Hit,
+            Kind::Stale => Cached::Stale,
+            Kind::StandIn => Cached::StandIn,
+            Kind::Revalidated => Cached::Revalidated,
+            Kind::Collapsed => Cached::Collapsed,
+            Kind::OnlyIfCached => Cached::OnlyIfCached,
         };
         Self { response, kind, spot }
     }
 }
 
 /// Why the upstream is asked, for the record.
-pub(crate) fn reason(fetch: Option<&Fetch>) -> &'static str {
+pub(crate) fn reason(fetch: Option<&Fetch>) -> Cached {
     match fetch.map(Fetch::why) {
-        None | Some(Forward::Bypass | Forward::Method) => "bypass",
-        Some(Forward::UriMiss) => "miss",
-        Some(Forward::VaryMiss) => "vary_miss",
-        Some(Forward::Request) => "requested",
-        Some(Forward::Stale) => "expired",
-        Some(Forward::Partial) => "partial",
+        None | Some(Forward::Bypass | Forward::Method) => Cached::Bypass,
+        Some(Forward::UriMiss) => Cached::Miss,
+        Some(Forward::VaryMiss) => Cached::VaryMiss,
+        Some(Forward::Request) => Cached::Requested,
+        Some(Forward::Stale) => Cached::Expired,
+        Some(Forward::Partial) => Cached::Partial,
     }
 }
 
@@ -85,7 +86,7 @@ pub(crate) fn posts(gate: &Gate, route: &Route, parts: &Parts, switch: Option<&S
 #[expect(clippy::too_many_arguments, reason = "what a key is made of")]
 pub(crate) fn look(
     gate: &Gate,
-    route: &Route,
+    matched: &Matched<'_>,
     host: &Host,
     origin: &Origin,
     caller: Option<&Caller<'_>>,
@@ -93,18 +94,18 @@ pub(crate) fn look(
     switch: Option<&Switch>,
     body: Option<&[u8]>,
 ) -> Option<Glance> {
-    let (cache, policy) = (gate.cache.as_ref()?, route.cache.as_ref()?);
+    let (cache, policy) = (gate.cache.as_ref()?, matched.route.cache.as_ref()?);
     if switch.is_some() {
         return None;
     }
-    Some(ask(cache, policy, route, host, origin, caller, parts, body))
+    Some(ask(cache, policy, matched, host, origin, caller, parts, body))
 }
 
 #[expect(clippy::too_many_arguments, reason = "as above")]
 fn ask(
     cache: &Arc<Cache>,
     policy: &Arc<Policy>,
-    route: &Route,
+    matched: &Matched<'_>,
     host: &Host,
     origin: &Origin,
     caller: Option<&Caller<'_>>,
@@ -122,14 +123,17 @@ fn ask(
         Some(query) => Some(query.as_str()),
         None => sent,
     };
+    let (authority, own_port) = host.authority(origin.port);
     cache.glance(&Ask {
         policy,
-        tenant: &route.tenant,
-        route: &route.id,
+        tenant: &matched.route.tenant,
+        route: &matched.route.id,
         secure: origin.secure,
         host: &host.name(),
-        authority: host.as_str(),
-        path: parts.uri.path(),
+        authority,
+        own_port,
+        // As it is passed on: however it is spelled, it is one thing, and a purge names it so.
+        path: matched.path.as_deref().unwrap_or_else(|| parts.uri.path()),
         query,
         method: &parts.method,
         headers: &parts.headers,

@@ -24,7 +24,8 @@ pub(crate) struct Sight<'a> {
     pub(crate) host: &'a [u8],
     /// Path and query as sent.
     pub(crate) target: &'a str,
-    pub(crate) secure: bool,
+    /// The port it came in by, and in TLS or not: a host that names that port is kept under another key.
+    pub(crate) door: (u16, bool),
 }
 
 /// One target.
@@ -32,7 +33,7 @@ pub(crate) struct Sight<'a> {
 pub(crate) struct Known {
     host: Box<[u8]>,
     target: Box<str>,
-    secure: bool,
+    door: (u16, bool),
     /// Place of its route.
     pub(crate) route: usize,
     pub(crate) spot: Spot,
@@ -73,8 +74,8 @@ impl Familiar {
         if sight.host.len() + sight.target.len() > LONGEST {
             return;
         }
-        let (host, target, secure) = (sight.host.into(), sight.target.into(), sight.secure);
-        let known = Box::new(Known { host, target, secure, route, spot, head: None });
+        let (host, target, door) = (sight.host.into(), sight.target.into(), sight.door);
+        let known = Box::new(Known { host, target, door, route, spot, head: None });
         if let Ok(mut places) = self.places.try_lock() {
             places[self.place(sight)] = Some(known);
             self.any.store(true, Relaxed);
@@ -82,14 +83,15 @@ impl Familiar {
     }
 
     fn place(&self, sight: Sight<'_>) -> usize {
-        let hash = self.hasher.hash_one((sight.host, sight.target, sight.secure));
+        let hash =
+            self.hasher.hash_one((sight.host, sight.target, u32::from(sight.door.0) << 1 | u32::from(sight.door.1)));
         usize::try_from(hash % PLACES as u64).expect("below the number of places")
     }
 }
 
 impl Known {
     fn sight(&self) -> Sight<'_> {
-        Sight { host: &self.host, target: &self.target, secure: self.secure }
+        Sight { host: &self.host, target: &self.target, door: self.door }
     }
 
     /// Keeps a head ready, if it is of the usual size: what is kept here no bound of the cache counts.

@@ -34,6 +34,20 @@ impl Host {
     pub(crate) fn value(&self) -> Option<&HeaderValue> {
         self.value.as_ref()
     }
+
+    /// As written, for keys of the cache; without the port, and `true`, where that is the one the request came in by.
+    pub(crate) fn authority(&self, own: u16) -> (&str, bool) {
+        let text = self.as_str();
+        match text.split_at_checked(self.name) {
+            Some((name, port)) if is_written(own, port) => (name, true),
+            _ => (text, false),
+        }
+    }
+}
+
+/// `:8080`, and no other spelling of it.
+fn is_written(own: u16, port: &str) -> bool {
+    port.strip_prefix(':').is_some_and(|digits| !digits.starts_with('0') && digits.parse() == Ok(own))
 }
 
 /// Checks the head and brings its target into origin form.
@@ -235,6 +249,24 @@ mod tests {
         assert_eq!(judge(Request::get("ftp://a/x")), Err(Refusal::InvalidPath));
         assert_eq!(judge(Request::get("http://a/x").header("host", "a")), Ok(("a".into(), "/x".into())));
         assert_eq!(judge(Request::get("http://u:p@a/x")), Err(Refusal::InvalidHost));
+    }
+
+    #[test]
+    fn the_port_the_request_came_in_by_is_told_from_others() {
+        for (text, want) in [
+            ("a:8080", ("a", true)),
+            ("[::1]:8080", ("[::1]", true)),
+            ("a", ("a", false)),
+            ("[::1]", ("[::1]", false)),
+            ("a:8081", ("a:8081", false)),
+            ("a:08080", ("a:08080", false)),
+            ("a:80", ("a:80", false)),
+        ] {
+            let name = valid(text.as_bytes()).expect("a host");
+            let host = Host { value: Some(HeaderValue::from_static(text)), name };
+            assert_eq!(host.authority(8080), want, "{text}");
+        }
+        assert_eq!(Host { value: None, name: 0 }.authority(8080), ("", false));
     }
 
     #[test]

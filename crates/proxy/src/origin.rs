@@ -25,21 +25,24 @@ pub(crate) struct Origin {
     pub(crate) trusted: bool,
     /// Did the client speak TLS, to us or to a trusted peer?
     pub(crate) secure: bool,
+    /// Of the listener it came in by.
+    pub(crate) port: u16,
     pub(crate) request_id: RequestId,
 }
 
 pub(crate) fn judge(client: &Client, snapshot: &Snapshot, headers: &HeaderMap, seen: Seen) -> Origin {
     let trusts = |address: IpAddr| snapshot.trusted_proxies.iter().any(|net| net.contains(&address));
     let trusted = trusts(client.address);
-    let secure = client.tls.is_some();
+    let (secure, port) = (client.tls.is_some(), client.port);
     if !trusted {
-        return Origin { address: client.address, trusted, secure, request_id: RequestId::new() };
+        return Origin { address: client.address, trusted, secure, port, request_id: RequestId::new() };
     }
     let taken = if seen.request_id { headers.get(X_REQUEST_ID).and_then(RequestId::taken) } else { None };
     Origin {
         address: if seen.forwarded { walk(client.address, headers, trusts) } else { client.address },
         trusted,
         secure: proto(headers).map_or(secure, |proto| proto == "https"),
+        port,
         request_id: taken.unwrap_or_else(RequestId::new),
     }
 }

@@ -54,6 +54,8 @@ pub enum Refusal {
     BodyBroken,
     HeaderTimeout,
     Overloaded,
+    /// The client wants what is stored or nothing, and nothing is.
+    OnlyIfCached,
     NoEndpoint,
     /// The breakers of all endpoints are open.
     BreakerOpen {
@@ -128,6 +130,7 @@ impl Refusal {
             Self::BodyBroken => line(StatusCode::BAD_REQUEST, "body_broken", "The request body ended early or is framed wrongly.", "Check Content-Length or the chunked encoding.", Caller),
             Self::HeaderTimeout => line(StatusCode::REQUEST_TIMEOUT, "header_timeout", "The request head stopped arriving.", "Send the whole head at once.", Caller),
             Self::Overloaded => line(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "This node serves as many requests as it may.", "Retry with back-off.", Us),
+            Self::OnlyIfCached => line(StatusCode::GATEWAY_TIMEOUT, "only_if_cached", "The request asks for a stored response and none can be used.", "Leave only-if-cached out of Cache-Control to have the upstream asked.", Caller),
             Self::NoEndpoint => line(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", "No endpoint of the upstream can be used.", "Check the upstream's endpoints and their names in DNS.", Upstream),
             Self::BreakerOpen { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", "The upstream failed too often and is not asked for a while.", "Retry after the time in Retry-After; see `tidegate upstream ls`.", Upstream),
             Self::UpstreamBusy => line(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", "Every connection to the upstream is in use.", "Retry with back-off, or raise the upstream's max_connections.", Upstream),
@@ -177,6 +180,7 @@ impl Refusal {
             Self::BodyBroken,
             Self::HeaderTimeout,
             Self::Overloaded,
+            Self::OnlyIfCached,
             Self::NoEndpoint,
             Self::BreakerOpen { retry_after },
             Self::UpstreamBusy,

@@ -17,10 +17,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body::Body;
 use hyper::body::Incoming as Received;
 use hyper::upgrade::OnUpgrade;
-use tidegate_cache::{Glance, Tee};
+use tidegate_cache::{Changed, Glance, Tee};
 use tidegate_limiter::Permit;
 use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
-use tidegate_telemetry::{Record, Scene};
+use tidegate_telemetry::{Cached, Record, Scene};
 use tidegate_upstream::{Call, CallFailed};
 
 use crate::cached::{self, Back, Kept, Spare, Way};
@@ -271,7 +271,7 @@ async fn answer<'a>(
         ahead = Some(inbound);
     }
     let mut glance =
-        cached::look(gate, route, &host, bench.origin, caller.as_ref(), parts, switch.as_ref(), posted.as_deref());
+        cached::look(gate, &matched, &host, bench.origin, caller.as_ref(), parts, switch.as_ref(), posted.as_deref());
     let mut asked = limits::of(snapshot, route, caller.as_ref());
     if cached::is_hit(glance.as_ref()) {
         asked.retain(|held| snapshot.limits.get(held.limit).is_none_or(|limit| limit.count_hits));
@@ -311,7 +311,7 @@ async fn answer<'a>(
                     observer.charge = Charge::of(permit.commit(bench.origin.request_id.as_str().as_bytes()), &asks);
                 }
                 short::learn(bench, &matched, parts, &kept);
-                return Ok(Answer::Kept(kept));
+                return Ok(of_the_cache(kept, bench.origin, observer));
             }
             if let Some(glance) = glance.take() {
                 let request_id = bench.origin.request_id.as_str().as_bytes();
@@ -395,7 +395,7 @@ impl<'a> Trip<'a, '_> {
         }
         let way = cached::settle(glance).await;
         let (fetch, report) = match way {
-            Way::Kept(kept) => return Ok(Answer::Kept(kept)),
+            Way::Kept(kept) => return Ok(of_the_cache(kept, self.bench.origin, observer)),
             Way::Refresh(kept, fetch) => {
                 let snapshot = self.bench.snapshot;
                 let (upstream, incoming) = (self.upstream, self.incoming);
@@ -459,7 +459,8 @@ impl<'a> Trip<'a, '_> {
             let asks = method == Method::POST && route.cache.as_ref().is_some_and(|cache| cache.post.is_some());
             if let (Some(cache), Some(sent), false) = (&gate.cache, sent, asks) {
                 let (host, status) = (self.incoming.host.name(), response.status());
-                cache.changed(&route.tenant, &host, sent.as_str(), &method, status, response.headers());
+                let sent = Changed { tenant: &route.tenant, host: &host, target: sent.as_str(), method: &method };
+                cache.changed(&sent, route.cache.as_deref(), status, response.headers());
             }
             if let Some(report) = report {
                 report.put(response.headers_mut());
@@ -540,6 +541,17 @@ fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Swit
     }
     switch.ask(response.headers_mut());
     Ok(Answer::Switched(response.map(drop), switch.client_side, upstream_side))
+}
+
+/// What is stored; or a refusal, for who wants nothing else, with what the cache says of it.
+fn of_the_cache(kept: Kept, origin: &Origin, observer: &mut Observer) -> Answer {
+    if kept.kind != Cached::OnlyIfCached {
+        return Answer::Kept(kept);
+    }
+    observer.record.cache = Some(kept.kind);
+    let mut response = refused(&Refusal::OnlyIfCached, origin, observer);
+    response.headers_mut().extend(kept.response.into_parts().0.headers);
+    Answer::Ours(response)
 }
 
 fn refused(refusal: &Refusal, origin: &Origin, observer: &mut Observer) -> Response<Reply> {

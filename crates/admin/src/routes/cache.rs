@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
+use tidegate_policy::path::normalize;
 use tidegate_state::{Command, Outcome, Purge};
 
 use super::publish::{REVOKE_WAIT, everywhere, waiting};
@@ -94,35 +95,55 @@ fn plain(url: &str) -> Result<String, Refusal> {
     let text = text.split_once('#').map_or(text, |(text, _)| text);
     let end = text.find(['/', '?']).unwrap_or(text.len());
     let (authority, rest) = text.split_at(end);
-    let host = host(authority);
-    if host.is_empty() || text.chars().any(|c| c.is_ascii_whitespace() || c.is_control()) {
+    let plain = !text.chars().any(|c| c.is_ascii_whitespace() || c.is_control());
+    let Some(host) = host(authority).filter(|_| plain) else {
         return Err(Refusal::BadRequest(format!("`{url}` is no URL: https://example.com/path?query")));
+    };
+    let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+    let path = if path.is_empty() { "/".into() } else { normalize(path) };
+    Ok(format!("{host}{path}{query}"))
+}
+
+/// A name, or an address. What is no host was never kept: to say that it was purged would be wrong.
+fn is_host(host: &str) -> bool {
+    let label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(label),
     }
-    let slash = if rest.starts_with('/') { "" } else { "/" };
-    Ok(format!("{host}{slash}{rest}"))
 }
 
 /// The same of a beginning of URLs: of a host's name too.
 fn plain_prefix(prefix: &str) -> Result<String, Refusal> {
     let text = without_scheme(prefix);
-    match text.find('/') {
-        Some(_) => plain(prefix),
-        None if text.is_empty() => Err(Refusal::BadRequest("an empty prefix: say `all`".to_owned())),
-        None => Ok(text.to_ascii_lowercase()),
+    if text.is_empty() {
+        return Err(Refusal::BadRequest("an empty prefix: say `all`".to_owned()));
+    }
+    let begins = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'[' | b']' | b':');
+    let is_name = text.bytes().all(begins);
+    match text.rsplit_once(':') {
+        // With a port it is a whole name.
+        Some((name, _)) if !name.starts_with('[') || is_host(name) => plain(prefix),
+        _ if is_name => Ok(text.to_ascii_lowercase()),
+        _ => plain(prefix),
     }
 }
 
+/// Another scheme than HTTP's is no scheme, and makes no URL.
 fn without_scheme(url: &str) -> &str {
     let url = url.trim();
-    url.find("://").map_or(url, |at| &url[at + 3..])
+    let is_http = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    url.split_once("://").filter(|(scheme, _)| is_http(scheme)).map_or(url, |(_, rest)| rest)
 }
 
 /// As requests are matched: lower case, no port, no final dot.
-fn host(authority: &str) -> String {
+fn host(authority: &str) -> Option<String> {
     let bracket = authority.rfind(']').map_or(0, |at| at + 1);
     let end = authority[bracket..].find(':').map_or(authority.len(), |at| bracket + at);
-    let bare = &authority[..end];
-    bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase()
+    let (bare, port) = authority.split_at(end);
+    let is_port = |port: &str| port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    let host = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
+    (is_host(&host) && (port.is_empty() || is_port(port))).then_some(host)
 }
 
 #[cfg(test)]
@@ -138,14 +159,37 @@ mod tests {
             ("example.com.?q", "example.com/?q"),
             ("[::1]:8080/x", "[::1]/x"),
             ("http://[2001:DB8::1]", "[2001:db8::1]/"),
-            ("example.com/a://b", "example.com/a://b"),
+            ("example.com/a://b", "example.com/a:/b"),
         ] {
-            // A scheme is what stands before the first `://`; a path that holds one needs its scheme said.
-            let url = if url.starts_with("example.com/a:") { format!("http://{url}") } else { url.to_owned() };
-            assert_eq!(plain(&url).ok().as_deref(), Some(expected), "{url}");
+            assert_eq!(plain(url).ok().as_deref(), Some(expected), "{url}");
         }
-        for wrong in ["", "/a", "https://", "https:///a", "a b", "example.com/\u{7f}"] {
+        for wrong in [
+            "",
+            "/a",
+            "https://",
+            "https:///a",
+            "a b",
+            "example.com/\u{7f}",
+            "ftp://example.com/a",
+            "%%%",
+            "u:p@example.com/a",
+            "[::1/x",
+            "[zz]/x",
+            "a,b/x",
+        ] {
             assert!(plain(wrong).is_err(), "{wrong}");
+        }
+        for (spelled, kept) in [
+            ("example.com/x/../%61//b?c=%61/..", "example.com/a/b?c=%61/.."),
+            ("example.com/go?to=http://other.test/x", "example.com/go?to=http://other.test/x"),
+        ] {
+            assert_eq!(plain(spelled).ok().as_deref(), Some(kept));
+            assert_eq!(plain_prefix(spelled).ok().as_deref(), Some(kept));
+        }
+        assert_eq!(plain_prefix("127.0.0.1:8080").ok().as_deref(), Some("127.0.0.1/"));
+        assert_eq!(plain_prefix("http://[::1]:80").ok().as_deref(), Some("[::1]/"));
+        for wrong in ["u:p@example.com", "ftp://example.com/", "a b"] {
+            assert!(plain_prefix(wrong).is_err(), "{wrong}");
         }
         assert_eq!(plain_prefix("https://Example.com:8080/A").ok().as_deref(), Some("example.com/A"));
         assert_eq!(plain_prefix("Example.c").ok().as_deref(), Some("example.c"));

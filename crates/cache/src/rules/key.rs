@@ -73,7 +73,7 @@ impl Url<'_> {
     pub fn digest(&self) -> UrlDigest {
         let mut text = Vec::with_capacity(USUAL);
         part(&mut text, self.tenant.as_bytes());
-        lower(&mut text, self.host);
+        lower(&mut text, self.host, "");
         part(&mut text, self.path.as_bytes());
         option(&mut text, self.query.map(str::as_bytes));
         let mut digest = [0; 16];
@@ -89,6 +89,8 @@ pub struct Parts<'a> {
     pub route: &'a str,
     /// The host as the client sent it, port included: origins build links from it. Case does not matter.
     pub authority: &'a str,
+    /// Whatever port the client came in by: `authority` is without it. Nodes that listen on several ports share.
+    pub own_port: bool,
     /// Did the client speak TLS? Origins answer `X-Forwarded-Proto: http` otherwise, with redirects for instance.
     pub secure: bool,
     pub class: Class<'a>,
@@ -104,7 +106,8 @@ impl Key {
         let mut text = Vec::with_capacity(USUAL);
         text.extend_from_slice(&url.0);
         part(&mut text, parts.route.as_bytes());
-        lower(&mut text, parts.authority);
+        // No port reads like this, so it is no other authority.
+        lower(&mut text, parts.authority, if parts.own_port { ":*" } else { "" });
         text.push(u8::from(parts.secure));
         match parts.class {
             Class::Read => text.push(b'r'),
@@ -146,10 +149,13 @@ fn part(text: &mut Vec<u8>, bytes: &[u8]) {
     text.extend_from_slice(bytes);
 }
 
-fn lower(text: &mut Vec<u8>, of: &str) {
-    part(text, of.as_bytes());
-    let begin = text.len() - of.len();
+/// One part of two pieces.
+fn lower(text: &mut Vec<u8>, of: &str, then: &str) {
+    text.extend_from_slice(&((of.len() + then.len()) as u64).to_le_bytes());
+    let begin = text.len();
+    text.extend_from_slice(of.as_bytes());
     text[begin..].make_ascii_lowercase();
+    text.extend_from_slice(then.as_bytes());
 }
 
 fn option(text: &mut Vec<u8>, bytes: Option<&[u8]>) {
@@ -248,6 +254,7 @@ mod tests {
         let parts = Parts {
             route: "r",
             authority: "h",
+            own_port: false,
             secure: false,
             class: Class::Read,
             home: Home::All,
@@ -262,6 +269,7 @@ mod tests {
             Parts { route: "s", ..parts },
             Parts { secure: true, ..parts },
             Parts { authority: "h:8", ..parts },
+            Parts { own_port: true, ..parts },
             Parts { class: Class::Post { body: b"" }, ..parts },
             Parts { class: Class::Post { body: b"x" }, ..parts },
             Parts { home: Home::Consumer("a"), ..parts },

@@ -24,7 +24,9 @@ pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
     pub(crate) address_text: HeaderValue,
-    /// The listener's port, for `X-Forwarded-Port`.
+    /// The listener's port.
+    pub(crate) port: u16,
+    /// The same, for `X-Forwarded-Port`.
     pub(crate) port_text: HeaderValue,
     /// `TLSv1.3`; `None` in clear.
     pub(crate) tls: Option<&'static str>,
@@ -106,6 +108,7 @@ impl Client {
             local,
             address,
             address_text: HeaderValue::try_from(address.to_string()).expect("an address is a header value"),
+            port: here.port(),
             port_text: HeaderValue::from(here.port()),
             tls,
             promised: None,

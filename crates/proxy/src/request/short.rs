@@ -8,7 +8,7 @@
 use http::request::Parts;
 use http::{Method, Response, Version};
 use tidegate_policy::{Attached, Matched, Route, Snapshot};
-use tidegate_telemetry::Record;
+use tidegate_telemetry::{Cached, Record};
 
 use super::{Bench, Dress, put_on};
 use crate::cached::Kept;
@@ -58,7 +58,7 @@ pub(super) fn answer(
                 response
             }
         };
-        Some(Kept { response, kind: "hit", spot: None })
+        Some(Kept { response, kind: Cached::Hit, spot: None })
     })
 }
 
@@ -85,7 +85,8 @@ fn sight<'a>(client: &Client, parts: &'a Parts, seen: Seen, origin: &Origin) -> 
         return None;
     }
     let (host, target) = (parts.headers.get(http::header::HOST)?, parts.uri.path_and_query()?);
-    Some(Sight { host: host.as_bytes(), target: target.as_str(), secure: origin.secure })
+    let door = (origin.port, origin.secure);
+    Some(Sight { host: host.as_bytes(), target: target.as_str(), door })
 }
 
 /// Is its answer the same for whoever asks, and are its limits not asked for hits?

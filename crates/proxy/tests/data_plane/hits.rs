@@ -128,6 +128,42 @@ async fn whoever_asks_for_more_than_a_target_is_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_wants_what_is_stored_or_nothing_is_told_that_there_is_nothing() {
+    let kept = Kept::new(|_| {}, vec![]).await;
+    let none = kept.world.ask("GET", "/a", "cache-control: only-if-cached\r\n").await;
+    assert_eq!((none.status, none.code().as_str()), (504, "only_if_cached"), "{}", none.head);
+    assert_eq!(none.header("content-type"), Some("application/json"));
+    assert_eq!(none.header("cache-status"), Some("tidegate; fwd=uri-miss; detail=only-if-cached"));
+    let head = kept.world.ask("HEAD", "/a", "cache-control: only-if-cached\r\n").await;
+    assert_eq!((head.status, head.body.as_str()), (504, ""));
+    assert_eq!(kept.asked(), 0, "nobody asked for the origin");
+    let warm = kept.warm("/a").await;
+    let some = kept.world.ask("GET", "/a", "cache-control: only-if-cached\r\n").await;
+    assert_eq!((some.status, some.body), (200, warm.body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_with_the_port_it_came_in_by_is_another_than_without_or_with_a_strange_one() {
+    let kept = Kept::new(|_| {}, vec![]).await;
+    let port = kept.world.address.port();
+    let hosts = [
+        format!("gate.test:{port}"),
+        "gate.test".to_owned(),
+        "gate.test:1".to_owned(),
+        format!("gate.test:0{port}"),
+        format!("[2001:db8::1]:{port}"),
+        "[2001:db8::1]".to_owned(),
+    ];
+    for round in 0..3 {
+        for (nth, host) in hosts.iter().enumerate() {
+            let reply = kept.world.ask("GET", "/a", &format!("host: {host}\r\n")).await;
+            assert_eq!(reply.sent("x-forwarded-host"), [host.as_str()], "it is nobody else's answer");
+            assert_eq!(kept.asked(), if round == 0 { nth + 1 } else { hosts.len() }, "{host}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_route_or_a_key_by_headers_is_not_taken_from_the_target_alone() {
     let mut beta = fixed("/", "beta");
     beta.headers = vec![HeaderMatch { name: HeaderName::from_static("x-beta"), value: ValueMatch::Present }];
