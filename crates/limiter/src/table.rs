@@ -212,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_covers_others_for_a_fiftieth_of_the_window_at_most() {
+        let table = Table::new(10);
+        let slot = find(&table, 1).slot; // W is a second.
+        let covered = |retry| {
+            slot.cover(Nanos(7), retry);
+            slot.covered_until.load(Ordering::Relaxed)
+        };
+        assert_eq!(covered(Nanos::from_secs(60)), 7 + 20_000_000);
+        assert_eq!(covered(Nanos::from_millis(5)), 7 + 5_000_000);
+        assert_eq!(covered(Nanos::ZERO), 0);
+    }
+
+    #[test]
     fn who_takes_from_a_slot_that_has_become_another_keys_finds_out_and_puts_back() {
         let table = Table::new(10);
         let late = find(&table, 1);

@@ -227,3 +227,13 @@ fn a_key_that_used_up_its_budget_does_not_get_more_by_being_forgotten() {
     assert_eq!(world.ask(2, wants(101)), 0, "nothing was left to carry");
     assert_eq!(world.ask(2, wants(100)), 100);
 }
+
+#[test]
+fn an_opening_that_comes_late_changes_nothing() {
+    let mut world = World::new(10, minutes());
+    world.open(100);
+    world.open(99);
+    assert_eq!(world.ledger.next_end(), Some(Millis(101 * 60_000)));
+    let Verdict::Dated { window, .. } = world.hear(1, wants(4)).0 else { panic!("a dated lease") };
+    assert_eq!(window, 100);
+}

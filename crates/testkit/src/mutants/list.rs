@@ -37,7 +37,7 @@ pub fn plan(guard: &str) -> &'static [By] {
             &[Spec(QUOTA, "ledger", "a_lease_above_a_lowered_limit_is_not_renewed_and_binds_within_its_time")]
         }
         "window-open-before-a-grant" => &[Spec(QUOTA, "kinds", "nothing_is_granted_before_a_window_is_open")],
-        "window-never-backwards" => &[Spec(QUOTA, "kinds", "a_window_holds_its_maximum_however_long_it_lasts")],
+        "window-never-backwards" => &[Spec(QUOTA, "kinds", "an_opening_that_comes_late_changes_nothing")],
         "held-counts-to-its-own-window" => {
             &[Spec(QUOTA, "kinds", "what_is_held_when_a_window_ends_counts_to_that_window")]
         }
@@ -128,7 +128,9 @@ pub fn plan(guard: &str) -> &'static [By] {
             &[Spec(LIMITER, "admit", "a_cold_key_is_admitted_after_one_round_trip_and_the_limit_is_exact")]
         }
         "covered-refusal-is-local" => &[Spec(LIMITER, "admit", "a_flood_of_refusals_is_answered_here")],
-        "cover-is-capped" => &[Spec(LIMITER, "admit", "a_refusal_is_believed_for_a_moment_only")],
+        "cover-is-capped" => {
+            &[Spec(LIMITER, "lib", "table::tests::a_refusal_covers_others_for_a_fiftieth_of_the_window_at_most")]
+        }
         "waiting-queue-bounded" => {
             &[Spec(LIMITER, "lib", "admit::slow::tests::beyond_the_bound_nobody_waits_and_whoever_leaves_makes_room")]
         }
