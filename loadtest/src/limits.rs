@@ -33,6 +33,10 @@ use reach::{Figure, Measured};
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
+    /// Empty: what is usual.
+    pub(crate) nodes: Vec<u16>,
+    /// Parts of names of contenders; empty: all.
+    pub(crate) only: Vec<String>,
     pub(crate) results: PathBuf,
     pub(crate) binary: Binary,
 }
@@ -65,16 +69,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         Ok(())
     };
-    for nodes in if options.quick { &[3][..] } else { &[3, 5, 10] } {
-        let cases = plan::cases(*nodes, options.quick);
-        for contender in contender::ALL {
+    let usual = if options.quick { &[3][..] } else { &[3, 5, 10] };
+    let counts = if options.nodes.is_empty() { usual } else { &options.nodes };
+    let wanted = |name: &str| options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()));
+    for nodes in counts {
+        let cases = plan::cases(usize::from(*nodes), options.quick);
+        for contender in contender::ALL.into_iter().filter(|contender| wanted(&contender.name())) {
             eprintln!("{}, {nodes} nodes", contender.name());
-            one(&site, contender, *nodes, &cases, &mut all, &mut bills)?;
+            let first = *nodes == counts[0]; // what one decision costs depends little on how many nodes there are
+            one(&site, contender, usize::from(*nodes), first, &cases, &mut all, &mut bills)?;
             write(&all, &bills)?; // at once, so that an hour is not lost when the next one fails
         }
     }
-    all.killed = failover::measure(&site)?;
-    if !options.quick {
+    if wanted(reach::OURS) {
+        all.killed = failover::measure(&site)?;
+    }
+    if !options.quick && wanted(reach::OURS) {
         all.decided = decide::measure()?;
     }
     write(&all, &bills)?;
@@ -85,11 +95,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One contender with so many nodes: all cases, and with three nodes what does not depend on how many there are.
+/// One contender with so many nodes: all cases, and `costs` of a single decision.
 fn one(
     site: &Site<'_>,
     contender: contender::Contender,
     nodes: usize,
+    costs: bool,
     cases: &[Case],
     all: &mut Measured,
     bills: &mut Vec<Bill>,
@@ -97,7 +108,7 @@ fn one(
     let rules = cases.iter().flat_map(|case| &case.streams).map(|stream| stream.rule.clone());
     let rules = contender::distinct(rules.chain([costs::rule(), cold::rule()]));
     let running = contender.start(site.binary, site.folder, nodes, &rules)?;
-    if nodes == 3 {
+    if costs {
         all.cold.push(cold::measure(&running, site.quick)?);
         all.costs.push(costs::measure(&running, site.quick)?);
     }
@@ -140,13 +151,13 @@ const EXACT: &str = "A stream is SHAPE-WINDOW-DEMAND in percent of the limit L. 
     limit passes the limit now and then, which the exact script of Redis refuses too. No decision: 503 while no leader answers.";
 const TRAFFIC: &str = "Messages: Tidegate's reports and appends, with their answers; commands to Redis with their answers; \
     datagrams between counters. Log bytes: of all nodes' quota logs. CPU: gateways and redis-server, the answer itself included.";
-const COLD: &str = "One at a time, over three nodes in turn; each key is asked for once. L = 300, W = 10 s.";
+const COLD: &str = "One at a time, over all nodes in turn; each key is asked for once. L = 300, W = 10 s.";
 const KILLED: &str = "Three nodes of Tidegate, SIGKILL to the quota group's leader, demand at half of two limits (300 at 1 s, 1,500 \
     at 10 s); what the two others told their clients from then on. Grants are back when both have admitted a new key.";
 
 fn decision_how() -> String {
     format!(
-        "{} requests/s over three nodes, without a limit and with one that admits all, in turn; medians of the differences. \
+        "{} requests/s over all nodes, without a limit and with one that admits all, in turn; medians of the differences. \
          CPU as the scheduler charges it; latencies from when a request was due.",
         costs::RATE
     )

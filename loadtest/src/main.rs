@@ -82,6 +82,12 @@ enum Command {
         /// Three minutes, with three nodes.
         #[arg(long)]
         quick: bool,
+        /// How many; several with + between; by default 3+5+10, or 3 if it is to be quick.
+        #[arg(long, value_delimiter = '+', value_parser = clap::value_parser!(u16).range(3..=20))]
+        nodes: Vec<u16>,
+        /// Only contenders whose name contains this; several with + between.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<String>,
         /// Where limits.md and limits.json go.
         #[arg(long, default_value = "loadtest/results")]
         results: PathBuf,
@@ -144,8 +150,8 @@ fn run(command: Command) -> Result<()> {
         Command::Shared { quick, only, results, tidegate } => {
             shared::run(&shared::Options { quick, only, results, binary: node::Binary::at(tidegate)? })
         }
-        Command::Limits { quick, results, tidegate } => {
-            limits::run(&limits::Options { quick, results, binary: node::Binary::at(tidegate)? })
+        Command::Limits { quick, nodes, only, results, tidegate } => {
+            limits::run(&limits::Options { quick, nodes, only, results, binary: node::Binary::at(tidegate)? })
         }
         Command::Limited(args) => limits::limited(&args),
         Command::Constant { http, bytes } => shared::constant(http, bytes),

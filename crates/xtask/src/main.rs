@@ -56,7 +56,7 @@ enum Verb {
         #[arg(long)]
         shared: bool,
         /// Limits side by side instead: Tidegate, Redis per request, counters exchanged at intervals.
-        #[arg(long, conflicts_with_all = ["shared", "only"])]
+        #[arg(long, conflicts_with = "shared")]
         limits: bool,
         /// Only the subjects whose name contains this.
         #[arg(long)]

@@ -18,7 +18,7 @@ use crate::linux;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Threads altogether, for streams above their limit and for all others: as many requests may be on their way. Apart, so that
 /// those who wait for a permit that is not there delay nobody else.
-const CONNECTIONS: [usize; 2] = [210, 60];
+const CONNECTIONS: [f64; 2] = [210.0, 60.0];
 
 /// A running demand; dropping it ends it.
 pub(super) struct Demand {
@@ -126,10 +126,8 @@ impl Demand {
             let shared = Arc::clone(&shared);
             thread::Builder::new().stack_size(128 * 1024).spawn(move || shared.drive(lane)).expect("a thread starts")
         };
-        let lanes = (0..targets.len() * 2).flat_map(|lane| {
-            let connections = CONNECTIONS[lane % 2] / targets.len();
-            std::iter::repeat_n(lane, connections)
-        });
+        let lanes = connections(streams, targets.len()).into_iter().enumerate();
+        let lanes = lanes.flat_map(|(lane, connections)| std::iter::repeat_n(lane, connections));
         let threads = lanes.map(drive).collect();
         Self { shared, threads, began: boot }
     }
@@ -176,6 +174,19 @@ impl Drop for Demand {
     fn drop(&mut self) {
         self.shared.stop.store(true, Relaxed);
     }
+}
+
+/// Of each lane: as many as its part of all that its kind of streams asks for.
+fn connections(streams: &[Stream], nodes: usize) -> Vec<usize> {
+    let rate = |lane: usize| -> f64 {
+        let ours = streams.iter().filter(|stream| stream.is_above() == lane.is_multiple_of(2));
+        ours.map(|stream| stream.peak() * stream.shape.share(lane / 2, nodes)).sum()
+    };
+    let of = |lane: usize| {
+        let all: f64 = (0..nodes).map(|node| rate(node * 2 + lane % 2)).sum();
+        if rate(lane) == 0.0 { 0 } else { (rate(lane) / all * CONNECTIONS[lane % 2]).ceil() as usize + 2 }
+    };
+    (0..nodes * 2).map(of).collect()
 }
 
 impl Agenda {
@@ -287,6 +298,15 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn busy_nodes_get_more_connections_and_idle_ones_none() {
+        let stream = |factor| Stream::new(Shape::Skew, Duration::from_secs(1), 100, factor);
+        let lanes = connections(&[stream(2.0), stream(0.7)], 5);
+        assert!(lanes[2] > 4 * lanes[4] && lanes[4] > lanes[0] && lanes[0] > 2, "{lanes:?}");
+        assert_eq!(lanes[6..], [0; 4]);
+        assert_eq!(connections(&[stream(0.7)], 3)[4], 0, "nothing is asked for above its limit");
+    }
 
     #[test]
     fn gaps_are_as_long_as_the_rate_says() {
