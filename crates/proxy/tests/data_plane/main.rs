@@ -11,6 +11,7 @@ mod connections;
 mod edges;
 mod forwarding;
 mod hits;
+mod places;
 mod records;
 mod routing;
 mod scopes;
