@@ -158,6 +158,8 @@ const KILLED: &str = "Three nodes of Tidegate, SIGKILL to the quota group's lead
 fn decision_how() -> String {
     format!(
         "{} requests/s over all nodes, without a limit and with one that admits all, in turn; medians of the differences. \
+         Demand is half of \
+         a large limit: what decisions near and above one cost is in the table of what nodes tell each other. \
          CPU as the scheduler charges it; latencies from when a request was due.",
         costs::RATE
     )
