@@ -15,6 +15,7 @@ mod kinds;
 mod levels;
 mod lifecycle;
 mod members;
+mod orders;
 mod purges;
 mod reads;
 mod retries;

@@ -8,11 +8,15 @@ pub mod memory;
 
 use std::time::Duration;
 
-use tidegate_model::{Feature, Millis, NodeId, Revision};
+use tidegate_model::{Feature, LimitId, Millis, NodeId, Revision, Subject};
 use tidegate_policy::Snapshot;
 use tidegate_state::{Command, Outcome, Publish, State};
 
-use crate::wire::{ClusterStatus, EndpointState, JoinToken, KeptResponse, NodeApplied, NodeCache, Problem, ReadyReply};
+pub use crate::routes::quota::By;
+use crate::wire::{
+    ClusterStatus, EndpointState, JoinToken, KeptResponse, NodeApplied, NodeCache, Problem, QuotaCount, QuotaSubject,
+    QuotaTopEntry, ReadyReply,
+};
 
 /// Compiles a document with what a node knows: files, secrets, environment.
 pub type Compile = dyn Fn(&str, Revision) -> Result<Compiled, Vec<Problem>> + Send + Sync;
@@ -56,6 +60,18 @@ pub trait Backend: Send + Sync + 'static {
     /// What they keep of `host/path?query` in memory.
     async fn kept(&self, tenant: &str, url: &str) -> Vec<KeptResponse>;
 
+    /// Whom a limit counts, by what people say.
+    fn counter(&self, limit: &str, subject: &QuotaSubject, whole: Whole) -> Result<Counter, Failure>;
+
+    /// How a counter stands, its orders left out: in the quota leader's ledger, or (`stale`) in this node's.
+    async fn count(&self, counter: &Counter, stale: bool) -> Result<QuotaCount, Failure>;
+
+    /// The busiest counters, of one limit or of all.
+    async fn busiest(&self, limit: Option<&str>, by: By, most: usize) -> Result<Vec<QuotaTopEntry>, Failure>;
+
+    /// Returns when the quota log holds the orders that this node has applied; or why it does not yet.
+    async fn settle_orders(&self) -> Result<(), String>;
+
     /// Mints a join token; it holds what a new node needs to know the cluster by.
     async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure>;
 
@@ -76,6 +92,26 @@ impl dyn Backend {
         self.look(&mut |state| seen = look.take().map(|look| look(state)));
         seen.expect("look is called once")
     }
+}
+
+/// One counter of a limit, or all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counter {
+    pub limit: LimitId,
+    pub name: String,
+    /// `None`: all subjects.
+    pub subject: Option<Subject>,
+    /// The subject for people.
+    pub words: String,
+    /// How long what is granted once is good for: a window.
+    pub period: Option<Millis>,
+}
+
+/// May all subjects of a limit be meant, when none is named?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    Yes,
+    No,
 }
 
 /// A document that may be published.

@@ -7,6 +7,7 @@ mod document;
 mod key;
 mod probe;
 mod publish;
+pub(crate) mod quota;
 mod said;
 mod token;
 mod upstream;
@@ -73,6 +74,16 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(g.clone(), "/v1/cache", Role(Reader), SHORT, cache::stats),
         op(g.clone(), "/v1/cache/kept", Role(Reader), SHORT, cache::kept),
         op(p.clone(), "/v1/cache/purge", Role(Operator), LONG, cache::purge),
+        op(p.clone(), "/v1/quota/get", Role(Reader), SHORT, quota::get),
+        op(g.clone(), "/v1/quota/top", Role(Reader), SHORT, quota::top),
+        op(g.clone(), "/v1/quota/orders", Role(Reader), SHORT, quota::list),
+        op(p.clone(), "/v1/quota/set", Role(Operator), LONG, quota::set),
+        op(p.clone(), "/v1/quota/grant", Role(Operator), LONG, quota::grant),
+        op(p.clone(), "/v1/quota/reset", Role(Operator), LONG, quota::reset),
+        op(p.clone(), "/v1/quota/block", Role(Operator), LONG, quota::block),
+        op(p.clone(), "/v1/quota/unset", Role(Operator), LONG, quota::unset),
+        op(p.clone(), "/v1/quota/ungrant", Role(Operator), LONG, quota::ungrant),
+        op(p.clone(), "/v1/quota/unblock", Role(Operator), LONG, quota::unblock),
         op(g, "/v1/tokens", Role(Admin), SHORT, token::list),
         op(p, "/v1/tokens", Role(Admin), SHORT, token::create),
         op(d, "/v1/tokens/{id}", Role(Admin), SHORT, token::revoke),
@@ -148,6 +159,16 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         cache::stats,
         cache::kept,
         cache::purge,
+        quota::get,
+        quota::top,
+        quota::list,
+        quota::set,
+        quota::grant,
+        quota::reset,
+        quota::block,
+        quota::unset,
+        quota::ungrant,
+        quota::unblock,
     ),
     components(schemas(crate::wire::ErrorReply)),
     security(("token" = [])),
@@ -157,6 +178,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         (name = "cluster", description = "Members"),
         (name = "upstream", description = "Endpoints of upstreams: how they are, weights and drains set by hand"),
         (name = "cache", description = "Kept responses: what there is, and what is void"),
+        (name = "quota", description = "Counters of limits, and orders about them"),
         (name = "token", description = "Admin tokens: reader < operator < admin"),
         (name = "probe", description = "For load balancers and monitoring"),
     )

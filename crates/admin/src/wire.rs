@@ -6,6 +6,7 @@ mod cache;
 mod cluster;
 mod document;
 mod key;
+mod quota;
 mod refusal;
 mod token;
 mod upstream;
@@ -20,6 +21,10 @@ pub use document::{
     Severity,
 };
 pub use key::{CreateKey, IssuedKey, Key, KeyPlan, KeyState, Keys, RevokedKey, RotateKey};
+pub use quota::{
+    GetQuota, OrderQuota, QuotaCount, QuotaEvent, QuotaHolder, QuotaOrder, QuotaOrdered, QuotaOrders, QuotaSubject,
+    QuotaTop, QuotaTopEntry,
+};
 pub use refusal::{ErrorBody, ErrorReply};
 pub use token::{AdminToken, AdminTokens, CreateToken, IssuedToken, RevokedToken, Role};
 pub use upstream::{EndpointSet, EndpointState, SetEndpoint, Upstreams};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Alert, Batch, Key, Policy, Reply};
+use tidegate_quota::protocol::{Alert, Batch, Command as quota_log, Key, Orders, Policy, Reply};
 use tidegate_state::{Addresses, ClusterId, Command, Outcome, RequestId, State};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::control::{Control, News};
 use crate::error::{Error, ProposeError};
 use crate::folder::Folder;
-use crate::group::Group;
+use crate::group::{Group, WriteError};
 use crate::leases::{Held, LeaseTable};
 use crate::propose::{self, Applied, Everywhere};
 use crate::quota::{self, Desk, Leader, Quota, Unreachable};
@@ -27,7 +27,7 @@ use crate::token::JoinToken;
 use crate::transport::identity::{self, Identity};
 use crate::transport::listener::Open;
 use crate::transport::peers::Peers;
-use crate::wire::Renewal;
+use crate::wire::{PoliciesSet, Renewal};
 use crate::{membership, start};
 
 /// This node's place in the cluster. Cheap to clone; all clones are the same.
@@ -255,6 +255,47 @@ impl Cluster {
     #[must_use]
     pub fn leads_quota(&self) -> bool {
         self.inner.quota.status().leader == Some(self.node())
+    }
+
+    /// Who leads the quota group, as far as anybody can be asked.
+    pub async fn quota_leader(&self) -> Option<NodeId> {
+        quota::find(&self.inner).await
+    }
+
+    /// Whoever was believed to lead the quota group does not answer, or says that it does not.
+    pub fn doubt_quota_leader(&self) {
+        self.inner.quota_leader.is(None);
+    }
+
+    /// On the quota leader: puts into the quota log what operators ordered. What is older than what is known changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// Why it is not known to be in the log.
+    pub async fn set_orders(&self, orders: Orders, patience: Duration) -> Result<(), String> {
+        match quota::command(&self.inner, quota_log::SetOrders(orders), patience).await {
+            PoliciesSet::Done(_) => Ok(()),
+            PoliciesSet::NotLeader(_) => Err("this node does not lead the quota group".into()),
+            PoliciesSet::Unknown(why) => Err(why),
+        }
+    }
+
+    /// On the quota leader: returns when its ledger holds all that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// It does not lead, or a quorum does not answer in time.
+    pub async fn quota_caught_up(&self, patience: Duration) -> Result<(), String> {
+        let group = &self.inner.quota;
+        let caught_up = async {
+            let index = match group.read_index().await {
+                Ok(index) => index,
+                Err(WriteError::NotLeader(_)) => return Err("this node does not lead the quota group".to_owned()),
+                Err(WriteError::Unknown(why)) => return Err(why),
+            };
+            let mut applied = group.replica.applied();
+            applied.wait_for(|applied| index <= *applied).await.map(|_| ()).map_err(|_| "the group stopped".to_owned())
+        };
+        tokio::time::timeout(patience, caught_up).await.unwrap_or_else(|_| Err("no quorum answered in time".into()))
     }
 
     /// Looks at the ledger: up to date on voters, as it was when last voting on others.

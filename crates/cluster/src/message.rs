@@ -28,12 +28,14 @@ pub enum Topic {
     Fills = 3,
     /// Permits, from the owner of their key.
     Permits = 4,
+    /// Counters of limits, and orders about them.
+    Quota = 5,
 }
 
 impl Topic {
     fn lane(self) -> Lane {
         match self {
-            Self::Breakers | Self::Cache | Self::Permits => Lane::Calls,
+            Self::Breakers | Self::Cache | Self::Permits | Self::Quota => Lane::Calls,
             Self::Fills => Lane::Fills,
         }
     }

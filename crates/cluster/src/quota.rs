@@ -7,6 +7,6 @@ mod machine;
 
 pub(crate) use calendar::{turn_forever, wall};
 pub use client::Unreachable;
-pub(crate) use client::{Leader, at_the_desk, command, exchange, prepare_policies, set_policies};
+pub(crate) use client::{Leader, at_the_desk, command, exchange, find, prepare_policies, set_policies};
 pub(crate) use desk::Desk;
 pub(crate) use machine::Quota;

@@ -106,6 +106,31 @@ fn key_plans() -> Vec<Command> {
     ]
 }
 
+/// Those about limits and callers.
+fn orders() -> Vec<Command> {
+    use tidegate_state::orders::{Draft, What, Whom, Withdrawn};
+    let limit = |subject: Option<u128>| Whom::Limit {
+        limit: LimitId(7),
+        name: "per-key".into(),
+        subject: subject.map(Subject),
+        words: subject.map(|_| "key 3".into()).unwrap_or_default(),
+    };
+    let give = |whom, what, until: Option<u64>| {
+        let (author, reason) = ("ann".into(), "launch".into());
+        Command::GiveOrder(Draft { whom, what, author, reason, until: until.map(Millis) })
+    };
+    let consumer = Whom::Consumer { tenant: "default".into(), name: "acme".into() };
+    vec![
+        give(limit(None), What::Max(5), Some(350)),
+        give(limit(Some(9)), What::Extra(3), None),
+        give(limit(Some(9)), What::Reset, None),
+        give(Whom::Key(KeyId(1)), What::Block, None),
+        give(consumer.clone(), What::Block, Some(9_000)),
+        Command::WithdrawOrder { whom: consumer, what: Withdrawn::Block, author: "bo".into() },
+        Command::LapseOrders,
+    ]
+}
+
 fn proposals() -> Vec<Proposal> {
     let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
     commands().into_iter().enumerate().map(number).collect()
@@ -152,7 +177,13 @@ fn what_was_written_once_is_read_for_ever() {
     }
     assert_eq!(state.key_plans.of(KeyId(2)), Some("free"));
     golden("commands-4.bin", &key_plans());
-    golden("state-4.bin", &state);
+    read_golden("state-4.bin", &state);
+    for (at, command) in orders().into_iter().enumerate() {
+        state.apply(&Proposal { request: RequestId(1 << 104 | at as u128), at: Millis(400), command });
+    }
+    assert_eq!(state.orders.in_force().count(), 2);
+    golden("orders-1.bin", &orders());
+    golden("state-5.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![

@@ -14,7 +14,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
             document.upstreams.iter().any(|upstream| upstream.breaker.as_ref().is_some_and(|b| b.stored.is_some()))
         }
         // Of the control log: commands, not documents.
-        Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys => false,
+        Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys | Feature::Orders => false,
     };
     Feature::ALL.into_iter().filter(uses).collect()
 }

@@ -42,7 +42,8 @@ pub struct Ask<'a> {
 
 impl Ask<'_> {
     #[inline]
-    pub(crate) fn key(&self) -> Key {
+    #[must_use]
+    pub fn key(&self) -> Key {
         Key { limit: self.limit.id, subject: self.subject }
     }
 }
@@ -79,6 +80,8 @@ pub struct Limiter {
     sharers: AtomicU64,
     decisions: Option<DecisionLog>,
     pub(crate) owners: Owners,
+    /// Of subjects that may have more than their limit says.
+    pub(crate) ceilings: arc_swap::ArcSwap<crate::orders::Ceilings>,
     pub(crate) counters: Counters,
 }
 
@@ -162,6 +165,7 @@ impl Limiter {
             sharers: AtomicU64::new(1),
             decisions,
             owners: Owners::default(),
+            ceilings: arc_swap::ArcSwap::default(),
             counters: Counters::default(),
         })
     }

@@ -11,6 +11,7 @@ mod fixtures;
 mod index;
 #[cfg(all(test, loom))]
 mod model;
+mod orders;
 mod owner;
 mod permit;
 mod running;
@@ -24,12 +25,14 @@ use std::pin::Pin;
 
 pub use admit::{Ask, Counters, Limiter, Refused, Settings, Standing, Standings, Why};
 pub use decisions::DecisionLog;
+pub use orders::Ceilings;
 pub use permit::Permit;
 pub use running::Running;
 use tidegate_model::NodeId;
 pub use tidegate_quota::Hashing;
 use tidegate_quota::owner::{Errand, Fetched};
-use tidegate_quota::protocol::{Batch, Key, Reply};
+pub use tidegate_quota::protocol::Key;
+use tidegate_quota::protocol::{Batch, Reply};
 
 /// The way to the quota group's leader.
 pub trait Leases: Send + Sync + 'static {

@@ -17,19 +17,22 @@ pub enum Feature {
     StoredStandsIn,
     /// Limits that are no sliding windows, and costs other than a call.
     KindsOfLimits,
+    /// Operators' orders about limits, in both logs.
+    Orders,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
         Self::PublishedRedis,
         Self::StoredStandsIn,
         Self::KindsOfLimits,
+        Self::Orders,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -41,7 +44,8 @@ impl Feature {
             | Self::PlansOfKeys
             | Self::PublishedRedis
             | Self::StoredStandsIn
-            | Self::KindsOfLimits => 2,
+            | Self::KindsOfLimits
+            | Self::Orders => 2,
         }
     }
 
@@ -55,6 +59,7 @@ impl Feature {
             Self::PublishedRedis => "`cache.redis`",
             Self::StoredStandsIn => "`breaker.stored`",
             Self::KindsOfLimits => "a limit that is no sliding window, or its cost",
+            Self::Orders => "an order about a limit",
         }
     }
 }

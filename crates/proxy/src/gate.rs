@@ -11,7 +11,9 @@ use tidegate_policy::Snapshot;
 use tidegate_telemetry::Telemetry;
 use tidegate_upstream::Upstreams;
 
+use crate::blocks::Blocks;
 use crate::bounds::Bounds;
+use crate::seen::Seen;
 
 /// Shared by all listeners and runtimes of a node. A clone shares everything; a runtime of its own may be given its own
 /// `upstreams`, so that a pooled connection stays on the core that opened it.
@@ -29,6 +31,10 @@ pub struct Gate {
     /// Set by `tidegate` while this node has been cut off for longer than `max_staleness`: keys may have been revoked
     /// without it knowing, so routes that ask for one answer 503.
     pub keys_stale: Arc<AtomicBool>,
+    /// Who is refused by an operator's order.
+    pub blocks: Arc<Blocks>,
+    /// Whom this node saw lately, by name.
+    pub seen: Arc<Seen>,
     /// Requests between first byte in and last byte out, on all listeners.
     pub in_flight: Count,
     /// Open client connections, tunnels included, on all listeners.

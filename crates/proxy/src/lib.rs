@@ -3,6 +3,7 @@
 //! Owns listeners, connections and what happens between a request head and the last byte of its answer. Refuses to
 //! know raw documents, the cluster and where limits come from: everything it may touch is in [`Gate`].
 
+mod blocks;
 mod bounds;
 mod cached;
 mod charge;
@@ -29,13 +30,17 @@ mod request_id;
 mod respond;
 mod rewrite;
 mod route;
+mod seen;
 mod server;
 mod trailers;
 mod tunnel;
 mod wire;
 
+pub use blocks::{Blocked, Blocks};
 pub use bounds::Bounds;
 pub use drain::{Drain, Draining, Phase};
 pub use gate::{Count, Gate};
+pub use limits::{Unclear, Words};
 pub use refusal::{Blame, Line, Refusal, page as error_page};
+pub use seen::{Seen, Sighting};
 pub use server::{Listener, bind, serve};

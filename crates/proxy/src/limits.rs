@@ -1,6 +1,7 @@
 //! All limits of a call, admitted at once: those of its consumer, plan, team, product, route and tenant.
 
 mod subject;
+mod words;
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -10,16 +11,20 @@ use std::time::Duration;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
-use tidegate_limiter::{Ask, Limiter, Permit, Refused, Standing, Why};
+use tidegate_limiter::{Ask, Key, Limiter, Permit, Refused, Standing, Why};
 use tidegate_model::Permits;
 use tidegate_policy::{Attached, ConsumerLimits, Cost, Limit, Mode, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 use tidegate_upstream::Again;
 
+use crate::blocks::Blocks;
 use crate::head::Host;
 use crate::identify::Caller;
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
+use crate::seen::{Fate, Seen};
+
+pub use self::words::{Unclear, Words};
 
 /// What a limit may count by.
 pub(crate) struct Scope<'a> {
@@ -73,7 +78,7 @@ pub(crate) fn of<'s>(snapshot: &'s Snapshot, route: &'s Route, caller: Option<&C
 
 /// All or none. Also gives back what was asked, for [`Further`] tries.
 pub(crate) async fn admit<'l, 's>(
-    limiter: &'l Limiter,
+    (limiter, seen): (&'l Limiter, &Seen),
     snapshot: &'s Snapshot,
     held: &[&Attached],
     scope: &Scope<'_>,
@@ -85,13 +90,69 @@ pub(crate) async fn admit<'l, 's>(
     let Gathered { places, asks, aside } = call;
     let decided =
         |standings: &[Standing], refused: Option<usize>| decided(snapshot, &places, standings, refused, aside);
-    match limiter.admit(&asks).await {
+    let note = |ask: &Ask<'_>, fate| seen.note(ask.key(), fate, || names(ask, scope));
+    match noticed(limiter.admit(&asks), || asks.iter().for_each(|ask| note(ask, Fate::Waits))).await {
         Ok(permit) => {
-            let decided = decided(&permit.standings(&asks), None);
+            let standings = permit.standings(&asks);
+            for (ask, _) in asks.iter().zip(&standings).filter(|(_, standing)| standing.would_refuse) {
+                note(ask, Fate::WouldRefuse);
+            }
+            let decided = decided(&standings, None);
             (Ok(permit), decided, asks.iter().copied().collect())
         }
-        Err(refused) => (Err(refusal(&refused)), decided(&refused.standings, Some(refused.ask)), Asked::new()),
+        Err(refused) => {
+            note(&asks[refused.ask], Fate::Refused);
+            (Err(refusal(&refused)), decided(&refused.standings, Some(refused.ask)), Asked::new())
+        }
     }
+}
+
+/// Tells whether it has to wait: then it is worth a look at whom for.
+async fn noticed<T>(work: impl Future<Output = T>, waits: impl FnOnce()) -> T {
+    let (mut work, mut waits) = (std::pin::pin!(work), Some(waits));
+    std::future::poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending()
+            && let Some(waits) = waits.take()
+        {
+            waits();
+        }
+        polled
+    })
+    .await
+}
+
+/// Of a limit and its subject, for people.
+#[cold]
+fn names(ask: &Ask<'_>, scope: &Scope<'_>) -> (String, String) {
+    (ask.limit.name.clone(), words::told(ask.limit, scope))
+}
+
+/// Who is blocked by order is refused, whatever he still has.
+#[cold]
+pub(crate) fn unblocked(
+    blocks: &Blocks,
+    limiter: &Limiter,
+    snapshot: &Snapshot,
+    held: &[&Attached],
+    scope: &Scope<'_>,
+) -> Result<(), Refusal> {
+    if scope.caller.is_some_and(|caller| blocks.blocks_caller(caller.key, caller.consumer)) {
+        return Err(Refusal::Blocked);
+    }
+    if !blocks.any_counter() {
+        return Ok(());
+    }
+    for held in held {
+        let Some(limit) = snapshot.limits.get(held.limit) else { continue };
+        // A call that a limit does not hold for, or refuses for another reason, is not blocked by it.
+        if let Ok(Some(subject)) = subject::of(limiter, limit, held, scope)
+            && blocks.blocks_counter(Key { limit: limit.id, subject })
+        {
+            return Err(Refusal::Blocked);
+        }
+    }
+    Ok(())
 }
 
 /// What a call asks for.

@@ -37,6 +37,8 @@ pub enum Refusal {
     KeyWithoutConsumer,
     KeyWithoutPlan,
     KeysStale,
+    /// By an operator's order.
+    Blocked,
     NotSubscribed,
     /// A limit counts by something that the request does not bring.
     SubjectMissing,
@@ -122,6 +124,7 @@ impl Refusal {
             Self::SubjectMissing => line(StatusCode::BAD_REQUEST, "subject_missing", "A limit counts by something that this request does not bring.", "Send what the limit counts by: a key, the end user's header, or the header it names.", Caller),
             Self::SubjectInvalid => line(StatusCode::BAD_REQUEST, "subject_invalid", "A value that a limit counts by is too long, or an end user is named twice.", "Send it once; docs/config.md has the bounds.", Caller),
             Self::KeysStale => line(StatusCode::SERVICE_UNAVAILABLE, "keys_stale", "This node has been cut off for too long to trust its list of keys.", "Retry: another node may answer.", Us),
+            Self::Blocked => line(StatusCode::FORBIDDEN, "blocked", "An operator has blocked this caller.", "Waiting may not help: ask the operator, to whom `tidegate quota ls` says who did it, why and until when.", Caller),
             Self::Limited { .. } => line(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "A rate limit is used up.", "Wait for Retry-After seconds; the RateLimit headers say where each limit stands.", Caller),
             Self::TooCostly => line(StatusCode::TOO_MANY_REQUESTS, "too_costly", "One request costs more than a limit ever allows.", "Waiting will not help: send a smaller request, or raise the limit.", Caller),
             Self::LimitUnavailable { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "limit_unavailable", "A limit cannot be checked at the moment and is set to deny.", "Retry after Retry-After seconds.", Us),
@@ -172,6 +175,7 @@ impl Refusal {
             Self::SubjectMissing,
             Self::SubjectInvalid,
             Self::KeysStale,
+            Self::Blocked,
             Self::Limited { retry_after },
             Self::TooCostly,
             Self::LimitUnavailable { retry_after },

@@ -12,12 +12,14 @@
 //!  dated (kind 4: a permit, request = the mark's upper 96 bits | window) · begin, end (kinds 5, 6: of permits in use)
 //!  settled (kind 7: cost = used, request = reserved) · rule (kind 8: subject = max | per << 64, request = kind | rate << 64)
 //! ```
+//! Kinds from 16 on are orders of operators: a subject's maximum (16), extra permits (17), a reset (18).
 //! `check` is written last. A record without a right one among the last of a file was cut off by a crash; anywhere
 //! else the file was damaged since, and the verdict says that evidence is missing.
 
 #[doc(hidden)]
 pub mod fuzz;
 mod judge;
+mod orders;
 mod others;
 
 use std::collections::{BTreeMap, HashSet};
@@ -108,6 +110,27 @@ pub enum Record {
         at: Nanos,
         limit: LimitId,
         name: [u8; 32],
+    },
+    /// This subject has a maximum of its own by an operator's order; 0: no longer.
+    Ordered {
+        at: Nanos,
+        key: Key,
+        max: Permits,
+    },
+    /// So many permits beyond the maximum, once.
+    Extra {
+        at: Nanos,
+        key: Key,
+        permits: Permits,
+        id: u64,
+    },
+    /// A count begins anew. `done`: it has.
+    Reset {
+        at: Nanos,
+        limit: LimitId,
+        subject: Option<Subject>,
+        id: u64,
+        done: bool,
     },
 }
 
@@ -201,6 +224,14 @@ impl Record {
                 let half = |from: usize| u128::from_le_bytes(name[from..from + 16].try_into().expect("sixteen bytes"));
                 (at, limit, half(0), 0, 3, half(16))
             }
+            Self::Ordered { at, key, max } => (at, key.limit, key.subject.0, max.0.min(COST), 16, 0),
+            Self::Extra { at, key, permits, id } => {
+                (at, key.limit, key.subject.0, permits.0.min(COST), 17, u128::from(id))
+            }
+            Self::Reset { at, limit, subject, id, done } => {
+                let flags = u64::from(subject.is_none()) | u64::from(done) << 1;
+                (at, limit, subject.unwrap_or_default().0, flags, 18, u128::from(id))
+            }
         };
         let mut bytes = [0; RECORD_BYTES];
         bytes[8..16].copy_from_slice(&at.0.to_le_bytes());
@@ -264,6 +295,18 @@ impl Record {
                 name[16..].copy_from_slice(&bytes[48..64]);
                 Some(Self::Name { at, limit, name })
             }
+            16..=18 => {
+                let key = Key { limit, subject: Subject(subject) };
+                let (number, id) = (cost & COST, u64::try_from(u128_at(48)).ok()?);
+                Some(match cost >> KIND_SHIFT {
+                    16 => Self::Ordered { at, key, max: Permits(number) },
+                    17 => Self::Extra { at, key, permits: Permits(number), id },
+                    _ => {
+                        let subject = (number & 1 == 0).then_some(key.subject);
+                        Self::Reset { at, limit, subject, id, done: number & 2 != 0 }
+                    }
+                })
+            }
             _ => None,
         }
     }
@@ -287,6 +330,7 @@ pub struct Evidence {
     others: others::Others,
     names: BTreeMap<LimitId, String>,
     requests: HashSet<RequestMark>,
+    orders: orders::Told,
     torn: u64,
 }
 
@@ -342,6 +386,7 @@ impl Evidence {
 
     pub fn add(&mut self, record: Record) {
         self.others.see(&record);
+        self.orders.see(&record);
         match record {
             Record::Dated { request, .. } | Record::Begin { request, .. } => {
                 self.requests.insert(request.short());
@@ -358,6 +403,7 @@ impl Evidence {
                 let text = String::from_utf8_lossy(&name);
                 self.names.insert(limit, text.trim_end_matches('\0').to_owned());
             }
+            Record::Ordered { .. } | Record::Extra { .. } | Record::Reset { .. } => {}
         }
     }
 
@@ -465,6 +511,10 @@ mod tests {
                 Permits(7),
                 &Kind::Bucket { rate: Rate { permits: 3, per: Nanos(9) } },
             ),
+            Record::Ordered { at: Nanos(9), key: KEY, max: Permits(5) },
+            Record::Extra { at: Nanos(9), key: KEY, permits: Permits(5), id: u64::MAX },
+            Record::Reset { at: Nanos(9), limit: LimitId(8), subject: None, id: 7, done: true },
+            Record::Reset { at: Nanos(9), limit: LimitId(8), subject: Some(KEY.subject), id: 7, done: false },
         ] {
             assert_eq!(Record::decode(&record.encode()), Some(record));
         }

@@ -95,6 +95,10 @@ pub const GUARDS: &[&str] = &[
     "debt-is-paid-first",
     "reservation-stays-outstanding",
     "all-or-none",
+    // Orders.
+    "ordered-maximum-binds",
+    "extra-comes-once",
+    "extra-is-used-up",
     // Slices.
     "grant-capped-for-long-windows",
     "large-cost-gathers",

@@ -7,15 +7,18 @@
 mod count;
 #[cfg(feature = "mutants")]
 mod maimed;
+mod orders;
 mod tally;
 mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 use tidegate_model::{LimitId, Millis, Nanos, NodeId, Permits, Revision};
 
 use self::count::Count;
+use self::orders::Orders;
 use self::windows::Windows;
 use crate::guard;
 use crate::protocol::{Answer, Batch, Command, Entry, Key, Opening, Outcome, Policy, Reply, Verdict};
@@ -27,7 +30,7 @@ const SWEPT_PER_ENTRY: usize = 256;
 const DRAIN: Nanos = Nanos::from_secs(60);
 
 /// The state of the quota group.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Ledger {
     /// Λ.
     clock: Nanos,
@@ -38,8 +41,34 @@ pub struct Ledger {
     sweep: BTreeSet<(Nanos, Key)>,
     removed: BTreeSet<NodeId>,
     /// Open calendar windows. The first ledgers had none, and ended before them.
-    #[serde(skip_serializing_if = "Windows::is_empty", deserialize_with = "windows::added_later")]
+    #[serde(deserialize_with = "windows::added_later")]
     windows: Windows,
+    #[serde(deserialize_with = "orders::added_later")]
+    orders: Orders,
+}
+
+/// Field by field. The first ledgers ended before the last two: what is empty at the end is not written, so that they are
+/// written as they were.
+impl Serialize for Ledger {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { clock, revision, policies, counts, sweep, removed, windows, orders } = self;
+        let (ordered, dated) = (!orders.is_new(), !windows.is_empty());
+        let fields = 6 + usize::from(ordered || dated) + usize::from(ordered);
+        let mut ledger = serializer.serialize_struct("Ledger", fields)?;
+        ledger.serialize_field("clock", clock)?;
+        ledger.serialize_field("revision", revision)?;
+        ledger.serialize_field("policies", policies)?;
+        ledger.serialize_field("counts", counts)?;
+        ledger.serialize_field("sweep", sweep)?;
+        ledger.serialize_field("removed", removed)?;
+        if ordered || dated {
+            ledger.serialize_field("windows", windows)?;
+        }
+        if ordered {
+            ledger.serialize_field("orders", orders)?;
+        }
+        ledger.end()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +87,30 @@ pub struct View {
     pub spent: Permits,
     /// Held by nodes.
     pub outstanding: Permits,
+}
+
+/// One counter, looked at closely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    pub view: View,
+    /// The maximum without orders.
+    pub document: Permits,
+    /// What could be granted now.
+    pub free: Permits,
+    /// Extra permits that are left; part of what is free.
+    pub extra: Permits,
+    pub holders: Vec<Holder>,
+    /// The most that was reported spent in a window, as this replica saw it since it started and knows the counter.
+    pub worst: Permits,
+}
+
+/// What a node holds of a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub node: NodeId,
+    pub lease: Permits,
+    /// Its partition reserve.
+    pub reserve: Permits,
 }
 
 impl Ledger {
@@ -81,6 +134,7 @@ impl Ledger {
                 let dated = |limit| self.policies.get(&limit).is_some_and(|known| known.policy.kind.period().is_some());
                 openings.iter().filter(|opening| dated(opening.limit)).for_each(|opening| self.windows.open(opening));
             }
+            Command::SetOrders(orders) => self.set_orders(orders),
             Command::RemoveNode { node } => {
                 self.removed.insert(*node);
                 if !guard!("removed-node-stays-charged") {
@@ -136,9 +190,10 @@ impl Ledger {
         match (self.counts.get(&key), self.policies.get(&key.limit)) {
             (Some(count), Some(known)) => {
                 let mut count = count.clone();
-                count.forget(self.clock, &known.policy);
+                let policy = self.orders.in_force(&known.policy, key.subject);
+                count.forget(self.clock, &policy);
                 if let Some(window) = self.windows.of(key.limit) {
-                    count.turn(window, &known.policy);
+                    count.turn(window, &policy);
                 }
                 count.charged()
             }
@@ -150,8 +205,46 @@ impl Ledger {
     pub fn views(&self) -> impl Iterator<Item = View> {
         self.counts.iter().filter_map(|(key, count)| {
             let policy = &self.policies.get(&key.limit)?.policy;
-            Some(View { key: *key, max: policy.max, spent: count.spent(), outstanding: count.outstanding() })
+            let max = self.orders.in_force(policy, key.subject).max;
+            Some(View { key: *key, max, spent: count.spent(), outstanding: count.outstanding() })
         })
+    }
+
+    /// Some counters after this one, in key order; what they spent a window ago may still be in it.
+    pub fn views_after(&self, key: Option<Key>, most: usize) -> Vec<View> {
+        let from = key.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let view = |(key, count): (&Key, &Count)| {
+            let policy = &self.policies.get(&key.limit)?.policy;
+            let max = self.orders.in_force(policy, key.subject).max;
+            Some(View { key: *key, max, spent: count.spent(), outstanding: count.outstanding() })
+        };
+        self.counts.range((from, std::ops::Bound::Unbounded)).take(most).filter_map(view).collect()
+    }
+
+    /// A counter as it is now. `None`: no such limit. One that nobody has used is empty.
+    #[must_use]
+    pub fn detail(&self, key: Key) -> Option<Detail> {
+        let known = self.policies.get(&key.limit)?;
+        let policy = self.orders.in_force(&known.policy, key.subject);
+        let mut count = self.counts.get(&key).cloned().unwrap_or_else(|| Count::new(self.clock, &policy));
+        count.forget(self.clock, &policy);
+        if let Some(window) = self.windows.of(key.limit) {
+            count.turn(window, &policy);
+        }
+        Some(Detail {
+            view: View { key, max: policy.max, spent: count.spent(), outstanding: count.outstanding() },
+            document: known.policy.max,
+            free: count.free(&policy),
+            extra: self.orders.left(key),
+            holders: count.holders(),
+            worst: count.worst(),
+        })
+    }
+
+    /// The newest of the orders that are in force here.
+    #[must_use]
+    pub fn orders_epoch(&self) -> u64 {
+        self.orders.epoch()
     }
 
     fn batch(&mut self, batch: &Batch, outcome: &mut Outcome) -> Reply {
@@ -162,7 +255,8 @@ impl Ledger {
                 None => Some(Verdict::Unknown),
                 Some(_) if removed => Some(Verdict::Reset),
                 Some(known) => {
-                    let policy = &known.policy;
+                    self.orders.pass(item.key, self.clock, &known.policy);
+                    let policy = &*self.orders.in_force(&known.policy, item.key.subject);
                     let window = self.windows.of(item.key.limit);
                     if window.is_none() && policy.kind.period().is_some() && guard!("window-open-before-a-grant") {
                         items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
@@ -179,6 +273,8 @@ impl Ledger {
                     }
                     let verdict = count.item(batch, item, self.clock, policy, &mut outcome.recalls);
                     count.alerts(item.key, policy, &mut outcome.alerts);
+                    count.look();
+                    self.orders.draw(item.key, count, self.clock, &known.policy);
                     verdict.map(|verdict| windows::dated(verdict, window))
                 }
             };
@@ -224,6 +320,29 @@ impl Ledger {
         }
     }
 
+    /// Lowering binds here for new grants, and within D for old ones, as with a document's limits.
+    fn set_orders(&mut self, orders: &crate::protocol::Orders) {
+        let Some((came, resets)) = self.orders.set(orders) else { return };
+        for (key, permits) in came {
+            if let (Some(count), Some(known)) = (self.counts.get_mut(&key), self.policies.get(&key.limit)) {
+                count.forget(self.clock, &self.orders.in_force(&known.policy, key.subject));
+                count.come(permits);
+            }
+        }
+        for reset in resets {
+            let Some(known) = self.policies.get(&reset.limit) else { continue };
+            let of = |subject| Key { limit: reset.limit, subject };
+            let range = match reset.subject {
+                Some(subject) => of(subject)..=of(subject),
+                None => of(tidegate_model::Subject(0))..=of(tidegate_model::Subject(u128::MAX)),
+            };
+            for (key, count) in self.counts.range_mut(range) {
+                self.orders.reset(*key);
+                count.reset(self.clock, &self.orders.in_force(&known.policy, key.subject));
+            }
+        }
+    }
+
     /// Forgets counts with nothing charged, and withdrawn policies without counts.
     fn tidy(&mut self, most: usize) {
         for _ in 0..most {
@@ -232,8 +351,9 @@ impl Ledger {
                 break;
             }
             self.sweep.pop_first();
-            let policy = self.policies.get(&key.limit).map(|known| &known.policy);
-            let (Some(count), Some(policy)) = (self.counts.get_mut(&key), policy) else {
+            let known = self.policies.get(&key.limit);
+            let policy = known.map(|known| self.orders.in_force(&known.policy, key.subject));
+            let (Some(count), Some(policy)) = (self.counts.get_mut(&key), policy.as_deref()) else {
                 self.counts.remove(&key);
                 continue;
             };

@@ -151,6 +151,8 @@ pub enum Command {
     PreparePolicies { policies: Vec<Policy> },
     /// The calendar goes on: a majority of the voters' wall clocks agree that these windows have begun.
     OpenWindows(Vec<Opening>),
+    /// What operators ordered, all that is in force. Ignored unless it is newer than what is known.
+    SetOrders(Orders),
 }
 
 /// A window of a limit's calendar. One that does not come after the limit's last one is ignored.
@@ -169,6 +171,43 @@ pub struct Alert {
     pub percent: u8,
     pub spent: Permits,
     pub max: Permits,
+}
+
+/// What operators ordered about limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orders {
+    /// Grows with each change of any of them.
+    pub epoch: u64,
+    pub maxima: Vec<Maximum>,
+    pub extras: Vec<Extra>,
+    /// Counts that begin anew, each done once: those of former epochs are over.
+    pub resets: Vec<Reset>,
+}
+
+/// Instead of the policy's maximum: for one subject, or for all that have none of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maximum {
+    pub limit: LimitId,
+    pub subject: Option<Subject>,
+    pub max: Permits,
+}
+
+/// So many permits beyond the maximum, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extra {
+    /// The epoch it came with.
+    pub id: u64,
+    pub key: Key,
+    pub permits: Permits,
+}
+
+/// Of one subject, or of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// The epoch it came with.
+    pub id: u64,
+    pub limit: LimitId,
+    pub subject: Option<Subject>,
 }
 
 /// What `apply` says to whoever proposed the entry.

@@ -9,6 +9,7 @@ use tidegate_model::{Feature, KeyId, Millis, NodeId, Revision};
 use crate::documents::Format;
 use crate::endpoints::{Place, Set, Verdict};
 use crate::members::{Addresses, ClusterId};
+use crate::orders::{Draft, Whom, Withdrawn};
 use crate::purges::Purge;
 use crate::recent::RequestId;
 use crate::tokens::Role;
@@ -95,6 +96,16 @@ pub enum Command {
         id: KeyId,
         plan: Option<String>,
     },
+    /// About a limit or a caller, by an operator.
+    GiveOrder(Draft),
+    /// Such orders are taken back: all of this kind about the same.
+    WithdrawOrder {
+        whom: Whom,
+        what: Withdrawn,
+        author: String,
+    },
+    /// Orders that have ended by the proposal's wall clock are no longer in force.
+    LapseOrders,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +166,7 @@ impl Command {
         match self {
             Self::JudgeEndpoints(_) | Self::SetEndpoint { .. } => Some(Feature::Endpoints),
             Self::Purge(_) => Some(Feature::Purges),
+            Self::GiveOrder(_) | Self::WithdrawOrder { .. } | Self::LapseOrders => Some(Feature::Orders),
             Self::CreateKeyOnPlan { .. } | Self::SetKeyPlan { .. } => Some(Feature::PlansOfKeys),
             Self::Form(_)
             | Self::PublishDocument(_) // Its text has features of its own: whoever compiles it looks.
@@ -197,6 +209,9 @@ impl fmt::Debug for Command {
             Self::Purge(_) => "Purge",
             Self::CreateKeyOnPlan { .. } => "CreateKeyOnPlan",
             Self::SetKeyPlan { .. } => "SetKeyPlan",
+            Self::GiveOrder(_) => "GiveOrder",
+            Self::WithdrawOrder { .. } => "WithdrawOrder",
+            Self::LapseOrders => "LapseOrders",
         })
     }
 }

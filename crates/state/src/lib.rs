@@ -1,4 +1,4 @@
-//! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges.
+//! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges, orders about limits.
 //!
 //! Owns the control group's commands and what each of them does. Knows no clock, no network, no disk, no document
 //! schema: a document is text here. `cluster` replicates [`Proposal`]s and calls [`State::apply`]; everybody reads.
@@ -14,6 +14,7 @@ pub mod endpoints;
 mod key_plans;
 mod keys;
 mod members;
+pub mod orders;
 mod outcome;
 mod purges;
 mod recent;
@@ -29,6 +30,7 @@ pub use endpoints::Endpoints;
 pub use key_plans::KeyPlans;
 pub use keys::{Key, Keys};
 pub use members::{Addresses, ClusterId, Members, Node};
+pub use orders::Orders;
 pub use outcome::{Change, Outcome};
 pub use purges::{Purge, Purges};
 pub use recent::RequestId;
@@ -52,6 +54,8 @@ pub struct State {
     pub purges: Purges,
     #[serde(deserialize_with = "added_later")]
     pub key_plans: KeyPlans,
+    #[serde(deserialize_with = "added_later")]
+    pub orders: Orders,
 }
 
 /// For fields that the first states did not have: those end before them.
@@ -116,6 +120,9 @@ impl State {
             Command::Purge(what) => self.purges.purge(what),
             Command::CreateKeyOnPlan { key, plan } => self.create_on_plan(key, plan, at),
             Command::SetKeyPlan { id, plan } => self.key_plans.set(&self.keys, *id, plan.as_deref()),
+            Command::GiveOrder(draft) => self.orders.give(draft, at),
+            Command::WithdrawOrder { whom, what, author } => self.orders.withdraw(whom, *what, author, at),
+            Command::LapseOrders => self.orders.lapse(at),
         }
     }
 

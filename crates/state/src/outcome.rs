@@ -39,6 +39,10 @@ pub enum Outcome {
     Purged {
         epoch: u64,
     },
+    /// An order about a limit or a caller.
+    Ordered {
+        id: u64,
+    },
 }
 
 /// What a proposal changed, for whoever keeps something derived from the state.
@@ -57,4 +61,5 @@ pub enum Change {
     Sealed(String),
     Endpoints,
     Purges,
+    Orders,
 }

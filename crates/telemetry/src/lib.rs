@@ -31,6 +31,7 @@ use scrape::Scrape;
 
 pub use node_log::{LogFormat, init_logs};
 pub use record::{Cached, Cut, Record, Standing, Standings, Verdict};
+pub use redact::is_secret;
 pub use scene::Scene;
 pub use scrape::{CONTENT_TYPE, Kind, Sample};
 

@@ -43,7 +43,8 @@ const PARTS: [&str; 11] = [
 ];
 
 /// Is what a header or parameter of this name holds a secret?
-pub(crate) fn is_secret(name: &str) -> bool {
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
     let lower;
     let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
         lower = name.to_ascii_lowercase();

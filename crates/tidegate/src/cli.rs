@@ -13,6 +13,7 @@ mod document;
 mod exit;
 mod key;
 mod print;
+mod quota;
 mod sources;
 mod token;
 mod upstream;
@@ -110,15 +111,9 @@ pub(crate) enum Command {
     /// Admin tokens: who may use the admin port
     #[command(subcommand)]
     Token(token::Verb),
-    /// Proofs about limits
+    /// Counters of limits, orders about them, and proofs
     #[command(subcommand)]
-    Quota(Quota),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Quota {
-    /// Check the decision logs of all nodes: every window of every limit; needs no node
-    Verify(crate::verify::Args),
+    Quota(quota::Verb),
 }
 
 /// Does what was asked and says how it went.
@@ -132,7 +127,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         }
         Command::Check(ask) => document::check(&ask, global.output),
         Command::Schema => document::schema(),
-        Command::Quota(Quota::Verify(args)) => verify(&args, global.output),
+        Command::Quota(quota::Verb::Verify(args)) => verify(&args, global.output),
         other => ask_a_node(&global, other),
     };
     match done {
@@ -173,9 +168,8 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Upstream(verb) => upstream::run(&client, verb, global.output).await,
             Command::Cache(verb) => cache::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
-            Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Quota(_) => {
-                Ok(Exit::Ok)
-            }
+            Command::Quota(verb) => quota::run(&client, verb, global.output).await,
+            Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema => Ok(Exit::Ok),
         }
     })
 }

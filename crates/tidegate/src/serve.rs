@@ -14,6 +14,7 @@ mod inputs;
 mod leases;
 mod listeners;
 mod purges;
+mod quotas;
 mod ready;
 mod redis;
 mod staleness;
@@ -37,6 +38,7 @@ use self::breakers::Breakers;
 use self::caches::Caches;
 use self::effect::Effect;
 use self::listeners::Listeners;
+use self::quotas::Quotas;
 use self::staleness::Staleness;
 
 /// Keys a node counts at once; subjects beyond share overflow keys.
@@ -76,6 +78,7 @@ struct Node {
     gate: Arc<Gate>,
     effect: Arc<Effect>,
     caches: Arc<Caches>,
+    quotas: Arc<Quotas>,
     staleness: Arc<Staleness>,
     listeners: Listeners,
     drain: Drain,
@@ -108,6 +111,8 @@ impl Node {
             cache: Some(cache(&settings, &cluster, &links)?),
             bounds: Bounds::default(),
             keys_stale: Arc::new(AtomicBool::new(false)),
+            blocks: Arc::default(),
+            seen: Arc::default(),
             in_flight: tidegate_proxy::Count::default(),
             connections: tidegate_proxy::Count::default(),
         });
@@ -116,18 +121,38 @@ impl Node {
         links.open(&gate);
         let redis = redis::Published::new(&settings.redis, &cluster, &gate);
         let certificates = listeners.certificates();
-        let effect = Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), certificates, breakers, redis));
+        let quotas = Quotas::start(&cluster, &gate);
+        let effect = Arc::new(Effect::new(
+            cluster.clone(),
+            Arc::clone(&gate),
+            certificates,
+            breakers,
+            redis,
+            Arc::clone(&quotas),
+        ));
         effect.catch_up().await;
         tokio::spawn(alerts::tell_forever(cluster.clone(), Arc::clone(&gate)));
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());
         gauges::register(&gate, &cluster, &effect, &staleness);
-        Ok(Self { settings, cluster, limiter, gate, effect, caches, staleness, listeners, drain: Drain::new(), admin })
+        Ok(Self {
+            settings,
+            cluster,
+            limiter,
+            gate,
+            effect,
+            caches,
+            quotas,
+            staleness,
+            listeners,
+            drain: Drain::new(),
+            admin,
+        })
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
-        let admin = self.admin.serve(&self.cluster, &self.gate, &self.effect, &self.caches);
+        let admin = self.admin.serve(&self.cluster, &self.gate, &self.effect, &self.caches, &self.quotas);
         ready::wait(&self.cluster, &self.effect).await?;
         self.staleness.look();
         self.listeners.serve(&self.settings, &self.gate, &self.drain)?;

@@ -10,11 +10,11 @@ use tidegate_quota::protocol::Policy;
 use tidegate_state::{Command, Outcome, Publish, State};
 use tokio::sync::Mutex;
 
-use super::{Applied, Backend, Compile, Compiled, Failure, time};
+use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole, time};
 use crate::access::wall_clock;
 use crate::wire::{
     ClusterStatus, EndpointState, Group, JoinToken, KeptResponse, Node as Member, NodeApplied, NodeCache, NodeRole,
-    Problem, ReadyReply,
+    Problem, QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
 };
 
 /// An election takes a second or two.
@@ -31,6 +31,18 @@ pub trait Caches: Send + Sync {
     fn kept(&self, tenant: &str, url: &str) -> Answered<Vec<KeptResponse>>;
 }
 
+/// Counters of limits, and orders about them.
+pub trait Quotas: Send + Sync {
+    /// See [`Backend::counter`].
+    fn counter(&self, limit: &str, subject: &QuotaSubject, whole: Whole) -> Result<Counter, Failure>;
+
+    fn count(&self, counter: &Counter, stale: bool) -> Answered<Result<QuotaCount, Failure>>;
+
+    fn busiest(&self, limit: Option<&str>, by: By, most: usize) -> Answered<Result<Vec<QuotaTopEntry>, Failure>>;
+
+    fn settle(&self) -> Answered<Result<(), String>>;
+}
+
 type Endpoints = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<EndpointState>> + Send>> + Send + Sync;
 
 /// What the process around the cluster knows.
@@ -40,6 +52,7 @@ pub struct Node {
     /// The endpoints of upstreams on all live nodes.
     pub endpoints: Box<Endpoints>,
     pub caches: Box<dyn Caches>,
+    pub quotas: Box<dyn Quotas>,
     /// Short: every probe calls it.
     pub readiness: Box<dyn Fn() -> ReadyReply + Send + Sync>,
     /// Prometheus text.
@@ -161,6 +174,22 @@ impl Backend for OverCluster {
 
     async fn kept(&self, tenant: &str, url: &str) -> Vec<KeptResponse> {
         self.node.caches.kept(tenant, url).await
+    }
+
+    fn counter(&self, limit: &str, subject: &QuotaSubject, whole: Whole) -> Result<Counter, Failure> {
+        self.node.quotas.counter(limit, subject, whole)
+    }
+
+    async fn count(&self, counter: &Counter, stale: bool) -> Result<QuotaCount, Failure> {
+        self.node.quotas.count(counter, stale).await
+    }
+
+    async fn busiest(&self, limit: Option<&str>, by: By, most: usize) -> Result<Vec<QuotaTopEntry>, Failure> {
+        self.node.quotas.busiest(limit, by, most).await
+    }
+
+    async fn settle_orders(&self) -> Result<(), String> {
+        self.node.quotas.settle().await
     }
 
     async fn status(&self) -> ClusterStatus {

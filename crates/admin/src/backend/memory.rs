@@ -10,11 +10,11 @@ use tidegate_policy::Snapshot;
 use tidegate_state::endpoints::Place;
 use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, RequestId, Role, State};
 
-use super::{Applied, Backend, Compile, Compiled, Failure};
+use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole};
 use crate::access::{hash, mint, wall_clock};
 use crate::wire::{
     ClusterStatus, EndpointState, Group, JoinToken, KeptResponse, Node, NodeApplied, NodeCache, NodeRole, Problem,
-    Readiness, ReadyReply,
+    QuotaCount, QuotaSubject, QuotaTopEntry, Readiness, ReadyReply,
 };
 
 pub struct Memory {
@@ -158,6 +158,23 @@ impl Backend for Memory {
 
     async fn kept(&self, _: &str, _: &str) -> Vec<KeptResponse> {
         Vec::new()
+    }
+
+    /// It serves nobody, so there is nothing to count.
+    fn counter(&self, limit: &str, _: &QuotaSubject, _: Whole) -> Result<Counter, Failure> {
+        Err(Failure::NotFound(format!("the document has no limit `{limit}`")))
+    }
+
+    async fn count(&self, counter: &Counter, _: bool) -> Result<QuotaCount, Failure> {
+        Err(Failure::NotFound(format!("the document has no limit `{}`", counter.name)))
+    }
+
+    async fn busiest(&self, _: Option<&str>, _: By, _: usize) -> Result<Vec<QuotaTopEntry>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn settle_orders(&self) -> Result<(), String> {
+        Ok(())
     }
 
     async fn status(&self) -> ClusterStatus {

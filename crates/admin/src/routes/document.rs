@@ -9,7 +9,7 @@ use tidegate_model::Revision;
 use tidegate_state::{Format, Published};
 
 use super::publish::etag;
-use super::{said, upstream};
+use super::{quota, said, upstream};
 use crate::AppState;
 use crate::input::{Ask, Id, Text};
 use crate::refusal::Refusal;
@@ -67,7 +67,8 @@ pub(super) async fn history(
 ) -> Result<Json<HistoryReply>, Refusal> {
     newest(&state, freshness.stale).await?;
     let revisions = state.backend.read(|agreed| agreed.documents.history().rev().map(info).collect());
-    Ok(Json(HistoryReply { revisions }))
+    let orders = state.backend.read(quota::events);
+    Ok(Json(HistoryReply { revisions, orders }))
 }
 
 /// Everything that is wrong with a document
@@ -100,7 +101,8 @@ pub(super) async fn diff(
     let (from, old) = published.map_or((0, None), |old| (old.revision.0, Some(old.document)));
     let changes = state.compiling(move || crate::document::changes(old.as_deref(), &text)).await?;
     let by_hand = state.backend.read(upstream::set_by_hand);
-    Ok(Json(DiffReply { from, changes: changes.map_err(Refusal::InvalidDocument)?, by_hand }))
+    let orders = state.backend.read(quota::in_force);
+    Ok(Json(DiffReply { from, changes: changes.map_err(Refusal::InvalidDocument)?, by_hand, orders }))
 }
 
 /// The JSON Schema of documents

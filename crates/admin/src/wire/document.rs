@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::EndpointSet;
+use super::{EndpointSet, QuotaEvent, QuotaOrder};
 
 /// One published revision, with its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -32,6 +32,9 @@ pub struct RevisionInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryReply {
     pub revisions: Vec<RevisionInfo>,
+    /// What operators ordered about limits, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<QuotaEvent>,
 }
 
 /// One thing that is wrong with a document.
@@ -79,6 +82,9 @@ pub struct DiffReply {
     /// Endpoints of which weight or drain is set by hand: that holds, whatever the document says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub by_hand: Vec<EndpointSet>,
+    /// Operators' orders about limits that are in force: they hold, whatever the document says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<QuotaOrder>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -12,7 +12,10 @@ use tidegate_model::Incarnation;
 use tidegate_quota::protocol::{self, Answer, Reply, Verdict};
 use tidegate_state::{ClusterId, Outcome};
 
-use super::seeds::{ID, KEY, addresses, later_ledger, later_log, ledger, logs, meta, renewal, requests, state, vote};
+use super::seeds::{
+    ID, KEY, addresses, later_ledger, later_log, ledger, logs, meta, orders_ledger, orders_log, renewal, requests,
+    state, vote,
+};
 use super::*;
 use crate::store::Counters;
 use crate::transport::joining::Welcome;
@@ -136,7 +139,8 @@ fn golden_records_are_read_and_written_as_they_were() {
     frame("records/vote", &vote());
     frame("records/purged", &LogId::new(ID, 7));
     let [control, quota] = logs();
-    for (group, entries) in [("control", control), ("quota", quota), ("quota-later", later_log())] {
+    let logs = [("control", control), ("quota", quota), ("quota-later", later_log()), ("quota-orders", orders_log())];
+    for (group, entries) in logs {
         for (number, entry) in entries.iter().enumerate() {
             let (name, index) = (format!("records/{group}-{number:02}"), entry.log_id.index);
             frame(&name, entry);
@@ -147,7 +151,9 @@ fn golden_records_are_read_and_written_as_they_were() {
             assert_eq!(error, "format version 2, this release reads version 1");
         }
     }
-    for (name, state) in [("control", state()), ("quota", ledger()), ("quota-later", later_ledger())] {
+    let states =
+        [("control", state()), ("quota", ledger()), ("quota-later", later_ledger()), ("quota-orders", orders_ledger())];
+    for (name, state) in states {
         let folder = tempfile::tempdir().expect("a folder");
         let files = snapshots::Snapshots::new(folder.path(), std::sync::Arc::new(Counters::default()));
         files.write(&meta(), &state).expect("a writable folder");
@@ -162,10 +168,11 @@ fn golden_records_are_read_and_written_as_they_were() {
 #[test]
 fn golden_quota_commands_are_all_there() {
     let [_, quota] = logs();
-    let later = later_log();
+    let (later, orders) = (later_log(), orders_log());
     let commands: BTreeSet<u8> = quota
         .iter()
         .chain(&later)
+        .chain(&orders)
         .filter_map(|entry| match &entry.payload {
             EntryPayload::Normal(Payload(bytes)) => codec::decode::<protocol::Entry>(bytes).ok(),
             _ => None,

@@ -116,6 +116,25 @@ fn later_quota_entries() -> Vec<protocol::Entry> {
     commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
 }
 
+/// Orders of operators came later.
+pub(super) fn orders_entries() -> Vec<protocol::Entry> {
+    let orders = protocol::Orders {
+        epoch: 3,
+        maxima: vec![
+            protocol::Maximum { limit: KEY.limit, subject: None, max: Permits(50) },
+            protocol::Maximum { limit: KEY.limit, subject: Some(KEY.subject), max: Permits(70) },
+        ],
+        extras: vec![protocol::Extra { id: 2, key: KEY, permits: Permits(5) }],
+        resets: vec![protocol::Reset { id: 3, limit: KEY.limit, subject: None }],
+    };
+    let commands = [
+        Command::SetPolicies { revision: Revision(1), policies: policies() },
+        Command::SetOrders(orders),
+        Command::Batches(vec![batch(1, 0, 0, 90)]),
+    ];
+    commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
+}
+
 pub(super) fn later_log() -> Vec<Entry> {
     later_quota_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
 }
@@ -132,6 +151,16 @@ fn kept_ledger(snapshot: &'static [u8]) -> Vec<u8> {
     let written = codec::encode(&ledger);
     assert_eq!(written, state, "a ledger is written differently");
     written
+}
+
+pub(super) fn orders_log() -> Vec<Entry> {
+    orders_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
+}
+
+pub(super) fn orders_ledger() -> Vec<u8> {
+    let mut ledger = Ledger::default();
+    orders_entries().iter().for_each(|entry| _ = ledger.apply(entry));
+    codec::encode(&ledger)
 }
 
 pub(super) fn logs() -> [Vec<Entry>; 2] {

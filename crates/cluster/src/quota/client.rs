@@ -163,7 +163,7 @@ pub(crate) async fn command(cluster: &Inner, command: Command, patience: Duratio
     }
 }
 
-async fn find(cluster: &Inner) -> Option<NodeId> {
+pub(crate) async fn find(cluster: &Inner) -> Option<NodeId> {
     if let Some(leader) = cluster.quota_leader.believed() {
         return Some(leader);
     }

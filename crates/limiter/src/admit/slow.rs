@@ -39,7 +39,7 @@ impl Limiter {
         let mut waiter: Option<Waiter<'l>> = None;
         loop {
             let ask = &asks[miss.ask];
-            let verdict = if ask.cost > ask.limit.max {
+            let verdict = if ask.cost > self.ceiling(ask) {
                 Err(Why::TooCostly)
             } else if let Some(slot) = &miss.slot {
                 let settled_later = !ask.limit.is_plain();

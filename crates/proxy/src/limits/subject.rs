@@ -1,11 +1,12 @@
 //! Whom a limit counts: the values of its scope, hashed. What clients choose is bounded, and never a way out: what is
 //! missing does as the limit says, what is too long is refused.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, Method};
 use tidegate_limiter::{Hashing, Limiter};
-use tidegate_model::Subject;
+use tidegate_model::{KeyId, Subject};
 use tidegate_policy::defaults::{MAX_END_USER_BYTES, MAX_SUBJECT_BYTES};
 use tidegate_policy::{Attached, Dimension, Limit, OnMissing, Prefix};
 
@@ -33,97 +34,114 @@ pub(super) fn of(
 
 fn hashed(limiter: &Limiter, limit: &Limit, scope: &Scope<'_>) -> Result<Option<Subject>, Refusal> {
     let mut hashing = limiter.hashing(limit);
+    Ok(add_all(limit, scope, &mut hashing)?.then(|| hashing.finish()))
+}
+
+/// Adds the values of a limit's scope. `false`: it does not hold. One function for calls, and for people who ask about a
+/// counter: both come to the same subject.
+#[inline]
+pub(super) fn add_all(limit: &Limit, of: &impl Values, to: &mut Hashing) -> Result<bool, Refusal> {
     // The tenant is part of every counter but the cluster's own.
     if !limit.per.is_empty() {
-        hashing.value(scope.tenant());
+        to.value(of.tenant());
     }
     for part in &limit.per {
-        if !scope.add(part, &mut hashing)? {
+        if !add(part, of, to)? {
             match limit.on_missing {
-                OnMissing::Share => hashing.value(&[]),
-                OnMissing::Skip => return Ok(None),
+                OnMissing::Share => to.value(&[]),
+                OnMissing::Skip => return Ok(false),
                 OnMissing::Refuse => return Err(Refusal::SubjectMissing),
             }
         }
     }
-    Ok(Some(hashing.finish()))
+    Ok(true)
 }
 
-impl Scope<'_> {
+/// What a limit may count by, of a call or as people name it. `None`: there is none.
+pub(super) trait Values {
+    fn tenant(&self) -> &[u8];
+    fn team(&self) -> Option<&[u8]>;
+    fn consumer(&self) -> Option<&[u8]>;
+    fn key(&self) -> Option<KeyId>;
+    fn end_user(&self) -> Result<Option<&[u8]>, Refusal>;
+    fn route(&self) -> Option<&[u8]>;
+    fn product(&self) -> Option<&[u8]>;
+    fn method(&self) -> Option<&Method>;
+    fn host(&self) -> Cow<'_, str>;
+    fn address(&self) -> Option<IpAddr>;
+    fn lines<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]>;
+}
+
+/// Adds the value for one part. `false`: there is none, and nothing, or what there is, was added.
+#[inline]
+fn add(part: &Dimension, of: &impl Values, to: &mut Hashing) -> Result<bool, Refusal> {
+    let value = match part {
+        Dimension::Tenant => Some(of.tenant()),
+        Dimension::Team => of.team(),
+        Dimension::Consumer => of.consumer(),
+        Dimension::Key => {
+            let key = of.key();
+            key.into_iter().for_each(|key| to.value(&key.0.to_be_bytes()));
+            return Ok(key.is_some());
+        }
+        Dimension::EndUser => {
+            // Two consumers' end users are not the same, nor are those that they do not name.
+            to.value(of.consumer().unwrap_or_default());
+            of.end_user()?
+        }
+        Dimension::Route => of.route(),
+        Dimension::Product => of.product(),
+        Dimension::Method => of.method().map(method),
+        Dimension::Host => {
+            let name = of.host();
+            if !name.is_empty() {
+                to.value(name.as_bytes());
+            }
+            return Ok(!name.is_empty());
+        }
+        Dimension::Ip(prefix) => {
+            let network = of.address().map(|address| Network::of(address, *prefix));
+            network.iter().for_each(|network| to.value(network.bytes()));
+            return Ok(network.is_some());
+        }
+        Dimension::Header(name) => return header(name, of, to),
+    };
+    value.into_iter().for_each(|value| to.value(value));
+    Ok(value.is_some())
+}
+
+/// All lines of a header: whoever reads only the last would see another value than who reads only the first.
+fn header(name: &HeaderName, of: &impl Values, to: &mut Hashing) -> Result<bool, Refusal> {
+    let mut length = None;
+    for line in of.lines(name) {
+        length = Some(length.unwrap_or(0) + line.len());
+    }
+    match length {
+        None => Ok(false),
+        Some(length) if length > MAX_SUBJECT_BYTES => Err(Refusal::SubjectInvalid),
+        Some(_) => {
+            to.list(|| of.lines(name));
+            Ok(true)
+        }
+    }
+}
+
+impl Values for Scope<'_> {
+    #[inline]
     fn tenant(&self) -> &[u8] {
         self.caller.map_or(&*self.route.tenant, |caller| &caller.consumer.tenant).as_bytes()
     }
 
-    /// The consumer's name; nobody's is empty.
-    fn consumer(&self) -> &[u8] {
-        self.caller.map_or(&[], |caller| caller.consumer.name.as_bytes())
+    fn team(&self) -> Option<&[u8]> {
+        self.caller?.consumer.team.as_ref().map(|team| team.as_bytes())
     }
 
-    /// Adds the call's value for one part. `false`: it has none, and nothing, or what the call does have, was added.
-    #[inline]
-    fn add(&self, part: &Dimension, to: &mut Hashing) -> Result<bool, Refusal> {
-        let value = match part {
-            Dimension::Tenant => self.tenant(),
-            Dimension::Team => match self.caller.and_then(|caller| caller.consumer.team.as_deref()) {
-                Some(team) => team.as_bytes(),
-                None => return Ok(false),
-            },
-            Dimension::Consumer if self.caller.is_none() => return Ok(false),
-            Dimension::Consumer => self.consumer(),
-            Dimension::Key => match self.caller {
-                Some(caller) => {
-                    to.value(&caller.key.0.to_be_bytes());
-                    return Ok(true);
-                }
-                None => return Ok(false),
-            },
-            Dimension::EndUser => {
-                // Two consumers' end users are not the same, nor are those that they do not name.
-                to.value(self.consumer());
-                match self.end_user()? {
-                    Some(value) => value,
-                    None => return Ok(false),
-                }
-            }
-            Dimension::Route => self.route.id.as_bytes(),
-            Dimension::Product => match &self.route.limits.product {
-                Some(product) => product.as_bytes(),
-                None => return Ok(false),
-            },
-            Dimension::Method => method(self.method),
-            Dimension::Host => {
-                let name = self.host.name();
-                if !name.is_empty() {
-                    to.value(name.as_bytes());
-                }
-                return Ok(!name.is_empty());
-            }
-            Dimension::Ip(prefix) => {
-                let network = Network::of(self.address, *prefix);
-                to.value(network.bytes());
-                return Ok(true);
-            }
-            Dimension::Header(name) => return self.header(name, to),
-        };
-        to.value(value);
-        Ok(true)
+    fn consumer(&self) -> Option<&[u8]> {
+        Some(self.caller?.consumer.name.as_bytes())
     }
 
-    /// All lines of a header: whoever reads only the last would see another value than who reads only the first.
-    fn header(&self, name: &HeaderName, to: &mut Hashing) -> Result<bool, Refusal> {
-        let lines = || self.headers.get_all(name).iter().map(HeaderValue::as_bytes);
-        let mut length = None;
-        for line in lines() {
-            length = Some(length.unwrap_or(0) + line.len());
-        }
-        match length {
-            None => Ok(false),
-            Some(length) if length > MAX_SUBJECT_BYTES => Err(Refusal::SubjectInvalid),
-            Some(_) => {
-                to.list(lines);
-                Ok(true)
-            }
-        }
+    fn key(&self) -> Option<KeyId> {
+        Some(self.caller?.key)
     }
 
     /// The one name in the header that the consumer, or else the route, says.
@@ -138,10 +156,34 @@ impl Scope<'_> {
         }
         Ok((!value.is_empty()).then_some(value))
     }
+
+    fn route(&self) -> Option<&[u8]> {
+        Some(self.route.id.as_bytes())
+    }
+
+    fn product(&self) -> Option<&[u8]> {
+        self.route.limits.product.as_ref().map(|product| product.as_bytes())
+    }
+
+    fn method(&self) -> Option<&Method> {
+        Some(self.method)
+    }
+
+    fn host(&self) -> Cow<'_, str> {
+        self.host.name()
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        Some(self.address)
+    }
+
+    fn lines<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        self.headers.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
 }
 
 /// A HEAD is a GET without its body, and nobody gets a counter of his own by making up a method.
-fn method(method: &Method) -> &'static [u8] {
+pub(super) fn method(method: &Method) -> &'static [u8] {
     match *method {
         Method::GET | Method::HEAD => b"GET",
         Method::POST => b"POST",
@@ -154,13 +196,13 @@ fn method(method: &Method) -> &'static [u8] {
 }
 
 /// An address as limits count it: its leading bits.
-struct Network {
+pub(super) struct Network {
     octets: [u8; 16],
     length: usize,
 }
 
 impl Network {
-    fn of(address: IpAddr, prefix: Prefix) -> Self {
+    pub(super) fn of(address: IpAddr, prefix: Prefix) -> Self {
         let mut octets = [0; 16];
         let (bits, length) = match address.to_canonical() {
             IpAddr::V4(v4) => {
@@ -175,6 +217,14 @@ impl Network {
         let all = u128::from_be_bytes(octets);
         let kept = u128::MAX.checked_shl(128_u32.saturating_sub(bits)).unwrap_or(0);
         Self { octets: (all & kept).to_be_bytes(), length }
+    }
+
+    /// For people: the first address of the network.
+    pub(super) fn address(&self) -> IpAddr {
+        match self.length {
+            4 => IpAddr::from([self.octets[0], self.octets[1], self.octets[2], self.octets[3]]),
+            _ => IpAddr::from(self.octets),
+        }
     }
 
     /// IPv4 in four bytes, IPv6 in eight or more: neither is ever taken for the other.

@@ -27,7 +27,7 @@ pub(super) fn answer(
     origin: &Origin,
     record: &mut Record,
 ) -> Option<Kept> {
-    if here.familiar.is_empty() {
+    if here.familiar.is_empty() || client.gate.blocks.any() {
         return None;
     }
     let sight = sight(client, parts, seen, origin)?;

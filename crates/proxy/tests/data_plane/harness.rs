@@ -102,6 +102,8 @@ impl Setup {
             bounds: self.bounds,
             cache: self.cache,
             keys_stale: Arc::new(AtomicBool::new(false)),
+            blocks: Arc::default(),
+            seen: Arc::default(),
             in_flight: Count::default(),
             connections: Count::default(),
         });

@@ -39,7 +39,7 @@ fn agree(evidence: Evidence) {
     let (mut evidence, policies) = (evidence.clone(), evidence.policies.clone());
     // What was settled for less counts for less, and what a bucket or a calendar judges is not in windows.
     let mut settled = evidence.permits.clone();
-    _ = evidence.others.clone().judge(&mut settled, &evidence.names);
+    _ = evidence.others.clone().judge(&mut settled, &evidence.names, &evidence.orders);
     let permits = settled;
     for finding in std::mem::take(&mut evidence).judge().into_iter().filter(|finding| finding.rule.is_none()) {
         let learnt = policies.get(&finding.limit).map_or(&[][..], Vec::as_slice);

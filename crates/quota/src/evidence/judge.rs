@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_model::{LimitId, Nanos, Permits};
 
+use super::orders::Excuses;
 use super::{Evidence, Learnt, Rule};
 use crate::protocol::LEASE_TTL;
 
@@ -38,13 +39,16 @@ impl Evidence {
             learnt.sort_unstable();
             histories.insert(*limit, forces(learnt));
         }
-        let mut others = self.others.judge(&mut self.permits, &self.names);
+        let mut others = self.others.judge(&mut self.permits, &self.names, &self.orders);
         for (key, mut permits) in self.permits {
             permits.sort_unstable();
             let last = self.policies.get(&key.limit).and_then(|learnt| learnt.last());
             let (max, window) = last.map_or((Permits::ZERO, Nanos::ZERO), |(_, max, window)| (*max, *window));
             let history = histories.get(&key.limit).map_or(&[][..], Vec::as_slice);
-            let (worst, worst_ratio) = worst_window(&permits, history, window);
+            let learnt = self.policies.get(&key.limit).map_or(&[][..], Vec::as_slice);
+            let own = self.orders.learnt(key, learnt).map(|learnt| forces(&learnt));
+            let history = own.as_deref().unwrap_or(history);
+            let (worst, worst_ratio) = worst_window(&permits, history, window, self.orders.of(key));
             let total = permits.iter().fold(Permits::ZERO, |sum, (_, cost)| sum.saturating_add(*cost));
             let span = permits.last().expect("keys have permits").0.saturating_sub(permits[0].0);
             let finding = findings.entry(key.limit).or_insert_with(|| Finding {
@@ -71,8 +75,13 @@ impl Evidence {
     }
 }
 
-/// The fullest (x, x + window], and the largest ratio of any such window to the maximum that was in force.
-fn worst_window(permits: &[(Nanos, Permits)], history: &[Force], window: Nanos) -> (Permits, f64) {
+/// The fullest (x, x + window], what a reset forgave left out, and the largest ratio of any such window to the maximum that was in force.
+fn worst_window(
+    permits: &[(Nanos, Permits)],
+    history: &[Force],
+    window: Nanos,
+    mut excuses: Excuses,
+) -> (Permits, f64) {
     // Wide enough for 2⁶⁴ permits of any cost: a sum that saturated could come back too small when the first ones leave.
     let (mut inside, mut sum) = (VecDeque::new(), 0_u128);
     let (mut worst, mut worst_ratio) = (0, 0.0_f64);
@@ -86,9 +95,17 @@ fn worst_window(permits: &[(Nanos, Permits)], history: &[Force], window: Nanos) 
             inside.pop_front();
             sum -= u128::from(left.0);
         }
-        worst = worst.max(sum);
         let max = in_force(history, at.saturating_sub(window), *at);
-        worst_ratio = worst_ratio.max(if max == Permits::ZERO { f64::INFINITY } else { sum as f64 / max.0 as f64 });
+        excuses.pass(*at, window);
+        while sum > u128::from(max.0)
+            && let Some(until) = excuses.reset(*at)
+        {
+            inside.retain(|(taken, _): &(Nanos, Permits)| until < *taken || taken == at);
+            sum = inside.iter().map(|(_, cost)| u128::from(cost.0)).sum();
+        }
+        worst = worst.max(sum);
+        let rest = excuses.rest(sum, max, *at);
+        worst_ratio = worst_ratio.max(if max == Permits::ZERO { f64::INFINITY } else { rest as f64 / max.0 as f64 });
     }
     (Permits(u64::try_from(worst).unwrap_or(u64::MAX)), worst_ratio)
 }

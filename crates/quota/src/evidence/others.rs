@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_model::{Incarnation, LimitId, Nanos, Permits};
 
+use super::orders::Told;
 use super::{Finding, Record, Rule};
 use crate::protocol::{Key, LEASE_TTL, Rate};
 
@@ -49,7 +50,11 @@ impl Others {
                 self.settled.entry(key).or_default().push((at, reserved, used));
             }
             Record::Permit { at, .. } => self.saw(at),
-            Record::Policy { .. } | Record::Name { .. } => {}
+            Record::Policy { .. }
+            | Record::Name { .. }
+            | Record::Ordered { .. }
+            | Record::Extra { .. }
+            | Record::Reset { .. } => {}
         }
     }
 
@@ -77,6 +82,7 @@ impl Others {
         mut self,
         permits: &mut BTreeMap<Key, Vec<(Nanos, Permits)>>,
         names: &BTreeMap<LimitId, String>,
+        orders: &Told,
     ) -> Vec<Finding> {
         self.settle(permits);
         self.rules.values_mut().for_each(|learnt| learnt.sort_unstable());
@@ -96,7 +102,7 @@ impl Others {
             let learnt = &self.rules[&key.limit];
             if let Some((_, max, rule @ Rule::Bucket(_))) = learnt.last() {
                 of_key.sort_unstable();
-                note(key.limit, *rule, *max, bucket(of_key, learnt));
+                note(key.limit, *rule, *max, bucket(of_key, learnt).excused(orders, *key, *max));
             }
         }
         permits.retain(|key, _| !limits.contains(&key.limit));
@@ -105,12 +111,12 @@ impl Others {
             let total = Permits(u64::try_from(*sum).unwrap_or(u64::MAX));
             let ratio = ratio(*sum, u128::from(max.0));
             let judged = Judged { permits: *count, worst: *sum, ratio, total, span: Nanos::ZERO };
-            note(key.limit, Rule::Dated, max, judged);
+            note(key.limit, Rule::Dated, max, judged.excused(orders, *key, max));
         }
         for (key, places) in std::mem::take(&mut self.places) {
             let learnt = self.rules.get(&key.limit).map_or(&[][..], Vec::as_slice);
             let max = self.largest(key.limit);
-            note(key.limit, Rule::Concurrency, max, crowd(places, &self.last, learnt));
+            note(key.limit, Rule::Concurrency, max, crowd(places, &self.last, learnt).excused(orders, key, max));
         }
         findings.into_values().collect()
     }
@@ -160,6 +166,14 @@ struct Judged {
     ratio: f64,
     total: Permits,
     span: Nanos,
+}
+
+impl Judged {
+    /// Against what operators ordered for this key beside the limit, all of it at once.
+    fn excused(self, orders: &Told, key: Key, max: Permits) -> Self {
+        let most = orders.most(key, max);
+        if most == max { self } else { Self { ratio: self.ratio * max.0 as f64 / most.0.max(1) as f64, ..self } }
+    }
 }
 
 fn empty(limit: LimitId, rule: Rule, names: &BTreeMap<LimitId, String>) -> Finding {

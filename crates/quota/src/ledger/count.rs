@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
+use super::Holder;
 use super::tally::Tally;
 use super::windows::Window;
 use crate::guard;
@@ -37,7 +38,22 @@ pub(super) struct Count {
     tally: Tally,
     /// Costs for which permits are gathered, oldest first.
     held: VecDeque<Held>,
+    /// For people.
+    #[serde(skip)]
+    worst: Worst,
 }
+
+/// The fullest window that this process has seen. Not agreed on: replicas that differ in it are equal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Worst(Permits);
+
+impl PartialEq for Worst {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Worst {}
 
 /// What one life of one process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +100,7 @@ impl Count {
     /// Of a key that nobody holds and nothing was spent of.
     pub(super) fn new(clock: Nanos, policy: &Policy) -> Self {
         let tally = Tally::new(clock, policy);
-        Self { records: Vec::new(), reserves: Vec::new(), tally, held: VecDeque::new() }
+        Self { records: Vec::new(), reserves: Vec::new(), tally, held: VecDeque::new(), worst: Worst::default() }
     }
 
     /// Drops what is no longer charged. Every read comes after it.
@@ -143,6 +159,46 @@ impl Count {
         if let Some(dated) = self.tally.dated() {
             dated.alerts(key, policy, alerts);
         }
+    }
+
+    /// The count begins anew. What nodes hold is charged on: they may spend it.
+    pub(super) fn reset(&mut self, clock: Nanos, policy: &Policy) {
+        self.forget(clock, policy);
+        self.tally.reset(clock, policy);
+        self.tally.pass(clock, self.outstanding(), policy);
+    }
+
+    /// Permits beyond the maximum, by an order: a bucket holds them, others let them be taken.
+    pub(super) fn come(&mut self, permits: Permits) {
+        self.tally.take_back(permits);
+    }
+
+    /// What can be spent of a bucket at once, held or not.
+    pub(super) fn reach(&self) -> Permits {
+        self.tally.level().saturating_add(self.outstanding())
+    }
+
+    pub(super) fn look(&mut self) {
+        self.worst = Worst(self.worst.0.max(self.spent()));
+    }
+
+    pub(super) fn worst(&self) -> Permits {
+        self.worst.0.max(self.spent())
+    }
+
+    /// Who holds something, by node.
+    pub(super) fn holders(&self) -> Vec<Holder> {
+        let mut holders = std::collections::BTreeMap::<NodeId, Holder>::new();
+        let none = |node| Holder { node, lease: Permits::ZERO, reserve: Permits::ZERO };
+        for record in self.records.iter().filter(|record| record.outstanding != Permits::ZERO) {
+            let holder = holders.entry(record.node).or_insert_with(|| none(record.node));
+            holder.lease = holder.lease.saturating_add(record.outstanding);
+        }
+        for reserve in &self.reserves {
+            let holder = holders.entry(reserve.node).or_insert_with(|| none(reserve.node));
+            holder.reserve = holder.reserve.saturating_add(reserve.permits);
+        }
+        holders.into_values().collect()
     }
 
     pub(super) fn spent(&self) -> Permits {
@@ -290,7 +346,7 @@ impl Count {
         policy.ttl
     }
 
-    fn free(&self, policy: &Policy) -> Permits {
+    pub(super) fn free(&self, policy: &Policy) -> Permits {
         self.tally.free(self.charged(), policy)
     }
 

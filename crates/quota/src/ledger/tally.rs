@@ -116,6 +116,22 @@ impl Tally {
         }
     }
 
+    /// As of a key that nothing was spent of. A calendar window stays the one it is.
+    pub(super) fn reset(&mut self, clock: Nanos, policy: &Policy) {
+        match self {
+            Self::Other(Other::Dated(dated)) => dated.reset(),
+            Self::Sliding(_) | Self::Other(_) => *self = Self::new(clock, policy),
+        }
+    }
+
+    /// What nobody holds of a bucket.
+    pub(super) fn level(&self) -> Permits {
+        match self {
+            Self::Other(Other::Bucket(bucket)) => bucket.level(),
+            Self::Sliding(_) | Self::Other(_) => Permits::ZERO,
+        }
+    }
+
     /// What could be granted now.
     pub(super) fn free(&self, charged: Permits, policy: &Policy) -> Permits {
         let free = self.most(policy).saturating_sub(charged);

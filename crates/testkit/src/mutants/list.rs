@@ -76,6 +76,12 @@ pub fn plan(guard: &str) -> &'static [By] {
         "bucket-slower-rate-counts" => {
             &[Spec(QUOTA, "buckets", "a_lowered_burst_binds_at_once_and_a_raised_rate_from_then_on")]
         }
+        "ordered-maximum-binds" => {
+            &[Spec(QUOTA, "orders", "an_ordered_maximum_holds_for_a_limit_or_one_subject_until_it_is_gone")]
+        }
+        "extra-comes-once" | "extra-is-used-up" => {
+            &[Spec(QUOTA, "orders", "what_is_granted_comes_once_however_often_it_is_told_and_however_long_it_stands")]
+        }
         "bucket-kept-until-full" => &[Spec(QUOTA, "buckets", "a_bucket_that_nobody_holds_is_not_full_for_that")],
         "forgotten-after-acknowledgement" => {
             &[Spec(QUOTA, "holding", "it_is_not_forgotten_before_the_ledger_has_acknowledged_that_it_holds_nothing")]

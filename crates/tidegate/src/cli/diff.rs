@@ -10,6 +10,10 @@ pub(super) fn show(diff: &DiffReply) {
         print::line("set by hand, whatever the document says:");
         diff.by_hand.iter().for_each(super::upstream::said);
     }
+    if !diff.orders.is_empty() {
+        print::line("ordered about limits, whatever the document says:");
+        diff.orders.iter().for_each(|order| print::line(&super::quota::worded(order)));
+    }
     if diff.changes.is_empty() {
         print::line(&format!("no change against revision {}", diff.from));
         return;

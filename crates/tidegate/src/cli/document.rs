@@ -75,6 +75,10 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    pub(super) fn is_stale(self) -> bool {
+        self.stale
+    }
+
     pub(super) fn of(self, ask: Ask) -> Ask {
         if self.stale { ask.query("stale", "true") } else { ask }
     }
@@ -173,6 +177,10 @@ pub(super) async fn history(client: &Client, reading: Reading, output: Output) -
             ]
         };
         print::table(&["revision", "published", "by", "bytes", "note"], history.revisions.iter().map(row).collect());
+        if !history.orders.is_empty() {
+            print::line("\norders about limits:");
+            super::quota::events(&history.orders);
+        }
     });
     Ok(Exit::Ok)
 }

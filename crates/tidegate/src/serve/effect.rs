@@ -11,6 +11,7 @@ use tidegate_cluster::{Cluster, News};
 use tidegate_model::{KeyId, Millis, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_proxy::Gate;
+use tidegate_quota::protocol::Policy;
 use tidegate_state::{Change, Key, State};
 use tidegate_tls::Certificates;
 use tokio::sync::Notify;
@@ -19,6 +20,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::breakers::Breakers;
 use super::purges::Purges;
+use super::quotas::Quotas;
 use super::redis::Published;
 
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
@@ -38,6 +40,9 @@ pub(super) struct Effect {
     breakers: Arc<Breakers>,
     purges: Purges,
     redis: Published,
+    quotas: Arc<Quotas>,
+    /// The served document's limits, without what operators ordered.
+    policies: Mutex<Vec<Policy>>,
     /// The newest revision the state has; the served one is the snapshot's.
     published: AtomicU64,
     /// Why the newest document is not served.
@@ -54,6 +59,7 @@ impl Effect {
         certificates: Arc<Certificates>,
         breakers: Arc<Breakers>,
         redis: Published,
+        quotas: Arc<Quotas>,
     ) -> Self {
         let purges = Purges::new(&cluster, gate.cache.as_ref());
         Self {
@@ -63,6 +69,8 @@ impl Effect {
             breakers,
             purges,
             redis,
+            quotas,
+            policies: Mutex::default(),
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
             reload: Notify::new(),
@@ -113,6 +121,7 @@ impl Effect {
         self.breakers.ruled();
         self.load_keys();
         self.load_document(Look::Once).await;
+        self.follow_orders().await;
         self.cluster.in_effect(applied);
     }
 
@@ -169,6 +178,7 @@ impl Effect {
                 self.breakers.ruled();
                 self.load_keys();
                 self.load_document(Look::Once).await;
+                self.follow_orders().await;
             }
             Change::Document(_) => self.load_document(Look::Once).await,
             Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyPlan(id) | Change::KeyRevoked(id) => {
@@ -177,6 +187,14 @@ impl Effect {
             Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
             Change::Endpoints => self.breakers.ruled(),
             Change::Purges => self.purges.follow(&self.gate.snapshot.load()),
+            Change::Orders => self.follow_orders().await,
+        }
+    }
+
+    /// Maxima of whole limits are part of what requests see.
+    async fn follow_orders(&self) {
+        if self.quotas.follow() {
+            self.load_document(Look::Anew).await;
         }
     }
 
@@ -203,12 +221,14 @@ impl Effect {
         self.set_alarm(why);
     }
 
-    fn put_into_effect(&self, snapshot: Snapshot) -> Result<(), String> {
+    fn put_into_effect(&self, mut snapshot: Snapshot) -> Result<(), String> {
         self.certificates
             .replace(&snapshot.certificates)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         self.gate.telemetry.apply(&snapshot.telemetry).map_err(|why| format!("access log: {why}"))?;
         self.redis.follow(snapshot.redis.as_ref())?;
+        *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies(&snapshot);
+        self.quotas.dress(&mut snapshot);
         self.gate.limiter.note_limits(snapshot.limits.iter().map(|limit| &**limit));
         self.gate.upstreams.retain(&snapshot.upstreams);
         self.breakers.served();
@@ -229,7 +249,7 @@ impl Effect {
         if snapshot.revision == Revision(0) || !self.cluster.leads_quota() {
             return;
         }
-        let mut wanted = policies(&snapshot);
+        let mut wanted = self.policies.lock().unwrap_or_else(PoisonError::into_inner).clone();
         wanted.sort_by_key(|policy| policy.limit);
         let right = self.cluster.read_ledger(|ledger| {
             // A higher revision is published, and this node does not serve it yet.

@@ -19,6 +19,7 @@ use super::args::Settings;
 use super::caches::{Caches, CachesOf};
 use super::effect::Effect;
 use super::listeners::Listeners;
+use super::quotas::{Quotas, QuotasOf};
 use super::{admin_tls, inputs};
 
 pub(super) struct Admin {
@@ -55,6 +56,7 @@ impl Admin {
         gate: &Arc<Gate>,
         effect: &Arc<Effect>,
         caches: &Arc<Caches>,
+        quotas: &Arc<Quotas>,
     ) -> Open {
         let (open, closed) = oneshot::channel();
         let listener = self.listener.take().expect("the admin port is served once");
@@ -68,6 +70,7 @@ impl Admin {
                 Box::pin(async move { breakers.everywhere().await })
             }),
             caches: Box::new(CachesOf(Arc::clone(caches))),
+            quotas: Box::new(QuotasOf(Arc::clone(quotas))),
             metrics: Box::new(move || telemetry.render()),
         };
         let backend = backend::cluster::OverCluster::new(cluster.clone(), node);

@@ -41,6 +41,11 @@ impl Dated {
         true
     }
 
+    /// The window's count begins anew.
+    pub(super) fn reset(&mut self) {
+        (self.spent, self.told) = (Permits::ZERO, 0);
+    }
+
     pub(super) fn seen(&mut self, clock: Nanos) {
         self.seen = clock;
     }

@@ -1,0 +1,195 @@
+//! What nodes wrote down of operators' orders, so that the judge knows a grant or a reset from a permit too many, and finds
+//! what neither explains.
+//!
+//! A grant is a number of permits, used up by the first windows that need it. A reset forgives what was taken before it,
+//! once. Nodes write that it is about to happen before the quota log can know of it, and that it has happened when it has:
+//! between these two moments nobody can tell before from after.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tidegate_model::{LimitId, Nanos, Permits, Subject};
+
+use super::{Learnt, Record};
+use crate::protocol::{Key, LEASE_TTL};
+
+/// All orders of all files.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    maxima: BTreeMap<Key, Vec<(Nanos, Permits)>>,
+    /// By their orders: since when, and how many.
+    extras: BTreeMap<Key, BTreeMap<u64, (Nanos, Permits)>>,
+    resets: BTreeMap<LimitId, BTreeMap<u64, Reset>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reset {
+    subject: Option<Subject>,
+    from: Nanos,
+    /// It has happened by then.
+    until: Option<Nanos>,
+}
+
+impl Told {
+    pub(super) fn see(&mut self, record: &Record) {
+        match *record {
+            Record::Ordered { at, key, max } => self.maxima.entry(key).or_default().push((at, max)),
+            Record::Extra { at, key, permits, id } => {
+                let extra = self.extras.entry(key).or_default().entry(id).or_insert((at, permits));
+                extra.0 = extra.0.min(at);
+            }
+            Record::Reset { at, limit, subject, id, done } => {
+                let resets = self.resets.entry(limit).or_default();
+                let reset = resets.entry(id).or_insert(Reset { subject, from: at, until: None });
+                reset.from = reset.from.min(at);
+                if done {
+                    reset.until = Some(reset.until.map_or(at, |until| until.min(at)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The maxima that nodes learnt of a key, if it has some of its own: while it has, the limit's do not count.
+    pub(super) fn learnt(&self, key: Key, of_limit: &[Learnt]) -> Option<Vec<Learnt>> {
+        let own = self.maxima.get(&key)?;
+        let window = of_limit.last().map_or(Nanos::ZERO, |(_, _, window)| *window);
+        let limit = of_limit.iter().map(|(at, max, _)| (*at, Some(*max), None));
+        let mut events: Vec<_> = limit.chain(own.iter().map(|(at, max)| (*at, None, Some(*max)))).collect();
+        events.sort_unstable();
+        let (mut common, mut mine) = (Permits::ZERO, Permits::ZERO);
+        let learnt = events.into_iter().map(|(at, of_limit, of_key)| {
+            (common, mine) = (of_limit.unwrap_or(common), of_key.unwrap_or(mine));
+            (at, if mine == Permits::ZERO { common } else { mine }, window)
+        });
+        Some(learnt.collect())
+    }
+
+    /// The most that a key may have had of a limit that is no sliding window: maxima, extra permits and resets together.
+    pub(super) fn most(&self, key: Key, max: Permits) -> Permits {
+        let own = self.maxima.get(&key).into_iter().flatten().map(|(_, max)| *max).max().unwrap_or_default();
+        let extras = self.extras.get(&key).into_iter().flat_map(BTreeMap::values);
+        let once = extras.fold(own.max(max), |sum, (_, extra)| sum.saturating_add(*extra));
+        let resets = self.resets.get(&key.limit).into_iter().flat_map(BTreeMap::values);
+        let resets = resets.filter(|reset| reset.subject.is_none_or(|subject| subject == key.subject)).count();
+        (0..resets).fold(once, |sum, _| sum.saturating_add(once))
+    }
+
+    pub(super) fn of(&self, key: Key) -> Excuses {
+        let mut extras: Vec<_> =
+            self.extras.get(&key).into_iter().flat_map(BTreeMap::values).map(|(at, left)| (*at, *left)).collect();
+        extras.sort_unstable();
+        let resets = self.resets.get(&key.limit).into_iter().flat_map(BTreeMap::values);
+        let resets = resets.filter(|reset| reset.subject.is_none_or(|subject| subject == key.subject));
+        let mut resets: VecDeque<_> = resets.map(Reset::span).collect();
+        resets.make_contiguous().sort_unstable();
+        Excuses { extras, resets, drawn: VecDeque::new(), credit: 0 }
+    }
+}
+
+impl Reset {
+    fn span(&self) -> (Nanos, Nanos) {
+        (self.from, self.until.unwrap_or_else(|| self.from.saturating_add(LEASE_TTL)))
+    }
+}
+
+/// What may explain that a key's window holds more than its maximum.
+#[derive(Debug)]
+pub(super) struct Excuses {
+    extras: Vec<(Nanos, Permits)>,
+    resets: VecDeque<(Nanos, Nanos)>,
+    drawn: VecDeque<(Nanos, u128)>,
+    /// The sum of `drawn`.
+    credit: u128,
+}
+
+impl Excuses {
+    /// It is `at` now: what was drawn a window ago excuses nothing any more.
+    pub(super) fn pass(&mut self, at: Nanos, window: Nanos) {
+        while self.drawn.front().is_some_and(|(since, _)| at.saturating_sub(*since) >= window) {
+            self.credit -= self.drawn.pop_front().map_or(0, |(_, drawn)| drawn);
+        }
+    }
+
+    /// A reset that has come: what was taken until then is forgiven.
+    pub(super) fn reset(&mut self, at: Nanos) -> Option<Nanos> {
+        self.resets.pop_front_if(|(from, _)| *from <= at).map(|(_, until)| {
+            self.drawn.clear();
+            self.credit = 0;
+            until
+        })
+    }
+
+    /// What of `sum` is not excused, against this maximum.
+    pub(super) fn rest(&mut self, sum: u128, max: Permits, at: Nanos) -> u128 {
+        let mut over = sum.saturating_sub(self.credit).saturating_sub(u128::from(max.0));
+        for (since, left) in &mut self.extras {
+            let part = over.min(u128::from(left.0));
+            if *since <= at && part > 0 {
+                *left = left.saturating_sub(Permits(u64::try_from(part).unwrap_or(u64::MAX)));
+                self.drawn.push_back((at, part));
+                self.credit += part;
+                over -= part;
+            }
+        }
+        sum.saturating_sub(self.credit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Evidence, RequestMark};
+    use super::*;
+
+    const KEY: Key = Key { limit: LimitId(3), subject: Subject(1) };
+
+    /// Permits of one at these moments, with a maximum of two in windows of 100.
+    fn ratio(stamps: &[u64], orders: &[Record]) -> f64 {
+        let mut evidence = Evidence::default();
+        evidence.add(Record::Policy { at: Nanos(0), limit: KEY.limit, max: Permits(2), window: Nanos(100) });
+        for record in orders {
+            evidence.add(Record::decode(&record.encode()).expect("as written"));
+        }
+        for stamp in stamps {
+            let request = RequestMark::of(&stamp.to_le_bytes());
+            evidence.add(Record::Permit { at: Nanos(*stamp), key: KEY, cost: Permits(1), request });
+        }
+        evidence.judge()[0].worst_ratio
+    }
+
+    fn extra(at: u64, id: u64, permits: u64) -> Record {
+        Record::Extra { at: Nanos(at), key: KEY, permits: Permits(permits), id }
+    }
+
+    fn reset(at: u64, done: bool, subject: Option<Subject>) -> Record {
+        Record::Reset { at: Nanos(at), limit: KEY.limit, subject, id: 9, done }
+    }
+
+    #[test]
+    fn a_grant_excuses_so_many_permits_once_and_none_before_it() {
+        let stamps = [10, 20, 30, 40];
+        assert_eq!(ratio(&stamps, &[]), 2.0);
+        assert_eq!(ratio(&stamps, &[extra(25, 1, 2), extra(26, 1, 2)]), 1.0);
+        assert_eq!(ratio(&stamps, &[extra(25, 1, 1)]), 1.5);
+        assert_eq!(ratio(&stamps, &[extra(35, 1, 2)]), 1.5);
+        assert_eq!(ratio(&[10, 20, 30, 40, 210, 220, 230], &[extra(25, 1, 2)]), 1.5, "the next window has two again");
+    }
+
+    #[test]
+    fn a_reset_forgives_what_was_before_it_and_nothing_after() {
+        let told = [reset(50, false, None), reset(52, true, None), reset(60, false, None)];
+        assert_eq!(ratio(&[10, 20, 60, 70], &told), 1.0);
+        assert_eq!(ratio(&[10, 20, 60, 70, 80], &told), 1.5);
+        assert_eq!(ratio(&[10, 20, 30, 60, 70], &told), 1.5);
+        assert_eq!(ratio(&[10, 20, 60, 70, 110, 120], &told), 2.0);
+        assert_eq!(ratio(&[10, 20, 60, 70], &[reset(50, false, Some(Subject(2)))]), 2.0, "somebody else's");
+    }
+
+    #[test]
+    fn a_keys_own_maximum_counts_in_place_of_its_limits() {
+        let own = |at, max| Record::Ordered { at: Nanos(at), key: KEY, max: Permits(max) };
+        let late = 2 * LEASE_TTL.0;
+        assert_eq!(ratio(&[10, 20, 30], &[own(0, 3)]), 1.0);
+        assert_eq!(ratio(&[late + 10, late + 20], &[own(0, 3), own(1, 1)]), 2.0);
+        assert_eq!(ratio(&[late + 10, late + 20], &[own(0, 1), own(1, 0)]), 1.0, "it is gone again");
+    }
+}

@@ -1,0 +1,234 @@
+//! Operators' orders about limits over three real nodes: maxima, grants, resets, blocks; who gave them, and that they last.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::harness::{Backend, Cluster, eventually};
+use crate::walk::document;
+
+struct Bench {
+    backend: Backend,
+    cluster: Cluster,
+    key: String,
+}
+
+impl Bench {
+    async fn start(max: u64, window: &str) -> Self {
+        let (backend, cluster) = (Backend::start().await, Cluster::start(3).await);
+        cluster.apply(&document(&backend, max, window)).await;
+        let key = format!("Bearer {}", cluster.key("acme").await);
+        let bench = Self { backend, cluster, key };
+        eventually("the key is known everywhere", Duration::from_secs(5), async || {
+            let mut known = true;
+            for node in 0..3 {
+                known &= bench.ask_open(node).await != StatusCode::UNAUTHORIZED;
+            }
+            known
+        })
+        .await;
+        bench
+    }
+
+    async fn ask_open(&self, node: usize) -> StatusCode {
+        self.get(node, "/nothing").await
+    }
+
+    async fn get(&self, node: usize, path: &str) -> StatusCode {
+        let url = self.cluster.nodes[node].url(path);
+        self.cluster.client.get(&url, &[("authorization", &self.key)]).await.unwrap().status
+    }
+
+    async fn limited(&self, node: usize) -> StatusCode {
+        self.get(node, "/limited/x").await
+    }
+
+    /// All that can be had now, over all nodes that run.
+    async fn take_all(&self) -> u64 {
+        let mut taken = 0;
+        let running: Vec<usize> = (0..3).filter(|node| self.cluster.nodes[*node].is_running()).collect();
+        let mut refusals = 0;
+        while refusals < 3 * running.len() {
+            refusals = 0;
+            for node in running.iter().copied().cycle().take(3 * running.len()) {
+                match self.limited(node).await {
+                    StatusCode::OK => taken += 1,
+                    StatusCode::TOO_MANY_REQUESTS => refusals += 1,
+                    other => panic!("{other}"),
+                }
+            }
+        }
+        taken
+    }
+
+    async fn quota(&self, node: usize, words: &str) -> Value {
+        let words: Vec<&str> = ["quota"].into_iter().chain(words.split(' ')).collect();
+        self.cluster.cli_at(node, &words).await.unwrap_or_else(|why| panic!("{words:?}: {why}"))
+    }
+
+    /// More than the limit allows, on all nodes.
+    fn load(&self, ends: Instant) -> tokio::task::JoinHandle<()> {
+        let urls: Vec<_> = self.cluster.nodes.iter().map(|node| node.url("/limited/x")).collect();
+        let (client, key) = (self.cluster.client.clone(), self.key.clone());
+        tokio::spawn(async move {
+            let mut asks = tokio::task::JoinSet::new();
+            for url in urls.into_iter().cycle() {
+                if Instant::now() >= ends {
+                    break;
+                }
+                let (client, key) = (client.clone(), key.clone());
+                asks.spawn(async move { client.get(&url, &[("authorization", &key)]).await.map(|it| it.status).ok() });
+                if asks.len() > 50 {
+                    asks.join_next().await;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            while asks.join_next().await.is_some() {}
+        })
+    }
+
+    async fn is_exact(&self) {
+        let verdict = self.cluster.verify(&self.backend.seen()).await;
+        assert!(verdict["worst_window_ratio"].as_f64().unwrap() <= 1.0, "{verdict}");
+        assert_eq!(verdict["backend_requests_missing"], 0, "{verdict}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn maxima_grants_and_resets_bind_on_all_nodes_and_the_judge_knows_them() {
+    let bench = Bench::start(20, "10m").await;
+    assert_eq!(bench.take_all().await, 20);
+    let count = bench.quota(1, "get per-key --key 1").await;
+    assert_eq!((&count["max"], &count["spent"], &count["free"]), (&20.into(), &20.into(), &0.into()), "{count}");
+    assert_eq!(count["words"], "tenant=default key=1");
+    assert_eq!((&count["worst_window"], &count["document_max"]), (&20.into(), &20.into()), "{count}");
+
+    // Raising holds at once, for the limit or for one subject.
+    let set = bench.quota(2, "set per-key --max 25 --reason launch").await;
+    assert_eq!((&set["complete"], &set["order"]["by"]), (&true.into(), &"bootstrap".into()), "{set}");
+    assert_eq!(bench.take_all().await, 5);
+    bench.quota(0, "set per-key --key 1 --max 28").await;
+    assert_eq!(bench.take_all().await, 3);
+
+    // A grant is so many permits more, and no other.
+    bench.quota(1, "grant per-key 7 --key 1 --for 1h").await;
+    let count = bench.quota(2, "get per-key --key 1").await;
+    assert_eq!((&count["max"], &count["extra"], &count["free"]), (&35.into(), &7.into(), &7.into()), "{count}");
+    assert_eq!(bench.take_all().await, 7);
+    bench.quota(1, "set per-key --key 1 --max 28 --reason again").await;
+    assert_eq!(bench.take_all().await, 0);
+
+    // After a reset the window holds its maximum again.
+    bench.quota(2, "reset per-key --key 1 --reason complaint").await;
+    assert_eq!(bench.take_all().await, 28);
+    bench.quota(2, "unset per-key --key 1").await;
+    assert_eq!(bench.take_all().await, 0);
+
+    let top = bench.quota(0, "top --limit per-key").await;
+    let first = &top["counters"][0];
+    assert_eq!((&first["words"], &first["spent"]), (&"tenant=default key=1".into(), &28.into()), "{top}");
+    assert!(first["refused"].as_u64().unwrap() > 9, "{top}");
+    assert_eq!(bench.quota(1, "top --by refused").await["counters"][0]["words"], "tenant=default key=1");
+
+    let history = bench.cluster.cli(&["history"]).await.unwrap();
+    let told: Vec<_> =
+        history["orders"].as_array().unwrap().iter().rev().map(|event| event["order"]["order"].clone()).collect();
+    assert_eq!(told, ["set", "set", "grant", "set", "set", "reset", "set"], "{history}");
+    let path = bench.cluster.write("document.yaml", &document(&bench.backend, 30, "10m"));
+    let diff = bench.cluster.cli(&["diff", path.to_str().unwrap()]).await.unwrap();
+    assert_eq!(diff["orders"][0]["permits"], 25, "{diff}");
+    bench.cluster.apply(&document(&bench.backend, 30, "10m")).await;
+    let count = bench.quota(0, "get per-key --key 1").await;
+    assert_eq!((&count["max"], &count["document_max"]), (&25.into(), &30.into()), "the order stays: {count}");
+    bench.is_exact().await;
+
+    // Nothing of it is open to those who may only look.
+    let reader = bench.cluster.cli(&["token", "create", "looker", "--role", "reader"]).await.unwrap();
+    let reader = reader["secret"].as_str().or(reader["token"].as_str()).unwrap().to_owned();
+    for verb in ["set per-key --max 1", "grant per-key 1 --key 1", "reset per-key", "block --key 1", "unset per-key"] {
+        let words: Vec<&str> = ["--token", &reader, "quota"].into_iter().chain(verb.split(' ')).collect();
+        let why = bench.cluster.cli(&words).await.expect_err(verb);
+        assert!(why.contains("needs the role operator"), "{why}");
+    }
+    let words = ["--token", &reader, "quota", "get", "per-key", "--key", "1"];
+    assert!(bench.cluster.cli(&words).await.is_ok());
+    for (verb, hint) in [
+        ("get per-key", "--key ID"),
+        ("get nothing --key 1", "per-key"),
+        ("get per-key --key 1 --route open", "--route"),
+        ("get per-key --key 99", "key 99"),
+        ("unset per-key --key 1", "no such order"),
+    ] {
+        let words: Vec<&str> = ["quota"].into_iter().chain(verb.split(' ')).collect();
+        let why = bench.cluster.cli(&words).await.expect_err(verb);
+        assert!(why.contains(hint), "{verb}: {why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lowered_maximum_binds_within_a_leases_life_and_outlives_leaders_and_restarts_until_its_end() {
+    let mut bench = Bench::start(400, "2s").await;
+    let load = bench.load(Instant::now() + Duration::from_secs(12));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    bench.quota(0, "set per-key --max 40 --reason trouble").await;
+    load.await.unwrap();
+    // The decision logs say so of every window, the first ones after the order apart.
+    bench.is_exact().await;
+    let count = bench.quota(1, "get per-key --key 1").await;
+    assert!(count["worst_window"].as_u64().unwrap() > 100 && count["spent"].as_u64().unwrap() <= 40, "{count}");
+
+    let leader = bench.cluster.leader("quota").await;
+    bench.cluster.nodes[leader].kill().await;
+    let other = (leader + 1) % 3;
+    eventually("another leads", Duration::from_secs(10), async || {
+        let words = ["quota", "get", "per-key", "--key", "1"];
+        bench.cluster.cli_at(other, &words).await.is_ok_and(|count| count["max"] == 40)
+    })
+    .await;
+    for node in (0..3).filter(|node| *node != leader) {
+        bench.cluster.nodes[node].kill().await;
+    }
+    for node in 0..3 {
+        bench.cluster.nodes[node].spawn(None);
+    }
+    for node in 0..3 {
+        bench.cluster.nodes[node].wait_until_ready().await;
+    }
+    assert_eq!(bench.quota(2, "get per-key --key 1").await["max"], 40);
+
+    // With an end it goes by itself.
+    bench.quota(1, "set per-key --max 50 --for 2s").await;
+    assert_eq!(bench.quota(2, "get per-key --key 1").await["max"], 50);
+    eventually("it has ended", Duration::from_secs(10), async || {
+        bench.quota(2, "get per-key --key 1").await["max"] == 400
+    })
+    .await;
+    let events = bench.quota(0, "ls").await;
+    assert_eq!((&events["events"][0]["happened"], &events["orders"]), (&"lapsed".into(), &Value::Array(vec![])));
+    let load = bench.load(Instant::now() + Duration::from_secs(3));
+    load.await.unwrap();
+    bench.is_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_is_dead_on_all_nodes_when_the_call_returns_and_gone_when_it_ends() {
+    let bench = Bench::start(1_000, "60s").await;
+    for (turn, block) in ["block --key 1", "block --consumer acme", "block per-key --key 1"].iter().enumerate() {
+        for node in 0..3 {
+            assert_eq!(bench.limited(node).await, StatusCode::OK);
+        }
+        let done = bench.quota(turn, block).await;
+        for node in 0..3 {
+            assert_eq!(bench.limited(node).await, StatusCode::FORBIDDEN, "{block} on node {node}: {done}");
+        }
+        let url = bench.cluster.nodes[turn].url("/limited/x");
+        let answer = bench.cluster.client.get(&url, &[("authorization", &bench.key)]).await.unwrap();
+        assert_eq!(answer.json()["error"]["code"], "blocked");
+        bench.quota((turn + 1) % 3, &format!("un{block}")).await;
+    }
+    bench.quota(0, "block --key 1 --for 1s").await;
+    assert_eq!(bench.limited(2).await, StatusCode::FORBIDDEN);
+    eventually("it has ended", Duration::from_secs(5), async || bench.limited(2).await == StatusCode::OK).await;
+}
