@@ -91,7 +91,15 @@ pub(crate) async fn admit<'l, 's>(
     let decided =
         |standings: &[Standing], refused: Option<usize>| decided(snapshot, &places, standings, refused, aside);
     let note = |ask: &Ask<'_>, fate| seen.note(ask.key(), fate, || names(ask, scope));
-    match noticed(limiter.admit(&asks), || asks.iter().for_each(|ask| note(ask, Fate::Waits))).await {
+    let (mut work, mut first) = (std::pin::pin!(limiter.admit(&asks)), true);
+    let outcome = std::future::poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() && std::mem::take(&mut first) {
+            asks.iter().for_each(|ask| note(ask, Fate::Waits));
+        }
+        polled
+    });
+    match outcome.await {
         Ok(permit) => {
             let standings = permit.standings(&asks);
             for (ask, _) in asks.iter().zip(&standings).filter(|(_, standing)| standing.would_refuse) {
@@ -105,21 +113,6 @@ pub(crate) async fn admit<'l, 's>(
             (Err(refusal(&refused)), decided(&refused.standings, Some(refused.ask)), Asked::new())
         }
     }
-}
-
-/// Tells whether it has to wait: then it is worth a look at whom for.
-async fn noticed<T>(work: impl Future<Output = T>, waits: impl FnOnce()) -> T {
-    let (mut work, mut waits) = (std::pin::pin!(work), Some(waits));
-    std::future::poll_fn(|context| {
-        let polled = work.as_mut().poll(context);
-        if polled.is_pending()
-            && let Some(waits) = waits.take()
-        {
-            waits();
-        }
-        polled
-    })
-    .await
 }
 
 /// Of a limit and its subject, for people.

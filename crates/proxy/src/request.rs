@@ -272,10 +272,10 @@ async fn answer<'a>(
     }
     let mut glance =
         cached::look(gate, &matched, &host, bench.origin, caller.as_ref(), parts, switch.as_ref(), posted.as_deref());
-    let (address, method, headers) = (bench.origin.address, &parts.method, &parts.headers);
-    let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers };
     let mut asked = limits::of(snapshot, route, caller.as_ref());
     if gate.blocks.any() {
+        let (address, method, headers) = (bench.origin.address, &parts.method, &parts.headers);
+        let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers };
         limits::unblocked(&gate.blocks, &gate.limiter, snapshot, &asked, &scope)?;
     }
     if cached::is_hit(glance.as_ref()) {
@@ -283,6 +283,8 @@ async fn answer<'a>(
     }
     let (mut permit, mut asks) = (None, limits::Asked::new());
     if !asked.is_empty() {
+        let (address, method, headers) = (bench.origin.address, &parts.method, &parts.headers);
+        let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers };
         let counters = (&*gate.limiter, &*gate.seen);
         let (verdict, decided, of_all) = limits::admit(counters, snapshot, &asked, &scope).await;
         observer.record.limits = decided.standings;
