@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tidegate_model::{LimitId, Millis, Nanos, NodeId, Permits, Revision};
 
 use self::count::Count;
-use self::orders::Orders;
+use self::orders::{News, Orders};
 use self::windows::Windows;
 use crate::guard;
 use crate::protocol::{Answer, Batch, Command, Entry, Key, Opening, Outcome, Policy, Reply, Verdict};
@@ -322,7 +322,7 @@ impl Ledger {
 
     /// Lowering binds here for new grants, and within D for old ones, as with a document's limits.
     fn set_orders(&mut self, orders: &crate::protocol::Orders) {
-        let Some((came, resets)) = self.orders.set(orders) else { return };
+        let Some(News { came, resets }) = self.orders.set(orders) else { return };
         for (key, permits) in came {
             if let (Some(count), Some(known)) = (self.counts.get_mut(&key), self.policies.get(&key.limit)) {
                 count.forget(self.clock, &self.orders.in_force(&known.policy, key.subject));

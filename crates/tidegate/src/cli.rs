@@ -113,7 +113,7 @@ pub(crate) enum Command {
     Token(token::Verb),
     /// Counters of limits, orders about them, and proofs
     #[command(subcommand)]
-    Quota(quota::Verb),
+    Quota(Box<quota::Verb>),
 }
 
 /// Does what was asked and says how it went.
@@ -127,7 +127,10 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         }
         Command::Check(ask) => document::check(&ask, global.output),
         Command::Schema => document::schema(),
-        Command::Quota(quota::Verb::Verify(args)) => verify(&args, global.output),
+        Command::Quota(verb) => match *verb {
+            quota::Verb::Verify(args) => verify(&args, global.output),
+            other => ask_a_node(&global, Command::Quota(Box::new(other))),
+        },
         other => ask_a_node(&global, other),
     };
     match done {
@@ -168,7 +171,7 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Upstream(verb) => upstream::run(&client, verb, global.output).await,
             Command::Cache(verb) => cache::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
-            Command::Quota(verb) => quota::run(&client, verb, global.output).await,
+            Command::Quota(verb) => quota::run(&client, *verb, global.output).await,
             Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema => Ok(Exit::Ok),
         }
     })

@@ -41,6 +41,14 @@ pub(super) fn added_later<'de, D: Deserializer<'de>>(from: D) -> Result<Orders, 
     Ok(Orders::deserialize(from).unwrap_or_default())
 }
 
+/// What newer orders ask of the counts.
+pub(super) struct News {
+    /// Extra permits, once.
+    pub(super) came: Vec<(Key, Permits)>,
+    /// Counts that begin anew.
+    pub(super) resets: Vec<Reset>,
+}
+
 impl Orders {
     /// Nothing was ever ordered.
     pub(super) fn is_new(&self) -> bool {
@@ -74,8 +82,8 @@ impl Orders {
         self.extras.get(&key).map_or(Permits::ZERO, Extra::left)
     }
 
-    /// Takes newer orders. What is given back is to be done to the counts: permits that came, and counts to begin anew.
-    pub(super) fn set(&mut self, orders: &protocol::Orders) -> Option<(Vec<(Key, Permits)>, Vec<Reset>)> {
+    /// Takes newer orders.
+    pub(super) fn set(&mut self, orders: &protocol::Orders) -> Option<News> {
         if orders.epoch <= self.epoch {
             return None;
         }
@@ -97,7 +105,8 @@ impl Orders {
             came.push((order.key, order.permits));
         }
         self.extras.retain(|_, extra| !extra.is_over());
-        Some((came, orders.resets.iter().filter(|reset| before < reset.id).copied().collect()))
+        let resets = orders.resets.iter().filter(|reset| before < reset.id).copied().collect();
+        Some(News { came, resets })
     }
 
     /// It is `clock` now: credits of a window ago are over.
