@@ -54,6 +54,8 @@ struct Flight {
 #[derive(Debug, Clone)]
 pub(crate) enum State {
     Fetching,
+    /// Its head is known, and its body comes; how long it is nobody knows, and perhaps nobody will keep it.
+    Unmeasured,
     /// Its head is known, and its body is shared as it comes.
     Streaming(Arc<Shared>),
     Stored(Arc<Stored>),
@@ -191,6 +193,10 @@ impl Lead {
         self.flight.state.send_replace(State::Streaming(shared));
     }
 
+    pub(crate) fn unmeasured(&self) {
+        self.flight.state.send_replace(State::Unmeasured);
+    }
+
     pub(crate) fn stored(self, stored: Arc<Stored>) {
         self.decide(State::Stored(stored));
     }
@@ -226,7 +232,7 @@ impl Drop for Lead {
         }
         drop(shard);
         self.flight.state.send_if_modified(|state| {
-            let undecided = matches!(state, State::Fetching | State::Streaming(_));
+            let undecided = matches!(state, State::Fetching | State::Unmeasured | State::Streaming(_));
             if undecided {
                 *state = State::Failed;
             }

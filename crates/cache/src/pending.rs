@@ -206,7 +206,7 @@ impl Pending {
         loop {
             let now_at = state.borrow_and_update().clone();
             match now_at {
-                State::Fetching => {}
+                State::Fetching | State::Unmeasured => {}
                 State::Streaming(shared) => {
                     if self.reads_along(&shared.head) {
                         let now = self.fetch.cache.now();
@@ -228,12 +228,17 @@ impl Pending {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => {
                     // Who fetched is gone; his last word stands.
-                    if matches!(*state.borrow(), State::Fetching | State::Streaming(_)) {
+                    if matches!(*state.borrow(), State::Fetching | State::Unmeasured | State::Streaming(_)) {
                         return Waited::Again;
                     }
                 }
                 Err(_) => {
-                    bump(&self.fetch.cache.counters.waits_over);
+                    let cache = &self.fetch.cache;
+                    bump(&cache.counters.waits_over);
+                    // The client it goes to may be slow, and it may be too much to keep: the next need not wait as well.
+                    if matches!(*state.borrow(), State::Unmeasured) {
+                        cache.flights.note_unshared(&self.fetch.place.main, cache.now());
+                    }
                     return Waited::Fetch;
                 }
             }

@@ -73,6 +73,8 @@ impl Tee {
                 lead.stream(Arc::clone(&shared));
                 tee.shared = Some(shared);
             }
+        } else if let Some(lead) = &tee.held.lead {
+            lead.unmeasured();
         }
         tee
     }

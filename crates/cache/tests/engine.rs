@@ -532,12 +532,17 @@ impl http_body::Body for Trickle {
     }
 }
 
+type Coming = tokio::sync::mpsc::Sender<Result<Bytes, &'static str>>;
+
 /// A fetch of twelve bytes: who fetches, and what the origin sends him.
-async fn trickling(world: &World) -> (TeeBody<Trickle>, tokio::sync::mpsc::Sender<Result<Bytes, &'static str>>) {
+async fn trickling(world: &World) -> (TeeBody<Trickle>, Coming) {
+    trickling_as(world, &[("cache-control", "max-age=60"), ("content-length", "12")]).await
+}
+
+async fn trickling_as(world: &World, lines: Lines) -> (TeeBody<Trickle>, Coming) {
     let request = get(&[]);
     let Lookup::Fetch(fetch) = world.cache.lookup(&world.ask(&request)).await else { panic!("nothing is stored") };
-    let mut headers = map(&[("cache-control", "max-age=60"), ("content-length", "12")]);
-    let Next::Relay(Some(tee)) = fetch.answered(StatusCode::OK, &mut headers) else { panic!("it is to be stored") };
+    let Next::Relay(Some(tee)) = fetch.answered(StatusCode::OK, &mut map(lines)) else { panic!("it is to be stored") };
     let (origin, coming) = tokio::sync::mpsc::channel(8);
     (TeeBody::new(Trickle(coming, 12), tee), origin)
 }
@@ -597,4 +602,23 @@ async fn an_origin_that_breaks_breaks_it_for_all_who_read_and_nothing_is_stored(
     second.response.into_body().collect().await.expect_err("it is not whole");
     first.collect().await.expect_err("nor is this");
     assert_eq!(world.send(get(&[])).await.body, "whole");
+}
+
+#[tokio::test]
+async fn one_crowd_waits_in_vain_for_a_body_of_unknown_length_and_the_next_goes_at_once() {
+    let mut world = world(Policy::default(), |_, _| (0, &[], ""));
+    let wait = Duration::from_millis(50);
+    world.cache = Cache::start(Settings { wait, ..Settings::default() }).expect("no Redis, no error");
+    let (first, origin) = trickling_as(&world, FRESH).await;
+    origin.send(Ok("one ".into())).await.unwrap();
+    let request = get(&[]);
+    for _ in 0..3 {
+        assert!(matches!(world.cache.lookup(&world.ask(&request)).await, Lookup::Fetch(_)));
+        assert_eq!(world.cache.counters.waits_over.load(Ordering::SeqCst), 1, "only the first of them waited");
+    }
+    // It was worth waiting for after all.
+    origin.send(Ok("two six ".into())).await.unwrap();
+    drop(origin);
+    assert_eq!(first.collect().await.unwrap().to_bytes(), "one two six ");
+    assert!(matches!(world.cache.lookup(&world.ask(&request)).await, Lookup::Answer(_)));
 }
