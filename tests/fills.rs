@@ -77,6 +77,17 @@ async fn when_redis_is_dead_the_nodes_fetch_together_without_it() {
     cluster.apply(&document(&origin, "{}")).await;
     they_know_each_other(&cluster, &origin).await;
     redis.kill().await;
+    // While one node still asks Redis and another no longer does, each of the two may fetch.
+    eventually("all nodes know that Redis is gone", Duration::from_secs(20), async || {
+        let mut gone = true;
+        for node in 0..3 {
+            get(&cluster, node, "/noticed").await;
+            let shown = cluster.client.get(&cluster.nodes[node].admin("/metrics"), &[]).await.unwrap().body;
+            gone &= String::from_utf8_lossy(&shown).lines().any(|line| line.starts_with("tidegate_cache_redis_up 0"));
+        }
+        gone
+    })
+    .await;
     one_request_for_a_thousand(&cluster, &origin, "dead").await;
 }
 

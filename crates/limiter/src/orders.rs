@@ -19,6 +19,13 @@ impl Limiter {
         self.ceilings.store(ceilings.into());
     }
 
+    /// Forgets what the leader said about when to ask again: operators may have ordered something else since.
+    pub fn ask_anew(&self) {
+        for slot in self.table.all() {
+            slot.cover(clock::boot(), Nanos::ZERO);
+        }
+    }
+
     /// A cost above it is refused at once: waiting would not help.
     pub(crate) fn ceiling(&self, ask: &Ask<'_>) -> Permits {
         self.ceilings.load().get(&ask.key()).copied().unwrap_or(ask.limit.max)

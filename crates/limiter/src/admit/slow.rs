@@ -9,7 +9,7 @@ use tidegate_policy::{Limit, Mode, OnUnavailable};
 use tidegate_quota::guard;
 
 use super::promised::Waiter;
-use super::standing::{Marks, mark, standings};
+use super::standing::{Marks, is_marked, mark, standings};
 use super::{Ask, Limiter, Miss, Refused, Why};
 use crate::owner::Remote;
 use crate::permit::{Permit, Taken};
@@ -38,6 +38,7 @@ impl Limiter {
         let started = clock::boot();
         let mut waiter: Option<Waiter<'l>> = None;
         loop {
+            miss = self.scarcest(asks, spared, miss);
             let ask = &asks[miss.ask];
             let verdict = if ask.cost > self.ceiling(ask) {
                 Err(Why::TooCostly)
@@ -95,6 +96,26 @@ impl Limiter {
         }
     }
 
+    /// Of several short keys that other nodes own the smallest is asked for first: what was fetched for the others while it
+    /// says no would be burnt, should a report be cut before it is back.
+    fn scarcest<'l>(&'l self, asks: &[Ask<'_>], spared: u64, miss: Miss<'l>) -> Miss<'l> {
+        let fetched = |ask: &Ask<'_>, slot: &Slot| self.owner(ask, slot).is_some();
+        if !miss.slot.as_ref().is_some_and(|found| fetched(&asks[miss.ask], found.slot)) {
+            return miss;
+        }
+        let mut first = miss;
+        for (at, ask) in asks.iter().enumerate().filter(|(at, _)| !is_marked(spared, *at)) {
+            if ask.limit.max >= asks[first.ask].limit.max || !ask.limit.is_plain() || ask.limit.mode == Mode::Observe {
+                continue;
+            }
+            let short = self.find(ask.limit, ask.subject).filter(|found| found.slot.cell.left() < ask.cost);
+            if let Some(slot) = short.and_then(Found::pin) {
+                first = Miss { ask: at, slot: Some(slot) };
+            }
+        }
+        first
+    }
+
     /// Takes the permit from the key's owner, if that is another node and answers.
     async fn ask_owner(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Option<Result<Remote, Why>> {
         let (slot, now) = (found.slot, clock::boot());
@@ -123,7 +144,7 @@ impl Limiter {
                 Ok(taken) => return Ok(taken),
                 Err(Miss { slot, .. }) => slot,
             };
-            if ask.cost > ask.limit.max {
+            if ask.cost > self.ceiling(ask) {
                 return Err(Why::TooCostly);
             }
             let Some(slot) = missed else { return Err(Why::Unavailable { retry_after: Duration::from_secs(1) }) };

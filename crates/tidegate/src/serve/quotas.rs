@@ -9,6 +9,7 @@ mod noted;
 mod words;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(super) struct Quotas {
     /// Maxima as the served document says.
     document: Mutex<BTreeMap<LimitId, Permits>>,
     settling: tokio::sync::Mutex<()>,
+    /// The epoch of the orders in effect here.
+    followed: AtomicU64,
 }
 
 impl Quotas {
@@ -49,6 +52,7 @@ impl Quotas {
             noted: Mutex::new(Noted::new(cluster.read_ledger(tidegate_quota::Ledger::orders_epoch))),
             document: Mutex::default(),
             settling: tokio::sync::Mutex::default(),
+            followed: AtomicU64::new(0),
         });
         let weak = Arc::downgrade(&it);
         cluster.listen(Topic::Quota, move |_, body| {
@@ -67,9 +71,13 @@ impl Quotas {
 
     /// Puts into effect here what is ordered now. `true`: the served document's limits have other maxima than they should.
     pub(super) fn follow(&self) -> bool {
-        let (blocks, ceilings) = self.cluster.read(|state| (blocks(&state.orders), ceilings(&state.orders)));
+        let of = |state: &tidegate_state::State| (state.orders.epoch(), blocks(&state.orders), ceilings(&state.orders));
+        let (epoch, blocks, ceilings) = self.cluster.read(of);
         self.gate.blocks.replace(blocks);
         self.gate.limiter.set_ceilings(ceilings);
+        if self.followed.swap(epoch, Ordering::Relaxed) != epoch {
+            self.gate.limiter.ask_anew();
+        }
         self.note();
         let wanted = self.maxima();
         let snapshot = self.gate.snapshot.load();
