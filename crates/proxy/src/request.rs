@@ -17,13 +17,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body::Body;
 use hyper::body::Incoming as Received;
 use hyper::upgrade::OnUpgrade;
-use tidegate_cache::{Changed, Glance, Tee};
-use tidegate_limiter::Permit;
+use tidegate_cache::Tee;
 use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
 use tidegate_telemetry::{Cached, Record, Scene};
 use tidegate_upstream::{Call, CallFailed};
 
-use crate::cached::{self, Back, Kept, Spare, Way};
+use self::trip::{Coming, Counted, Trip};
+use crate::cached::{self, Kept};
 use crate::charge::Charge;
 use crate::connection::{Client, Guest, Room};
 use crate::cors::{self, Granted};
@@ -43,6 +43,7 @@ use crate::reply::Reply;
 use crate::{respond, rewrite, route, tunnel};
 
 mod short;
+mod trip;
 
 /// What every answer is dressed with, known bit by bit.
 #[derive(Default)]
@@ -360,125 +361,6 @@ async fn answer<'a>(
         observer.charge = Charge::of(permit.commit(bench.origin.request_id.as_str().as_bytes()), &asks);
     }
     Ok(reply)
-}
-
-/// A request of a route that keeps responses, and what its limits gave.
-struct Trip<'a, 'b> {
-    bench: &'b Bench<'a>,
-    route: &'b Route,
-    rewrite: &'b Rewrite,
-    incoming: &'b Incoming<'b>,
-    upstream: &'b Arc<Upstream>,
-    request_id: &'a [u8],
-}
-
-/// The body: as it comes, or read ahead.
-struct Coming<'b> {
-    ahead: Option<Box<Inbound>>,
-    rest: &'b mut Option<Received>,
-}
-
-struct Counted<'a> {
-    permit: Option<Permit<'a>>,
-    asks: limits::Asked<'a>,
-}
-
-impl<'a> Trip<'a, '_> {
-    /// To what is stored, or to the upstream with the cache looking on. Boxed by who calls: most routes never come here.
-    async fn through_the_cache(
-        self,
-        glance: Glance,
-        parts: &mut Parts,
-        coming: Coming<'_>,
-        observer: &mut Observer,
-        counted: Counted<'a>,
-        target: usize,
-    ) -> Result<Answer, Refusal> {
-        let (gate, route) = (self.bench.gate, self.route);
-        let Counted { permit, asks } = counted;
-        if let Some(permit) = permit {
-            observer.charge = Charge::of(permit.commit(self.request_id), &asks);
-        }
-        let way = cached::settle(glance).await;
-        let (fetch, report) = match way {
-            Way::Kept(kept) => return Ok(of_the_cache(kept, self.bench.origin, observer)),
-            Way::Refresh(kept, fetch) => {
-                let snapshot = self.bench.snapshot;
-                let (upstream, incoming) = (self.upstream, self.incoming);
-                // What is served is good whether or not the next is fetched.
-                let _best_effort =
-                    cached::refresh(fetch, gate, snapshot, upstream, route, self.rewrite, incoming, parts);
-                return Ok(Answer::Kept(kept));
-            }
-            Way::Fetch(mut fetch) => {
-                fetch.may_stand_in(self.upstream.breaker.as_ref().and_then(|rules| rules.stored));
-                (Some(fetch), None)
-            }
-            Way::Pass(report) => (None, Some(report)),
-        };
-        observer.record.cache = Some(cached::reason(fetch.as_deref()));
-        observer.record.towards = Some(target);
-        if let Some(verdict) = forward::verdict(&gate.upstreams, self.upstream) {
-            verdict.await;
-        }
-        let upstream = match forward::detour(&gate.upstreams, &self.bench.snapshot.upstreams, self.upstream) {
-            Taken::By(upstream) => upstream,
-            Taken::Answered(answer) => {
-                let stands_in = fetch.and_then(|fetch| fetch.failed());
-                return Ok(stands_in.map_or(Answer::Ours(answer), |stored| Answer::Kept(stored.into())));
-            }
-        };
-        let body = match coming {
-            Coming { ahead: Some(body), .. } => *body,
-            Coming { rest, .. } => {
-                let Some(body) = rest.take() else { return Err(Refusal::Fault) };
-                Inbound::new(body, route.max_body, gate.bounds.body_timeout, self.bench.client.clone())
-            }
-        };
-        observer.tally = observer.tally.take().or_else(|| body.tally());
-        let (method, sent) = (parts.method.clone(), parts.uri.path_and_query().cloned());
-        let mut request = forward::request(parts, body, route, self.rewrite, self.incoming, None)?;
-        let mut spare = None;
-        if let Some(fetch) = &fetch {
-            if fetch.asks_to_confirm() {
-                spare = Some(Spare::of(upstream, &request, route.timeouts));
-            }
-            fetch.prepare(request.headers_mut());
-        }
-        let further = Further::new(&gate.limiter, asks, self.request_id);
-        let call = forward::call(upstream, request, route, false, &further);
-        let outcome = {
-            let mut call = pin!(gate.upstreams.call(call));
-            poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx)).await?
-        };
-        let relayed = match answered(outcome, None, &mut observer.record, further) {
-            Ok(Answer::Relayed(response, _)) => response,
-            Ok(other) => return Ok(other),
-            Err(refusal) => {
-                let stands_in = fetch.and_then(|fetch| fetch.failed());
-                return stands_in.map(|stored| Answer::Kept(stored.into())).ok_or(refusal);
-            }
-        };
-        let Some(fetch) = fetch else {
-            let mut response = relayed;
-            // Where answers to POST are kept, POST asks and changes nothing.
-            let asks = method == Method::POST && route.cache.as_ref().is_some_and(|cache| cache.post.is_some());
-            if let (Some(cache), Some(sent), false) = (&gate.cache, sent, asks) {
-                let (host, status) = (self.incoming.host.name(), response.status());
-                let sent = Changed { tenant: &route.tenant, host: &host, target: sent.as_str(), method: &method };
-                cache.changed(&sent, route.cache.as_deref(), status, response.headers());
-            }
-            if let Some(report) = report {
-                report.put(response.headers_mut());
-            }
-            return Ok(Answer::Relayed(response, None));
-        };
-        match cached::back(fetch, relayed, spare, &gate.upstreams).await {
-            Ok(Back::Relay(response, tee)) => Ok(Answer::Relayed(response, tee)),
-            Ok(Back::Kept(kept)) => Ok(Answer::Kept(kept)),
-            Err(why) => Err(forward::failed(&why)),
-        }
-    }
 }
 
 /// The request as it goes to its upstream. Takes the parts apart; an `async fn` would carry them along.
