@@ -51,11 +51,11 @@ struct Schedule {
 }
 
 #[derive(Default)]
-struct Tally {
-    admitted: AtomicU64,
-    refused: AtomicU64,
-    undecided: AtomicU64,
-    failed: AtomicU64,
+pub(crate) struct Tally {
+    pub(crate) admitted: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) undecided: AtomicU64,
+    pub(crate) failed: AtomicU64,
 }
 
 /// Counts since the start.
@@ -82,6 +82,24 @@ pub(crate) struct Failure {
 impl Counts {
     pub(crate) fn total(self) -> u64 {
         self.admitted + self.refused + self.undecided + self.failed
+    }
+
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            admitted: self.admitted - earlier.admitted,
+            refused: self.refused - earlier.refused,
+            undecided: self.undecided - earlier.undecided,
+            failed: self.failed - earlier.failed,
+        }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            admitted: self.admitted + other.admitted,
+            refused: self.refused + other.refused,
+            undecided: self.undecided + other.undecided,
+            failed: self.failed + other.failed,
+        }
     }
 }
 
@@ -200,7 +218,7 @@ impl Shared {
 }
 
 impl Tally {
-    fn read(&self) -> Counts {
+    pub(crate) fn read(&self) -> Counts {
         Counts {
             admitted: self.admitted.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),

@@ -2,7 +2,7 @@
 //! not earlier ones were answered; latencies count from when they were due.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use tidegate_clock as clock;
 use tidegate_model::Nanos;
 
 use super::plan::{Shape, Stream, zipf};
+use crate::generator::{Counts, Tally};
 use crate::histogram::Histogram;
 use crate::http::{Connection, get_request};
 use crate::linux;
@@ -54,49 +55,6 @@ struct Lane {
 struct Agenda {
     next: Vec<Option<Instant>>,
     dice: u64,
-}
-
-#[derive(Default)]
-struct Tally {
-    admitted: AtomicU64,
-    refused: AtomicU64,
-    undecided: AtomicU64,
-    failed: AtomicU64,
-}
-
-/// Counts since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) admitted: u64,
-    /// 429.
-    pub(super) refused: u64,
-    /// 503: no leader answers.
-    pub(super) undecided: u64,
-    pub(super) failed: u64,
-}
-
-impl Counts {
-    pub(super) fn total(self) -> u64 {
-        self.admitted + self.refused + self.undecided + self.failed
-    }
-
-    pub(super) fn since(self, earlier: Self) -> Self {
-        Self {
-            admitted: self.admitted - earlier.admitted,
-            refused: self.refused - earlier.refused,
-            undecided: self.undecided - earlier.undecided,
-            failed: self.failed - earlier.failed,
-        }
-    }
-
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            admitted: self.admitted + other.admitted,
-            refused: self.refused + other.refused,
-            undecided: self.undecided + other.undecided,
-            failed: self.failed + other.failed,
-        }
-    }
 }
 
 impl Demand {
@@ -282,17 +240,6 @@ pub(super) fn exchange(kept: &mut Option<Connection>, to: SocketAddr, request: &
     let answer = connection.exchange(request).map_err(|broken| broken.why.to_string())?;
     *kept = connection.is_reusable().then_some(connection);
     Ok(answer.status)
-}
-
-impl Tally {
-    fn read(&self) -> Counts {
-        Counts {
-            admitted: self.admitted.load(Relaxed),
-            refused: self.refused.load(Relaxed),
-            undecided: self.undecided.load(Relaxed),
-            failed: self.failed.load(Relaxed),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use tidegate_model::Nanos;
 
 use super::contender::Running;
-use super::demand::{Counts, Demand};
+use super::demand::Demand;
 use super::plan::{Case, Stream};
 use super::verdict::{Judged, judge};
 use super::{cpu, float};
+use crate::generator::Counts;
 use crate::linux;
 use crate::matrix::report::millis;
 

@@ -10,9 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::contender::Contender;
-use super::demand::{Counts, Demand, exchange};
+use super::demand::{Demand, exchange};
 use super::plan::{Shape, Stream};
 use super::{Site, cold, float};
+use crate::generator::Counts;
 use crate::http::get_request;
 use crate::linux;
 
