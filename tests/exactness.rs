@@ -58,16 +58,7 @@ async fn no_window_is_exceeded_while_the_leader_dies_a_node_stops_and_another_is
     let backend = Backend::start().await;
     let mut cluster = Cluster::start(3).await;
     cluster.apply(&document(&backend, MAX, &format!("{WINDOW}s"))).await;
-    let key = format!("Bearer {}", cluster.key("acme").await);
-    eventually("the key is known", Duration::from_secs(5), async || {
-        let mut known = true;
-        for node in &cluster.nodes {
-            let answer = cluster.client.get(&node.url("/limited/x"), &[("authorization", &key)]).await.unwrap();
-            known &= answer.status != StatusCode::UNAUTHORIZED;
-        }
-        known
-    })
-    .await;
+    let key = cluster.bearer("acme", "/limited/x").await;
 
     // Twice the limit, 80/15/5 over the nodes; the leader gets the middle part, so that the busiest node lives on.
     let leader = cluster.leader("quota").await;

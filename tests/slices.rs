@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::harness::{Backend, Client, Cluster, eventually};
+use crate::harness::{Backend, Client, Cluster};
 use crate::walk::document;
 
 /// Twice 20 permits a second, round robin over so many nodes; the share of the limit that was admitted.
@@ -14,16 +14,7 @@ async fn used_of_twenty_a_second(nodes: usize) -> f64 {
     const RUNS: u64 = 10;
     let (backend, cluster) = (Backend::start().await, Cluster::start(nodes).await);
     cluster.apply(&document(&backend, 20, "1s")).await;
-    let key = format!("Bearer {}", cluster.key("acme").await);
-    eventually("the key is known", Duration::from_secs(5), async || {
-        let mut known = true;
-        for node in &cluster.nodes {
-            let answer = cluster.client.get(&node.url("/limited/x"), &[("authorization", &key)]).await.unwrap();
-            known &= answer.status != StatusCode::UNAUTHORIZED;
-        }
-        known
-    })
-    .await;
+    let key = cluster.bearer("acme", "/limited/x").await;
     // Nodes learn who is alive every two seconds.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     let (client, mut requests, mut admitted) = (Client::new(), JoinSet::new(), 0);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -114,6 +115,21 @@ impl Cluster {
         let key = self.cli(&["key", "create", consumer]).await.expect("a key");
         let secret = key.get("secret").or_else(|| key.get("key")).and_then(Value::as_str);
         secret.unwrap_or_else(|| panic!("no secret in {key}")).to_owned()
+    }
+
+    /// A key of this consumer as it is sent along, once every node knows it; `path` asks for a key.
+    pub(crate) async fn bearer(&self, consumer: &str, path: &str) -> String {
+        let key = format!("Bearer {}", self.key(consumer).await);
+        eventually("the key is known", Duration::from_secs(5), async || {
+            let mut known = true;
+            for node in &self.nodes {
+                let answer = self.client.get(&node.url(path), &[("authorization", &key)]).await.unwrap();
+                known &= answer.status != StatusCode::UNAUTHORIZED;
+            }
+            known
+        })
+        .await;
+        key
     }
 
     pub(crate) async fn status(&self) -> Value {
