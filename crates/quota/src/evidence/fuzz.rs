@@ -3,7 +3,8 @@
 
 use tidegate_model::{Nanos, Permits};
 
-use super::{Evidence, Learnt, MAGIC, RECORD_BYTES, Record, check};
+use super::record::check;
+use super::{Evidence, Learnt, MAGIC, RECORD_BYTES, Record};
 use crate::protocol::{Key, LEASE_TTL};
 
 /// The slow way is quadratic.

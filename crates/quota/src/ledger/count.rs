@@ -5,31 +5,20 @@
 //!   (b) it was reported spent and Λ < Λ(report) + W.
 //! A permit handed back is free at once. `g` is granted only if charged + g ≤ L. Other kinds do not linger: (a) without W.
 
+mod grants;
+mod reserves;
+
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
+use self::reserves::Reserve;
 use super::Holder;
 use super::tally::Tally;
 use super::windows::Window;
 use crate::guard;
-use crate::protocol::{Alert, Batch, Item, Key, Kind, Nature, Policy, RECALL_TAKES, RESERVE_TTL, Recall, Verdict};
-
-/// What a node wanted counts for this long after its last batch.
-const ACTIVE: Nanos = Nanos::from_millis(250);
-/// Costs that wait for permits to gather, per key.
-const MOST_HELD: usize = 16;
-/// A recall is answered within this long, or not at all; meanwhile it is worth asking again after a moment.
-const RECALL_LASTS: Nanos = Nanos::from_millis(100);
-/// Partition reserves take at most a quarter of a limit, a node at most 1/32.
-/// (but one permit, where that is less than a quarter). Made smaller, it stays charged until its node has agreed.
-const RESERVE_OF_NODE: u64 = 32;
-const RESERVE_OF_ALL: u64 = 4;
-const MOST_FORMER: usize = 8;
-/// Above this window a grant is capped to 1/16 of the limit, so that a crash cannot strand a customer's day.
-const LONG_WINDOW: Nanos = Nanos::from_secs(60);
-const LONG_SHARE: u64 = 16;
+use crate::protocol::{Alert, Batch, Item, Key, Nature, Policy, Recall, Verdict};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Count {
@@ -74,19 +63,6 @@ struct Record {
     heard: Nanos,
     /// Λ(grant or renewal) + D, and W with a sliding window.
     lapses: Nanos,
-}
-
-/// A partition reserve: charged whole, whatever is spent of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Reserve {
-    node: NodeId,
-    incarnation: Incarnation,
-    /// Of the newest batch of that incarnation that spoke of it.
-    seq: u64,
-    permits: Permits,
-    lapses: Nanos,
-    /// Earlier lives of the node: what still arrives from them changes nothing.
-    former: VecDeque<Incarnation>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -349,173 +325,6 @@ impl Count {
     pub(super) fn free(&self, policy: &Policy) -> Permits {
         self.tally.free(self.charged(), policy)
     }
-
-    fn grant(&mut self, node: NodeId, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
-        // Permits that gather for an older large cost of another node are not free for this one.
-        let gathering =
-            self.held.front().filter(|held| held.node != node && guard!("large-cost-gathers")).map(|held| held.cost);
-        let free = self.free(policy).saturating_sub(gathering.unwrap_or_default());
-        let mut most = self.share(item.want, free, clock);
-        let spare = self.spare(node, free);
-        most = match item.waiting {
-            Permits::ZERO => most.min(spare),
-            waiting => most.min(waiting.0.saturating_add(spare.max(free.0 / 2))),
-        };
-        if policy.span() > LONG_WINDOW && guard!("grant-capped-for-long-windows") {
-            most = most.min((policy.max.0 / LONG_SHARE).saturating_sub(item.have.0));
-        }
-        let wanted = item.want.0.min(most.max(1));
-        let granted = if item.waiting.0 <= free.0 { wanted.max(item.waiting.0) } else { wanted };
-        // A cost that cannot be met now must not be nibbled away by its own node's small ones either.
-        let gathers = item.waiting.0 > free.0 && item.waiting.0 > 1 && guard!("large-cost-is-not-nibbled");
-        let granted = match guard!("grant-within-the-free") {
-            _ if gathers => Permits::ZERO,
-            true => Permits(granted.min(free.0)),
-            false => Permits(granted),
-        };
-        if granted >= item.waiting {
-            self.held.retain(|held| held.node != node);
-        }
-        granted
-    }
-
-    /// What may be granted to be at hand, while nobody waits for it: as much stays free as nodes hold, so that whoever comes
-    /// finds some without a recall. A node alone on a key has it to itself (an exclusive lease): the first other one calls
-    /// back what it needs.
-    fn spare(&self, node: NodeId, free: Permits) -> u64 {
-        let others =
-            |record: &&Record| record.node != node && record.outstanding.saturating_add(record.want) > Permits::ZERO;
-        if !self.records.iter().any(|record| others(&record)) && guard!("a-node-alone-has-it-all") {
-            return free.0;
-        }
-        let held = self.records.iter().fold(Permits::ZERO, |sum, record| sum.saturating_add(record.outstanding));
-        if guard!("what-is-at-hand-leaves-as-much-free") { free.saturating_sub(held).0 / 2 } else { free.0 }
-    }
-
-    /// What one node may take of `free`: half while there is plenty, its part by demand when there is not.
-    fn share(&self, want: Permits, free: Permits, clock: Nanos) -> u64 {
-        let lately = self.records.iter().filter(|record| clock < record.heard.saturating_add(ACTIVE));
-        let wanted = lately.fold(0_u128, |sum, record| sum + u128::from(record.want.0)).max(1);
-        if wanted <= u128::from(free.0 / 2) {
-            return want.0;
-        }
-        u64::try_from(u128::from(free.0) * u128::from(want.0) / wanted).unwrap_or(u64::MAX)
-    }
-
-    /// A waiting cost was not met: gather for it, call idle permits back, and say when to ask again.
-    fn starve(&mut self, at: usize, item: &Item, clock: Nanos, policy: &Policy, recalls: &mut Vec<Recall>) -> Nanos {
-        let node = self.records[at].node;
-        let missing = item.waiting.saturating_sub(self.free(policy));
-        let lapse = self.records.iter().map(|record| record.lapses.saturating_sub(clock)).min();
-        let mut retry = self.tally.frees(missing, clock, policy).or(lapse).unwrap_or(policy.span());
-        if guard!("idle-permits-recalled") && self.recall(at, item.key, clock, recalls) {
-            retry = retry.min(RECALL_TAKES);
-        }
-        if item.waiting.0 > 1 && item.waiting <= policy.max {
-            let until =
-                clock.saturating_add(retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.span()));
-            let held = Held { node, cost: item.waiting, until };
-            match self.held.iter().position(|held| held.node == node) {
-                Some(at) => self.held[at] = held,
-                None if self.held.len() < MOST_HELD => self.held.push_back(held),
-                None => {} // Its client will be told to come back.
-            }
-        }
-        retry.max(Nanos::from_millis(1))
-    }
-
-    /// Asks other nodes for permits they hold idle. `true`: some were asked and have not answered yet.
-    fn recall(&mut self, at: usize, key: Key, clock: Nanos, recalls: &mut Vec<Recall>) -> bool {
-        let Record { node, recalled, .. } = self.records[at];
-        let holds_idle = |r: &&Record| r.node != node && r.outstanding > r.pace;
-        if recalled != Nanos::ZERO && clock < recalled.saturating_add(RECALL_LASTS) {
-            return self.records.iter().filter(holds_idle).any(|r| r.heard <= recalled);
-        }
-        let before = recalls.len();
-        // Who did not answer the last time is gone or cut off: its permits come back when they lapse.
-        let answers = |r: &&Record| recalled == Nanos::ZERO || r.heard > recalled;
-        recalls.extend(self.records.iter().filter(holds_idle).filter(answers).map(|r| Recall { node: r.node, key }));
-        let asked = recalls.len() > before;
-        if asked {
-            self.records[at].recalled = clock.max(Nanos(1));
-        }
-        asked
-    }
-
-    /// Opens, renews, shrinks or ends a node's partition reserve; returns what the node may count on from this answer on.
-    fn reserve(&mut self, batch: &Batch, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
-        let Kind::Sliding { window } = policy.kind else { return Permits::ZERO };
-        let charge = RESERVE_TTL.saturating_add(window);
-        let Some(at) = self.reserves.iter().position(|reserve| reserve.node == batch.node) else {
-            return if item.reserve { self.open_reserve(batch, clock, policy) } else { Permits::ZERO };
-        };
-        // After a lowering there may be room for the older reserves only.
-        let older = self.reserves[..at].iter().fold(Permits::ZERO, |sum, r| sum.saturating_add(r.permits));
-        let room = reserves_of(policy).saturating_sub(older);
-        let target = if item.reserve { reserve_of(policy).min(room) } else { Permits::ZERO };
-        let reserve = &mut self.reserves[at];
-        if reserve.incarnation != batch.incarnation {
-            // The node was started anew. Its earlier life may have spent the reserve a moment ago; the new one knows.
-            let former = !item.reserve || item.reserved != Permits::ZERO || reserve.former.contains(&batch.incarnation);
-            if former && guard!("reserve-not-ended-by-a-former-life") {
-                return Permits::ZERO;
-            }
-            if reserve.former.len() == MOST_FORMER {
-                reserve.former.pop_front();
-            }
-            reserve.former.push_back(reserve.incarnation);
-            reserve.incarnation = batch.incarnation;
-        } else if batch.seq <= reserve.seq && guard!("reserve-not-ended-by-a-late-batch") {
-            return Permits::ZERO; // Late: its holder no longer listens.
-        }
-        reserve.seq = batch.seq;
-        let target =
-            if item.reserve && !guard!("reserve-shrinks") { reserve.permits } else { target.min(reserve.permits) };
-        // What the node no longer counts on may have been spent up to now: charged for one more window.
-        let kept = match guard!("reserve-shrinks-by-agreement") {
-            true => target.max(item.reserved.min(reserve.permits)),
-            false => target,
-        };
-        let ended = reserve.permits.saturating_sub(kept);
-        reserve.permits = kept;
-        if target != Permits::ZERO {
-            reserve.lapses = clock.saturating_add(charge);
-        }
-        if kept == Permits::ZERO {
-            self.reserves.remove(at);
-        }
-        if guard!("reserve-ended-is-charged") {
-            self.tally.spend(ended, clock, policy);
-        }
-        target
-    }
-
-    fn open_reserve(&mut self, batch: &Batch, clock: Nanos, policy: &Policy) -> Permits {
-        let reserved = self.reserves.iter().fold(Permits::ZERO, |sum, r| sum.saturating_add(r.permits));
-        let permits = reserve_of(policy).min(self.free(policy));
-        if permits == Permits::ZERO || reserved.saturating_add(permits) > reserves_of(policy) {
-            return Permits::ZERO;
-        }
-        self.reserves.push(Reserve {
-            node: batch.node,
-            incarnation: batch.incarnation,
-            seq: batch.seq,
-            permits,
-            lapses: clock.saturating_add(RESERVE_TTL).saturating_add(policy.kind.lingers()),
-            former: VecDeque::new(),
-        });
-        permits
-    }
-}
-
-/// A node's part of a limit as its partition reserve.
-fn reserve_of(policy: &Policy) -> Permits {
-    Permits((policy.max.0 / RESERVE_OF_NODE).max(1)).min(reserves_of(policy))
-}
-
-/// What all partition reserves together may take.
-fn reserves_of(policy: &Policy) -> Permits {
-    Permits(policy.max.0 / RESERVE_OF_ALL)
 }
 
 enum Found {
