@@ -140,6 +140,49 @@ enum Got {
     Promised(Reservation, Option<u64>),
 }
 
+/// How several limits are taken from.
+#[derive(Clone, Copy)]
+enum How<'w> {
+    /// One atomic step each. Should one of them be short, the others' permits are put back, unless a report was cut in just
+    /// that moment.
+    Quickly,
+    /// Under each key's lock, as reservations that are settled when all are there. No report tells of them before, so what is
+    /// given back comes back whole.
+    Surely(Option<&'w Waiter<'w>>),
+}
+
+impl<'w> How<'w> {
+    #[inline]
+    fn is_all_or_none(self) -> bool {
+        matches!(self, Self::Surely(_))
+    }
+
+    fn waiter(self) -> Option<&'w Waiter<'w>> {
+        match self {
+            Self::Quickly => None,
+            Self::Surely(waiter) => waiter,
+        }
+    }
+}
+
+/// Of several, the first that has too few permits, before any is touched: a call that is refused takes nothing of its other
+/// limits, not for a moment. As in [`Limiter::take_all`], a slot that has become another key's is no position.
+#[inline]
+fn short_at_first_sight(asks: &[Ask<'_>], takings: &[Taking<'_>], how: How<'_>) -> Option<Option<usize>> {
+    if takings.len() < 2 {
+        return None;
+    }
+    let is_short = |taking: &Taking<'_>| {
+        let ask = &asks[taking.ask];
+        let kept_for_it = how.waiter().is_some() && !ask.limit.is_plain();
+        let has_another_source = kept_for_it || ask.limit.on_unavailable == OnUnavailable::Share;
+        taking.found.slot.cell.left() < ask.cost && !has_another_source
+    };
+    let nth = takings.iter().position(is_short)?;
+    let Taking { ask, found, .. } = &takings[nth];
+    found.is_still().then(|| found.slot.learn(asks[*ask].limit)).map(|()| nth).into()
+}
+
 /// A slot and what was got from it, for the ask at this position.
 struct Taking<'l> {
     ask: usize,
@@ -196,7 +239,7 @@ impl Limiter {
     /// [`Refused`] names the first limit that said no.
     #[inline]
     pub async fn admit(&self, asks: &[Ask<'_>]) -> Result<Permit<'_>, Refused> {
-        match self.try_take(asks, 0, None) {
+        match self.try_take(asks, 0, How::Quickly) {
             Ok(taken) => Ok(Permit::new(self, taken)),
             // Boxed: a rare case must not make every request's future larger.
             Err(miss) => Box::pin(self.admit_slowly(asks, miss)).await,
@@ -208,7 +251,7 @@ impl Limiter {
     /// In rounds over all asks: look up, take, read the clock ONCE, hold each take against it. So the look-ups' cache
     /// misses overlap; and no order between the rounds of different asks matters to any of them.
     #[inline]
-    fn try_take(&self, asks: &[Ask<'_>], spared: u64, waiter: Option<&Waiter<'_>>) -> Result<Taken<'_>, Miss<'_>> {
+    fn try_take(&self, asks: &[Ask<'_>], spared: u64, how: How<'_>) -> Result<Taken<'_>, Miss<'_>> {
         if asks.len() > 1 {
             self.table.touch(asks.iter().map(Ask::key));
         }
@@ -220,7 +263,7 @@ impl Limiter {
                     None => return Err(Miss { ask: at, slot: None }),
                 }
             }
-            let missed = match self.take_all(asks, &mut takings, waiter) {
+            let missed = match self.take_all(asks, &mut takings, how) {
                 Ok(()) => match self.stamp_all(asks, &mut takings) {
                     Ok(all) => return Ok(all),
                     Err(missed) => missed,
@@ -240,17 +283,22 @@ impl Limiter {
 
     /// `Err`: the position of the one that is short, or `None` if a slot was found to be another key's: to be tried again.
     #[inline]
-    fn take_all(
-        &self,
-        asks: &[Ask<'_>],
-        takings: &mut [Taking<'_>],
-        waiter: Option<&Waiter<'_>>,
-    ) -> Result<(), Option<usize>> {
+    fn take_all(&self, asks: &[Ask<'_>], takings: &mut [Taking<'_>], how: How<'_>) -> Result<(), Option<usize>> {
+        if let Some(short) = short_at_first_sight(asks, takings, how) {
+            return Err(short);
+        }
+        let surely = how.is_all_or_none() && takings.len() > 1;
         for (nth, taking) in takings.iter_mut().enumerate() {
             let ask = &asks[taking.ask];
-            taking.got = match taking.found.slot.cell.grab_if(ask.limit.is_plain(), ask.cost) {
+            let at_once = ask.limit.is_plain() && !surely;
+            taking.got = match taking.found.slot.cell.grab_if(at_once, ask.cost) {
                 Some(grab) => Some(Got::Lease(grab)),
-                None if !ask.limit.is_plain() => self.take_otherwise(taking, ask, waiter),
+                None if !at_once => match self.take_otherwise(taking, ask, how.waiter()) {
+                    None if ask.limit.on_unavailable == OnUnavailable::Share => {
+                        self.take_reserved(taking.found, ask).map(Got::Reserve)
+                    }
+                    got => got,
+                },
                 None if ask.limit.on_unavailable == OnUnavailable::Share => {
                     self.take_reserved(taking.found, ask).map(Got::Reserve)
                 }

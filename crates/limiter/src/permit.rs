@@ -43,7 +43,7 @@ struct Piece<'l> {
 struct Aside {
     /// With a decision log: what it is told, and the calendar window. The slot may be another key's by then.
     keys: SmallVec<[(Key, Option<u64>); 4]>,
-    /// Places and reservations: for as long as the call runs.
+    /// Places and reservations: for as long as the call runs, or until all of its limits were taken.
     running: Vec<Held>,
     /// From partition reserves: does not come back.
     reserved: Vec<Reserved>,
@@ -164,8 +164,8 @@ impl<'l> Permit<'l> {
 
     fn write_down(&mut self, request_id: &[u8]) -> Option<Box<Running>> {
         let aside = self.taken.aside.as_mut()?;
-        let held = std::mem::take(&mut aside.running);
-        if self.limiter.decisions().is_none() && held.is_empty() {
+        let (at_once, held): (Vec<_>, Vec<_>) = aside.running.drain(..).partition(|held| held.is_plain);
+        if self.limiter.decisions().is_none() && held.is_empty() && at_once.is_empty() {
             return None;
         }
         let request = RequestMark::of(request_id);
@@ -180,13 +180,14 @@ impl<'l> Permit<'l> {
             for Reserved { key, cost, at } in aside.reserved.iter().copied() {
                 log.write(Record::Permit { at, key, cost, request });
             }
-            for held in &held {
+            for held in at_once.iter().chain(&held) {
                 log.write(match held.what {
                     What::Place(_) => Record::Begin { at: held.at(), key: held.key, cost: held.cost(), request },
                     What::Reserved(_) => Record::taken(held.at(), held.key, held.cost(), request, held.window),
                 });
             }
         }
+        at_once.into_iter().for_each(|held| held.spend(self.limiter));
         let limiter = self.limiter.shared()?;
         (!held.is_empty()).then(|| Box::new(Running::new(limiter, held, request)))
     }

@@ -31,6 +31,8 @@ pub(crate) struct Held {
     /// Which of the asks it was.
     pub(crate) ask: usize,
     pub(crate) binds: bool,
+    /// Reserved only until all limits of the call were taken: then it is spent.
+    pub(crate) is_plain: bool,
 }
 
 #[derive(Debug)]
@@ -42,8 +44,8 @@ pub(crate) enum What {
 
 impl Held {
     pub(crate) fn of(slot: Handle, limit: &Limit, key: Key, what: What, window: Option<u64>, ask: usize) -> Self {
-        let mut held =
-            Self { slot, key, what, pieces: SmallVec::new(), window, ask, binds: limit.mode == Mode::Enforce };
+        let (pieces, binds, is_plain) = (SmallVec::new(), limit.mode == Mode::Enforce, limit.is_plain());
+        let mut held = Self { slot, key, what, pieces, window, ask, binds, is_plain };
         held.pieces.push((held.at(), held.cost()));
         held
     }
@@ -61,6 +63,12 @@ impl Held {
             What::Place(ticket) => ticket.at,
             What::Reserved(reservation) => reservation.at,
         }
+    }
+
+    /// The call is on its way, and what it costs is known.
+    pub(crate) fn spend(self, limiter: &Limiter) {
+        let cost = self.cost();
+        self.end(limiter, None, cost);
     }
 
     /// As if it had not been taken.

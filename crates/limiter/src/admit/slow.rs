@@ -10,7 +10,7 @@ use tidegate_quota::guard;
 
 use super::promised::Waiter;
 use super::standing::{Marks, is_marked, mark, standings};
-use super::{Ask, Limiter, Miss, Refused, Why};
+use super::{Ask, How, Limiter, Miss, Refused, Why};
 use crate::owner::Remote;
 use crate::permit::{Permit, Taken};
 use crate::slot::{Found, Slot};
@@ -85,7 +85,7 @@ impl Limiter {
                     return Err(Refused { ask: miss.ask, why, standings });
                 }
             }
-            match self.try_take(asks, spared, waiter.as_ref()) {
+            match self.try_take(asks, spared, How::Surely(waiter.as_ref())) {
                 Ok(mut taken) => {
                     taken.stand(standings(self, asks, marks));
                     fetches.remote.drain(..).for_each(|remote| taken.push_remote(remote));
@@ -140,7 +140,7 @@ impl Limiter {
     pub(crate) async fn take_here(&self, ask: &Ask<'_>) -> Result<Taken<'_>, Why> {
         let started = clock::boot();
         loop {
-            let missed = match self.try_take(std::slice::from_ref(ask), 0, None) {
+            let missed = match self.try_take(std::slice::from_ref(ask), 0, How::Quickly) {
                 Ok(taken) => return Ok(taken),
                 Err(Miss { slot, .. }) => slot,
             };
