@@ -29,8 +29,10 @@ pub(super) struct Killed {
     watched: Duration,
 }
 
-pub(super) fn measure(site: &Site<'_>) -> Result<Vec<Killed>> {
-    let rounds = if site.quick { 1 } else { 5 };
+/// What `--only` calls it, alone.
+pub(super) const NAME: &str = "killed";
+
+pub(super) fn measure(site: &Site<'_>, rounds: usize) -> Result<Vec<Killed>> {
     let mut all = Vec::new();
     for round in 1..=rounds {
         eprintln!("  the leader is killed, round {round} of {rounds}");

@@ -22,6 +22,11 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// Between two attempts to find a leader.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// A leader that answers nothing for so long is looked after: somebody else may lead by now.
+const SILENT: Duration = Duration::from_millis(120);
+/// How often it is then.
+const LOOK: Duration = Duration::from_millis(40);
+
 /// Nothing is known about the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable(pub String);
@@ -55,7 +60,14 @@ pub(crate) async fn exchange(cluster: &Inner, batch: Batch) -> Result<Reply, Unr
             let Request::Exchange(batch) = &request else { break };
             Ok(at_the_desk(cluster, batch.clone(), left).await)
         } else {
-            cluster.peers.call(leader, Lane::Calls, &request, left).await
+            tokio::select! {
+                answer = cluster.peers.call(leader, Lane::Calls, &request, left) => answer,
+                // Whatever it still answers would be late. The batch may have arrived: it is not sent again.
+                successor = successor(cluster, leader) => {
+                    cluster.quota_leader.is(Some(successor));
+                    return Err(Unreachable(format!("node {leader} was silent, and node {successor} leads by now")));
+                }
+            }
         };
         match answer {
             Ok(Exchanged::Reply(reply)) => return Ok(reply),
@@ -171,15 +183,30 @@ pub(crate) async fn find(cluster: &Inner) -> Option<NodeId> {
     let local = cluster.quota.leader().filter(|_| cluster.votes());
     let leader = match local {
         Some(leader) => Some(leader),
-        None => ask_around(cluster).await,
+        None => ask_around(cluster, None).await,
     };
     cluster.quota_leader.is(leader);
     leader
 }
 
-async fn ask_around(cluster: &Inner) -> Option<NodeId> {
+/// Returns when somebody else than `silent` leads, as far as others know, and that not before a while has passed.
+async fn successor(cluster: &Inner, silent: NodeId) -> NodeId {
+    tokio::time::sleep(SILENT).await;
+    loop {
+        let leader = match cluster.quota.leader().filter(|_| cluster.votes()) {
+            Some(leader) => Some(leader),
+            None => ask_around(cluster, Some(silent)).await,
+        };
+        if let Some(leader) = leader.filter(|leader| *leader != silent) {
+            return leader;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn ask_around(cluster: &Inner, silent: Option<NodeId>) -> Option<NodeId> {
     for node in cluster.likely_voters() {
-        if node == cluster.me() {
+        if node == cluster.me() || Some(node) == silent {
             continue;
         }
         let request = Request::Leader(GroupId::Quota(0));
