@@ -23,6 +23,7 @@ mod revocation;
 mod scopes;
 mod shared;
 mod slices;
+mod smooth;
 mod standing_in;
 mod walk;
 mod waste;

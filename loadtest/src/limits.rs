@@ -84,7 +84,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // Alone it is a matter of seconds, so that the rare slow election shows.
     let alone = options.only.iter().any(|only| only == failover::NAME);
     if alone || wanted(reach::OURS) {
-        let rounds = if alone { 10 } else if site.quick { 1 } else { 5 };
+        let rounds = if alone {
+            10
+        } else if site.quick {
+            1
+        } else {
+            5
+        };
         all.killed = failover::measure(&site, rounds)?;
     }
     if !options.quick && wanted(reach::OURS) {

@@ -81,6 +81,16 @@ pub const GUARDS: &[&str] = &[
     "bucket-lapsed-is-gone",
     "bucket-slower-rate-counts",
     "bucket-kept-until-full",
+    // Rate shares.
+    "share-within-the-rate",
+    "share-within-the-burst",
+    "share-leaves-the-rest",
+    "share-lowered-when-acknowledged",
+    "share-only-what-is-charged",
+    "share-fills-no-further-than-its-room",
+    "share-raised-from-then-on",
+    "refilled-cell-is-cut",
+    "reserved-of-this-share",
     // Calendar windows and budgets.
     "window-open-before-a-grant",
     "window-never-backwards",

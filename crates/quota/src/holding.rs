@@ -8,11 +8,14 @@
 //! One task owns a holding (or a lock does). Requests touch the [`Cell`] alone, but for those that pay after the fact.
 
 mod promised;
+mod shared;
 
 use tidegate_model::{Millis, Nanos, Permits};
 
 use self::promised::Promised;
 pub use self::promised::{Reservation, Settled};
+pub use self::shared::Drawn;
+use self::shared::{Grant, Shared};
 use crate::cell::{self, Cell};
 use crate::guard;
 use crate::owner::Crowd;
@@ -37,6 +40,7 @@ pub struct Holding {
     /// In use, as of the last report.
     busy: Permits,
     promised: Promised,
+    shared: Shared,
     asked: Option<Asked>,
     /// Reported spent, as of the last report.
     reported: Permits,
@@ -108,6 +112,7 @@ impl Holding {
             nature,
             busy: Permits::ZERO,
             promised: Promised::default(),
+            shared: Shared::default(),
             asked: None,
             reported: Permits::ZERO,
             settled: true,
@@ -135,6 +140,7 @@ impl Holding {
     pub fn is_settled(&self, cell: &Cell) -> bool {
         let in_use = self.nature == Nature::InUse && self.granted != Permits::ZERO;
         let holds = cell.left() != Permits::ZERO || in_use || self.reserve.size() != Permits::ZERO;
+        let holds = holds || self.room() != Permits::ZERO;
         (self.settled || !guard!("forgotten-after-acknowledgement"))
             && self.asked.is_none()
             && !holds
@@ -145,7 +151,7 @@ impl Holding {
     #[must_use]
     pub fn in_use(&self, cell: &Cell) -> Permits {
         match self.nature {
-            Nature::Spent => self.promised.held(),
+            Nature::Spent | Nature::Refilled => self.promised.held(),
             Nature::InUse => self.granted.saturating_sub(cell.left()),
         }
     }
@@ -161,6 +167,9 @@ impl Holding {
     #[must_use]
     pub fn is_due(&self, cell: &Cell, now: Nanos) -> bool {
         let left = cell.left();
+        if self.nature == Nature::Refilled {
+            return self.shared_is_due(now, REMINDER);
+        }
         if self.nature == Nature::InUse {
             let changed = self.granted.saturating_sub(left) != self.busy;
             return changed && self.pace.is_time(self.told, left, now)
@@ -180,6 +189,7 @@ impl Holding {
         let (have, want) = match self.nature {
             Nature::Spent => self.count_spent(cell, around),
             Nature::InUse => self.count_in_use(cell, around),
+            Nature::Refilled => self.count_shared(cell, around),
         };
         if around.recalled {
             self.crowd.press(around.now, LEASE_TTL);
@@ -201,6 +211,7 @@ impl Holding {
             reserved: match self.nature {
                 Nature::Spent => self.reserve.size(),
                 Nature::InUse => have.saturating_sub(self.busy),
+                Nature::Refilled => Permits(self.flow().0),
             },
         }
     }
@@ -282,6 +293,10 @@ impl Holding {
                 self.hold(cell, &asked, &Lease { granted, free, ttl }, window, now);
                 News::Lease { granted, free, retry }
             }
+            Verdict::Shared { granted, keep, flow, free, ttl, retry } => {
+                self.hold_share(cell, &asked, &Grant { granted, keep, flow, free, ttl }, now);
+                News::Lease { granted, free, retry }
+            }
             Verdict::Reset => {
                 self.begin_anew(cell, next_epoch());
                 News::Reset
@@ -336,6 +351,13 @@ impl Holding {
             let (_, unspent) = match self.nature {
                 Nature::Spent => cell.cut(Permits::ZERO),
                 Nature::InUse => cell.trim(Permits::ZERO),
+                // Room and all: what was in it counts as spent.
+                Nature::Refilled => {
+                    cell.cut(Permits::ZERO);
+                    self.reported = self.granted;
+                    self.end_share();
+                    return;
+                }
             };
             self.granted = self.granted.saturating_sub(unspent);
         }
@@ -351,6 +373,7 @@ impl Holding {
         self.granted = Permits::ZERO;
         self.reported = Permits::ZERO;
         self.promised.begin_anew();
+        self.end_share();
         self.settled = true;
         self.pace = Pace::default();
     }

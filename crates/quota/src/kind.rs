@@ -32,6 +32,8 @@ pub enum Kind {
     Calendar { period: Period, zone: String },
     /// At most `max` in each period, and what the one before left of it.
     Budget(Budget),
+    /// A bucket that fills up faster than nodes can hand permits on: they hold parts of the *rate* and refill themselves.
+    Smooth { rate: Rate },
 }
 
 /// A calendar window with more to it.
@@ -96,6 +98,35 @@ fn narrow(wide: u128) -> u64 {
     u64::try_from(wide).unwrap_or(u64::MAX)
 }
 
+/// A part of a rate, in thousandths of a permit a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Flow(pub u64);
+
+impl Flow {
+    pub const ZERO: Self = Self(0);
+
+    /// All of a rate, rounded down.
+    #[must_use]
+    pub fn of(rate: Rate) -> Self {
+        Self(narrow(u128::from(rate.permits) * 1_000_000_000_000 / u128::from(rate.per.0.max(1))))
+    }
+
+    #[must_use]
+    pub const fn rate(self) -> Rate {
+        Rate { permits: self.0, per: Nanos::from_secs(1_000) }
+    }
+
+    #[must_use]
+    pub const fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
+    #[must_use]
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
 /// How a permit ends its life on the node that took it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Nature {
@@ -104,13 +135,26 @@ pub enum Nature {
     Spent,
     /// Taken, it is in use, and comes back when that ends.
     InUse,
+    /// Taken, it is spent, and the node fills up what it holds by itself.
+    Refilled,
 }
 
+/// A bucket that is full again in less than this is shared by rate: a node that is out of permits waits about so long for
+/// more, so that handed out as permits a part of the rate would be lost.
+const SMOOTH_BELOW: Nanos = Nanos::from_millis(25);
+
 impl Kind {
+    /// Of a limit of this rate and burst, whichever of the two kinds of buckets serves it better.
+    #[must_use]
+    pub fn bucket(rate: Rate, burst: Permits) -> Self {
+        if rate.time(burst) < SMOOTH_BELOW { Self::Smooth { rate } } else { Self::Bucket { rate } }
+    }
+
     #[must_use]
     pub fn nature(&self) -> Nature {
         match self {
             Self::Concurrency => Nature::InUse,
+            Self::Smooth { .. } => Nature::Refilled,
             Self::Sliding { .. } | Self::Bucket { .. } | Self::Calendar { .. } | Self::Budget(_) => Nature::Spent,
         }
     }
@@ -120,7 +164,7 @@ impl Kind {
     pub fn span(&self, max: Permits) -> Nanos {
         match self {
             Self::Sliding { window } => *window,
-            Self::Bucket { rate } => rate.time(max),
+            Self::Bucket { rate } | Self::Smooth { rate } => rate.time(max),
             Self::Concurrency => Nanos::SECOND,
             Self::Calendar { period, .. } | Self::Budget(Budget { period, .. }) => Nanos::from_secs(period.seconds()),
         }
@@ -131,7 +175,8 @@ impl Kind {
     pub fn lingers(&self) -> Nanos {
         match self {
             Self::Sliding { window } => *window,
-            Self::Bucket { .. } | Self::Concurrency | Self::Calendar { .. } | Self::Budget(_) => Nanos::ZERO,
+            Self::Bucket { .. } | Self::Smooth { .. } | Self::Concurrency => Nanos::ZERO,
+            Self::Calendar { .. } | Self::Budget(_) => Nanos::ZERO,
         }
     }
 
@@ -140,7 +185,7 @@ impl Kind {
     pub fn period(&self) -> Option<(Period, &str)> {
         match self {
             Self::Calendar { period, zone } | Self::Budget(Budget { period, zone, .. }) => Some((*period, zone)),
-            Self::Sliding { .. } | Self::Bucket { .. } | Self::Concurrency => None,
+            Self::Sliding { .. } | Self::Bucket { .. } | Self::Smooth { .. } | Self::Concurrency => None,
         }
     }
 
@@ -149,7 +194,9 @@ impl Kind {
         match (self, other) {
             (Self::Sliding { window }, Self::Sliding { window: other }) => Self::Sliding { window: *window.max(other) },
             // The tally counts on with the slower rate.
-            (Self::Bucket { .. }, Self::Bucket { .. }) | (Self::Budget(_), Self::Budget(_)) => other.clone(),
+            (Self::Bucket { .. }, Self::Bucket { .. })
+            | (Self::Smooth { .. }, Self::Smooth { .. })
+            | (Self::Budget(_), Self::Budget(_)) => other.clone(),
             _ => self.clone(),
         }
     }
@@ -242,7 +289,9 @@ mod tests {
         let policy = Policy::sliding(LimitId(3), Permits(9), Nanos(60), Nanos(4));
         assert_eq!(write(&policy), bincode::serde::encode_to_vec(first, config).expect("plain data"));
         let rate = Rate { permits: 3, per: Nanos::SECOND };
-        for kind in [Kind::Sliding { window: Nanos::MAX }, Kind::Bucket { rate }, Kind::Concurrency] {
+        for kind in
+            [Kind::Sliding { window: Nanos::MAX }, Kind::Bucket { rate }, Kind::Smooth { rate }, Kind::Concurrency]
+        {
             let policies = vec![Policy { kind, ..policy.clone() }, policy.clone()];
             let bytes = bincode::serde::encode_to_vec(&policies, config).expect("plain data");
             let (read, used): (Vec<Policy>, _) = bincode::serde::decode_from_slice(&bytes, config).expect("as written");

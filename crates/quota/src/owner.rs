@@ -85,7 +85,7 @@ pub const fn is_small(max: Permits, nodes: usize) -> bool {
 /// Permits that are spent when they are taken can be taken elsewhere.
 #[must_use]
 pub const fn suits(kind: &Kind) -> bool {
-    matches!(kind, Kind::Sliding { .. } | Kind::Bucket { .. })
+    matches!(kind, Kind::Sliding { .. } | Kind::Bucket { .. } | Kind::Smooth { .. })
 }
 
 /// Is a key too crowded for slices? Recalls tell: a second one within D, given or taken, says that slices of it are in the

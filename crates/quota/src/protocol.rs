@@ -8,7 +8,7 @@ use tidegate_model::{Incarnation, LimitId, Millis, Nanos, NodeId, Permits, Revis
 
 pub use crate::calendar::{Period, Span};
 use crate::guard;
-pub use crate::kind::{Budget, Kind, Nature, Policy, Rate, Unit};
+pub use crate::kind::{Budget, Flow, Kind, Nature, Policy, Rate, Unit};
 
 /// A counter: one limit, one subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,13 +46,14 @@ pub struct Item {
     pub spent: Permits,
     /// Permits still in the cell. `granted − spent − have` is thereby handed back.
     pub have: Permits,
-    /// Permits the node would like to hold beyond `have`.
+    /// Permits the node would like to hold beyond `have`; of a smooth limit: so many a second, in all.
     pub want: Permits,
     /// The largest cost that waits for this key; 0: nobody waits.
     pub waiting: Permits,
     /// Should this node hold a partition reserve of the key? (Limits with `on_unavailable: share`.)
     pub reserve: bool,
-    /// With permits in use: how many of `have` are idle. Otherwise the reserve this node counts on now. What the ledger charges beyond it, and no longer offers, is thereby ended.
+    /// With permits in use: how many of `have` are idle. Of a smooth limit: the [`Flow`] that the node refills itself with
+    /// now. Otherwise the reserve this node counts on now. What the ledger charges beyond it, and no longer offers, is thereby ended.
     pub reserved: Permits,
 }
 
@@ -94,6 +95,9 @@ pub enum Verdict {
     Unknown,
     /// As [`Verdict::Lease`], of a limit with calendar windows: what is granted and held counts to this one.
     Dated { granted: Permits, free: Permits, ttl: Nanos, retry: Nanos, window: u64, ends: Millis },
+    /// As [`Verdict::Lease`], of a smooth limit. The node holds room for `keep` permits from now on, of which `granted` come
+    /// with this, and refills itself with `flow`. What it held or refilled itself with beyond that ends at once.
+    Shared { granted: Permits, keep: Permits, flow: Flow, free: Permits, ttl: Nanos, retry: Nanos },
 }
 
 /// How long a partition reserve lives without renewal.

@@ -34,6 +34,7 @@ fn granted(ledger: &Ledger, limit: LimitId) -> Option<u64> {
     match ledger.clone().apply(&entry).replies[0].items[0].verdict {
         Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } => Some(granted.0),
         Verdict::Unknown => None,
+        Verdict::Shared { .. } => panic!("of a smooth limit"),
         Verdict::Reset => panic!("nothing was claimed"),
     }
 }

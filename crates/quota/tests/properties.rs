@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
 use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Batch, Command, Entry, Item, Key, Outcome, Policy, RESERVE_TTL, Verdict};
+use tidegate_quota::protocol::{Batch, Command, Entry, Item, Key, Kind, Outcome, Policy, RESERVE_TTL, Rate, Verdict};
 
 const MAX: u64 = 100;
 
@@ -62,7 +62,11 @@ fn hostile() -> impl Strategy<Value = Entry> {
 }
 
 fn publish() -> Entry {
-    let policy = |limit| Policy::sliding(LimitId(limit), Permits(MAX), Nanos::SECOND, Nanos::from_secs(4));
+    let policy = |limit| {
+        let plain = Policy::sliding(LimitId(limit), Permits(MAX), Nanos::SECOND, Nanos::from_secs(4));
+        let kind = Kind::Smooth { rate: Rate { permits: 90 * MAX, per: Nanos::SECOND } };
+        if limit == 3 { Policy { kind, ..plain } } else { plain }
+    };
     let policies = (1..4).map(policy).collect();
     Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } }
 }
@@ -84,6 +88,7 @@ fn granted(outcome: &Outcome) -> u64 {
     let answers = outcome.replies.iter().flat_map(|reply| &reply.items);
     let granted = answers.map(|answer| match answer.verdict {
         Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } => granted.0,
+        Verdict::Shared { granted, .. } => granted.0,
         Verdict::Reset | Verdict::Unknown => 0,
     });
     granted.fold(0, u64::saturating_add)

@@ -78,6 +78,8 @@ struct Node {
     seq: u64,
     window: u64,
     places: Vec<Ticket>,
+    /// Of a smooth limit: admissions that may be undone.
+    taken: Vec<(usize, Ticket)>,
     reserved: Vec<(usize, Reservation)>,
 }
 
@@ -129,7 +131,16 @@ impl World {
         self.lives += 1;
         self.epochs += 1;
         let (cell, holding) = (Cell::default(), Holding::of(KEY, self.epochs, self.kind.nature()));
-        Node { cell, holding, incarnation: self.lives, seq: 0, window: 0, places: vec![], reserved: vec![] }
+        Node {
+            cell,
+            holding,
+            incarnation: self.lives,
+            seq: 0,
+            window: 0,
+            places: vec![],
+            taken: vec![],
+            reserved: vec![],
+        }
     }
 
     fn open(&mut self) {
@@ -153,9 +164,17 @@ impl World {
             Op::OpenWindow => self.open(),
             Op::Crash { node } => self.nodes[node] = self.born(),
             Op::Take { node, cost } => {
-                let node = &mut self.nodes[node];
+                let (smooth, node) = (self.is_smooth(), &mut self.nodes[node]);
+                if smooth {
+                    // The holder's clock, as fast as it may be.
+                    node.holding.draw(&node.cell, Permits(cost), now, Nanos(now.0 / 1000 * 1001));
+                }
                 if let Some(grab) = node.cell.grab(Permits(cost)) {
                     match (node.cell.stamp(grab, now), &self.kind) {
+                        (Take::Taken(ticket), Kind::Smooth { .. }) => {
+                            node.taken.push((self.admitted.len(), ticket));
+                            self.admitted.push(Admitted { at: now, cost, window: node.window });
+                        }
                         (Take::Taken(ticket), Kind::Concurrency) => node.places.push(ticket),
                         (Take::Taken(_), _) => {
                             self.admitted.push(Admitted { at: now, cost, window: node.window });
@@ -166,7 +185,10 @@ impl World {
                 }
             }
             Op::Reserve { node, cost } if self.kind != Kind::Concurrency => {
-                let node = &mut self.nodes[node];
+                let (smooth, node) = (self.is_smooth(), &mut self.nodes[node]);
+                if smooth {
+                    node.holding.draw(&node.cell, Permits(cost), now, Nanos(now.0 / 1000 * 1001));
+                }
                 if let Some(reservation) = node.holding.reserve(&node.cell, Permits(cost), || now) {
                     node.reserved.push((self.admitted.len(), reservation));
                     self.admitted.push(Admitted { at: now, cost, window: node.window });
@@ -187,8 +209,21 @@ impl World {
     }
 
     fn end(&mut self, node: usize, nth: usize, used: u64) {
-        let (now, node) = (self.now, &mut self.nodes[node]);
-        if self.kind == Kind::Concurrency {
+        let (now, smooth, node) = (self.now, self.is_smooth(), &mut self.nodes[node]);
+        if smooth {
+            if nth < node.reserved.len() {
+                // All or nothing of it.
+                let (at, reservation) = node.reserved.swap_remove(nth);
+                let used = if used % 2 == 0 { Permits::ZERO } else { reservation.cost };
+                let refunded = node.holding.settle(&node.cell, reservation, used, || now).refunded;
+                self.admitted[at].cost -= refunded.0;
+            } else if nth < node.taken.len() {
+                let (at, ticket) = node.taken.swap_remove(nth);
+                if node.cell.put_back(ticket) {
+                    self.admitted[at].cost = 0;
+                }
+            }
+        } else if self.kind == Kind::Concurrency {
             if nth < node.places.len() {
                 node.cell.put_back(node.places.swap_remove(nth));
             }
@@ -231,6 +266,10 @@ impl World {
         });
     }
 
+    fn is_smooth(&self) -> bool {
+        matches!(self.kind, Kind::Smooth { .. })
+    }
+
     /// `Err`: more was admitted than the limit says.
     fn judge(&self) -> Result<(), String> {
         match &self.kind {
@@ -241,7 +280,7 @@ impl World {
                     within(sum, "in the window", last.at)?;
                 }
             }
-            Kind::Bucket { rate } => {
+            Kind::Bucket { rate } | Kind::Smooth { rate } => {
                 let mut of_time: Vec<_> = self.admitted.iter().map(|a| (a.at, a.cost)).collect();
                 of_time.sort_unstable();
                 let (mut drawn, mut before) = (0, Nanos::ZERO);
@@ -299,6 +338,11 @@ proptest! {
     }
 
     #[test]
+    fn no_smooth_limit_gives_more_than_it_has(ops in prop::collection::vec(op(), 0..160)) {
+        holds(&Kind::Smooth { rate: RATE }, &ops)?;
+    }
+
+    #[test]
     fn no_more_places_are_in_use_on_live_leases_than_there_are(ops in prop::collection::vec(op(), 0..160)) {
         holds(&Kind::Concurrency, &ops)?;
     }
@@ -315,6 +359,7 @@ fn the_schedules_use_the_limits() {
     for kind in [
         Kind::Sliding { window: WINDOW },
         Kind::Bucket { rate: RATE },
+        Kind::Smooth { rate: RATE },
         Kind::Concurrency,
         Kind::Calendar { period: Period::Minute, zone: "UTC".into() },
     ] {

@@ -14,7 +14,7 @@ use tidegate_state::{ClusterId, Outcome};
 
 use super::seeds::{
     ID, KEY, addresses, later_ledger, later_log, ledger, logs, meta, orders_ledger, orders_log, renewal, requests,
-    state, vote,
+    smooth_ledger, smooth_log, state, vote,
 };
 use super::*;
 use crate::store::Counters;
@@ -94,6 +94,7 @@ fn golden_replies_are_read_and_written_as_they_were() {
     frame("replies/leases-not-leader", &LeasesReply::NotLeader(node));
     frame("replies/leader", &node);
     frame("replies/exchanged", &Exchanged::Reply(reply()));
+    frame("replies/exchanged-shared", &Exchanged::Reply(shared_reply()));
     frame("replies/exchanged-not-leader", &Exchanged::NotLeader(node));
     frame("replies/exchanged-lost", &Exchanged::Lost("too late".into()));
     frame("replies/policies-set", &PoliciesSet::Done(Revision(3)));
@@ -121,6 +122,15 @@ fn reply() -> Reply {
     Reply { node: NodeId(1), incarnation: Incarnation(5), seq: 1, items }
 }
 
+/// Of a smooth limit.
+fn shared_reply() -> Reply {
+    let (granted, keep, flow) = (Permits(8), Permits(12), protocol::Flow(500_000));
+    let verdict =
+        Verdict::Shared { granted, keep, flow, free: Permits(2), ttl: LEASE_TTL, retry: Nanos::from_millis(5) };
+    let items = vec![Answer { key: KEY, epoch: 1, verdict }];
+    Reply { node: NodeId(1), incarnation: Incarnation(5), seq: 1, items }
+}
+
 #[test]
 fn golden_joins_are_read_and_written_as_they_were() {
     let bytes = |first: u8| (first..first + 40).collect::<Vec<u8>>();
@@ -139,7 +149,13 @@ fn golden_records_are_read_and_written_as_they_were() {
     frame("records/vote", &vote());
     frame("records/purged", &LogId::new(ID, 7));
     let [control, quota] = logs();
-    let logs = [("control", control), ("quota", quota), ("quota-later", later_log()), ("quota-orders", orders_log())];
+    let logs = [
+        ("control", control),
+        ("quota", quota),
+        ("quota-later", later_log()),
+        ("quota-orders", orders_log()),
+        ("quota-smooth", smooth_log()),
+    ];
     for (group, entries) in logs {
         for (number, entry) in entries.iter().enumerate() {
             let (name, index) = (format!("records/{group}-{number:02}"), entry.log_id.index);
@@ -151,8 +167,13 @@ fn golden_records_are_read_and_written_as_they_were() {
             assert_eq!(error, "format version 2, this release reads version 1");
         }
     }
-    let states =
-        [("control", state()), ("quota", ledger()), ("quota-later", later_ledger()), ("quota-orders", orders_ledger())];
+    let states = [
+        ("control", state()),
+        ("quota", ledger()),
+        ("quota-later", later_ledger()),
+        ("quota-orders", orders_ledger()),
+        ("quota-smooth", smooth_ledger()),
+    ];
     for (name, state) in states {
         let folder = tempfile::tempdir().expect("a folder");
         let files = snapshots::Snapshots::new(folder.path(), std::sync::Arc::new(Counters::default()));

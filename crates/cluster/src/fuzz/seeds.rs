@@ -135,6 +135,36 @@ pub(super) fn orders_entries() -> Vec<protocol::Entry> {
     commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
 }
 
+/// Smooth limits came later still.
+fn smooth_entries() -> Vec<protocol::Entry> {
+    let kind = protocol::Kind::Smooth { rate: protocol::Rate { permits: 1_000, per: Nanos::SECOND } };
+    let policy = Policy { limit: LimitId(6), max: Permits(20), ttl: LEASE_TTL, kind };
+    let key = Key { limit: LimitId(6), subject: Subject(7) };
+    let item = |spent, have, want, flow| {
+        let item = batch(0, spent, have, want).items[0];
+        Item { key, reserve: false, reserved: Permits(flow), ..item }
+    };
+    let batch = |node, seq, item| Batch { node: NodeId(node), incarnation: Incarnation(5), seq, items: vec![item] };
+    let commands = [
+        Command::SetPolicies { revision: Revision(3), policies: vec![policy] },
+        Command::Batches(vec![batch(1, 1, item(0, 0, 500, 0))]),
+        Command::Batches(vec![batch(2, 1, item(0, 0, 500, 0)), batch(1, 2, item(0, 20, 500, 1_000_000))]),
+        Command::Batches(vec![batch(1, 3, item(10, 10, 500, 500_000)), batch(2, 2, item(0, 0, 500, 0))]),
+    ];
+    commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
+}
+
+pub(super) fn smooth_log() -> Vec<Entry> {
+    smooth_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
+}
+
+/// What the file was once written from.
+pub(super) fn smooth_ledger() -> Vec<u8> {
+    let mut ledger = Ledger::default();
+    smooth_entries().iter().for_each(|entry| _ = ledger.apply(entry));
+    codec::encode(&ledger)
+}
+
 pub(super) fn later_log() -> Vec<Entry> {
     later_quota_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
 }

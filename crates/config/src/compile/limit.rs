@@ -37,6 +37,11 @@ fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_
     let per = scope(&rule.per, &path.field("per"), report);
     let cost = cost::compile(rule.cost.as_ref(), &path.field("cost"), report);
     let (max, kind) = kind::compile(rule, path, report)?;
+    // What is settled later comes back, which a part of a rate does not.
+    let kind = match kind {
+        Kind::Bucket { rate } if matches!(cost, Cost::Fixed(_)) => Kind::bucket(rate, max),
+        other => other,
+    };
     let LimitRule { name, mode, on_unavailable, count_hits, on_missing, .. } = rule;
     if *on_unavailable == WhenUnavailable::Share && !matches!(kind, Kind::Sliding { .. }) {
         let hint = "partition reserves exist for `window` limits; write `deny` or `allow`";
@@ -119,6 +124,7 @@ pub(crate) fn id(name: &str, kind: &Kind, cost: &Cost, per: &[Dimension]) -> Lim
     let mut text = match kind {
         Kind::Sliding { window } => format!("window\0{name}\0{}", window.0),
         Kind::Bucket { .. } => format!("bucket\0{name}"),
+        Kind::Smooth { .. } => format!("smooth\0{name}"),
         Kind::Concurrency => format!("concurrency\0{name}"),
         Kind::Calendar { period, zone } => format!("calendar\0{name}\0{period:?}\0{zone}"),
         Kind::Budget(budget) => format!("budget\0{name}\0{:?}\0{}\0{:?}", budget.period, budget.zone, budget.unit),

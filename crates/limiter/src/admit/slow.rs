@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tidegate_clock as clock;
 use tidegate_model::{Nanos, Permits};
-use tidegate_policy::{Limit, Mode, OnUnavailable};
+use tidegate_policy::{Limit, Mode, Nature, OnUnavailable};
 use tidegate_quota::guard;
+use tidegate_quota::holding::Drawn;
 
 use super::promised::Waiter;
 use super::standing::{Marks, is_marked, mark, standings};
@@ -158,6 +159,9 @@ impl Limiter {
 
     /// A cell is short: is the answer known already, or is it worth waiting for news?
     async fn look_further(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Result<Next, Why> {
+        if let Some(drawn) = self.draw(ask, found, started).await {
+            return drawn;
+        }
         let (slot, now) = (found.slot, clock::boot());
         let covered = now.0 < slot.covered_until.load(Ordering::Relaxed) && !self.may_ask_again(slot, started, now);
         if covered && guard!("covered-refusal-is-local") || !guard!("waits-before-an-uncovered-refusal") {
@@ -192,6 +196,39 @@ impl Limiter {
         }
         self.fall_silent(); // Whoever comes next need not find out for himself.
         unavailable(ask.limit)
+    }
+
+    /// A node that holds part of a limit's rate waits for what it brings, a moment at most, and asks nobody. `None`: it holds
+    /// none.
+    async fn draw(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Option<Result<Next, Why>> {
+        if ask.limit.kind.nature() != Nature::Refilled {
+            return None;
+        }
+        let (slot, now) = (found.slot, clock::boot());
+        let asleep = {
+            let mut holding = slot.holding();
+            match holding.draw(&slot.cell, ask.cost, now, clock::raw()) {
+                Drawn::There => return Some(Ok(Next::TryAgain)),
+                Drawn::Nothing => return None,
+                Drawn::In(wait) if wait > A_MOMENT || now >= started.saturating_add(A_MOMENT) => Err(wait),
+                Drawn::In(wait) => {
+                    holding.queue(ask.cost);
+                    Ok((wait, Asleep { slot, cost: ask.cost }))
+                }
+            }
+        };
+        match asleep {
+            Ok((wait, _asleep)) => {
+                self.counters.waited.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(wait.into()).await;
+                Some(Ok(Next::TryAgain))
+            }
+            Err(wait) => {
+                slot.miss(ask.cost);
+                self.bell.list(slot, found.number);
+                Some(Err(Why::Exhausted { retry_after: wait.into() }))
+            }
+        }
     }
 
     /// The leader said that permits come in a moment (it has called them back from another node), and this request has
@@ -248,6 +285,18 @@ fn exhausted_for_now(slot: &Slot, now: Nanos) -> Why {
 
 fn until(slot: &Slot, now: Nanos) -> Duration {
     Nanos(slot.frees_at.load(Ordering::Relaxed)).saturating_sub(now).into()
+}
+
+/// A cost that sleeps until the rate has brought it; no more when dropped. Its slot is pinned meanwhile.
+struct Asleep<'a> {
+    slot: &'a Slot,
+    cost: Permits,
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.slot.holding().unqueue(self.cost);
+    }
 }
 
 /// A place among those who wait, given up when dropped.

@@ -149,7 +149,7 @@ impl Record {
     pub fn policy(at: Nanos, limit: LimitId, max: Permits, kind: &Kind) -> Self {
         let (max, rule) = match kind {
             Kind::Sliding { window } => return Self::Policy { at, limit, max, window: *window },
-            Kind::Bucket { rate } => (max, Rule::Bucket(*rate)),
+            Kind::Bucket { rate } | Kind::Smooth { rate } => (max, Rule::Bucket(*rate)),
             Kind::Concurrency => (max, Rule::Concurrency),
             Kind::Calendar { .. } => (max, Rule::Dated),
             Kind::Budget(budget) => (max.saturating_add(budget.carry), Rule::Dated),

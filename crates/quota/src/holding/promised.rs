@@ -15,6 +15,7 @@ use tidegate_model::{Nanos, Permits};
 use super::Holding;
 use crate::cell::{Cell, Take};
 use crate::guard;
+use crate::protocol::Nature;
 
 /// Costs that wait at a time, per key.
 const MOST_WAITING: usize = 64;
@@ -24,6 +25,8 @@ const MOST_WAITING: usize = 64;
 #[must_use = "what is not settled stays outstanding for ever"]
 pub struct Reservation {
     epoch: u64,
+    /// The life of the part of a rate that it was taken of.
+    share: u64,
     pub cost: Permits,
     /// The instant of admission.
     pub at: Nanos,
@@ -92,8 +95,11 @@ impl Holding {
     /// Takes `cost` out of the cell and keeps it outstanding. `None`: it is not there, or the lease has ended.
     pub fn reserve(&mut self, cell: &Cell, cost: Permits, now: impl FnOnce() -> Nanos) -> Option<Reservation> {
         let Take::Taken(ticket) = cell.take(cost, now) else { return None };
-        self.promised.reserved = self.promised.reserved.saturating_add(cost);
-        Some(Reservation { epoch: self.epoch, cost, at: ticket.at })
+        match self.nature {
+            Nature::Refilled => self.shared.reserve(cost),
+            _ => self.promised.reserved = self.promised.reserved.saturating_add(cost),
+        }
+        Some(Reservation { epoch: self.epoch, share: self.shared.life(), cost, at: ticket.at })
     }
 
     /// Queues a cost that [`Holding::reserve`] did not find. `None`: too many wait.
@@ -119,7 +125,7 @@ impl Holding {
         let Take::Taken(taken) = cell.take(missing, now) else { return None };
         self.promised.waiting.remove(at);
         self.promised.reserved = self.promised.reserved.saturating_add(cost);
-        Some(Reservation { epoch: self.epoch, cost, at: taken.at })
+        Some(Reservation { epoch: self.epoch, share: self.shared.life(), cost, at: taken.at })
     }
 
     /// Waits no more: what was kept is everybody's again.
@@ -155,7 +161,11 @@ impl Holding {
         used: Permits,
         now: impl FnOnce() -> Nanos,
     ) -> Settled {
-        let Reservation { epoch, cost, .. } = reservation;
+        let Reservation { epoch, share, cost, .. } = reservation;
+        if self.nature == Nature::Refilled {
+            let refunded = if epoch == self.epoch { self.give_back_to_share(share, cost, used) } else { Permits::ZERO };
+            return Settled { refunded, owed: Permits::ZERO };
+        }
         let beyond = used.saturating_sub(cost);
         let mut refunded = Permits::ZERO;
         // Of a lease that is gone: it stays charged with it until that lapses.

@@ -7,6 +7,7 @@
 
 mod grants;
 mod reserves;
+mod shares;
 
 use std::collections::VecDeque;
 
@@ -18,7 +19,7 @@ use super::Holder;
 use super::tally::Tally;
 use super::windows::Window;
 use crate::guard;
-use crate::protocol::{Alert, Batch, Item, Key, Nature, Policy, Recall, Verdict};
+use crate::protocol::{Alert, Batch, Item, Key, Kind, Nature, Policy, Recall, Verdict};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Count {
@@ -90,6 +91,7 @@ impl Count {
             }
             let held = self.outstanding();
             self.records.retain(|record| lapse < record.lapses);
+            self.drop_shares();
             self.tally.lapse(held.saturating_sub(self.outstanding()));
         }
         self.reserves.retain(|reserve| clock < reserve.lapses);
@@ -115,6 +117,7 @@ impl Count {
     pub(super) fn drop_node(&mut self, node: NodeId) {
         self.records.retain(|record| record.node != node);
         self.reserves.retain(|reserve| reserve.node != node);
+        self.drop_shares();
     }
 
     /// The calendar may have gone on. What was held in an earlier window counts to that one, whenever it is spent; its
@@ -221,6 +224,9 @@ impl Count {
             Found::New => return Some(Verdict::Reset),
             Found::At(at) => at,
         };
+        if let Kind::Smooth { rate } = policy.kind {
+            return Some(self.share_out(at, batch, item, clock, (rate, policy), recalls));
+        }
         if !self.book(at, batch.seq, item, clock, policy) {
             return Some(Verdict::Reset);
         }
@@ -290,6 +296,7 @@ impl Count {
             Nature::Spent => Permits(news),
             Nature::InUse if !guard!("busy-places-are-not-called-back") => Permits(news),
             Nature::InUse => item.have.saturating_sub(item.reserved), // The rest is idle.
+            Nature::Refilled => item.have,                            // `shares.rs` books it.
         };
         let unspent = record.outstanding.saturating_sub(Permits(claimed));
         record.outstanding = if honest && !guard!("handed-back-is-free") {

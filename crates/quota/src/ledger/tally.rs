@@ -1,10 +1,11 @@
 //! What was spent of a key, by the rules of its limit's kind. Who holds how much of it, [`Count`](super::count::Count) knows
 //! and tells.
 //!
-//! One file for each kind that has something to remember: [`Window`] (also used by partition reserves), [`Bucket`].
+//! One file for each kind that has something to remember: [`Window`] (also used by partition reserves), [`Bucket`], [`Dated`], [`Smooth`].
 
 mod bucket;
 mod dated;
+mod smooth;
 
 use std::collections::VecDeque;
 
@@ -15,6 +16,7 @@ use tidegate_model::{Nanos, Permits};
 
 use self::bucket::Bucket;
 pub(super) use self::dated::Dated;
+pub(super) use self::smooth::{Share, Smooth};
 use crate::guard;
 use crate::kind::next;
 use crate::protocol::{Kind, Policy};
@@ -34,6 +36,7 @@ pub(super) enum Other {
     /// All there is to know is who holds how much.
     Concurrency,
     Dated(Dated),
+    Smooth(Smooth),
 }
 
 impl Tally {
@@ -43,6 +46,7 @@ impl Tally {
             Kind::Sliding { .. } => Self::Sliding(Window::default()),
             Kind::Bucket { rate } => Self::Other(Other::Bucket(Bucket::full(policy.max, rate, clock))),
             Kind::Concurrency => Self::Other(Other::Concurrency),
+            Kind::Smooth { rate } => Self::Other(Other::Smooth(Smooth::full(policy.max, rate, clock))),
             Kind::Calendar { .. } | Kind::Budget(_) => Self::Other(Other::Dated(Dated::default())),
         }
     }
@@ -52,6 +56,7 @@ impl Tally {
         match self {
             Self::Sliding(spent) => spent.forget(clock, policy.span()),
             Self::Other(Other::Bucket(bucket)) => bucket.refill(clock, outstanding, policy),
+            Self::Other(Other::Smooth(smooth)) => smooth.refill(clock, outstanding, policy),
             Self::Other(Other::Dated(dated)) => dated.seen(clock),
             Self::Other(Other::Concurrency) => {}
         }
@@ -63,7 +68,7 @@ impl Tally {
             Self::Sliding(window) => window.charge(spent, clock, policy.span()),
             Self::Other(Other::Dated(dated)) => dated.spend(spent),
             // They left the level when they were granted.
-            Self::Other(Other::Bucket(_) | Other::Concurrency) => {}
+            Self::Other(Other::Bucket(_) | Other::Concurrency | Other::Smooth(_)) => {}
         }
     }
 
@@ -84,17 +89,27 @@ impl Tally {
         }
     }
 
-    /// Permits that were held, and are charged still, come back unspent.
+    /// The rate's parts that nodes hold, of a smooth limit.
+    pub(super) fn smooth(&mut self) -> Option<&mut Smooth> {
+        match self {
+            Self::Other(Other::Smooth(smooth)) => Some(smooth),
+            Self::Sliding(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// Permits that were held, and are charged still, come back unspent. Of a smooth limit nobody can tell: what is held
+    /// there is room for permits.
     pub(super) fn take_back(&mut self, unspent: Permits) {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.put(unspent),
-            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => {}
+            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_) | Other::Smooth(_)) => {}
         }
     }
 
     pub(super) fn grant(&mut self, granted: Permits) {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.take(granted),
+            Self::Other(Other::Smooth(smooth)) => smooth.take(granted),
             Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => {}
         }
     }
@@ -104,7 +119,7 @@ impl Tally {
         match self {
             Self::Sliding(window) => window.total(),
             Self::Other(Other::Dated(dated)) => dated.spent(),
-            Self::Other(Other::Bucket(_) | Other::Concurrency) => Permits::ZERO,
+            Self::Other(Other::Bucket(_) | Other::Concurrency | Other::Smooth(_)) => Permits::ZERO,
         }
     }
 
@@ -128,6 +143,7 @@ impl Tally {
     pub(super) fn level(&self) -> Permits {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.level(),
+            Self::Other(Other::Smooth(smooth)) => smooth.level(),
             Self::Sliding(_) | Self::Other(_) => Permits::ZERO,
         }
     }
@@ -136,7 +152,7 @@ impl Tally {
     pub(super) fn free(&self, charged: Permits, policy: &Policy) -> Permits {
         let free = self.most(policy).saturating_sub(charged);
         match self {
-            Self::Other(Other::Bucket(bucket)) => bucket.level().min(free),
+            Self::Other(Other::Bucket(_) | Other::Smooth(_)) => self.level().min(free),
             Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => free,
         }
     }
@@ -147,7 +163,7 @@ impl Tally {
             Self::Sliding(window) => window.frees(missing, clock, policy.span()),
             Self::Other(Other::Bucket(bucket)) => bucket.frees(missing, clock, policy),
             // Whenever somebody is done.
-            Self::Other(Other::Concurrency) => Some(policy.span()),
+            Self::Other(Other::Concurrency | Other::Smooth(_)) => Some(policy.span()),
             Self::Other(Other::Dated(_)) => None,
         }
     }
@@ -157,6 +173,7 @@ impl Tally {
         match self {
             Self::Sliding(window) => (!window.is_empty()).then(|| window.ends(policy.span())),
             Self::Other(Other::Bucket(bucket)) => bucket.is_full_at(policy),
+            Self::Other(Other::Smooth(smooth)) => smooth.is_full_at(policy),
             Self::Other(Other::Dated(dated)) => dated.ends(policy),
             Self::Other(Other::Concurrency) => None,
         }

@@ -76,6 +76,23 @@ pub fn plan(guard: &str) -> &'static [By] {
         "bucket-slower-rate-counts" => {
             &[Spec(QUOTA, "buckets", "a_lowered_burst_binds_at_once_and_a_raised_rate_from_then_on")]
         }
+        "share-within-the-rate" | "share-within-the-burst" | "share-lowered-when-acknowledged" => {
+            &[Spec(QUOTA, "shares", "a_part_of_the_rate_is_handed_on_only_after_its_holder_has_said_that_it_let_go")]
+        }
+        "share-leaves-the-rest" => &[Spec(QUOTA, "shares", "what_nobody_holds_fills_up_at_the_rest_of_the_rate")],
+        "share-only-what-is-charged" => {
+            &[Spec(QUOTA, "shares", "a_claim_of_more_than_the_part_that_is_charged_begins_anew")]
+        }
+        "share-fills-no-further-than-its-room" => {
+            &[Spec(QUOTA, "shares", "a_holder_fills_up_no_further_than_its_room_however_long_it_sleeps")]
+        }
+        "share-raised-from-then-on" => &[Spec(QUOTA, "shares", "a_raised_part_counts_from_when_it_is_known")],
+        "refilled-cell-is-cut" => {
+            &[Spec(QUOTA, "shares", "what_was_taken_before_a_refill_is_not_put_back_beside_what_came_in_its_place")]
+        }
+        "reserved-of-this-share" => {
+            &[Spec(QUOTA, "shares", "what_was_reserved_comes_back_while_its_part_is_held_and_not_after")]
+        }
         "ordered-maximum-binds" => {
             &[Spec(QUOTA, "orders", "an_ordered_maximum_holds_for_a_limit_or_one_subject_until_it_is_gone")]
         }

@@ -10,7 +10,7 @@ use crate::protocol::{Item, Key, Policy, RECALL_TAKES, Recall};
 /// What a node wanted counts for this long after its last batch.
 const ACTIVE: Nanos = Nanos::from_millis(250);
 /// Costs that wait for permits to gather, per key.
-const MOST_HELD: usize = 16;
+pub(super) const MOST_HELD: usize = 16;
 /// A recall is answered within this long, or not at all; meanwhile it is worth asking again after a moment.
 const RECALL_LASTS: Nanos = Nanos::from_millis(100);
 /// Above this window a grant is capped to 1/16 of the limit, so that a crash cannot strand a customer's day.
@@ -100,7 +100,7 @@ impl Count {
     }
 
     /// Asks other nodes for permits they hold idle. `true`: some were asked and have not answered yet.
-    fn recall(&mut self, at: usize, key: Key, clock: Nanos, recalls: &mut Vec<Recall>) -> bool {
+    pub(super) fn recall(&mut self, at: usize, key: Key, clock: Nanos, recalls: &mut Vec<Recall>) -> bool {
         let Record { node, recalled, .. } = self.records[at];
         let holds_idle = |r: &&Record| r.node != node && r.outstanding > r.pace;
         if recalled != Nanos::ZERO && clock < recalled.saturating_add(RECALL_LASTS) {

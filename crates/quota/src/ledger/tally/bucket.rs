@@ -31,7 +31,10 @@ impl Bucket {
     }
 
     pub(super) fn refill(&mut self, clock: Nanos, held: Permits, policy: &Policy) {
-        let rate = self.rate_of(policy);
+        self.refill_at(self.rate_of(policy), clock, held, policy);
+    }
+
+    pub(super) fn refill_at(&mut self, rate: Rate, clock: Nanos, held: Permits, policy: &Policy) {
         let sum = if guard!("bucket-caps-the-sum") { self.level.saturating_add(held) } else { self.level };
         let room = policy.max.saturating_sub(sum);
         let slower = if guard!("bucket-slower-rate-counts") { self.rate.slower(rate) } else { rate };
@@ -70,7 +73,7 @@ impl Bucket {
 
     fn rate_of(&self, policy: &Policy) -> Rate {
         match policy.kind {
-            Kind::Bucket { rate } => rate,
+            Kind::Bucket { rate } | Kind::Smooth { rate } => rate,
             _ => self.rate,
         }
     }

@@ -354,7 +354,7 @@ fn part(of: u64, all: u64) -> f64 {
 fn kind(kind: &Kind) -> &'static str {
     match kind {
         Kind::Sliding { .. } => "sliding",
-        Kind::Bucket { .. } => "bucket",
+        Kind::Bucket { .. } | Kind::Smooth { .. } => "bucket",
         Kind::Concurrency => "concurrency",
         Kind::Calendar { .. } => "calendar",
         Kind::Budget(_) => "budget",
