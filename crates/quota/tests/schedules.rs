@@ -214,7 +214,7 @@ impl World {
             if nth < node.reserved.len() {
                 // All or nothing of it.
                 let (at, reservation) = node.reserved.swap_remove(nth);
-                let used = if used % 2 == 0 { Permits::ZERO } else { reservation.cost };
+                let used = if used.is_multiple_of(2) { Permits::ZERO } else { reservation.cost };
                 let refunded = node.holding.settle(&node.cell, reservation, used, || now).refunded;
                 self.admitted[at].cost -= refunded.0;
             } else if nth < node.taken.len() {
