@@ -9,6 +9,7 @@ pub(crate) mod codec;
 mod keeper;
 mod link;
 mod names;
+mod near;
 mod writer;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use http::{HeaderMap, HeaderName};
 use redis::{Cmd, RedisError, Value};
 use tidegate_model::Millis;
 use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::memory::Memory;
 use crate::rules::key::{Key, UrlDigest};
@@ -102,7 +103,7 @@ pub struct Counters {
 /// The tier on one node.
 pub struct Remote {
     settings: Settings,
-    target: Target,
+    target: Arc<Target>,
     names: Names,
     link: ArcSwapOption<Link>,
     breaker: Breaker,
@@ -143,7 +144,7 @@ impl Remote {
     /// # Errors
     /// The URL or the certificates cannot be read.
     pub fn start(settings: Settings, memory: &Arc<Memory>) -> Result<Arc<Self>, RedisError> {
-        let target = Target::parse(&settings.url, settings.authority.as_deref())?;
+        let target = Arc::new(Target::parse(&settings.url, settings.authority.as_deref())?);
         let (queue, jobs) = Queue::new(settings.queued);
         let remote = Arc::new(Self {
             target,
@@ -284,8 +285,12 @@ impl Remote {
             self.counters.shed.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        let mut wire = link.reads.clone();
-        let answer = timeout(self.settings.deadline, wire.query(command)).await;
+        let near = link.near.here(&self.target);
+        let (is_near, mut wire) = (near.is_some(), near.unwrap_or_else(|| link.reads.clone()));
+        let answer = in_time(self.settings.deadline, wire.query(command)).await;
+        if is_near && matches!(&answer, Ok(Err(why)) if !refused_only_this(why)) {
+            link.near.lost();
+        }
         self.judge(answer, &self.counters.errors)
     }
 
@@ -313,6 +318,33 @@ impl Remote {
         None
     }
 }
+
+/// As `timeout`, but it is Redis that may not be late: while this thread stood still, for others had the processor or it
+/// was busy with other requests, nobody waited for Redis. That does not count, up to as much again.
+async fn in_time<T>(deadline: Duration, work: impl Future<Output = T>) -> Result<T, Late> {
+    let mut work = std::pin::pin!(work);
+    let began = Instant::now();
+    let (mut now, mut end) = (began, began + deadline);
+    while now < end {
+        let look = end.min(now + deadline / LOOKS);
+        if let Ok(done) = timeout_at(look, work.as_mut()).await {
+            return Ok(done);
+        }
+        now = Instant::now();
+        let stood_still = now.saturating_duration_since(look);
+        if stood_still >= STILL {
+            end = (end + stood_still).min(began + deadline * 2);
+        }
+    }
+    Err(Late)
+}
+
+/// So often a deadline is divided, to see whether this thread stood still.
+const LOOKS: u32 = 4;
+/// A timer is never more exact than a millisecond.
+const STILL: Duration = Duration::from_millis(2);
+
+struct Late;
 
 /// The server is well; it did not want this command (memory is full, say).
 fn refused_only_this(why: &RedisError) -> bool {

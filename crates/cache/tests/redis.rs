@@ -486,3 +486,56 @@ fn certificates(folder: &Path) -> bool {
         )
         && run("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext")
 }
+
+/// Connections that others than we have open, by the server's numbers.
+async fn clients(redis: &Redis) -> Vec<u64> {
+    let list = match redis.run(&["CLIENT", "LIST"]).await {
+        redis::Value::BulkString(list) => String::from_utf8(list).expect("text"),
+        redis::Value::VerbatimString { text, .. } => text,
+        other => panic!("a list: {other:?}"),
+    };
+    let others = list.lines().filter(|line| !line.contains("cmd=client|list"));
+    others.map(|line| line.split(['=', ' ']).nth(1).and_then(|id| id.parse().ok()).expect("id=7 addr=…")).collect()
+}
+
+/// A connection beyond these.
+async fn another(redis: &Redis, known: &[u64], mut meanwhile: impl AsyncFnMut()) -> u64 {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        meanwhile().await;
+        if let Some(new) = clients(redis).await.into_iter().find(|id| !known.contains(id)) {
+            return new;
+        }
+        assert!(Instant::now() < end, "no other connection than {known:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_asks_gets_a_connection_of_its_own_and_another_when_it_breaks() {
+    let redis = Redis::start(&[]);
+    let origin = origin(FRESH, Duration::ZERO);
+    let (one, two) = (Node::start(&redis.url(), &origin).await, Node::start(&redis.url(), &origin).await);
+    let mut known = clients(&redis).await;
+    let elsewhere =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+    let mut nth = 0;
+    for _ in 0..2 {
+        let own = another(&redis, &known, async || {
+            nth += 1;
+            let (two, path) = (two.clone(), format!("/{nth}"));
+            let (body, _) = elsewhere.spawn(async move { two.get(&path).await }).await.expect("it is answered");
+            assert!(body.starts_with(&format!("/{nth} ")), "{body}");
+        })
+        .await;
+        known.push(own);
+        redis.run(&["CLIENT", "KILL", "ID", &own.to_string()]).await;
+    }
+    two.connected().await;
+    one.get("/shared").await;
+    one.written().await;
+    let hits = count(&two.remote().counters.hits);
+    let there = two.clone();
+    elsewhere.spawn(async move { there.get("/shared").await }).await.expect("it is answered");
+    assert_eq!(count(&two.remote().counters.hits), hits + 1);
+    elsewhere.shutdown_background();
+}

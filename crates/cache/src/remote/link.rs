@@ -4,6 +4,7 @@
 //! `redis+cluster://…@host:port,host:port`, and `rediss+…` for those two over TLS.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -15,6 +16,8 @@ use redis::{
     RedisResult, TlsCertificates, TlsMode, Value,
 };
 use tokio::sync::Mutex;
+
+use super::near::Near;
 
 /// Where to connect to. Its `Debug` shows no password.
 pub(crate) enum Target {
@@ -35,6 +38,8 @@ pub(crate) enum Wire {
 pub(crate) struct Link {
     pub(crate) reads: Wire,
     pub(crate) writes: Wire,
+    /// More that read.
+    pub(crate) near: Arc<Near>,
 }
 
 /// Called with every push of the server; must not block.
@@ -106,7 +111,17 @@ impl Target {
                 tracing::info!(%why, "redis: no client tracking; other nodes' changes are seen when responses expire");
             }
         }
-        Ok(Link { reads, writes })
+        Ok(Link { reads, writes, near: Near::new() })
+    }
+}
+
+impl Target {
+    /// Another connection that reads. `None`: there is none, or only those to several servers that move.
+    pub(crate) async fn one_more(&self, within: Duration) -> Option<MultiplexedConnection> {
+        let Self::Single(client) = self else { return None };
+        let settings =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(Some(within * 4));
+        client.get_multiplexed_async_connection_with_config(&settings).await.ok()
     }
 }
 
