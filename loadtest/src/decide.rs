@@ -99,7 +99,7 @@ pub(crate) fn measure() -> Result<Vec<Decided>> {
 
 fn measure_with(decisions: Option<DecisionLog>, loads: &[Asked]) -> Result<Vec<Decided>> {
     let limits = limits();
-    let callers = Callers::new();
+    let callers = callers();
     let limiter = Limiter::new(Settings {
         node: NodeId(1),
         incarnation: Incarnation(1),
@@ -109,7 +109,7 @@ fn measure_with(decisions: Option<DecisionLog>, loads: &[Asked]) -> Result<Vec<D
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _entered = runtime.enter();
-    runtime.block_on(warm_up(&limiter, &limits, &callers))?;
+    runtime.block_on(warm_up(&limiter, &limits))?;
     let mut table = Vec::new();
     for asked in loads.iter().copied() {
         for count in [1, limits.len()] {
@@ -152,28 +152,29 @@ fn limits() -> Vec<Limit> {
     ]
 }
 
-/// What identifies each caller, as the bytes that a request brings.
-struct Callers {
-    keys: Vec<[u8; 8]>,
-    consumers: Vec<[u8; 8]>,
-    addresses: Vec<[u8; 4]>,
-    /// Who asks, in which order.
-    order: Vec<u32>,
+/// What identifies a caller, as the bytes that a request brings.
+#[derive(Clone, Copy)]
+struct Caller {
+    key: [u8; 8],
+    consumer: [u8; 8],
+    address: [u8; 4],
 }
 
-impl Callers {
-    fn new() -> Self {
-        Self {
-            keys: (0..KEYS).map(|nth| u64::from(nth).to_le_bytes()).collect(),
-            consumers: (0..KEYS).map(|nth| u64::from(nth / 10).to_le_bytes()).collect(),
-            addresses: (0..KEYS).map(u32::to_le_bytes).collect(),
-            order: zipf(DECISIONS * ROUNDS * 2),
-        }
+impl Caller {
+    fn nth(nth: u32) -> Self {
+        let (key, consumer) = (u64::from(nth).to_le_bytes(), u64::from(nth / 10).to_le_bytes());
+        Self { key, consumer, address: nth.to_le_bytes() }
     }
 
-    fn of(&self, who: usize) -> [Vec<u8>; 3] {
-        [self.keys[who].to_vec(), self.consumers[who].to_vec(), self.addresses[who].to_vec()]
+    fn values(&self) -> [Vec<u8>; 3] {
+        [self.key.to_vec(), self.consumer.to_vec(), self.address.to_vec()]
     }
+}
+
+/// Who asks, one after the other. As with requests, what identifies them has just been read when it is needed: were it
+/// looked up by their number, a table of this program would be a part of what is measured.
+fn callers() -> Vec<Caller> {
+    zipf(DECISIONS * ROUNDS * 2).into_iter().map(Caller::nth).collect()
 }
 
 /// Ranks 0..KEYS with probability ∝ 1/(rank + 1), from a generator that always yields the same.
@@ -197,11 +198,11 @@ fn zipf(count: usize) -> Vec<u32> {
 }
 
 /// The part that is measured.
-fn decide(limiter: &Arc<Limiter>, limits: &[Limit], callers: &Callers, who: usize) -> bool {
+fn decide(limiter: &Arc<Limiter>, limits: &[Limit], caller: &Caller) -> bool {
     let subject = |nth: usize, limit: &Limit| match nth {
-        0 => limiter.subject(limit, &[&callers.keys[who]]),
-        1 => limiter.subject(limit, &[&callers.consumers[who]]),
-        2 => limiter.subject(limit, &[&callers.addresses[who]]),
+        0 => limiter.subject(limit, &[&caller.key]),
+        1 => limiter.subject(limit, &[&caller.consumer]),
+        2 => limiter.subject(limit, &[&caller.address]),
         _ => limiter.subject(limit, &[]),
     };
     match limits {
@@ -247,12 +248,12 @@ async fn reporting<T>(limiter: &Arc<Limiter>, what: impl Future<Output = T>) -> 
 
 /// Asks once for every key, so that each has its lease. In portions: so many may wait for the leader at once, and a tick
 /// that went on would soon hand back the leases of the first ones, which nobody uses.
-async fn warm_up(limiter: &Arc<Limiter>, limits: &[Limit], callers: &Callers) -> Result<()> {
-    for portion in (0..KEYS as usize).collect::<Vec<_>>().chunks(4_000) {
+async fn warm_up(limiter: &Arc<Limiter>, limits: &[Limit]) -> Result<()> {
+    for portion in (0..KEYS).collect::<Vec<_>>().chunks(4_000) {
         reporting(limiter, async {
             let mut waiting = tokio::task::JoinSet::new();
             for who in portion.iter().copied() {
-                waiting.spawn(ask_once(Arc::clone(limiter), limits.to_vec(), callers.of(who)));
+                waiting.spawn(ask_once(Arc::clone(limiter), limits.to_vec(), Caller::nth(who).values()));
             }
             while let Some(admitted) = waiting.join_next().await {
                 if !admitted.context("a warm-up task panicked")? {
@@ -280,18 +281,18 @@ async fn ask_once(limiter: Arc<Limiter>, limits: Vec<Limit>, values: [Vec<u8>; 3
 fn round(
     limiter: &Arc<Limiter>,
     limits: &[Limit],
-    callers: &Callers,
+    callers: &[Caller],
     asked: Asked,
     threads: usize,
     round: usize,
 ) -> Result<f64> {
     let one = |nth: usize| {
         // Each thread has a part of the order to itself.
-        let order = callers.order.chunks(DECISIONS).nth(round * 2 + nth).context("more rounds than planned")?;
-        let hottest = vec![0; order.len()];
+        let order = callers.chunks(DECISIONS).nth(round * 2 + nth).context("more rounds than planned")?;
+        let hottest = vec![Caller::nth(0); order.len()];
         let order = if asked == Asked::OneKey { &hottest } else { order }.iter();
         let before = linux::cpu_time_of_this_thread();
-        let admitted = order.filter(|who| decide(limiter, limits, callers, **who as usize)).count();
+        let admitted = order.filter(|caller| decide(limiter, limits, caller)).count();
         let took = linux::cpu_time_of_this_thread() - before;
         #[expect(clippy::cast_precision_loss)]
         let nanos = took.as_nanos() as f64 / DECISIONS as f64;
