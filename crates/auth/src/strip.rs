@@ -5,15 +5,17 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::presented::{KEY_HEADERS, bearer, is_key_parameter};
+use crate::presented::{KEY_HEADERS, bearer, has_key_header, is_key_parameter};
 
 /// Removes every header that carries a key. `Authorization` of another scheme is the backend's and stays.
 pub fn strip_headers(headers: &mut HeaderMap) {
     if headers.get_all(AUTHORIZATION).iter().any(|value| bearer(value.as_bytes()).is_some()) {
         headers.remove(AUTHORIZATION);
     }
-    for (name, _) in &KEY_HEADERS {
-        headers.remove(name);
+    if has_key_header(headers) {
+        for (name, _) in &KEY_HEADERS {
+            headers.remove(name);
+        }
     }
 }
 

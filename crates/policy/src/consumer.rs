@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::attached::ConsumerLimits;
 
 /// An application or a person. `name` is unique in its tenant; keys refer to it by (tenant, name).
@@ -16,12 +18,14 @@ pub struct Consumer {
     pub limits: ConsumerLimits,
 }
 
+/// Tenant, then name. Looked into by every call with a key; what is in it comes from documents, and not from clients.
+type Index = HashMap<String, HashMap<String, usize, RandomState>, RandomState>;
+
 /// A list of consumers with its index; reads like the list.
 #[derive(Debug, Default)]
 pub struct Consumers {
     list: Vec<Arc<Consumer>>,
-    /// Tenant, then name.
-    index: HashMap<String, HashMap<String, usize>>,
+    index: Index,
 }
 
 impl Consumers {
@@ -39,7 +43,7 @@ impl Consumers {
 
 impl From<Vec<Arc<Consumer>>> for Consumers {
     fn from(list: Vec<Arc<Consumer>>) -> Self {
-        let mut index: HashMap<String, HashMap<String, usize>> = HashMap::new();
+        let mut index = Index::default();
         for (at, consumer) in list.iter().enumerate() {
             index.entry(consumer.tenant.clone()).or_default().entry(consumer.name.clone()).or_insert(at);
         }

@@ -28,7 +28,7 @@ pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
     Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,
 };
-pub use router::{Matched, Router};
+pub use router::{Captured, Matched, Router};
 pub use sick::{Breaker, Check, Fallback, Health, Slow};
 use tidegate_model::Revision;
 pub use tidegate_quota::calendar::is_zone;

@@ -7,7 +7,7 @@
 //! best route fails, the next best is tried, down to the prefix `/*` of any host.
 //!
 //! Paths are matched as [`crate::path::normalize`] spells them; repeated slashes count as one, `%2F` is no slash, and
-//! `/a` and `/a/` differ. Nothing is allocated unless something was captured or the path had to be respelled.
+//! `/a` and `/a/` differ. Nothing is allocated unless the path had to be respelled or captured more than two values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,6 +22,7 @@ use crate::route::{HostPattern, PathPattern, Route};
 mod predicate;
 mod tree;
 
+pub use tree::Captured;
 use tree::{Captures, Leaf, Tree};
 
 /// All routes, indexed.
@@ -40,8 +41,7 @@ pub struct Matched<'r> {
     pub route: &'r Arc<Route>,
     /// Its place in [`Router::routes`].
     pub at: usize,
-    /// `(name, value)` as found in the path, still percent-encoded.
-    pub captures: Vec<(String, String)>,
+    pub captures: Captured<'r>,
     /// The path that was matched, where it is not spelled as sent: pass this on, not what was sent.
     pub path: Option<String>,
     /// Was a route on the way that asks for a header? Then the same target may lead elsewhere the next time.
@@ -82,7 +82,7 @@ impl Router {
         };
         let mut captures = Captures::default();
         let leaf = self.trees(host).find_map(|tree| tree.find(&path, &mut captures, &mut |leaf| fits(leaf)))?;
-        let captured = captures.named(leaf, &path);
+        let captured = captures.of(leaf);
         let respelled = match path {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),

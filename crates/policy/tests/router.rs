@@ -99,7 +99,8 @@ fn check(router: &Router, table: &[(&str, &str)]) {
     for (request, expected) in table {
         let (host, parts) = parts(request);
         let found = router.find(&host, &parts).map_or("-".to_owned(), |matched| {
-            let captures = matched.captures.iter().map(|(name, value)| format!(" {name}={value}"));
+            let path = matched.path.as_deref().unwrap_or_else(|| parts.uri.path());
+            let captures = matched.captures.iter(path).map(|(name, value)| format!(" {name}={value}"));
             format!("{}{}", matched.route.id, captures.collect::<String>())
         });
         assert_eq!(found, *expected, "{request}");

@@ -9,7 +9,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
-use tidegate_policy::{Fallback, Rewrite, Route, Target, Upstream};
+use tidegate_policy::{Captured, Fallback, Rewrite, Route, Target, Upstream};
 use tidegate_upstream::{Call, CallFailed, Phase, Upstreams};
 
 use crate::connection::Client;
@@ -30,7 +30,7 @@ pub(crate) struct Incoming<'a> {
     pub(crate) seen: Seen,
     /// As the router matched it, when that is not as sent.
     pub(crate) path: Option<&'a str>,
-    pub(crate) captures: &'a [(String, String)],
+    pub(crate) captures: &'a Captured<'a>,
     /// The caller's key was ours to check: it goes no further.
     pub(crate) identified: bool,
 }

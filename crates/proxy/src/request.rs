@@ -19,7 +19,7 @@ use hyper::body::Incoming as Received;
 use hyper::upgrade::OnUpgrade;
 use tidegate_cache::Tee;
 use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
-use tidegate_telemetry::{Cached, Record, Scene};
+use tidegate_telemetry::{Cached, Record};
 use tidegate_upstream::{Call, CallFailed};
 
 use self::trip::{Coming, Counted, Trip};
@@ -78,8 +78,9 @@ pub(crate) fn serve<F>(
     let here = client.local.here(&client.gate);
     let seen = headers::survey(&parts.headers);
     let origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
-    let record = begin(&here.scene, &client, &parts, &origin);
+    let record = Record::begin(here.scene.clone(), tidegate_clock::boot());
     let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange, charge: None });
+    describe(&mut observer.record, &client, &parts, &origin);
     if body.is_end_stream()
         && observer.exchange.admitted
         && let Some(kept) = short::answer(&client, &here, &parts, seen, &origin, &mut observer.record)
@@ -87,7 +88,8 @@ pub(crate) fn serve<F>(
         return Serving::Done(Some(dressed(Answer::Kept(kept), observer, &client, &parts)));
     }
     let framed_twice = sized && seen.framed;
-    Serving::Going(room.take_in(go(Begun { client, here, parts, body, seen, framed_twice, origin, observer })))
+    let begun = Begun { client, here, parts, body, seen, framed_twice, origin, observer };
+    Serving::Going(room.take_in(|| go(begun)))
 }
 
 /// An answer on its way to hyper.
@@ -122,6 +124,7 @@ pub(crate) struct Begun {
 }
 
 /// The long way. Not an `async fn`, whose argument would lie in it twice.
+#[inline]
 pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
     let Begun { client, here, mut parts, body, seen, framed_twice, origin, mut observer } = begun;
     async move {
@@ -131,7 +134,9 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
         let mut dress = Dress::default();
         let mut body = Some(body);
         let outcome = if observer.exchange.admitted {
-            answer(&bench, &mut parts, &mut body, &mut observer, &mut dress).await
+            // Pinned where it is made: an `await` of the future itself would move it first, twice.
+            let stages = pin!(answer(&bench, &mut parts, &mut body, &mut observer, &mut dress));
+            stages.await
         } else {
             Err(Refusal::Overloaded)
         };
@@ -197,8 +202,7 @@ async fn settle(body: Option<Received>, expected: bool, client: &Client) -> bool
     read
 }
 
-fn begin(scene: &Arc<Scene>, client: &Client, parts: &Parts, origin: &Origin) -> Record {
-    let mut record = Record::begin(scene.clone(), tidegate_clock::boot());
+fn describe(record: &mut Record, client: &Client, parts: &Parts, origin: &Origin) {
     record.method = parts.method.clone();
     if record.is_logged() {
         record.request_id = Some(origin.request_id.value());
@@ -209,7 +213,6 @@ fn begin(scene: &Arc<Scene>, client: &Client, parts: &Parts, origin: &Origin) ->
         record.user_agent = parts.headers.get(USER_AGENT).cloned();
         record.request_headers(&parts.headers);
     }
-    record
 }
 
 /// What the stages came to.
@@ -287,7 +290,10 @@ async fn answer<'a>(
         let (address, method, headers) = (bench.origin.address, &parts.method, &parts.headers);
         let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers };
         let counters = (&*gate.limiter, &*gate.seen);
-        let (verdict, decided, of_all) = limits::admit(counters, snapshot, &asked, &scope).await;
+        let (verdict, decided, of_all) = {
+            let admission = pin!(limits::admit(counters, snapshot, &asked, &scope));
+            admission.await
+        };
         observer.record.limits = decided.standings;
         dress.shown = decided.shown;
         permit = Some(verdict?);

@@ -3,7 +3,7 @@
 use http::header::LOCATION;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use tidegate_policy::Redirect;
+use tidegate_policy::{Captured, Redirect};
 
 use crate::head::Host;
 use crate::refusal::Refusal;
@@ -17,12 +17,12 @@ pub(crate) fn redirect(
     host: &Host,
     path: &str,
     target: Option<&PathAndQuery>,
-    captures: &[(String, String)],
+    captures: &Captured<'_>,
 ) -> Result<Response<Reply>, Refusal> {
     let mut location = String::with_capacity(128);
     authority(&mut location, redirect, secure, host);
     match &redirect.path {
-        Some(template) => location.push_str(&rewrite::fill(template, captures)),
+        Some(template) => location.push_str(&rewrite::fill(template, captures, path)),
         None => location.push_str(path),
     }
     if let Some(query) = target.and_then(PathAndQuery::query) {

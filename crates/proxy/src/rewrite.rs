@@ -2,7 +2,7 @@
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Uri};
-use tidegate_policy::{HeaderEdit, HeaderEdits, Rewrite};
+use tidegate_policy::{Captured, HeaderEdit, HeaderEdits, Rewrite};
 
 use crate::refusal::Refusal;
 
@@ -12,7 +12,7 @@ pub(crate) fn target(
     rewrite: &Rewrite,
     sent: &PathAndQuery,
     matched: Option<&str>,
-    captures: &[(String, String)],
+    captures: &Captured<'_>,
     query: Option<&str>,
 ) -> Result<Option<Uri>, Refusal> {
     let plain = rewrite.path.is_none() && rewrite.strip_prefix.is_none() && rewrite.add_prefix.is_none();
@@ -28,9 +28,9 @@ pub(crate) fn target(
     Ok(Some(Uri::from(target)))
 }
 
-fn path(rewrite: &Rewrite, path: &str, captures: &[(String, String)]) -> String {
+fn path(rewrite: &Rewrite, path: &str, captures: &Captured<'_>) -> String {
     if let Some(template) = &rewrite.path {
-        return fill(template, captures);
+        return fill(template, captures, path);
     }
     let rest = rewrite.strip_prefix.as_deref().map_or(path, |prefix| without(path, prefix));
     let prefix = rewrite.add_prefix.as_deref().unwrap_or("").trim_end_matches('/');
@@ -47,17 +47,16 @@ fn without<'a>(path: &'a str, prefix: &str) -> &'a str {
     }
 }
 
-/// `/users/{id}` with what the route's template captured, still percent-encoded. A name without a capture stays empty.
-pub(crate) fn fill(template: &str, captures: &[(String, String)]) -> String {
+/// `/users/{id}` with what the route's template captured of `path`, still percent-encoded. A name without a capture stays
+/// empty.
+pub(crate) fn fill(template: &str, captures: &Captured<'_>, path: &str) -> String {
     let mut filled = String::with_capacity(template.len() + 32);
     let mut rest = template;
     while let Some(open) = rest.find('{') {
         let Some(close) = rest[open..].find('}') else { break };
         filled.push_str(&rest[..open]);
         let name = rest[open + 1..open + close].trim_start_matches('*');
-        if let Some((_, value)) = captures.iter().find(|(known, _)| known == name) {
-            filled.push_str(value);
-        }
+        filled.push_str(captures.value(name, path).unwrap_or_default());
         rest = &rest[open + close + 1..];
     }
     filled.push_str(rest);
@@ -80,7 +79,8 @@ mod tests {
 
     fn sent(rewrite: &Rewrite, target_sent: &'static str) -> String {
         let sent = PathAndQuery::from_static(target_sent);
-        let captures = [("id".to_owned(), "a%2Fb".to_owned())];
+        let names = ["id".into()];
+        let captures = Captured::new(&names, [(4, 9.min(target_sent.len()))]); // `/v1/{id}`
         match target(rewrite, &sent, None, &captures, None).expect("a target") {
             Some(uri) => uri.to_string(),
             None => target_sent.to_owned(),

@@ -154,6 +154,7 @@ pub(crate) enum Side {
 
 impl Record {
     /// `started`: boot clock.
+    #[inline]
     #[must_use]
     pub fn begin(scene: Arc<Scene>, started: Nanos) -> Self {
         scene.telemetry.begun();

@@ -97,7 +97,11 @@ impl Run<'_> {
                 Ok(None) => Box::pin(self.pick()).await?,
                 Err(failed) => return Err(failed),
             };
-            let mut tried = self.attempt(&endpoint).await;
+            // Pinned where it is made: an `await` of the future itself would move it first, twice.
+            let mut tried = {
+                let attempt = pin!(self.attempt(&endpoint));
+                attempt.await
+            };
             if let Err(failed) = &tried
                 && failed.stale
                 && Box::pin(self.may_resend()).await
@@ -154,7 +158,11 @@ impl Run<'_> {
         };
         let reused = held.connect.is_none();
         self.keep_head(&held);
-        match self.exchange(&mut held, &endpoint.address).await {
+        let exchanged = {
+            let exchange = pin!(self.exchange(&mut held, &endpoint.address));
+            exchange.await
+        };
+        match exchanged {
             Ok(response) => self.answer(in_flight, held, response),
             Err(mut failed) => {
                 drop(held);

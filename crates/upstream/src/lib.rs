@@ -136,7 +136,7 @@ impl Upstreams {
             spent: Duration::ZERO,
         };
         // Not an `async fn`: its argument would lie in the future twice.
-        async move { run.run().await }
+        async move { std::pin::pin!(run.run()).await }
     }
 
     /// What is known about every endpoint now, for metrics.

@@ -8,6 +8,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use smallvec::SmallVec;
+
 use crate::path::{MAX_CAPTURES, Segment, Template};
 
 #[derive(Debug, Default)]
@@ -38,6 +40,34 @@ struct Around {
 pub(super) struct Leaf {
     pub(super) route: usize,
     names: Box<[Box<str>]>,
+}
+
+/// What a template captured: where in the matched path, by name. Cut out when somebody asks, for few routes do.
+#[derive(Debug, Clone, Default)]
+pub struct Captured<'r> {
+    names: &'r [Box<str>],
+    spans: SmallVec<[(u32, u32); 2]>,
+}
+
+impl<'r> Captured<'r> {
+    /// `spans`: where the values begin and end, in the order of the names.
+    pub fn new(names: &'r [Box<str>], spans: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        // No path is longer than 4 GiB.
+        let short = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { names, spans: spans.into_iter().map(|(from, to)| (short(from), short(to))).collect() }
+    }
+
+    /// What `name` captured, still percent-encoded. `path`: the one that was matched.
+    #[must_use]
+    pub fn value<'p>(&self, name: &str, path: &'p str) -> Option<&'p str> {
+        self.iter(path).find_map(|(known, value)| (known == name).then_some(value))
+    }
+
+    /// Names and what they captured.
+    pub fn iter<'a, 'p>(&'a self, path: &'p str) -> impl Iterator<Item = (&'a str, &'p str)> + use<'a, 'p, 'r> {
+        let cut = |&(from, to): &(u32, u32)| path.get(from as usize..to as usize).unwrap_or_default();
+        self.names.iter().map(|name| &**name).zip(self.spans.iter().map(cut))
+    }
 }
 
 /// Where captures begin and end in the path, while walking.
@@ -160,9 +190,8 @@ impl Walk<'_> {
 }
 
 impl Captures {
-    pub(super) fn named(&self, leaf: &Leaf, path: &str) -> Vec<(String, String)> {
-        let spans = self.spans[..self.len].iter();
-        leaf.names.iter().zip(spans).map(|(name, &(from, to))| (name.to_string(), path[from..to].to_owned())).collect()
+    pub(super) fn of<'r>(&self, leaf: &'r Leaf) -> Captured<'r> {
+        Captured::new(&leaf.names, self.spans[..self.len].iter().copied())
     }
 }
 

@@ -26,14 +26,16 @@ impl<F> Room<F> {
         Self(Arc::default())
     }
 
-    pub(crate) fn take_in(&self, future: F) -> Guest<F> {
+    /// `make` is called where the future is going to live, or near: it is large, and at first all but empty.
+    #[inline]
+    pub(crate) fn take_in(&self, make: impl FnOnce() -> F) -> Guest<F> {
         let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let place = match free {
             Some(mut place) => {
-                place.as_mut().set(Some(future));
+                place.as_mut().set(Some(make()));
                 place
             }
-            None => Box::pin(Some(future)),
+            None => Box::pin(Some(make())),
         };
         Guest { place: Some(place), room: Self(Arc::clone(&self.0)) }
     }
@@ -73,13 +75,13 @@ mod tests {
             }
         };
         let address = |guest: &Guest<_>| guest.place.as_ref().map(|place| std::ptr::from_ref(&**place).addr());
-        let mut first = room.take_in(guest(1));
+        let mut first = room.take_in(|| guest(1));
         let place = address(&first);
         assert_eq!((&mut first).await, 1);
         drop(first);
-        let cancelled = room.take_in(guest(2));
+        let cancelled = room.take_in(|| guest(2));
         assert_eq!(address(&cancelled), place);
-        let beside = room.take_in(guest(3));
+        let beside = room.take_in(|| guest(3));
         assert_ne!(address(&beside), place);
         drop(cancelled);
         assert_eq!(beside.await, 3);
