@@ -1,0 +1,95 @@
+//! Bedrock's usage: the input excludes what was read from or written to a cache.
+
+use serde_json::{Value, json};
+
+use crate::json::{Object, tally};
+use crate::meaning::{NanoUsd, Usage};
+
+pub(super) fn read(value: &Value) -> Option<Usage> {
+    if !value.is_object() {
+        return None;
+    }
+    let details = value["cacheDetails"].as_array();
+    let of = |ttl: &str| {
+        let rows = details.into_iter().flatten().filter(|row| row["ttl"] == ttl);
+        rows.map(|row| tally(&row["inputTokens"])).fold(0, u64::saturating_add)
+    };
+    let written = tally(&value["cacheWriteInputTokens"]).max(tally(&value["cacheWriteInputTokenCount"]));
+    let hour = of("1h").min(written);
+    let more = &value["tokenDetails"];
+    let mut usage = Usage {
+        audio_in: tally(&more["audioInputTokens"]),
+        image_in: tally(&more["imageInputTokens"]),
+        reasoning: tally(&more["reasoningOutputTokens"]),
+        audio_out: tally(&more["audioOutputTokens"]),
+        image_out: tally(&more["imageOutputTokens"]),
+        cost: more["cost"].as_f64().and_then(NanoUsd::from_dollars),
+        ..Usage::default()
+    };
+    usage.split_prompt(tally(&value["inputTokens"]));
+    usage.split_completion(tally(&value["outputTokens"]));
+    usage.cache_read = tally(&value["cacheReadInputTokens"]).max(tally(&value["cacheReadInputTokenCount"]));
+    usage.cache_write_1h = hour;
+    usage.cache_write_5m = written - hour;
+    Some(usage)
+}
+
+pub(super) fn write(usage: &Usage) -> Value {
+    let input = usage.input.saturating_add(usage.audio_in).saturating_add(usage.image_in);
+    let mut value = Object::new()
+        .with("inputTokens", input)
+        .with("outputTokens", usage.completion())
+        .with("totalTokens", usage.total());
+    if usage.cache_read > 0 || usage.cache_writes() > 0 {
+        value.put("cacheReadInputTokens", usage.cache_read);
+        value.put("cacheWriteInputTokens", usage.cache_writes());
+    }
+    if usage.cache_writes() > 0 {
+        let rows = [("5m", usage.cache_write_5m), ("1h", usage.cache_write_1h)];
+        let rows = rows.into_iter().filter(|(_, tokens)| *tokens > 0);
+        let rows: Vec<Value> = rows.map(|(ttl, tokens)| json!({"ttl": ttl, "inputTokens": tokens})).collect();
+        value.put("cacheDetails", rows);
+    }
+    value.put_some("tokenDetails", details(usage));
+    value.done()
+}
+
+/// Classes that Bedrock does not have, told only if there are any.
+fn details(usage: &Usage) -> Option<Value> {
+    let classes = [
+        ("audioInputTokens", usage.audio_in),
+        ("imageInputTokens", usage.image_in),
+        ("reasoningOutputTokens", usage.reasoning),
+        ("audioOutputTokens", usage.audio_out),
+        ("imageOutputTokens", usage.image_out),
+    ];
+    let mut object = Object::new();
+    for (name, tokens) in classes.into_iter().filter(|(_, tokens)| *tokens > 0) {
+        object.put(name, tokens);
+    }
+    object.put_some("cost", usage.cost.map(NanoUsd::dollars));
+    object.unless_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_16_every_class_survives_our_own_writing() {
+        let usage = Usage {
+            input: 1,
+            cache_read: 2,
+            cache_write_5m: 3,
+            cache_write_1h: 4,
+            audio_in: 5,
+            image_in: 6,
+            output: 7,
+            reasoning: 8,
+            audio_out: 9,
+            image_out: 10,
+            cost: Some(NanoUsd(11_000)),
+        };
+        assert_eq!(read(&write(&usage)), Some(usage));
+    }
+}

@@ -1,0 +1,272 @@
+//! The five dialects, and the one door to each of them.
+
+use crate::bounds::Bounds;
+use crate::frame::{Frame, Framing, aws, sse};
+use crate::json::Malformed;
+use crate::lost::Losses;
+use crate::meaning::{Answer, Body, Call, Error, Event, Flow, Stop};
+use crate::target::Target;
+use crate::{anthropic, bedrock, gemini, ids, openai_chat, openai_responses};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dialect {
+    OpenAiChat,
+    OpenAiResponses,
+    Anthropic,
+    Gemini,
+    Bedrock,
+}
+
+/// What the path of a request says: Gemini and Bedrock name the model there, and whether to stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site<'a> {
+    pub model: Option<&'a str>,
+    pub stream: bool,
+}
+
+/// What an answer to a caller needs and no provider said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The name the caller used; the provider's if `None`.
+    pub model: Option<String>,
+    /// Used where the provider gave no id. Without a prefix: each dialect puts its own.
+    pub id: String,
+    /// Unix seconds.
+    pub now: u64,
+    /// The caller asked for OpenAI chat's usage chunk.
+    pub include_usage: bool,
+    /// Gemini: the caller asked `alt=sse`.
+    pub sse: bool,
+    pub bounds: Bounds,
+}
+
+impl Reply {
+    pub(crate) fn model<'a>(&'a self, provider: &'a str) -> &'a str {
+        self.model.as_deref().unwrap_or(provider)
+    }
+
+    /// The provider's id, or ours.
+    pub(crate) fn id(&self, provider: &str, prefix: &str) -> String {
+        if provider.is_empty() { format!("{prefix}{}", self.id) } else { provider.to_owned() }
+    }
+}
+
+/// Looks a response header up by its lower-case name.
+pub type Headers<'a> = &'a dyn Fn(&str) -> Option<&'a str>;
+
+impl Dialect {
+    pub const ALL: [Self; 5] = [Self::OpenAiChat, Self::OpenAiResponses, Self::Anthropic, Self::Gemini, Self::Bedrock];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai_chat",
+            Self::OpenAiResponses => "openai_responses",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Bedrock => "bedrock",
+        }
+    }
+
+    pub fn parse_call(self, body: &[u8], site: Site<'_>) -> Result<Call, Malformed> {
+        match self {
+            Self::OpenAiChat => openai_chat::parse_call(body),
+            Self::OpenAiResponses => openai_responses::parse_call(body),
+            Self::Anthropic => anthropic::parse_call(body),
+            Self::Gemini => gemini::parse_call(body, site),
+            Self::Bedrock => bedrock::parse_call(body, site),
+        }
+    }
+
+    /// What cannot be carried is added to `losses`; whether that is a 400 is the caller's choice.
+    pub fn render_call(self, call: &Call, target: &Target, losses: &mut Losses) -> Vec<u8> {
+        match self {
+            Self::OpenAiChat => openai_chat::render_call(call, target, losses),
+            Self::OpenAiResponses => openai_responses::render_call(call, target, losses),
+            Self::Anthropic => anthropic::render_call(call, target, losses),
+            Self::Gemini => gemini::render_call(call, target, losses),
+            Self::Bedrock => bedrock::render_call(call, target, losses),
+        }
+    }
+
+    /// The body of a 200. Some providers put an error into it.
+    pub fn parse_answer(self, body: &[u8]) -> Result<Answer, Error> {
+        let value = serde_json::from_slice(body)
+            .map_err(|e| Error::bad_stream(format!("the provider's answer is not valid JSON: {e}")))?;
+        let mut answer = match self {
+            Self::OpenAiChat => openai_chat::parse_answer(&value),
+            Self::OpenAiResponses => openai_responses::parse_answer(&value),
+            Self::Anthropic => anthropic::parse_answer(&value),
+            Self::Gemini => gemini::parse_answer(&value),
+            Self::Bedrock => bedrock::parse_answer(&value),
+        }?;
+        // The provider may be a gateway like us.
+        for part in &mut answer.parts {
+            if let Body::ToolCall(call) = &mut part.body {
+                ids::open_call(call);
+            }
+        }
+        // Whoever gets a call acts on it, whatever reason stands beside it.
+        if answer.stop == Stop::EndTurn && answer.has_tool_calls() {
+            answer.stop = Stop::ToolUse;
+        }
+        Ok(answer)
+    }
+
+    pub fn render_answer(self, answer: &Answer, reply: &Reply) -> Vec<u8> {
+        match self {
+            Self::OpenAiChat => openai_chat::render_answer(answer, reply),
+            Self::OpenAiResponses => openai_responses::render_answer(answer, reply),
+            Self::Anthropic => anthropic::render_answer(answer, reply),
+            Self::Gemini => gemini::render_answer(answer, reply),
+            Self::Bedrock => bedrock::render_answer(answer),
+        }
+    }
+
+    /// The body of anything but a 200.
+    pub fn parse_error(self, status: u16, headers: Headers<'_>, body: &[u8]) -> Error {
+        match self {
+            Self::OpenAiChat | Self::OpenAiResponses => openai_chat::parse_error(status, headers, body),
+            Self::Anthropic => anthropic::parse_error(status, headers, body),
+            Self::Gemini => gemini::parse_error(status, headers, body),
+            Self::Bedrock => bedrock::parse_error(status, headers, body),
+        }
+    }
+
+    /// The body; its status is [`Error::status`], its `Retry-After` the error's own.
+    pub fn render_error(self, error: &Error) -> Vec<u8> {
+        match self {
+            Self::OpenAiChat | Self::OpenAiResponses => openai_chat::render_error(error),
+            Self::Anthropic => anthropic::render_error(error),
+            Self::Gemini => gemini::render_error(error),
+            Self::Bedrock => bedrock::render_error(error),
+        }
+    }
+
+    pub fn decoder(self, bounds: Bounds) -> Decoder {
+        Decoder::new(self, bounds)
+    }
+
+    pub fn encoder(self, reply: Reply) -> Encoder {
+        match self {
+            Self::OpenAiChat => Encoder::OpenAiChat(openai_chat::Encoder::new(reply)),
+            Self::OpenAiResponses => Encoder::OpenAiResponses(Box::new(openai_responses::Encoder::new(reply))),
+            Self::Anthropic => Encoder::Anthropic(anthropic::Encoder::new(reply)),
+            Self::Gemini => Encoder::Gemini(gemini::Encoder::new(reply)),
+            Self::Bedrock => Encoder::Bedrock(bedrock::Encoder::new(reply)),
+        }
+    }
+
+    /// Of an answer's body; streams of Gemini without `alt=sse` are JSON.
+    pub fn stream_content_type(self, sse: bool) -> &'static str {
+        match self {
+            Self::Bedrock => "application/vnd.amazon.eventstream",
+            Self::Gemini if !sse => "application/json",
+            _ => "text/event-stream",
+        }
+    }
+}
+
+/// A provider's stream becomes events.
+#[derive(Debug)]
+pub struct Decoder {
+    framing: Framing,
+    reader: Reader,
+    flow: Flow,
+}
+
+#[derive(Debug)]
+enum Reader {
+    OpenAiChat(openai_chat::Reader),
+    OpenAiResponses(openai_responses::Reader),
+    Anthropic(anthropic::Reader),
+    Gemini(gemini::Reader),
+    Bedrock(bedrock::Reader),
+}
+
+impl Decoder {
+    fn new(dialect: Dialect, bounds: Bounds) -> Self {
+        let framing = match dialect {
+            Dialect::Bedrock => Framing::Aws(aws::Decoder::new(bounds.frame)),
+            Dialect::Gemini => Framing::Either { max: bounds.frame },
+            _ => Framing::Sse(sse::Decoder::new(bounds.frame)),
+        };
+        let reader = match dialect {
+            Dialect::OpenAiChat => Reader::OpenAiChat(openai_chat::Reader::default()),
+            Dialect::OpenAiResponses => Reader::OpenAiResponses(openai_responses::Reader::default()),
+            Dialect::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
+            Dialect::Gemini => Reader::Gemini(gemini::Reader::default()),
+            Dialect::Bedrock => Reader::Bedrock(bedrock::Reader::default()),
+        };
+        Self { framing, reader, flow: Flow::new(bounds) }
+    }
+
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
+        let Self { framing, reader, flow } = self;
+        if flow.is_over() {
+            return;
+        }
+        if let Err(broken) = framing.push(bytes, &mut |frame| reader.frame(frame, flow)) {
+            flow.fail(Error::bad_stream(broken.reason()));
+        }
+        flow.take(out);
+    }
+
+    /// The provider closed the stream: in order, or in the middle of its answer.
+    pub fn finish(&mut self, out: &mut Vec<Event>) {
+        let Self { framing, reader, flow } = self;
+        if !framing.finish(&mut |frame| reader.frame(frame, flow)) {
+            flow.fail(Error::bad_stream("the provider's stream broke off inside a frame"));
+        }
+        reader.finish(flow);
+        flow.take(out);
+    }
+
+    /// `End` or `Error` was told; whatever comes is ignored.
+    pub fn is_over(&self) -> bool {
+        self.flow.is_over()
+    }
+}
+
+impl Reader {
+    fn frame(&mut self, frame: Frame<'_>, flow: &mut Flow) {
+        if flow.is_over() {
+            return;
+        }
+        match self {
+            Self::OpenAiChat(reader) => reader.frame(frame, flow),
+            Self::OpenAiResponses(reader) => reader.frame(frame, flow),
+            Self::Anthropic(reader) => reader.frame(frame, flow),
+            Self::Gemini(reader) => reader.frame(frame, flow),
+            Self::Bedrock(reader) => reader.frame(frame, flow),
+        }
+    }
+
+    fn finish(&mut self, flow: &mut Flow) {
+        match self {
+            Self::Gemini(reader) => reader.finish(flow),
+            _ => flow.end(),
+        }
+    }
+}
+
+/// Events become the caller's stream.
+#[derive(Debug)]
+pub enum Encoder {
+    OpenAiChat(openai_chat::Encoder),
+    OpenAiResponses(Box<openai_responses::Encoder>),
+    Anthropic(anthropic::Encoder),
+    Gemini(gemini::Encoder),
+    Bedrock(bedrock::Encoder),
+}
+
+impl Encoder {
+    pub fn push(&mut self, event: Event, out: &mut Vec<u8>) {
+        match self {
+            Self::OpenAiChat(encoder) => encoder.push(event, out),
+            Self::OpenAiResponses(encoder) => encoder.push(event, out),
+            Self::Anthropic(encoder) => encoder.push(event, out),
+            Self::Gemini(encoder) => encoder.push(event, out),
+            Self::Bedrock(encoder) => encoder.push(event, out),
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Reading JSON objects field by field, so that what nobody read can be named.
+//!
+//! Requests are read strictly (a wrong type is the caller's mistake and gets a path); answers are read leniently by
+//! indexing `serde_json::Value`, which answers `Null` for whatever is not there.
+
+use std::fmt;
+
+use serde_json::{Map, Number, Value};
+
+/// A request that its own dialect does not allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    pub path: String,
+    pub reason: String,
+}
+
+impl Malformed {
+    pub fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), reason: reason.into() }
+    }
+
+    /// The same mistake seen from one level further out.
+    pub(crate) fn under(mut self, outer: &str) -> Self {
+        self.path = match (self.path.is_empty(), self.path.starts_with('[')) {
+            (true, _) => outer.to_owned(),
+            (_, true) => format!("{outer}{}", self.path),
+            _ => format!("{outer}.{}", self.path),
+        };
+        self
+    }
+
+    pub(crate) fn at(self, list: &str, index: usize) -> Self {
+        self.under(&format!("{list}[{index}]"))
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}: {}", self.path, self.reason) }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+pub(crate) type Read<T> = Result<T, Malformed>;
+
+/// An object being read. `null` counts as absent, as it does for every provider.
+#[derive(Debug, Default)]
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// The body of a request. Nesting is bounded by serde_json (128 levels), size by whoever read the body.
+    pub(crate) fn parse(body: &[u8]) -> Read<Self> {
+        let value = serde_json::from_slice(body).map_err(|e| Malformed::new("", format!("not valid JSON: {e}")))?;
+        Self::of(value)
+    }
+
+    pub(crate) fn of(value: Value) -> Read<Self> {
+        match value {
+            Value::Object(map) => Ok(Self(map)),
+            other => Err(wrong("", "an object", &other)),
+        }
+    }
+
+    pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Google's APIs read camelCase and snake_case alike.
+    pub(crate) fn snake_too(mut self) -> Self {
+        let snakes: Vec<String> = self.0.keys().filter(|key| key.contains('_')).cloned().collect();
+        for snake in snakes {
+            let camel = camel(&snake);
+            if let Some(value) = self.0.remove(&snake) {
+                self.0.entry(camel).or_insert(value);
+            }
+        }
+        self
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> Read<Option<String>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(wrong(name, "a string", &other)),
+        }
+    }
+
+    pub(crate) fn need_text(&mut self, name: &str) -> Read<String> {
+        self.text(name)?.ok_or_else(|| missing(name))
+    }
+
+    pub(crate) fn count(&mut self, name: &str) -> Read<Option<u64>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(value) => whole(&value).map(Some).ok_or_else(|| wrong(name, "a whole number, not negative", &value)),
+        }
+    }
+
+    pub(crate) fn number(&mut self, name: &str) -> Read<Option<Number>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Number(number)) => Ok(Some(number)),
+            Some(other) => Err(wrong(name, "a number", &other)),
+        }
+    }
+
+    pub(crate) fn flag(&mut self, name: &str) -> Read<Option<bool>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(other) => Err(wrong(name, "true or false", &other)),
+        }
+    }
+
+    pub(crate) fn list(&mut self, name: &str) -> Read<Option<Vec<Value>>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(other) => Err(wrong(name, "a list", &other)),
+        }
+    }
+
+    pub(crate) fn need_list(&mut self, name: &str) -> Read<Vec<Value>> {
+        self.list(name)?.ok_or_else(|| missing(name))
+    }
+
+    pub(crate) fn object(&mut self, name: &str) -> Read<Option<Self>> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Self(map))),
+            Some(other) => Err(wrong(name, "an object", &other)),
+        }
+    }
+
+    pub(crate) fn need_object(&mut self, name: &str) -> Read<Self> {
+        self.object(name)?.ok_or_else(|| missing(name))
+    }
+
+    pub(crate) fn texts(&mut self, name: &str) -> Read<Vec<String>> {
+        let list = self.list(name)?.unwrap_or_default();
+        list.into_iter()
+            .enumerate()
+            .map(|(i, item)| match item {
+                Value::String(text) => Ok(text),
+                other => Err(wrong("", "a string", &other).at(name, i)),
+            })
+            .collect()
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    pub(crate) fn put_back(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
+    /// What nobody asked for.
+    pub(crate) fn rest(self) -> Map<String, Value> {
+        self.0.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    }
+
+    /// All of it, nulls and all: data that is not ours to read.
+    pub(crate) fn whole(self) -> Map<String, Value> {
+        self.0
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+pub(crate) fn missing(name: &str) -> Malformed {
+    Malformed::new(name, "is required")
+}
+
+pub(crate) fn wrong(name: &str, want: &str, got: &Value) -> Malformed {
+    let got = match got {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Malformed::new(name, format!("must be {want}, not {got}"))
+}
+
+/// `12` and `12.0` alike: JavaScript does not tell them apart.
+pub(crate) fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| {
+        let float = value.as_f64()?;
+        (float.fract() == 0.0 && (0.0..9.0e15).contains(&float)).then_some(float as u64)
+    })
+}
+
+/// A count in an answer; what is missing or strange counts as zero.
+pub(crate) fn tally(value: &Value) -> u64 {
+    whole(value).unwrap_or(0)
+}
+
+pub(crate) fn text_of(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.is_empty())
+}
+
+pub(crate) fn string_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// An object under construction; what is absent is not written.
+#[derive(Debug, Default)]
+pub(crate) struct Object(Map<String, Value>);
+
+impl Object {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.put(name, value);
+        self
+    }
+
+    pub(crate) fn maybe(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
+        self.put_some(name, value);
+        self
+    }
+
+    pub(crate) fn put(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    pub(crate) fn put_some(&mut self, name: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(name, value);
+        }
+    }
+
+    /// Fields of the same dialect; what is already there stands.
+    pub(crate) fn extend(&mut self, fields: &Map<String, Value>) {
+        for (name, value) in fields {
+            if !self.0.contains_key(name) {
+                self.0.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn unless_empty(self) -> Option<Value> {
+        (!self.0.is_empty()).then_some(Value::Object(self.0))
+    }
+
+    pub(crate) fn done(self) -> Value {
+        Value::Object(self.0)
+    }
+
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        self.done().to_string().into_bytes()
+    }
+}
+
+/// `text` as a JSON string, at the end of `out`.
+pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("writing a string into memory does not fail");
+}
+
+pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("writing a value into memory does not fail");
+}
+
+/// The arguments of a call as the object that most dialects want. Text that broke off (the answer hit its maximum)
+/// keeps the members that arrived whole: nobody should act on half a value.
+pub(crate) fn object_of(arguments: &str) -> Value {
+    if arguments.trim().is_empty() {
+        return Value::Object(Map::new());
+    }
+    match serde_json::from_str(arguments) {
+        Ok(object @ Value::Object(_)) => object,
+        _ => Value::Object(whole_members(arguments)),
+    }
+}
+
+fn whole_members(text: &str) -> Map<String, Value> {
+    let mut members = Map::new();
+    let Some(mut rest) = text.trim_start().strip_prefix('{') else { return members };
+    loop {
+        let mut names = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+        let Some(Ok(name)) = names.next() else { return members };
+        let Some(after) = rest[names.byte_offset()..].trim_start().strip_prefix(':') else { return members };
+        let mut values = serde_json::Deserializer::from_str(after).into_iter::<Value>();
+        let Some(Ok(value)) = values.next() else { return members };
+        // A number at the very end may have been longer.
+        let Some(next) = after[values.byte_offset()..].trim_start().strip_prefix([',', '}']) else { return members };
+        members.insert(name, value);
+        rest = next;
+    }
+}
+
+fn camel(snake: &str) -> String {
+    let mut camel = String::with_capacity(snake.len());
+    for (i, word) in snake.split('_').enumerate() {
+        let mut letters = word.chars();
+        match letters.next() {
+            Some(first) if i > 0 => camel.extend(first.to_uppercase().chain(letters)),
+            Some(first) => camel.extend(std::iter::once(first).chain(letters)),
+            None => {}
+        }
+    }
+    camel
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn line_8_truncated_arguments_keep_the_members_that_arrived_whole() {
+        assert_eq!(object_of(""), json!({}));
+        assert_eq!(object_of("  "), json!({}));
+        assert_eq!(object_of(r#"{"a":1}"#), json!({"a": 1}));
+        assert_eq!(object_of(r#"{"city":"Paris","days":["mo","t"#), json!({"city": "Paris"}));
+        assert_eq!(object_of(r#"{"city":"Paris","days":12"#), json!({"city": "Paris"}));
+        assert_eq!(object_of(r#"{"ci"#), json!({}));
+        assert_eq!(object_of("[1]"), json!({}));
+        assert_eq!(object_of("\"text\""), json!({}));
+    }
+
+    #[test]
+    fn snake_case_names_are_read_as_camel_case() {
+        let mut fields = Fields::of(json!({"system_instruction": 1, "topK": 2})).unwrap().snake_too();
+        assert_eq!(fields.value("systemInstruction"), Some(json!(1)));
+        assert_eq!(fields.value("topK"), Some(json!(2)));
+    }
+
+    #[test]
+    fn a_mistake_deep_inside_is_told_with_its_path() {
+        let inner = Malformed::new("text", "is required").at("content", 2).at("messages", 0);
+        assert_eq!(inner.to_string(), "messages[0].content[2].text: is required");
+    }
+}

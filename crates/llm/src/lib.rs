@@ -1,0 +1,39 @@
+//! Chat calls in five providers' formats, and one meaning that all of them translate to and from.
+//!
+//! Owns: what a chat call, an answer, a stream event, a usage report and an error *mean* ([`meaning`]), how each dialect
+//! writes them ([`anthropic`], [`bedrock`], [`gemini`], [`openai_chat`], [`openai_responses`]).
+//!
+//! Refuses to know: sockets, clocks, keys, routes. Bytes in, bytes out. Whoever calls brings ids and the time.
+//!
+//! ```text
+//!              parse_call            render_call
+//!  caller's ───────────────▶ Call ───────────────▶ provider's bytes      what cannot be carried: Losses
+//!  bytes    ◀─────────────── Answer ◀───────────── provider's bytes
+//!              render_answer         parse_answer
+//!           ◀─────────────── Event… ◀───────────── provider's stream
+//!              Encoder               Decoder
+//! ```
+//! Where does an Anthropic tool result become an OpenAI tool message? `anthropic/request_in/content.rs` reads the block
+//! into a `Part::ToolResult`, `openai_chat/request_out/messages.rs` writes it.
+
+pub mod anthropic;
+pub mod bedrock;
+pub mod bounds;
+pub mod dialect;
+pub mod frame;
+pub mod gemini;
+pub mod ids;
+mod json;
+pub mod lost;
+pub mod meaning;
+pub mod openai_chat;
+pub mod openai_responses;
+mod retry;
+pub mod schema;
+pub mod signature;
+pub mod target;
+
+pub use dialect::{Decoder, Dialect, Encoder, Reply, Site};
+pub use json::Malformed;
+pub use lost::{Losses, Lost, Weight};
+pub use target::Target;

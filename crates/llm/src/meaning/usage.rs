@@ -1,0 +1,119 @@
+//! Tokens in classes that do not overlap, so that prices multiply and sums are sums.
+//!
+//! ```text
+//!  OpenAI, Gemini:     prompt      = input + cache_read + writes + audio + image      (includes what was cached)
+//!  Anthropic, Bedrock: input       = input + audio + image                           (excludes it)
+//!  all but Gemini:     completion  = output + reasoning + audio + image
+//!  Gemini:             candidates  = output + audio + image;   thoughts = reasoning
+//! ```
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Prompt text that no cache knew.
+    pub input: u64,
+    pub cache_read: u64,
+    pub cache_write_5m: u64,
+    pub cache_write_1h: u64,
+    pub audio_in: u64,
+    pub image_in: u64,
+    /// Answer text, thoughts excluded.
+    pub output: u64,
+    pub reasoning: u64,
+    pub audio_out: u64,
+    pub image_out: u64,
+    /// What the provider says it will bill (OpenRouter): worth more than our arithmetic.
+    pub cost: Option<NanoUsd>,
+}
+
+/// A billionth of a dollar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NanoUsd(pub u64);
+
+impl Usage {
+    /// All that went in.
+    pub fn prompt(&self) -> u64 {
+        [self.input, self.cache_read, self.cache_writes(), self.audio_in, self.image_in]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+
+    /// All that came out.
+    pub fn completion(&self) -> u64 {
+        [self.output, self.reasoning, self.audio_out, self.image_out].into_iter().fold(0, u64::saturating_add)
+    }
+
+    pub fn total(&self) -> u64 {
+        self.prompt().saturating_add(self.completion())
+    }
+
+    pub fn cache_writes(&self) -> u64 {
+        self.cache_write_5m.saturating_add(self.cache_write_1h)
+    }
+
+    /// From a prompt count that includes everything: classes are taken out one after the other, so that a report whose
+    /// parts exceed its whole never makes the rest negative.
+    pub fn split_prompt(&mut self, whole: u64) {
+        let mut left = whole;
+        for class in [
+            &mut self.cache_read,
+            &mut self.cache_write_5m,
+            &mut self.cache_write_1h,
+            &mut self.audio_in,
+            &mut self.image_in,
+        ] {
+            *class = (*class).min(left);
+            left -= *class;
+        }
+        self.input = left;
+    }
+
+    /// From a completion count that includes everything.
+    pub fn split_completion(&mut self, whole: u64) {
+        let mut left = whole;
+        for class in [&mut self.reasoning, &mut self.audio_out, &mut self.image_out] {
+            *class = (*class).min(left);
+            left -= *class;
+        }
+        self.output = left;
+    }
+}
+
+impl NanoUsd {
+    /// From a decimal number of dollars, as providers report it.
+    pub fn from_dollars(dollars: f64) -> Option<Self> {
+        let nano = dollars * 1e9;
+        // Above 2^53 nano-dollars (nine million dollars for one call) nobody's report is believed.
+        (nano.is_finite() && (0.0..9.0e15).contains(&nano)).then(|| Self(nano.round() as u64))
+    }
+
+    pub fn dollars(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_16_classes_of_a_prompt_never_overlap_even_if_the_report_does() {
+        let mut usage = Usage { cache_read: 80, audio_in: 50, ..Usage::default() };
+        usage.split_prompt(100);
+        assert_eq!((usage.input, usage.cache_read, usage.audio_in), (0, 80, 20));
+        assert_eq!(usage.prompt(), 100);
+    }
+
+    #[test]
+    fn line_16_sums_saturate() {
+        let usage = Usage { input: u64::MAX, cache_read: 5, output: u64::MAX, ..Usage::default() };
+        assert_eq!(usage.total(), u64::MAX);
+    }
+
+    #[test]
+    fn line_17_a_reported_cost_is_nano_dollars() {
+        assert_eq!(NanoUsd::from_dollars(0.000_069_4), Some(NanoUsd(69_400)));
+        assert_eq!(NanoUsd::from_dollars(-1.0), None);
+        assert_eq!(NanoUsd::from_dollars(f64::NAN), None);
+        assert_eq!(NanoUsd::from_dollars(1e30), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! A chat completion → [`Answer`]. Of several choices the first.
+
+use serde_json::{Map, Value};
+
+use super::request_in::content::source_of_url;
+use super::{calls_in, error, stop, thoughts, usage};
+use crate::Dialect;
+use crate::ids;
+use crate::json::{Fields, string_of, text_of, whole};
+use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, ToolCall};
+
+pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
+    if value["error"].is_object() && value["choices"].is_null() {
+        return Err(error::of_value(0, &value["error"]));
+    }
+    let choice = &value["choices"][0];
+    let message = &choice["message"];
+    if !message.is_object() {
+        return Err(Error::bad_stream("the provider's answer has no message"));
+    }
+    let mut answer = Answer::new(Dialect::OpenAiChat);
+    answer.id = string_of(&value["id"]);
+    answer.model = string_of(&value["model"]);
+    answer.created = whole(&value["created"]);
+    answer.parts = parts(message, &answer.id);
+    answer.stop = stop::read(choice["finish_reason"].as_str());
+    answer.stop = stop::settle(answer.stop, &answer.parts);
+    answer.usage = usage::parse_usage(&value["usage"]);
+    answer.extras = extras(value);
+    Ok(answer)
+}
+
+fn parts(message: &Value, id: &str) -> Vec<Part> {
+    let mut fields = Fields::of(message.clone()).unwrap_or_default();
+    let mut parts = thoughts::of_message(&mut fields);
+    parts.extend(content(&message["content"]));
+    if let Some(refusal) = text_of(&message["refusal"]) {
+        parts.push(Body::Refusal(refusal.to_owned()).into());
+    }
+    for image in message["images"].as_array().into_iter().flatten() {
+        if let Some(url) = text_of(&image["image_url"]["url"]) {
+            let source = source_of_url(url.to_owned());
+            parts.push(Body::Media(Media { kind: MediaKind::Image, source, name: None, detail: None }).into());
+        }
+    }
+    // Speech comes with its words.
+    if let Some(words) = text_of(&message["audio"]["transcript"]) {
+        parts.push(Part::text(words));
+    }
+    for (i, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
+        parts.push(tool_call(call, id, i));
+    }
+    parts
+}
+
+/// Text, or (Mistral) a list of texts and thoughts.
+pub(super) fn content(content: &Value) -> Vec<Part> {
+    match content {
+        Value::String(text) if !text.is_empty() => vec![Part::text(text.as_str())],
+        Value::Array(list) => list.iter().filter_map(piece).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn piece(piece: &Value) -> Option<Part> {
+    match piece["type"].as_str() {
+        Some("text") => Some(Part::text(text_of(&piece["text"])?)),
+        Some("thinking") => {
+            let text = super::request_in::content::flat_text(&piece["thinking"]);
+            Some(Body::Reasoning { text, signature: None }.into())
+        }
+        _ => Some(Body::Foreign { dialect: Dialect::OpenAiChat, value: piece.clone() }.into()),
+    }
+}
+
+fn tool_call(value: &Value, answer: &str, i: usize) -> Part {
+    if value["type"] == "custom" {
+        return Body::Foreign { dialect: Dialect::OpenAiChat, value: value.clone() }.into();
+    }
+    let function = &value["function"];
+    let id = text_of(&value["id"]).map_or_else(|| ids::synthetic(answer, i), str::to_owned);
+    let arguments = calls_in::arguments(&function["arguments"]);
+    let signature = calls_in::signature(value);
+    Body::ToolCall(ToolCall { id, name: string_of(&function["name"]), arguments, signature }).into()
+}
+
+/// What chat callers may look at besides the answer.
+fn extras(value: &Value) -> Map<String, Value> {
+    let mut extras = Map::new();
+    for name in ["system_fingerprint", "service_tier", "citations", "provider"] {
+        if !value[name].is_null() {
+            extras.insert(name.to_owned(), value[name].clone());
+        }
+    }
+    extras
+}

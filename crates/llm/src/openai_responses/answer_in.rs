@@ -1,0 +1,60 @@
+//! A response → [`Answer`].
+
+use serde_json::Value;
+
+use super::{stop, thoughts, usage};
+use crate::Dialect;
+use crate::json::{string_of, text_of, whole};
+use crate::meaning::{Answer, Body, Error, Part, ToolCall};
+use crate::openai_chat;
+
+pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
+    if value["error"].is_object() {
+        return Err(openai_chat::error_of_value(0, &value["error"]));
+    }
+    let Some(items) = value["output"].as_array() else {
+        return Err(Error::bad_stream("the provider's answer has no output"));
+    };
+    let mut answer = Answer::new(Dialect::OpenAiResponses);
+    answer.id = string_of(&value["id"]);
+    answer.model = string_of(&value["model"]);
+    answer.created = whole(&value["created_at"]);
+    answer.parts = items.iter().flat_map(item).collect();
+    answer.stop = stop::read(value, &answer.parts);
+    answer.usage = usage::read(&value["usage"]);
+    Ok(answer)
+}
+
+fn item(item: &Value) -> Vec<Part> {
+    match item["type"].as_str() {
+        Some("message") => item["content"].as_array().into_iter().flatten().map(part).collect(),
+        Some("reasoning") => thoughts::read(item).into_iter().collect(),
+        Some("function_call") => vec![
+            Body::ToolCall(ToolCall {
+                id: call_id(item),
+                name: string_of(&item["name"]),
+                arguments: string_of(&item["arguments"]),
+                signature: None,
+            })
+            .into(),
+        ],
+        _ => vec![Body::Foreign { dialect: Dialect::OpenAiResponses, value: item.clone() }.into()],
+    }
+}
+
+pub(super) fn call_id(item: &Value) -> String {
+    text_of(&item["call_id"]).or_else(|| text_of(&item["id"])).unwrap_or_default().to_owned()
+}
+
+fn part(part: &Value) -> Part {
+    let body = match part["type"].as_str() {
+        Some("output_text") => Body::Text(string_of(&part["text"])),
+        Some("refusal") => Body::Refusal(string_of(&part["refusal"])),
+        _ => return Body::Foreign { dialect: Dialect::OpenAiResponses, value: part.clone() }.into(),
+    };
+    let mut read = Part::from(body);
+    if part["annotations"].as_array().is_some_and(|list| !list.is_empty()) {
+        read.extras.insert("annotations".to_owned(), part["annotations"].clone());
+    }
+    read
+}

@@ -1,0 +1,37 @@
+//! `input_tokens` includes what was cached, `output_tokens` includes thoughts.
+
+use serde_json::{Value, json};
+
+use crate::json::Object;
+use crate::meaning::Usage;
+use crate::openai_chat;
+
+/// The same report as chat's under other names.
+const NAMES: [(&str, &str); 5] = [
+    ("input_tokens", "prompt_tokens"),
+    ("output_tokens", "completion_tokens"),
+    ("input_tokens_details", "prompt_tokens_details"),
+    ("output_tokens_details", "completion_tokens_details"),
+    ("cost", "cost"),
+];
+
+pub(super) fn read(value: &Value) -> Option<Usage> {
+    value.is_object().then_some(())?;
+    let mut chat = Object::new();
+    for (ours, theirs) in NAMES {
+        chat.put(theirs, value[ours].clone());
+    }
+    openai_chat::parse_usage(&chat.done())
+}
+
+pub(super) fn write(usage: &Usage) -> Value {
+    let chat = openai_chat::render_usage(usage);
+    let mut value = json!({});
+    for (ours, theirs) in NAMES {
+        if !chat[theirs].is_null() {
+            value[ours] = chat[theirs].clone();
+        }
+    }
+    value["total_tokens"] = chat["total_tokens"].clone();
+    value
+}

@@ -1,0 +1,7 @@
+//! Specs of the dialects. Recordings of real providers are read through `TIDEGATE_FIXTURES`; without it those specs say so
+//! and pass, and the golden files (written by us from the facts) remain.
+
+#[path = "specs/recorded.rs"]
+mod recorded;
+#[path = "specs/support.rs"]
+mod support;
