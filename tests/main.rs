@@ -11,6 +11,7 @@ mod document;
 mod exactness;
 mod fills;
 mod health;
+mod jwt;
 mod kinds;
 mod levels;
 mod lifecycle;

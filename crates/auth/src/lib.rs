@@ -1,4 +1,4 @@
-//! Who is asking: keys as presented in a request, and the entries they stand for.
+//! Who is asking: keys as presented in a request and the entries they stand for; tokens, and who signed them (`token`).
 //!
 //! Owns the shape of a key, its hash and where a request may carry it. Knows no document, no plan, no cluster: the
 //! binary fills [`Keys`] from the agreed state, `proxy` asks, `admin` mints. A secret is never stored, only its hash.
@@ -7,6 +7,7 @@ mod keys;
 mod mint;
 mod presented;
 mod strip;
+pub mod token;
 
 pub use keys::{KeyEntry, Keys, Rejected};
 pub use mint::{Hash, Minted, Secret, hash, mint};

@@ -27,6 +27,7 @@ mod cors;
 mod header;
 mod holder;
 mod host;
+mod issuer;
 mod limit;
 mod loops;
 mod matching;
@@ -61,6 +62,7 @@ pub fn compile(
         version,
         secrets,
         consumers,
+        issuers,
         tenants,
         teams,
         plans,
@@ -97,7 +99,9 @@ pub fn compile(
     let fallbacks: Vec<_> = upstreams.iter().map(|u| (u.name.clone(), fallback(u))).collect();
     sick::fallbacks(&fallbacks.iter().map(|(name, to)| (name.as_str(), to.as_deref())).collect::<Vec<_>>(), &report);
     let upstreams = upstream::compile(upstreams, inputs, &report);
+    let issuers = issuer::Issuers::compile(issuers, &secrets, inputs, &report);
     let world = route::World {
+        issuers: &issuers,
         limits: &limits,
         holders: &holders,
         upstreams: &upstream_names,
@@ -122,6 +126,7 @@ pub fn compile(
         plans,
         upstreams: upstreams.into_iter().flatten().collect(),
         consumers: consumers.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
+        issuers: issuers.into_list(),
         certificates,
         telemetry,
         redis: redis.map(Arc::new),

@@ -56,6 +56,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         version: _,
         secrets,
         consumers,
+        issuers,
         tenants,
         teams,
         plans,
@@ -74,6 +75,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
     family("secrets", named(&old.secrets, |s| s.name.clone()), named(secrets, |s| s.name.clone()));
     let consumer = |c: &crate::document::ConsumerEntry| in_tenant(&c.tenant, &c.name);
     family("consumers", named(&old.consumers, consumer), named(consumers, consumer));
+    family("issuers", named(&old.issuers, |i| i.name.clone()), named(issuers, |i| i.name.clone()));
     family("tenants", named(&old.tenants, |t| t.name.clone()), named(tenants, |t| t.name.clone()));
     let team = |t: &crate::document::TeamRule| in_tenant(&t.tenant, &t.name);
     family("teams", named(&old.teams, team), named(teams, team));

@@ -10,12 +10,13 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 13] = [
+const FAMILIES: [(&str, &str); 14] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
     ("limits", "LimitRule"),
     ("plans", "Plan"),
     ("consumers", "ConsumerEntry"),
+    ("issuers", "IssuerRule"),
     ("tenants", "TenantRule"),
     ("teams", "TeamRule"),
     ("products", "ProductRule"),
@@ -165,13 +166,19 @@ fn kind(value: &Value) -> String {
     {
         Some("array") => format!("list of {}", plural(&kind(&value["items"]))),
         Some("object") if value["additionalProperties"]["type"] == "integer" => "map of numbers".to_owned(),
+        Some("object") if value["additionalProperties"]["type"] == "array" => "map of lists".to_owned(),
         Some("object") => "map of texts".to_owned(),
         Some("string") => "text".to_owned(),
         Some("integer") => "number".to_owned(),
         Some("boolean") => "`true` \\| `false`".to_owned(),
+        _ if choice_of_map(value) => "word or map".to_owned(),
         _ if value["anyOf"].is_array() => "word or number".to_owned(),
         _ => "text".to_owned(),
     }
+}
+
+fn choice_of_map(value: &Value) -> bool {
+    value["anyOf"].as_array().is_some_and(|any| any.iter().any(|one| one["type"] == "object"))
 }
 
 fn plural(kind: &str) -> String {
@@ -179,6 +186,7 @@ fn plural(kind: &str) -> String {
         "text" => "texts".to_owned(),
         "map" => "maps".to_owned(),
         "word or number" => "words or numbers".to_owned(),
+        "word or map" => "words or maps".to_owned(),
         other => other.to_owned(),
     }
 }

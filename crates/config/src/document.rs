@@ -13,6 +13,7 @@ mod certificate;
 mod consumer;
 mod headers;
 mod holder;
+mod issuer;
 mod later;
 mod limit;
 mod matching;
@@ -27,6 +28,7 @@ pub use certificate::{CertificateFiles, TlsVersions};
 pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
 pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, TenantRule};
+pub use issuer::{AuthKind, IssuerRule, JwksRule, TokenSource, UnknownConsumer};
 pub use later::Later;
 pub use limit::{
     BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, WhenMissing,
@@ -34,7 +36,7 @@ pub use limit::{
 };
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
-pub use route::{AuthKind, RouteRule, RouteTimeouts};
+pub use route::{RouteRule, RouteTimeouts};
 pub use sick::{BreakerRule, HealthRule, SlowRule, StatusRange};
 pub use upstream::{
     BalanceKind, EndpointAddress, ProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes, UpstreamTlsRule,
@@ -53,6 +55,9 @@ pub struct Document {
     /// Applications and people. Their keys are not here: `tidegate key create`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consumers: Vec<ConsumerEntry>,
+    /// Whose tokens (JWT) routes accept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<IssuerRule>,
     /// Tenants of which there is more to say than their name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tenants: Vec<TenantRule>,
@@ -88,10 +93,11 @@ pub struct Document {
     pub cache: Option<CacheDefaults>,
 }
 
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 15] = [
     "version",
     "secrets",
     "consumers",
+    "issuers",
     "tenants",
     "teams",
     "plans",
@@ -129,6 +135,7 @@ impl Document {
                 }
                 "secrets" => document.secrets = list(node, notes),
                 "consumers" => document.consumers = list(node, notes),
+                "issuers" => document.issuers = list(node, notes),
                 "tenants" => document.tenants = list(node, notes),
                 "teams" => document.teams = list(node, notes),
                 "products" => document.products = list(node, notes),

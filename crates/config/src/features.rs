@@ -2,7 +2,7 @@
 
 use tidegate_model::Feature;
 
-use crate::document::Document;
+use crate::document::{Document, ScopePart};
 
 /// Each once. A document without any can be published in a cluster of any releases.
 #[must_use]
@@ -12,6 +12,10 @@ pub fn features(document: &Document) -> Vec<Feature> {
         Feature::KindsOfLimits => document.limits.iter().any(|limit| limit.window.is_none() || limit.cost.is_some()),
         Feature::StoredStandsIn => {
             document.upstreams.iter().any(|upstream| upstream.breaker.as_ref().is_some_and(|b| b.stored.is_some()))
+        }
+        Feature::Tokens => {
+            let by_claim = |part: &ScopePart| matches!(part, ScopePart::Claim(_));
+            !document.issuers.is_empty() || document.limits.iter().any(|limit| limit.per.iter().any(by_claim))
         }
         // Of the control log: commands, not documents.
         Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys | Feature::Orders => false,

@@ -22,7 +22,11 @@ pub fn needs(document: &Document) -> Vec<Need> {
     let certificates = document.certificates.iter().flat_map(|c| [c.file.clone(), c.key.clone()]).map(Need::File);
     let roots = document.upstreams.iter().filter_map(|u| u.tls.as_ref()?.ca.clone()).map(Need::File);
     let redis = document.cache.iter().filter_map(|cache| cache.redis.as_ref()?.ca.clone()).map(Need::File);
-    let mut needs: Vec<Need> = secrets.chain(certificates).chain(roots).chain(redis).collect();
+    let sets =
+        document.issuers.iter().filter_map(|issuer| issuer.jwks.as_ref()).flat_map(|jwks| [&jwks.ca, &jwks.file]);
+    let keys = document.issuers.iter().map(|issuer| &issuer.public_key);
+    let tokens = sets.chain(keys).flatten().cloned().map(Need::File);
+    let mut needs: Vec<Need> = secrets.chain(certificates).chain(roots).chain(redis).chain(tokens).collect();
     needs.sort();
     needs.dedup();
     needs

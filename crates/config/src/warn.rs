@@ -18,9 +18,11 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     unused("upstreams", document.upstreams.iter().map(|u| &u.name), &upstreams.collect(), &report);
     unused("limits", document.limits.iter().map(|l| &l.name), &limits(document), &report);
     let redis = document.cache.iter().filter_map(|cache| Some(cache.redis.as_ref()?.url.as_str())).flat_map(references);
-    let secrets = document.routes.iter().flat_map(secrets).chain(redis);
+    let shared = document.issuers.iter().filter_map(|issuer| issuer.secret.as_deref()).flat_map(references);
+    let secrets = document.routes.iter().flat_map(secrets).chain(redis).chain(shared);
     unused("secrets", document.secrets.iter().map(|s| &s.name), &secrets.collect(), &report);
     plans(document, &report);
+    issuers(document, &report);
     dear(document, &report);
     anonymous(document, &report);
     report.finish().err().unwrap_or_default()
@@ -70,6 +72,31 @@ fn plans(document: &Document, report: &Report<'_>) {
     }
 }
 
+/// Issuers that no route asks for, and those whose tokens for others are taken as ours.
+fn issuers(document: &Document, report: &Report<'_>) {
+    let kinds: Vec<&AuthKind> = document.routes.iter().flat_map(|route| &route.auth).collect();
+    let used = |name: &str| {
+        kinds.iter().any(|kind| matches!(kind, AuthKind::Jwt(of) if of.as_deref().is_none_or(|of| of == name)))
+    };
+    let list = Path::Root.field("issuers");
+    for (i, issuer) in document.issuers.iter().enumerate() {
+        let item = list.item(i);
+        if !used(&issuer.name) {
+            report.warning(&item, "nothing uses this", "remove it, or name it in a route: `auth: [\"jwt:NAME\"]`");
+        }
+        if issuer.audiences.is_empty() {
+            let hint = "name what your tokens are for: `audiences: [orders]`";
+            report.warning(&item, "tokens that it made for others are accepted as well", hint);
+        }
+        let url = issuer.jwks.as_ref().and_then(|jwks| jwks.url.as_deref()).unwrap_or_default();
+        let local = ["http://127.", "http://localhost", "http://[::1]"].iter().any(|start| url.starts_with(start));
+        if url.starts_with("http://") && !local {
+            let reason = "whoever is on the way may put keys of his own into the set";
+            report.warning(&item.field("jwks").field("url"), reason, "write `https://`");
+        }
+    }
+}
+
 /// What costs more than a limit ever admits is refused, except for callers with a maximum of their own.
 fn dear(document: &Document, report: &Report<'_>) {
     let find = |name: &String| document.limits.iter().find(|limit| limit.name == *name);
@@ -101,10 +128,14 @@ fn anonymous(document: &Document, report: &Report<'_>) {
 }
 
 fn slip(limit: &str, part: &ScopePart, route: &RouteRule) -> Option<(String, &'static str)> {
-    let keyed = route.auth.contains(&AuthKind::Key);
+    let keyed = !route.auth.is_empty();
+    let claimed = route.auth.iter().any(|kind| matches!(kind, AuthKind::Jwt(_)));
     match part {
         ScopePart::Key | ScopePart::Consumer | ScopePart::Team if !keyed => {
             Some((format!("`{limit}` counts per {part}, but this route asks for no key"), "add `auth: [key]`"))
+        }
+        ScopePart::Claim(_) if !claimed => {
+            Some((format!("`{limit}` counts per {part}, but this route asks for no token"), "add `auth: [jwt]`"))
         }
         ScopePart::EndUser if !keyed => {
             let reason = format!("`{limit}` counts per {part}, whom callers may make up: this route asks for no key");

@@ -19,13 +19,15 @@ pub enum Feature {
     KindsOfLimits,
     /// Operators' orders about limits, in both logs.
     Orders,
+    /// `issuers` in the document, and limits by claim.
+    Tokens,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -33,6 +35,7 @@ impl Feature {
         Self::StoredStandsIn,
         Self::KindsOfLimits,
         Self::Orders,
+        Self::Tokens,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -45,7 +48,8 @@ impl Feature {
             | Self::PublishedRedis
             | Self::StoredStandsIn
             | Self::KindsOfLimits
-            | Self::Orders => 2,
+            | Self::Orders
+            | Self::Tokens => 2,
         }
     }
 
@@ -60,6 +64,7 @@ impl Feature {
             Self::StoredStandsIn => "`breaker.stored`",
             Self::KindsOfLimits => "a limit that is no sliding window, or its cost",
             Self::Orders => "an order about a limit",
+            Self::Tokens => "`issuers` of tokens, or a limit by their claims",
         }
     }
 }

@@ -63,6 +63,13 @@ pub const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 /// A check that takes longer is a bad one.
 pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Clocks of issuers of tokens and ours differ by so much.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
+/// How often a JWK set is fetched anew.
+pub const JWKS_REFRESH: Duration = Duration::from_secs(600);
+/// So long the last keys are good while a JWK set cannot be fetched.
+pub const JWKS_MAX_STALE: Duration = Duration::from_secs(DAY);
+
 /// A window may not be longer than this.
 pub const MAX_WINDOW: Duration = Duration::from_secs(31 * DAY);
 /// The limits that one list of a document may name. A call meets seven lists at most: those of its plan, of its consumer,

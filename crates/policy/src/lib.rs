@@ -10,6 +10,7 @@ pub mod path;
 mod attached;
 mod cache;
 mod consumer;
+mod issuer;
 mod limit;
 mod listener;
 mod route;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
 pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use consumer::{Consumer, Consumers};
+pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
 pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
 pub use route::{
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// `consumers.into()` indexes a list.
     pub consumers: Consumers,
+    /// Whose tokens are accepted, by those routes that name them.
+    pub issuers: Vec<Arc<Issuer>>,
     pub certificates: Vec<Certificate>,
     pub telemetry: Telemetry,
     pub redis: Option<Arc<Redis>>,

@@ -4,6 +4,8 @@ use http::HeaderName;
 use tidegate_model::{LimitId, Nanos, Permits, Revision};
 use tidegate_quota::protocol::{Kind, LEASE_TTL, Policy};
 
+use crate::issuer::ClaimPath;
+
 /// `max` permits by the rules of `kind`, for each distinct subject of `per`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
@@ -88,6 +90,8 @@ pub enum Dimension {
     Ip(Prefix),
     /// All its lines, as one list.
     Header(HeaderName),
+    /// Of the caller's token; two issuers' claims are never the same.
+    Claim(ClaimPath),
 }
 
 /// So many leading bits of an address tell callers apart.

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::attached::RouteLimits;
 use crate::cache::Cache;
+use crate::issuer::{ClaimRule, Issuer};
 use crate::upstream::Upstream;
 
 /// Stable across documents: the route's name.
@@ -30,6 +31,10 @@ pub struct Route {
     pub action: Action,
     /// Empty: anybody. Otherwise the caller must satisfy one.
     pub auth: Vec<AuthScheme>,
+    /// What a token must say beside being good.
+    pub claims: Vec<ClaimRule>,
+    /// Headers that only this gate writes, from tokens: a request's own are taken off.
+    pub claim_headers: Arc<[HeaderName]>,
     pub limits: RouteLimits,
     pub cors: Option<Cors>,
     pub request_headers: HeaderEdits,
@@ -122,10 +127,12 @@ pub struct Redirect {
     pub path: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum AuthScheme {
     /// A Tidegate key in `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key` or `?key=`.
     Key,
+    /// A token of this issuer.
+    Jwt(Arc<Issuer>),
 }
 
 #[derive(Debug, Clone, Default)]

@@ -25,6 +25,8 @@ fn route(name: &str, path: &str) -> Draft {
         priority: 0,
         action: Action::Respond { status: StatusCode::OK, headers: vec![], body: bytes::Bytes::new() },
         auth: vec![],
+        claims: Vec::new(),
+        claim_headers: std::sync::Arc::default(),
         limits: tidegate_policy::RouteLimits::default(),
         cors: None,
         request_headers: HeaderEdits::default(),

@@ -63,10 +63,10 @@ impl Blocks {
     }
 
     #[cold]
-    pub(crate) fn blocks_caller(&self, key: KeyId, consumer: &Consumer) -> bool {
+    pub(crate) fn blocks_caller(&self, key: Option<KeyId>, consumer: Option<&Consumer>) -> bool {
         let (list, now) = (self.list.load(), now());
-        let of_consumer = list.consumers.get(&consumer.tenant).and_then(|names| names.get(&consumer.name));
-        list.keys.get(&key).into_iter().chain(of_consumer).any(|until| holds(*until, now))
+        let of_consumer = consumer.and_then(|consumer| list.consumers.get(&consumer.tenant)?.get(&consumer.name));
+        key.and_then(|key| list.keys.get(&key)).into_iter().chain(of_consumer).any(|until| holds(*until, now))
     }
 
     #[cold]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body_util::Empty;
@@ -15,7 +14,7 @@ use tidegate_upstream::{Call, CallFailed, Upstreams};
 use crate::forward::{self, Incoming, Switch};
 use crate::gate::Gate;
 use crate::head::Host;
-use crate::identify::Caller;
+use crate::identify::{self, Caller};
 use crate::inbound::{Broken, Inbound};
 use crate::origin::Origin;
 use crate::refusal::Refusal;
@@ -112,17 +111,8 @@ fn ask(
     parts: &Parts,
     body: Option<&[u8]>,
 ) -> Glance {
-    let credentials = parts.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
-    // A key of ours is a bearer token, and goes no further than here.
-    let ours = |value: &&[u8]| caller.is_some() && value.get(..7).is_some_and(|s| s.eq_ignore_ascii_case(b"bearer "));
-    let sent = parts.uri.query();
-    // A key in the query goes no further either.
-    let without_key = sent.filter(|_| caller.is_some()).and_then(tidegate_auth::strip_query);
-    let query = match &without_key {
-        Some(query) if query.is_empty() => None,
-        Some(query) => Some(query.as_str()),
-        None => sent,
-    };
+    // What is ours to check goes no further than here.
+    let (credentials, query) = identify::beyond(parts, caller);
     let (authority, own_port) = host.authority(origin.port);
     cache.glance(&Ask {
         policy,
@@ -134,12 +124,12 @@ fn ask(
         own_port,
         // As it is passed on: however it is spelled, it is one thing, and a purge names it so.
         path: matched.path.as_deref().unwrap_or_else(|| parts.uri.path()),
-        query,
+        query: query.as_deref(),
         method: &parts.method,
         headers: &parts.headers,
         body,
-        consumer: caller.map(|caller| &*caller.consumer.name),
-        credentials: credentials.filter(|value| !ours(value)),
+        consumer: caller.map(Caller::home),
+        credentials,
     })
 }
 

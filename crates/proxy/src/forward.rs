@@ -15,6 +15,7 @@ use tidegate_upstream::{Call, CallFailed, Phase, Upstreams};
 use crate::connection::Client;
 use crate::head::Host;
 use crate::headers::{self, Seen};
+use crate::identify::Caller;
 use crate::inbound::{self, Inbound};
 use crate::limits::Further;
 use crate::origin::{self, Origin};
@@ -31,8 +32,8 @@ pub(crate) struct Incoming<'a> {
     /// As the router matched it, when that is not as sent.
     pub(crate) path: Option<&'a str>,
     pub(crate) captures: &'a Captured<'a>,
-    /// The caller's key was ours to check: it goes no further.
-    pub(crate) identified: bool,
+    /// What it proved itself with was ours to check: it goes no further.
+    pub(crate) caller: Option<&'a Caller<'a>>,
 }
 
 /// A switch of protocols that the client asked for.
@@ -71,7 +72,7 @@ pub(crate) fn request<B>(
     switch: Option<&Switch>,
 ) -> Result<Request<B>, Refusal> {
     let sent = parts.uri.path_and_query().ok_or(Refusal::InvalidPath)?;
-    let query = sent.query().filter(|_| incoming.identified).and_then(tidegate_auth::strip_query);
+    let query = incoming.caller.and_then(|caller| caller.shed_query(sent.query()?));
     if let Some(uri) = rewrite::target(to, sent, incoming.path, incoming.captures, query.as_deref())? {
         parts.uri = uri;
     }
@@ -88,8 +89,8 @@ pub(crate) fn request<B>(
     if incoming.seen.internal {
         headers::strip_internal(headers);
     }
-    if incoming.identified {
-        tidegate_auth::strip_headers(headers);
+    if let Some(caller) = incoming.caller {
+        caller.shed(headers);
     }
     origin::stamp(headers, incoming.origin, incoming.client, incoming.host, version, incoming.seen);
     if let Some(host) = &to.host {

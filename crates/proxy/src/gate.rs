@@ -13,6 +13,7 @@ use tidegate_upstream::Upstreams;
 
 use crate::blocks::Blocks;
 use crate::bounds::Bounds;
+use crate::issuers::Issuers;
 use crate::seen::Seen;
 
 /// Shared by all listeners and runtimes of a node. A clone shares everything; a runtime of its own may be given its own
@@ -22,6 +23,8 @@ pub struct Gate {
     /// The published policy; a request takes one and keeps it.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub keys: Arc<Keys>,
+    /// Whose tokens are good.
+    pub issuers: Arc<Issuers>,
     pub limiter: Arc<Limiter>,
     pub upstreams: Arc<Upstreams>,
     pub telemetry: Arc<Telemetry>,

@@ -61,11 +61,16 @@ pub(crate) fn of<'s>(snapshot: &'s Snapshot, route: &'s Route, caller: Option<&C
     let offered = of_route.of_plan(plan).unwrap_or_default();
     let lists: [&'s [Attached]; 5] = match caller {
         Some(caller) => {
-            let of_consumer: &'s ConsumerLimits = &caller.consumer.limits;
+            let Some(consumer) = caller.consumer else { return merged([offered, &of_route.always]) };
+            let of_consumer: &'s ConsumerLimits = &consumer.limits;
             [&of_consumer.own, caller.plan_limits(snapshot), &of_consumer.team, offered, &of_route.always]
         }
         None => [&[], &of_route.anonymous, &[], offered, &of_route.always],
     };
+    merged(lists)
+}
+
+fn merged<const N: usize>(lists: [&[Attached]; N]) -> Few<&Attached> {
     let mut limits = Few::new();
     for held in lists.into_iter().flatten() {
         // A limit that several bring counts once.
@@ -130,7 +135,7 @@ pub(crate) fn unblocked(
     held: &[&Attached],
     scope: &Scope<'_>,
 ) -> Result<(), Refusal> {
-    if scope.caller.is_some_and(|caller| blocks.blocks_caller(caller.key, caller.consumer)) {
+    if scope.caller.is_some_and(|caller| blocks.blocks_caller(caller.key(), caller.consumer)) {
         return Err(Refusal::Blocked);
     }
     if !blocks.any_counter() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use tidegate_auth::token::Invalid;
 
 use crate::ratelimit;
 use crate::reply::Reply;
@@ -37,6 +38,12 @@ pub enum Refusal {
     KeyWithoutConsumer,
     KeyWithoutPlan,
     KeysStale,
+    TokenMissing,
+    TokenConflict,
+    /// Clients are not told all.
+    Token(Invalid),
+    TokenWithoutConsumer,
+    ClaimsInsufficient,
     /// By an operator's order.
     Blocked,
     NotSubscribed,
@@ -120,6 +127,18 @@ impl Refusal {
             Self::KeyRevoked => line(StatusCode::UNAUTHORIZED, "key_revoked", "The key was revoked.", "Ask for a new key.", Caller),
             Self::KeyWithoutConsumer => line(StatusCode::FORBIDDEN, "key_without_consumer", "The key's consumer is not in the published document.", "Publish a document that names the consumer, or issue a key for another one.", Caller),
             Self::KeyWithoutPlan => line(StatusCode::FORBIDDEN, "key_without_plan", "The key's plan is not in the published document.", "Publish a document that names the plan, or issue a key without one.", Caller),
+            Self::TokenMissing => line(StatusCode::UNAUTHORIZED, "token_missing", "This route needs a token and the request carries none.", "Send it as `Authorization: Bearer TOKEN`, or where the issuer's `from` says; a key where the route takes both.", Caller),
+            Self::TokenConflict => line(StatusCode::BAD_REQUEST, "token_conflict", "The request carries two different tokens.", "Send one token, in one place.", Caller),
+            Self::Token(why) => match why {
+                Invalid::Expired => line(StatusCode::UNAUTHORIZED, "token_expired", "The token has expired.", "Get a new one from its issuer.", Caller),
+                Invalid::NotYet => line(StatusCode::UNAUTHORIZED, "token_not_yet_valid", "The token is not valid yet.", "Wait, or mend the issuer's clock; `leeway` allows for a difference.", Caller),
+                Invalid::Audience => line(StatusCode::UNAUTHORIZED, "token_audience", "The token is meant for another audience.", "Ask the issuer for a token for this one.", Caller),
+                Invalid::Incomplete(_) => line(StatusCode::UNAUTHORIZED, "token_incomplete", "The token lacks a claim that it must have.", "Ask the issuer for one with `exp` and the claims that `require` names; the access log says which one is missing.", Caller),
+                Invalid::NoKeys => line(StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable", "The keys of the token's issuer are not known here at the moment.", "Retry; `/readyz` and the metrics say why they cannot be fetched.", Us),
+                Invalid::TooLong | Invalid::Malformed | Invalid::Critical | Invalid::Algorithm | Invalid::Issuer | Invalid::UnknownKey | Invalid::Signature => line(StatusCode::UNAUTHORIZED, "token_invalid", "The token is not valid.", "Get a new one from an issuer of this route; the access log says what is wrong with this one.", Caller),
+            },
+            Self::TokenWithoutConsumer => line(StatusCode::FORBIDDEN, "token_without_consumer", "The token names no consumer of the published document.", "Publish a document that names it, or set `unknown_consumer: anonymous`.", Caller),
+            Self::ClaimsInsufficient => line(StatusCode::FORBIDDEN, "claims_insufficient", "The token does not say what this route asks for.", "Get one with the scope or the claims that the route's `claims` names.", Caller),
             Self::NotSubscribed => line(StatusCode::FORBIDDEN, "not_subscribed", "The caller's plan does not include this product.", "Use a key of a plan that the product is offered on.", Caller),
             Self::SubjectMissing => line(StatusCode::BAD_REQUEST, "subject_missing", "A limit counts by something that this request does not bring.", "Send what the limit counts by: a key, the end user's header, or the header it names.", Caller),
             Self::SubjectInvalid => line(StatusCode::BAD_REQUEST, "subject_invalid", "A value that a limit counts by is too long, or an end user is named twice.", "Send it once; docs/config.md has the bounds.", Caller),
@@ -175,6 +194,16 @@ impl Refusal {
             Self::SubjectMissing,
             Self::SubjectInvalid,
             Self::KeysStale,
+            Self::TokenMissing,
+            Self::TokenConflict,
+            Self::Token(Invalid::Malformed),
+            Self::Token(Invalid::Expired),
+            Self::Token(Invalid::NotYet),
+            Self::Token(Invalid::Audience),
+            Self::Token(Invalid::Incomplete("exp".into())),
+            Self::Token(Invalid::NoKeys),
+            Self::TokenWithoutConsumer,
+            Self::ClaimsInsufficient,
             Self::Blocked,
             Self::Limited { retry_after },
             Self::TooCostly,
@@ -203,6 +232,14 @@ impl Refusal {
         self.line().code
     }
 
+    /// For the record alone: what clients are not told.
+    pub(crate) fn detail(&self) -> Option<Box<str>> {
+        match self {
+            Self::Token(why) => Some(why.why().into()),
+            _ => None,
+        }
+    }
+
     /// The answer, without the headers that every answer gets.
     pub(crate) fn render(&self, request_id: &str) -> Response<Reply> {
         let line = self.line();
@@ -218,7 +255,7 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed { allow } => drop(headers.insert(ALLOW, allow.clone())),
             Self::MethodRefused => drop(headers.insert(ALLOW, HeaderValue::from_static(""))),
-            Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked => {
+            Self::TokenMissing | Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
             }
             Self::Limited { retry_after }
@@ -226,12 +263,23 @@ impl Refusal {
             | Self::BreakerOpen { retry_after } => {
                 headers.insert(RETRY_AFTER, ratelimit::seconds(*retry_after).into());
             }
+            // RFC 6750 § 3.1.
+            Self::TokenConflict => challenge(headers, "invalid_request", "Two different tokens"),
+            Self::Token(Invalid::NoKeys) => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Token(why) => challenge(headers, "invalid_token", Self::of_token(why)),
+            Self::ClaimsInsufficient => challenge(headers, "insufficient_scope", "The token does not say enough"),
             Self::Overloaded | Self::NoEndpoint | Self::UpstreamBusy | Self::KeysStale => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }
     }
+}
+
+/// Fixed texts: they fit into a header.
+fn challenge(headers: &mut HeaderMap, error: &str, description: &str) {
+    let text = format!("Bearer realm=\"tidegate\", error=\"{error}\", error_description=\"{description}\"");
+    headers.extend(HeaderValue::try_from(text).ok().map(|value| (WWW_AUTHENTICATE, value)));
 }
 
 impl Line {

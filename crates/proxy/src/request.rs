@@ -31,7 +31,7 @@ use crate::forward::{self, Incoming, Switch, Taken};
 use crate::gate::Gate;
 use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
-use crate::identify;
+use crate::identify::{self, Who};
 use crate::inbound::Inbound;
 use crate::limits::{self, Further, Scope};
 use crate::local::Here;
@@ -256,10 +256,13 @@ async fn answer<'a>(
         return Ok(Answer::Ours(preflight));
     }
 
-    let caller = identify::caller(gate, snapshot, route, parts)?;
+    let caller = match identify::caller(gate, snapshot, route, parts)? {
+        Who::Is(caller) => caller,
+        Who::Waits(wait) => Box::pin(identify::late(gate, snapshot, route, parts, wait)).await?,
+    };
     if let Some(caller) = &caller {
-        observer.record.consumer = Some(caller.at);
-        observer.record.key = Some(caller.key);
+        observer.record.consumer = caller.at();
+        observer.record.key = caller.key();
     }
     identify::may(route, caller.as_ref())?;
     let switch = forward::switch(parts, route, bench.seen)?;
@@ -316,7 +319,7 @@ async fn answer<'a>(
                 seen: bench.seen,
                 path,
                 captures: &matched.captures,
-                identified: caller.is_some(),
+                caller: caller.as_ref(),
             };
             let target = forward::choose(to).ok_or(Refusal::NoEndpoint)?;
             if let Some(kept) = cached::at_once(&mut glance) {
@@ -450,6 +453,9 @@ fn of_the_cache(kept: Kept, origin: &Origin, observer: &mut Observer) -> Answer 
 
 fn refused(refusal: &Refusal, origin: &Origin, observer: &mut Observer) -> Response<Reply> {
     observer.record.refusal = Some(refusal.code());
+    if let Some(detail) = refusal.detail() {
+        observer.record.detail = Some(detail);
+    }
     refusal.render(origin.request_id.as_str())
 }
 

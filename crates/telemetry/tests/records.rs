@@ -86,6 +86,8 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
         priority: 0,
         action: Action::Forward { to, rewrite: Rewrite::default() },
         auth: Vec::new(),
+        claims: Vec::new(),
+        claim_headers: std::sync::Arc::default(),
         limits: RouteLimits::default(),
         cors: None,
         request_headers: HeaderEdits::default(),

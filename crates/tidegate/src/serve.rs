@@ -11,6 +11,7 @@ mod effect;
 mod fills;
 mod gauges;
 mod inputs;
+mod issuers;
 mod leases;
 mod listeners;
 mod purges;
@@ -105,6 +106,7 @@ impl Node {
         let gate = Arc::new(Gate {
             snapshot: Arc::new(ArcSwap::from_pointee(tidegate_policy::Snapshot::default())),
             keys: Arc::new(Keys::new()),
+            issuers: Arc::default(),
             limiter: Arc::clone(&limiter),
             upstreams: Upstreams::new(),
             telemetry: Telemetry::start(&tidegate_policy::Telemetry::default()).context("starting telemetry")?,

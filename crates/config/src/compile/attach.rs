@@ -157,8 +157,9 @@ impl Owner<'_> {
             }
             Self::Tenant(_) => limit.per.is_empty().then_some("give it to a limit `per: [tenant]`"),
             Self::Plan(_) | Self::Offer(..) => {
-                let fit =
-                    has(|part| matches!(part, D::Team | D::Consumer | D::Key | D::EndUser | D::Ip(_) | D::Header(_)));
+                let fit = has(|part| {
+                    matches!(part, D::Team | D::Consumer | D::Key | D::EndUser | D::Ip(_) | D::Header(_) | D::Claim(_))
+                });
                 (!fit).then_some("give it to a limit `per: [consumer]`")
             }
         }

@@ -109,6 +109,10 @@ fn scope(parts: &[ScopePart], path: &Path<'_>, report: &Report<'_>) -> Vec<Dimen
                     continue;
                 }
             },
+            ScopePart::Claim(name) => match super::issuer::claim(name, &path.item(i), report) {
+                Some(claim) => Dimension::Claim(claim),
+                None => continue,
+            },
         };
         if scope.contains(&dimension) {
             report.error(&path.item(i), format!("`{part}` is named twice here"));
@@ -150,6 +154,7 @@ pub(crate) fn id(name: &str, kind: &Kind, cost: &Cost, per: &[Dimension]) -> Lim
             Dimension::Ip(prefix) if *prefix == Prefix::default() => "ip",
             Dimension::Ip(Prefix { v4, v6 }) => &format!("ip/{v4}/{v6}"),
             Dimension::Header(name) => &format!("header:{name}"),
+            Dimension::Claim(name) => &format!("claim:{name}"),
         };
         text.push_str(word);
     }

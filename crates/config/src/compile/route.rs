@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_policy::defaults::{MAX_BODY, MAX_MAX_BODY};
-use tidegate_policy::{Action, AuthScheme, Cache, HeaderEdits, Route, Timeouts, Upstream};
+use tidegate_policy::{Action, Cache, HeaderEdits, Route, Timeouts, Upstream};
 
 use super::attach::Limits;
 use super::holder::Holders;
+use super::issuer::{self, Issuers};
 use super::matching::{self, Matching, Regexes};
 use super::secret::Secrets;
 use super::{Names, Report, action, cache, cors, header, name, upstream};
-use crate::document::{AuthKind, RouteRule, RouteTimeouts};
+use crate::document::{RouteRule, RouteTimeouts};
 use crate::path::Path;
 use crate::units::Size;
 
 /// What routes refer to.
 pub(super) struct World<'a> {
+    pub(super) issuers: &'a Issuers<'a>,
     pub(super) limits: &'a Limits<'a>,
     pub(super) holders: &'a Holders<'a>,
     pub(super) upstreams: &'a Names<'a>,
@@ -42,6 +44,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         respond: _,
         rewrite: _,
         auth,
+        claims: _, // In `issuer`.
         limits: _, // These three in `holder`.
         weights: _,
         end_user: _,
@@ -55,6 +58,8 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
     } = rule;
     name::check(tenant, &path.field("tenant"), report);
     let matching = matching::compile(matches, &world.regexes, &path.field("match"), report);
+    let auth = world.issuers.auth(auth, &path.field("auth"), report);
+    let claims = issuer::claims(rule, path, report);
     let action = action::compile(rule, matching.as_ref(), world, path, report);
     let limits = world.holders.route(rule, world.limits, path, report);
     let methods = matching.as_ref().map(|m| m.methods.as_slice()).unwrap_or_default();
@@ -94,7 +99,9 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         query,
         priority: *priority,
         action: action?,
-        auth: auth.iter().map(|AuthKind::Key| AuthScheme::Key).collect(),
+        auth,
+        claims,
+        claim_headers: Arc::clone(&world.issuers.headers),
         limits,
         cors,
         request_headers,

@@ -57,7 +57,7 @@ pub struct LimitRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostRule>,
     /// What is counted apart, each within its tenant: any of `tenant`, `team`, `consumer`, `key`, `end_user`, `route`,
-    /// `product`, `method`, `host`, `ip`, `header:NAME`. `ip` is an IPv4 address or an IPv6 /64; `ip/24` cuts IPv4 to 24
+    /// `product`, `method`, `host`, `ip`, `header:NAME`, `claim:NAME` (of a token). `ip` is an IPv4 address or an IPv6 /64; `ip/24` cuts IPv4 to 24
     /// bits, `ip/56` IPv6 to 56, `ip/24/56` both. `[cluster]` or nothing: one count for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub per: Vec<ScopePart>,
@@ -270,9 +270,10 @@ pub enum ScopePart {
     /// Leading bits of an IPv4 and of an IPv6 address.
     Ip(u8, u8),
     Header(String),
+    Claim(String),
 }
 
-const WORDS: [&str; 12] = [
+const WORDS: [&str; 13] = [
     "tenant",
     "team",
     "consumer",
@@ -285,6 +286,7 @@ const WORDS: [&str; 12] = [
     "ip",
     "cluster",
     "header:NAME",
+    "claim:NAME",
 ];
 
 impl fmt::Display for ScopePart {
@@ -305,6 +307,7 @@ impl fmt::Display for ScopePart {
             Self::Ip(32, v6 @ 33..) => return write!(f, "ip/{v6}"),
             Self::Ip(v4, v6) => return write!(f, "ip/{v4}/{v6}"),
             Self::Header(name) => return write!(f, "header:{name}"),
+            Self::Claim(name) => return write!(f, "claim:{name}"),
         })
     }
 }
@@ -330,6 +333,7 @@ impl<'de> Deserialize<'de> for ScopePart {
             "method" => Self::Method,
             "host" => Self::Host,
             "ip" => Self::Ip(32, 64),
+            _ if text.starts_with("claim:") => Self::Claim(text[6..].to_owned()),
             _ => match (text.strip_prefix("header:"), text.strip_prefix("ip/")) {
                 (Some(name), _) => Self::Header(name.to_owned()),
                 (None, Some(lengths)) => prefix(lengths).ok_or_else(|| {
@@ -369,6 +373,6 @@ impl JsonSchema for ScopePart {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^(tenant|team|consumer|key|end_user|route|product|method|host|ip(/[0-9]{1,3}){0,2}|cluster|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"})
+        json_schema!({"type": "string", "pattern": "^(tenant|team|consumer|key|end_user|route|product|method|host|ip(/[0-9]{1,3}){0,2}|cluster|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+|claim:[^ ]+)$"})
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::consumer::default_tenant;
-use super::{CacheRule, CorsRule, HeaderChanges, Match, RedirectRule, RespondRule, RewriteRule, TargetRef};
+use super::{AuthKind, CacheRule, CorsRule, HeaderChanges, Match, RedirectRule, RespondRule, RewriteRule, TargetRef};
 use crate::units::{Size, Span};
 
 /// Takes the requests that `match` describes and does one of `to`, `redirect`, `respond`.
@@ -36,9 +36,14 @@ pub struct RouteRule {
     /// With `to`: what the upstream sees instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<RewriteRule>,
-    /// Who may: `[key]` asks for a valid key; empty: anybody.
+    /// Who may: `[key]` asks for a valid key, in `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key` or
+    /// `?key=`; `[jwt]` for a token of any of the `issuers`, `["jwt:NAME"]` of this one; `[key, jwt]` for either. Empty: anybody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auth: Vec<AuthKind>,
+    /// By claim, what a token must say; else the answer is 403: one of the values. Of `scope` and `scp`, `read write` asks
+    /// for both words. Keys have no claims, and need none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, Vec<String>>,
     /// Names of limits; a request is admitted by all or by none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
@@ -74,14 +79,6 @@ pub struct RouteRule {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(priority: &i32) -> bool {
     *priority == 0
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[schemars(inline)]
-pub enum AuthKind {
-    /// A key, in `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key` or `?key=`.
-    Key,
 }
 
 /// Bounds on waiting, for this route.

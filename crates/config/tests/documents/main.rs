@@ -8,6 +8,7 @@ mod routes;
 mod sick;
 mod snapshot;
 mod texts;
+mod tokens;
 
 use tidegate_config::{Document, Format, Inputs, Need, SourceFile, check, compile, parse};
 use tidegate_model::Revision;

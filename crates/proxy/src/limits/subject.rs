@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, Method};
+use tidegate_auth::token::NotCounted;
 use tidegate_limiter::{Hashing, Limiter};
 use tidegate_model::{KeyId, Subject};
 use tidegate_policy::defaults::{MAX_END_USER_BYTES, MAX_SUBJECT_BYTES};
-use tidegate_policy::{Attached, Dimension, Limit, OnMissing, Prefix};
+use tidegate_policy::{Attached, ClaimPath, Dimension, Limit, OnMissing, Prefix};
 
 use super::Scope;
+use crate::identify::Caller;
 use crate::refusal::Refusal;
 
 /// Where nobody says otherwise.
@@ -70,7 +72,11 @@ pub(super) trait Values {
     fn host(&self) -> Cow<'_, str>;
     fn address(&self) -> Option<IpAddr>;
     fn lines<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]>;
+    /// Of the caller's token: its issuer, and the claim's values as they are counted.
+    fn claim(&self, path: &ClaimPath) -> Result<Option<Claimed<'_>>, Refusal>;
 }
+
+pub(super) type Claimed<'a> = (&'a str, Vec<Cow<'a, str>>);
 
 /// Adds the value for one part. `false`: there is none, and nothing, or what there is, was added.
 #[inline]
@@ -105,6 +111,7 @@ fn add(part: &Dimension, of: &impl Values, to: &mut Hashing) -> Result<bool, Ref
             return Ok(network.is_some());
         }
         Dimension::Header(name) => return header(name, of, to),
+        Dimension::Claim(path) => return claim(path, of, to),
     };
     value.into_iter().for_each(|value| to.value(value));
     Ok(value.is_some())
@@ -126,27 +133,46 @@ fn header(name: &HeaderName, of: &impl Values, to: &mut Hashing) -> Result<bool,
     }
 }
 
+/// Two issuers' claims are never the same.
+fn claim(path: &ClaimPath, of: &impl Values, to: &mut Hashing) -> Result<bool, Refusal> {
+    let Some((issuer, values)) = of.claim(path)? else { return Ok(false) };
+    if values.iter().map(|value| value.len()).sum::<usize>() > MAX_SUBJECT_BYTES {
+        return Err(Refusal::SubjectInvalid);
+    }
+    to.value(issuer.as_bytes());
+    to.list(|| values.iter().map(|value| value.as_bytes()));
+    Ok(true)
+}
+
 impl Values for Scope<'_> {
     #[inline]
     fn tenant(&self) -> &[u8] {
-        self.caller.map_or(&*self.route.tenant, |caller| &caller.consumer.tenant).as_bytes()
+        self.caller
+            .and_then(|caller| caller.consumer)
+            .map_or(&*self.route.tenant, |consumer| &consumer.tenant)
+            .as_bytes()
     }
 
     fn team(&self) -> Option<&[u8]> {
-        self.caller?.consumer.team.as_ref().map(|team| team.as_bytes())
+        self.caller?.consumer?.team.as_ref().map(|team| team.as_bytes())
     }
 
     fn consumer(&self) -> Option<&[u8]> {
-        Some(self.caller?.consumer.name.as_bytes())
+        Some(self.caller?.consumer?.name.as_bytes())
     }
 
     fn key(&self) -> Option<KeyId> {
-        Some(self.caller?.key)
+        self.caller?.key()
     }
 
     /// The one name in the header that the consumer, or else the route, says.
     fn end_user(&self) -> Result<Option<&[u8]>, Refusal> {
-        let of_consumer = self.caller.and_then(|caller| caller.consumer.limits.end_user.as_ref());
+        if let Some(token) = self.caller.and_then(Caller::token).filter(|it| it.issuer.end_user.is_some()) {
+            let value = token.end_user.as_ref().map(|name| name.as_bytes());
+            let short = value.is_none_or(|value| value.len() <= MAX_END_USER_BYTES);
+            return if short { Ok(value) } else { Err(Refusal::SubjectInvalid) };
+        }
+        let of_consumer = self.caller.and_then(|caller| caller.consumer?.limits.end_user.as_ref());
         let name = of_consumer.or(self.route.limits.end_user.as_ref()).unwrap_or(&END_USER);
         let mut lines = self.headers.get_all(name).iter();
         let Some(value) = lines.next() else { return Ok(None) };
@@ -179,6 +205,12 @@ impl Values for Scope<'_> {
 
     fn lines<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
         self.headers.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+
+    fn claim(&self, path: &ClaimPath) -> Result<Option<Claimed<'_>>, Refusal> {
+        let Some(token) = self.caller.and_then(Caller::token) else { return Ok(None) };
+        let values = token.claims.counted(path).map_err(|NotCounted| Refusal::SubjectInvalid)?;
+        Ok(values.map(|values| (&*token.issuer.name, values)))
     }
 }
 

@@ -1,16 +1,17 @@
 //! Subjects in words: as people name them when they ask about a counter, and as a node tells whom a counter is of.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tidegate_limiter::Limiter;
 use tidegate_model::{KeyId, Subject};
-use tidegate_policy::{Dimension, Limit};
+use tidegate_policy::{ClaimPath, Dimension, Limit};
 use tidegate_telemetry::is_secret;
 
-use super::subject::{Network, Values, add_all, method};
+use super::subject::{Claimed, Network, Values, add_all, method};
 use crate::refusal::Refusal;
 
 /// Longest value that is told, in characters.
@@ -31,6 +32,10 @@ pub struct Words {
     pub host: Option<String>,
     pub address: Option<IpAddr>,
     pub headers: HeaderMap,
+    /// The issuer of the token whose claims these are.
+    pub issuer: Option<String>,
+    /// Values by claim; one empty value: those without the claim.
+    pub claims: BTreeMap<String, Vec<String>>,
 }
 
 /// Why some words name no subject of a limit.
@@ -71,9 +76,29 @@ impl Words {
     /// Is anybody named at all?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { tenant, team, consumer, key, end_user, route, product, method, host, address, headers } = self;
-        let said = [team, consumer, end_user, route, product, host].into_iter().any(Option::is_some);
-        tenant.is_empty() && !said && key.is_none() && method.is_none() && address.is_none() && headers.is_empty()
+        let Self {
+            tenant,
+            team,
+            consumer,
+            key,
+            end_user,
+            route,
+            product,
+            method,
+            host,
+            address,
+            headers,
+            issuer,
+            claims,
+        } = self;
+        let said = [team, consumer, end_user, route, product, host, issuer].into_iter().any(Option::is_some);
+        tenant.is_empty()
+            && !said
+            && key.is_none()
+            && method.is_none()
+            && address.is_none()
+            && headers.is_empty()
+            && claims.is_empty()
     }
 
     fn says(&self, part: &Dimension) -> bool {
@@ -89,6 +114,10 @@ impl Words {
             Dimension::Host => self.host.is_some(),
             Dimension::Ip(_) => self.address.is_some(),
             Dimension::Header(name) => self.headers.contains_key(name),
+            Dimension::Claim(claim) => {
+                let values = self.claims.get(claim.as_str());
+                values.is_some_and(|values| self.issuer.is_some() || values.iter().all(String::is_empty))
+            }
         }
     }
 
@@ -114,6 +143,12 @@ impl Words {
         for name in self.headers.keys() {
             of(true, limit.per.contains(&Dimension::Header(name.clone())), &format!("--header {name}=…"));
         }
+        let by_claim = |part: &Dimension| matches!(part, Dimension::Claim(_));
+        of(self.issuer.is_some(), by(by_claim), "--issuer");
+        for name in self.claims.keys() {
+            let used = limit.per.iter().any(|part| matches!(part, Dimension::Claim(claim) if claim.as_str() == name));
+            of(true, used, &format!("--claim {name}=…"));
+        }
         idle
     }
 }
@@ -132,6 +167,7 @@ fn flag(part: &Dimension) -> Cow<'static, str> {
         Dimension::Host => "--host NAME",
         Dimension::Ip(_) => "--ip ADDRESS",
         Dimension::Header(name) => return format!("--header {name}=VALUE").into(),
+        Dimension::Claim(name) => return format!("--issuer NAME --claim {name}=VALUE").into(),
     })
 }
 
@@ -186,6 +222,15 @@ impl Values for Words {
         let empty = self.headers.get(name).is_some_and(HeaderValue::is_empty);
         lines.filter(move |_| !empty)
     }
+
+    fn claim(&self, path: &ClaimPath) -> Result<Option<Claimed<'_>>, Refusal> {
+        let Some(values) = self.claims.get(path.as_str()) else { return Ok(None) };
+        let mut values: Vec<Cow<'_, str>> = values.iter().map(Cow::from).collect();
+        values.sort_unstable();
+        values.dedup();
+        let some = !values.iter().all(|value| value.is_empty());
+        Ok(some.then(|| (self.issuer.as_deref().unwrap_or_default(), values)))
+    }
 }
 
 /// A limit's scope and its values: `tenant=default key=7`. No secrets: headers that may hold one are not told.
@@ -219,6 +264,12 @@ pub(super) fn told(limit: &Limit, of: &impl Values) -> String {
                 let lines: Vec<_> = of.lines(name).collect();
                 let value = if is_secret(name.as_str()) { b"***".to_vec() } else { lines.join(&b',') };
                 say(&mut told, &format!("header:{name}"), &value);
+            }
+            Dimension::Claim(name) => {
+                let claimed = of.claim(name).ok().flatten().unwrap_or_default();
+                say(&mut told, "issuer", claimed.0.as_bytes());
+                let value = if is_secret(name.as_str()) { "***".to_owned() } else { claimed.1.join(",") };
+                say(&mut told, &format!("claim:{name}"), value.as_bytes());
             }
         }
     }

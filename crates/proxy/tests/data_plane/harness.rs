@@ -96,6 +96,7 @@ impl Setup {
         let gate = Arc::new(Gate {
             snapshot: Arc::new(ArcSwap::from_pointee(self.snapshot)),
             keys: Arc::new(keys),
+            issuers: Arc::default(),
             limiter,
             upstreams: Upstreams::new(),
             telemetry: Telemetry::start(&tidegate_policy::Telemetry::default()).unwrap(),
@@ -270,6 +271,8 @@ pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
         priority: 0,
         action,
         auth: vec![],
+        claims: Vec::new(),
+        claim_headers: std::sync::Arc::default(),
         limits: RouteLimits::default(),
         cors: None,
         request_headers: HeaderEdits::default(),

@@ -1,5 +1,6 @@
 //! `tidegate quota …`: counters of limits, and what operators order about them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -148,6 +149,17 @@ pub(crate) struct Subject {
     ip: Option<String>,
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
+    /// Whose token has the claims
+    #[arg(long, value_name = "NAME")]
+    issuer: Option<String>,
+    /// Of a token; once for each value of a list
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, String)>,
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a claim is NAME=VALUE")?;
+    Ok((name.trim().to_owned(), value.to_owned()))
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -172,9 +184,28 @@ pub(crate) struct Order {
 
 impl From<Subject> for QuotaSubject {
     fn from(subject: Subject) -> Self {
-        let Subject { tenant, team, consumer, key, end_user, route, product, method, host, ip, headers } = subject;
+        let Subject {
+            tenant,
+            team,
+            consumer,
+            key,
+            end_user,
+            route,
+            product,
+            method,
+            host,
+            ip,
+            headers,
+            issuer,
+            claims,
+        } = subject;
         let headers = headers.into_iter().collect();
-        Self { tenant, team, consumer, key, end_user, route, product, method, host, ip, headers }
+        let mut values: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in claims {
+            values.entry(name).or_default().push(value);
+        }
+        let claims = values;
+        Self { tenant, team, consumer, key, end_user, route, product, method, host, ip, headers, issuer, claims }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::breakers::Breakers;
+use super::issuers::Fetchers;
 use super::purges::Purges;
 use super::quotas::Quotas;
 use super::redis::Published;
@@ -40,6 +41,7 @@ pub(super) struct Effect {
     breakers: Arc<Breakers>,
     purges: Purges,
     redis: Published,
+    fetchers: Fetchers,
     quotas: Arc<Quotas>,
     /// The served document's limits, without what operators ordered.
     policies: Mutex<Vec<Policy>>,
@@ -62,6 +64,7 @@ impl Effect {
         quotas: Arc<Quotas>,
     ) -> Self {
         let purges = Purges::new(&cluster, gate.cache.as_ref());
+        let fetchers = Fetchers::new(&gate);
         Self {
             cluster,
             gate,
@@ -69,6 +72,7 @@ impl Effect {
             breakers,
             purges,
             redis,
+            fetchers,
             quotas,
             policies: Mutex::default(),
             published: AtomicU64::new(0),
@@ -104,6 +108,11 @@ impl Effect {
     /// Why the newest document is not served; `None`: it is.
     pub(super) fn alarm(&self) -> Option<String> {
         self.alarm.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wrong with issuers of tokens, and whether tokens cannot be checked because of it.
+    pub(super) fn issuers_trouble(&self) -> Vec<(String, bool)> {
+        self.fetchers.trouble()
     }
 
     pub(super) fn served(&self) -> Revision {
@@ -227,6 +236,7 @@ impl Effect {
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         self.gate.telemetry.apply(&snapshot.telemetry).map_err(|why| format!("access log: {why}"))?;
         self.redis.follow(snapshot.redis.as_ref())?;
+        self.fetchers.follow(&snapshot.issuers)?;
         *self.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies(&snapshot);
         self.quotas.dress(&mut snapshot);
         self.gate.limiter.note_limits(snapshot.limits.iter().map(|limit| &**limit));

@@ -23,6 +23,7 @@ pub(super) fn register(gate: &Arc<Gate>, cluster: &Cluster, effect: &Arc<Effect>
     endpoints(telemetry, gate);
     breakers(telemetry, gate);
     cache(telemetry, gate);
+    issuers(telemetry, gate);
 }
 
 fn document(telemetry: &Telemetry, effect: &Arc<Effect>) {
@@ -83,6 +84,29 @@ fn groups(telemetry: &Telemetry, cluster: &Cluster) {
 fn connections(telemetry: &Telemetry, gate: &Arc<Gate>) {
     let it = Arc::clone(gate);
     gauge(telemetry, "client_connections", "Open connections of clients", move || it.connections.now() as u64);
+}
+
+fn issuers(telemetry: &Telemetry, gate: &Arc<Gate>) {
+    type Pick = fn(&tidegate_proxy::IssuerFacts) -> u64;
+    let facts: [(&str, &str, Kind, Pick); 5] = [
+        ("issuer_keys", "Keys of an issuer of tokens that are known here", Kind::Gauge, |f| f.ring.keys as u64),
+        ("issuer_usable", "1 while tokens of the issuer can be checked here", Kind::Gauge, |f| u64::from(f.usable)),
+        ("issuer_fetches", "Times its keys were asked for", Kind::Counter, |f| f.ring.rounds),
+        ("issuer_fetch_failures", "Times they were asked for in vain", Kind::Counter, |f| f.ring.failures),
+        ("issuer_keys_age_seconds", "Since its keys were fetched; 0: they are the document's", Kind::Gauge, |f| {
+            f.ring.age.unwrap_or_default() / 1_000
+        }),
+    ];
+    for (name, help, kind, pick) in facts {
+        let it = Arc::clone(gate);
+        telemetry.register(name, help, kind, move || {
+            it.issuers.facts().iter().map(|f| labelled(&[("issuer", &f.name)], pick(f))).collect()
+        });
+    }
+    let it = Arc::clone(gate);
+    gauge(telemetry, "tokens_remembered", "Tokens whose signatures need not be checked again", move || {
+        it.issuers.remembered() as u64
+    });
 }
 
 fn endpoints(telemetry: &Telemetry, gate: &Arc<Gate>) {

@@ -109,6 +109,12 @@ fn reply(cluster: &Cluster, effect: &Effect) -> ReadyReply {
             status = wire::Readiness::Degraded;
         }
     }
+    for (why, grave) in effect.issuers_trouble() {
+        reasons.push(why);
+        if grave && status == wire::Readiness::Ready {
+            status = wire::Readiness::Degraded;
+        }
+    }
     if !effect.is_serving() {
         reasons.push("the listeners are not open".into());
         status = wire::Readiness::Starting;

@@ -322,8 +322,21 @@ fn unclear(limit: &Limit, why: Unclear) -> Failure {
 
 fn words(subject: &QuotaSubject) -> Result<Words, Failure> {
     let wrong = |what: String| Failure::Rejected { reason: what, hint: None };
-    let QuotaSubject { tenant, team, consumer, key, end_user, route, product, method, host, ip, headers } =
-        subject.clone();
+    let QuotaSubject {
+        tenant,
+        team,
+        consumer,
+        key,
+        end_user,
+        route,
+        product,
+        method,
+        host,
+        ip,
+        headers,
+        issuer,
+        claims,
+    } = subject.clone();
     let mut lines = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(format!("`{name}` is no header name")))?;
@@ -344,6 +357,8 @@ fn words(subject: &QuotaSubject) -> Result<Words, Failure> {
         host,
         address,
         headers: lines,
+        issuer,
+        claims,
     })
 }
 
