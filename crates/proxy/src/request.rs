@@ -77,13 +77,13 @@ pub(crate) fn serve<F>(
     let (exchange, sized) = client.begin(!body.is_end_stream());
     let here = client.local.here(&client.gate);
     let seen = headers::survey(&parts.headers);
-    let origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
+    let mut origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
     let record = Record::begin(here.scene.clone(), tidegate_clock::boot());
     let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange, charge: None });
     describe(&mut observer.record, &client, &parts, &origin);
     if body.is_end_stream()
         && observer.exchange.admitted
-        && let Some(kept) = short::answer(&client, &here, &parts, seen, &origin, &mut observer.record)
+        && let Some(kept) = short::answer(&client, &here, &parts, seen, &mut origin, &mut observer.record)
     {
         return Serving::Done(Some(dressed(Answer::Kept(kept), observer, &client, &parts)));
     }

@@ -41,6 +41,11 @@ impl RequestId {
         self.0.clone()
     }
 
+    /// For the last who wants it: a second owner of the text costs two allocations.
+    pub(crate) fn leave(&mut self) -> HeaderValue {
+        std::mem::replace(&mut self.0, HeaderValue::from_static(""))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().expect("checked or made of ASCII")
     }

@@ -49,6 +49,16 @@ impl<'a> Object<'a> {
         self.out
     }
 
+    /// A word of this program's own: it needs no escapes, and nobody looks for them.
+    #[inline]
+    pub(crate) fn literal(&mut self, key: &'static str, value: &'static str) {
+        debug_assert!(is_plain(value.as_bytes()), "{value:?} needs escapes");
+        let out = self.field(key);
+        out.push(b'"');
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+    }
+
     /// Text from inside: known to hold no secret, escaped all the same.
     #[inline]
     pub(crate) fn word(&mut self, key: &'static str, value: &str) {
@@ -88,16 +98,31 @@ pub(crate) fn after_the_point(thousandths: u64) -> [u8; 4] {
     [b'.', digit(thousandths / 100), digit(thousandths / 10), digit(thousandths)]
 }
 
+/// `00` to `99`.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut at = 0;
+    while at < pairs.len() {
+        pairs[at] = [b'0' + at as u8 / 10, b'0' + at as u8 % 10];
+        at += 1;
+    }
+    pairs
+};
+
 pub(crate) fn number(out: &mut Vec<u8>, mut value: u64) {
+    if value < 10 {
+        return out.push(b'0' + value as u8); // As most are.
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
-    loop {
+    while value >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(value % 100) as usize]);
+        value /= 100;
+    }
+    if value > 0 {
         at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
+        digits[at] = b'0' + value as u8;
     }
     out.extend_from_slice(&digits[at..]);
 }

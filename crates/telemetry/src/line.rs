@@ -51,9 +51,9 @@ fn who(line: &mut Object<'_>, record: &Record) {
 }
 
 fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
-    line.word(key!("protocol"), protocol(record.version));
+    line.literal(key!("protocol"), protocol(record.version));
     if let Some(tls) = record.tls {
-        line.word(key!("tls"), tls);
+        line.literal(key!("tls"), tls);
     }
     line.text(key!("method"), record.method.as_str().as_bytes());
     if let Some(host) = &record.host {
@@ -67,10 +67,10 @@ fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
     }
     line.number(key!("status"), u64::from(record.status));
     if let Some(code) = record.refusal {
-        line.word(key!("refusal"), code);
+        line.literal(key!("refusal"), code);
     }
     if let Some(cut) = record.cut {
-        line.word(key!("cut"), cut.name());
+        line.literal(key!("cut"), cut.name());
     }
     line.number(key!("bytes_in"), record.bytes_in);
     line.number(key!("bytes_out"), record.bytes_out);
@@ -85,7 +85,7 @@ fn what(line: &mut Object<'_>, record: &Record, took: Nanos) {
 
 fn upstream(line: &mut Object<'_>, record: &Record) {
     if let Some(cache) = record.cache {
-        line.word(key!("cache"), cache.name());
+        line.literal(key!("cache"), cache.name());
     }
     if let (Some(route), Some(target)) = (record.route, record.towards)
         && let Some(upstream) = record.scene.upstream(route, target)
@@ -115,7 +115,7 @@ fn limits(out: &mut Vec<u8>, record: &Record) {
         }
         let mut limit = Object::open(out);
         limit.word(key!("name"), &of.name);
-        limit.word(key!("verdict"), standing.verdict.name());
+        limit.literal(key!("verdict"), standing.verdict.name());
         if let Some(remaining) = standing.remaining {
             limit.number(key!("remaining"), remaining.0);
         }

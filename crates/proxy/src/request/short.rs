@@ -24,7 +24,7 @@ pub(super) fn answer(
     here: &Here,
     parts: &Parts,
     seen: Seen,
-    origin: &Origin,
+    origin: &mut Origin,
     record: &mut Record,
 ) -> Option<Kept> {
     if here.familiar.is_empty() || client.gate.blocks.any() {
@@ -47,7 +47,7 @@ pub(super) fn answer(
                 *response.status_mut() = again.status();
                 *response.headers_mut() = head.clone();
                 if let Some(id) = response.headers_mut().get_mut(X_REQUEST_ID) {
-                    *id = origin.request_id.value();
+                    *id = origin.request_id.leave();
                 }
                 response
             }
