@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Alert, Batch, Command as quota_log, Key, Orders, Policy, Reply};
+use tidegate_quota::protocol::{Alert, Batch, Command as quota_log, Key, Note, Orders, Policy, Reply};
 use tidegate_state::{Addresses, ClusterId, Command, Outcome, RequestId, State};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -274,6 +274,18 @@ impl Cluster {
     /// Why it is not known to be in the log.
     pub async fn set_orders(&self, orders: Orders, patience: Duration) -> Result<(), String> {
         match quota::command(&self.inner, quota_log::SetOrders(orders), patience).await {
+            PoliciesSet::Done(_) => Ok(()),
+            PoliciesSet::NotLeader(_) => Err("this node does not lead the quota group".into()),
+            PoliciesSet::Unknown(why) => Err(why),
+        }
+    }
+
+    /// On the quota leader: puts a note into the quota log. The same note twice changes nothing more.
+    ///
+    /// # Errors
+    /// Why it is not known to be in the log.
+    pub async fn note(&self, note: Note, patience: Duration) -> Result<(), String> {
+        match quota::command(&self.inner, quota_log::Note(note), patience).await {
             PoliciesSet::Done(_) => Ok(()),
             PoliciesSet::NotLeader(_) => Err("this node does not lead the quota group".into()),
             PoliciesSet::Unknown(why) => Err(why),

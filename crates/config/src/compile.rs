@@ -19,6 +19,7 @@ use crate::source::{self, Locations, SourceFile};
 use crate::tree::Format;
 
 mod action;
+mod alerts;
 mod attach;
 mod cache;
 mod certificate;
@@ -74,6 +75,7 @@ pub fn compile(
         listeners,
         telemetry,
         cache,
+        alerts,
     } = document;
     let report = Report::new(locations);
     let root = Path::Root;
@@ -115,6 +117,7 @@ pub fn compile(
     let trusted_proxies = listeners.as_ref().map(|l| trusted(l, &report)).unwrap_or_default();
     let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &report)).unwrap_or_default();
     let redis = cache.as_ref().and_then(|cache| redis::compile(cache, &secrets, inputs, &report));
+    let webhooks = alerts.as_ref().map(|rules| alerts::compile(rules, &secrets, &report)).unwrap_or_default();
     let router = Router::new(routes.iter().flatten().cloned().collect());
     loops::check(&routes, &router, &report);
     report.finish()?;
@@ -130,6 +133,7 @@ pub fn compile(
         certificates,
         telemetry,
         redis: redis.map(Arc::new),
+        webhooks: webhooks.into(),
         trusted_proxies,
     })
 }

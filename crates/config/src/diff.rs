@@ -68,6 +68,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         listeners,
         telemetry,
         cache,
+        alerts,
     } = new;
     let mut changes = Vec::new();
     let mut family =
@@ -96,6 +97,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         named(telemetry.as_slice(), |_| String::new()),
     );
     family("cache", named(old.cache.as_slice(), |_| String::new()), named(cache.as_slice(), |_| String::new()));
+    family("alerts", named(old.alerts.as_slice(), |_| String::new()), named(alerts.as_slice(), |_| String::new()));
     order_of_routes(old, new, &mut changes);
     for change in &mut changes {
         change.counters = counts::effect(change, old, new);

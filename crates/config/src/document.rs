@@ -8,6 +8,7 @@ use crate::decode::{Notes, decode};
 use crate::tree::{Node, Value};
 
 mod action;
+mod alerts;
 mod cache;
 mod certificate;
 mod consumer;
@@ -23,6 +24,7 @@ mod sick;
 mod upstream;
 
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
+pub use alerts::{AlertRules, WebhookRule};
 pub use cache::{CacheDefaults, CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, RedisRule, TtlRule};
 pub use certificate::{CertificateFiles, TlsVersions};
 pub use consumer::{ConsumerEntry, Secret};
@@ -91,6 +93,9 @@ pub struct Document {
     /// What holds for all kept responses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheDefaults>,
+    /// Who is told when a budget passes a threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertRules>,
 }
 
 const FIELDS: [&str; 15] = [
@@ -109,6 +114,7 @@ const FIELDS: [&str; 15] = [
     "listeners",
     "telemetry",
     "cache",
+    "alerts",
 ];
 
 impl Document {
@@ -147,6 +153,7 @@ impl Document {
                 "listeners" => document.listeners = decode::<Option<_>>(node, notes).flatten(),
                 "telemetry" => document.telemetry = decode::<Option<_>>(node, notes).flatten(),
                 "cache" => document.cache = decode::<Option<_>>(node, notes).flatten(),
+                "alerts" => document.alerts = decode::<Option<_>>(node, notes).flatten(),
                 _ => notes.unknown_field(root, key, &FIELDS),
             }
         }

@@ -10,6 +10,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
     let uses = |feature: &Feature| match feature {
         Feature::PublishedRedis => document.cache.as_ref().is_some_and(|cache| cache.redis.is_some()),
         Feature::KindsOfLimits => document.limits.iter().any(|limit| limit.window.is_none() || limit.cost.is_some()),
+        Feature::Webhooks => document.alerts.is_some(),
         Feature::StoredStandsIn => {
             document.upstreams.iter().any(|upstream| upstream.breaker.as_ref().is_some_and(|b| b.stored.is_some()))
         }
@@ -18,7 +19,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
             !document.issuers.is_empty() || document.limits.iter().any(|limit| limit.per.iter().any(by_claim))
         }
         // Of the control log: commands, not documents.
-        Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys | Feature::Orders => false,
+        Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys | Feature::Orders | Feature::Journals => false,
     };
     Feature::ALL.into_iter().filter(uses).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::compile::{Report, references};
-use crate::document::{AuthKind, Document, HeaderChanges, LimitRef, RouteRule, ScopePart};
+use crate::document::{AuthKind, Document, HeaderChanges, LimitRef, RouteRule, ScopePart, WebhookRule};
 use crate::path::Path;
 use crate::problem::Problem;
 use crate::source::Locations;
@@ -19,7 +19,9 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     unused("limits", document.limits.iter().map(|l| &l.name), &limits(document), &report);
     let redis = document.cache.iter().filter_map(|cache| Some(cache.redis.as_ref()?.url.as_str())).flat_map(references);
     let shared = document.issuers.iter().filter_map(|issuer| issuer.secret.as_deref()).flat_map(references);
-    let secrets = document.routes.iter().flat_map(secrets).chain(redis).chain(shared);
+    let webhooks = document.alerts.iter().flat_map(|alerts| &alerts.webhooks);
+    let webhooks = webhooks.flat_map(|webhook| references(&webhook.url).into_iter().chain(key(webhook)));
+    let secrets = document.routes.iter().flat_map(secrets).chain(redis).chain(shared).chain(webhooks);
     unused("secrets", document.secrets.iter().map(|s| &s.name), &secrets.collect(), &report);
     plans(document, &report);
     issuers(document, &report);
@@ -43,6 +45,10 @@ fn unused<'d>(
 fn secrets(route: &RouteRule) -> Vec<&str> {
     let Some(HeaderChanges { set, add, remove: _ }) = &route.request_headers else { return Vec::new() };
     set.values().chain(add.values()).flat_map(|text| references(text)).collect()
+}
+
+fn key(webhook: &WebhookRule) -> Vec<&str> {
+    webhook.secret.as_deref().map(references).unwrap_or_default()
 }
 
 /// Limits that somebody brings.

@@ -3,6 +3,7 @@
 //! [`Limiter::admit`] takes from all limits of a call or from none. The quick way is one take from each cell. Only when a
 //! cell is short does it look further (`admit/slow.rs`): the leader's last verdict, and at most one wait for news.
 
+mod entered;
 mod promised;
 mod slow;
 mod standing;
@@ -26,6 +27,7 @@ use self::standing::{Marks, is_marked, standings};
 pub use self::standing::{Standing, Standings};
 use crate::bell::Bell;
 use crate::decisions::DecisionLog;
+use crate::journal::Journal;
 use crate::owner::Owners;
 use crate::permit::{Permit, Reserved, Taken};
 use crate::running::What;
@@ -79,6 +81,7 @@ pub struct Limiter {
     /// Live nodes, this one included.
     sharers: AtomicU64,
     decisions: Option<DecisionLog>,
+    pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) owners: Owners,
     /// Of subjects that may have more than their limit says.
     pub(crate) ceilings: arc_swap::ArcSwap<crate::orders::Ceilings>,
@@ -193,8 +196,14 @@ struct Taking<'l> {
 impl Limiter {
     #[must_use]
     pub fn new(settings: Settings) -> Arc<Self> {
+        Self::with_journal(settings, None)
+    }
+
+    /// With a journal the death of this process costs budgets nothing.
+    #[must_use]
+    pub fn with_journal(settings: Settings, journal: Option<Arc<Journal>>) -> Arc<Self> {
         let Settings { node, incarnation, secret, most_keys, decisions } = settings;
-        let table = Table::new(most_keys);
+        let table = Table::new(most_keys).with_journal(journal.is_some());
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             node,
@@ -207,6 +216,7 @@ impl Limiter {
             waiting: AtomicUsize::new(0),
             sharers: AtomicU64::new(1),
             decisions,
+            journal,
             owners: Owners::default(),
             ceilings: arc_swap::ArcSwap::default(),
             counters: Counters::default(),
@@ -326,6 +336,9 @@ impl Limiter {
             match got.take() {
                 Some(Got::Lease(grab)) => {
                     self.bell.list(found.slot, found.number);
+                    if ask.limit.kind.is_journalled() {
+                        self.enter(found.slot, ask.cost);
+                    }
                     let window = if self.decisions.is_some() { found.slot.window_number(ask.limit) } else { None };
                     match found.slot.cell.stamp(grab, now) {
                         Take::Taken(ticket) => {
@@ -388,7 +401,7 @@ impl Limiter {
                     continue;
                 }
                 Some(Got::Promised(reservation, _)) => {
-                    let _whole = found.slot.holding().settle(&found.slot.cell, reservation, Permits::ZERO, clock::boot);
+                    let _whole = self.settle(found.slot, reservation, Permits::ZERO);
                     continue;
                 }
                 Some(Got::Reserve(_)) | None => continue,

@@ -9,6 +9,7 @@ mod decisions;
 #[cfg(test)]
 mod fixtures;
 mod index;
+pub mod journal;
 #[cfg(all(test, loom))]
 mod model;
 mod orders;
@@ -25,6 +26,7 @@ use std::pin::Pin;
 
 pub use admit::{Ask, Counters, Limiter, Refused, Settings, Standing, Standings, Why};
 pub use decisions::DecisionLog;
+pub use journal::Journal;
 pub use orders::Ceilings;
 pub use permit::Permit;
 pub use running::Running;

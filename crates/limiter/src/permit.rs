@@ -122,7 +122,7 @@ impl<'l> Taken<'l> {
             aside.running.drain(..).for_each(|held| held.give_back(limiter));
         }
         for Piece { slot, ticket } in self.leases.drain(..) {
-            slot.cell.put_back(Ticket::unpacked(ticket, self.at));
+            limiter.put_back(slot, Ticket::unpacked(ticket, self.at));
         }
     }
 }

@@ -91,7 +91,7 @@ impl Held {
             }
             What::Reserved(reservation) => {
                 let reserved = reservation.cost;
-                let settled = slot.holding().settle(&slot.cell, reservation, used, clock::boot);
+                let settled = limiter.settle(&slot, reservation, used);
                 limiter.counters.owed.fetch_add(settled.owed.0, Ordering::Relaxed);
                 limiter.counters.refunded.fetch_add(settled.refunded.0, Ordering::Relaxed);
                 if let (Some(log), Some(request)) = (limiter.decisions(), request) {
@@ -153,7 +153,7 @@ impl Running {
         let Some(held) = self.held.iter_mut().find(|held| held.ask == ask) else { return false };
         let (slot, key, window) = (held.slot.clone(), held.key, held.window);
         let What::Reserved(reservation) = &mut held.what else { return false };
-        let extended = slot.holding().extend(&slot.cell, reservation, more, clock::boot);
+        let extended = self.limiter.extend(&slot, reservation, more);
         if extended {
             let now = clock::boot();
             held.pieces.push((now, more));

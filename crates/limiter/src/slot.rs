@@ -17,6 +17,7 @@ use tidegate_quota::protocol::Key;
 use tidegate_quota::{Cell, Holding, guard};
 use tokio::sync::Notify;
 
+use crate::journal::Place;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
 /// What the leader said to be free is believed for so long.
@@ -101,6 +102,9 @@ pub(crate) struct Cold {
     window_ends: AtomicU64,
     /// When the lease of places ended that are not charged any more.
     lapsed_at: AtomicU64,
+    /// Where the journal has the lease, and which one that is: the tick's to change, while nothing is in the cell.
+    entry: AtomicU32,
+    entered: AtomicU64,
     /// Rings after each answer.
     pub(crate) news: Notify,
     /// The tick's, and of requests that try the reserve.
@@ -214,6 +218,8 @@ impl Slot {
                 window_number: AtomicU64::new(0),
                 window_ends: AtomicU64::new(0),
                 lapsed_at: AtomicU64::new(u64::MAX),
+                entry: AtomicU32::new(0),
+                entered: AtomicU64::new(0),
                 news: Notify::new(),
                 holding: Mutex::new(Holding::new(nobody, 0)),
             }),
@@ -221,7 +227,7 @@ impl Slot {
     }
 
     /// The table gives the slot to a key.
-    pub(crate) fn begin(&self, key: Key, epoch: u64, limit: &Limit) {
+    pub(crate) fn begin(&self, key: Key, epoch: u64, limit: &Limit, journals: bool) {
         let Who([low, high]) = Who::of(key);
         self.limit.store(key.limit.0, Ordering::Relaxed);
         self.who[0].store(low, Ordering::Relaxed);
@@ -238,7 +244,9 @@ impl Slot {
         self.planned.store(false, Ordering::Release);
         self.window.store(limit.span().0, Ordering::Relaxed);
         self.window_number.store(0, Ordering::Relaxed);
-        *self.holding() = Holding::of(key, epoch, limit.kind.nature());
+        self.enter(0, 0);
+        let holding = Holding::of(key, epoch, limit.kind.nature());
+        *self.holding() = if journals && limit.kind.is_journalled() { holding.with_journal() } else { holding };
         // Last: whoever sees this life sees all of the above, and no permit is there before it.
         self.life.fetch_add(1, Ordering::SeqCst);
     }
@@ -358,6 +366,32 @@ impl Slot {
 }
 
 impl Cold {
+    /// Where the journal has the lease that permits in the cell are of. Read after a take and before it is stamped, as
+    /// [`Cold::window_number`].
+    #[inline]
+    pub(crate) fn entry(&self) -> Place {
+        self.entry.load(Ordering::Acquire)
+    }
+
+    /// The epoch that the journal's entry is of.
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered.load(Ordering::Relaxed)
+    }
+
+    /// The slot was forgotten; it may be another key's already, which has no entry yet.
+    pub(crate) fn vacate(&self, entry: Place) {
+        let _another = self.entry.compare_exchange(entry, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    pub(crate) fn queued(&self) -> Permits {
+        Permits(self.queued.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn enter(&self, entry: Place, epoch: u64) {
+        self.entered.store(epoch, Ordering::Relaxed);
+        self.entry.store(entry, Ordering::Release);
+    }
+
     pub(crate) fn window(&self) -> Nanos {
         Nanos(self.window.load(Ordering::Relaxed))
     }

@@ -31,6 +31,8 @@ pub(crate) struct Table {
     most: usize,
     len: AtomicUsize,
     next_epoch: AtomicU64,
+    /// Do leases of budgets wait for a journal?
+    journals: bool,
     /// The lock of whoever adds or forgets a key.
     rooms: Mutex<Rooms>,
 }
@@ -50,8 +52,13 @@ impl Table {
             most,
             len: AtomicUsize::new(0),
             next_epoch: AtomicU64::new(1),
+            journals: false,
             rooms: Mutex::default(),
         }
+    }
+
+    pub(crate) fn with_journal(self, journals: bool) -> Self {
+        Self { journals, ..self }
     }
 
     /// Slots there can ever be: their numbers are below this.
@@ -127,7 +134,7 @@ impl Table {
         if rooms.vacated.pop().is_none() {
             rooms.fresh += 1;
         }
-        slot.begin(key, self.next_epoch(), limit);
+        slot.begin(key, self.next_epoch(), limit, self.journals);
         self.len.fetch_add(1, Ordering::Relaxed);
         Found::of(slot, number, Who::of(key))
     }

@@ -1,6 +1,8 @@
 //! The task that keeps the cells filled: about every 20 ms one batch for all keys that have something to say, at once for
 //! keys that somebody waits for. At most one question per key is open; an answer is used once or not at all.
 
+mod marks;
+
 use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 use std::pin::Pin;
@@ -10,11 +12,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidegate_clock as clock;
-use tidegate_model::Nanos;
+use tidegate_model::{Nanos, Permits};
 use tidegate_quota::holding::{News, REMINDER};
 use tidegate_quota::protocol::{Answer, Batch, Item, Reply, Verdict};
 use tokio::time::Instant;
 
+use self::marks::Marks;
 use crate::admit::Limiter;
 use crate::slot::Handle;
 use crate::sync::{Ordering, fence};
@@ -41,6 +44,7 @@ impl Limiter {
             planned: BTreeSet::new(),
             exchanges: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
+            marks: Marks::default(),
             next: None,
         };
         tick.run().await;
@@ -82,6 +86,7 @@ struct Tick {
     exchanges: FuturesUnordered<Exchange>,
     /// Messages to owners of keys.
     errands: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    marks: Marks,
     /// When the next tick is due; `None`: nothing to say.
     next: Option<Instant>,
 }
@@ -101,6 +106,7 @@ impl Tick {
                     }
                 }
                 Some(()) = self.errands.next() => {}
+                synced = self.marks.synced() => self.use_marks(synced),
                 () = limiter.owners.rung.notified() => {
                     tokio::time::sleep(GATHER).await;
                     self.errands.extend(limiter.carry(&leases).into_iter().map(|message| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(message) }));
@@ -143,7 +149,7 @@ impl Tick {
             self.planned.pop_first();
             let Some(slot) = self.limiter.table.handle(number) else { continue };
             slot.planned.store(false, Ordering::Relaxed);
-            if !self.limiter.table.forget(&slot) {
+            if !self.forget(&slot) {
                 self.limiter.bell.list_again(&slot, number);
             }
         }
@@ -206,6 +212,14 @@ impl Tick {
                 self.limiter.bell.list_again(slot, slot.number);
             }
             return None;
+        }
+        let in_vault = holding.in_vault();
+        if in_vault != Permits::ZERO {
+            self.mark(slot, &mut holding);
+            let enough = slot.is_waited_for() && slot.queued() <= in_vault && !slot.recalled.load(Ordering::SeqCst);
+            if enough && !holding.is_due(&slot.cell, now) {
+                return None; // Whoever waits is told when the disk has the mark, and rings again if that does not help.
+            }
         }
         if slot.is_pressed() || slot.has_missed() || holding.is_due(&slot.cell, now) {
             return Some(holding.report(&slot.cell, self.seq, slot.surroundings(now)));
@@ -279,13 +293,17 @@ impl Tick {
         }
         let news = holding.answer(&slot.cell, seq, answer, slot.window(), now, epoch);
         let crowded = holding.crowded_until();
+        self.mark(slot, &mut holding);
+        let comes_with_its_mark = holding.is_marking();
         drop(holding);
         if let News::Lease { retry, free, .. } = news {
             slot.foresee(free, now);
             slot.cover(now, retry);
             slot.crowd(crowded);
         }
-        slot.news.notify_waiters();
+        if !comes_with_its_mark {
+            slot.news.notify_waiters();
+        }
     }
 
     fn after(&mut self, slot: Handle) {
@@ -313,7 +331,7 @@ async fn sleep_until(instant: Option<Instant>) {
 mod tests {
     use std::sync::Mutex;
 
-    use tidegate_model::{Incarnation, NodeId, Permits, Subject};
+    use tidegate_model::{Incarnation, NodeId, Subject};
     use tidegate_quota::protocol::Key;
 
     use super::*;
@@ -345,6 +363,7 @@ mod tests {
             planned: BTreeSet::new(),
             exchanges: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
+            marks: Marks::default(),
             next: None,
         }
     }

@@ -21,13 +21,17 @@ pub enum Feature {
     Orders,
     /// `issuers` in the document, and limits by claim.
     Tokens,
+    /// Journals of budgets, and alerts that are kept until they were told, in the quota log.
+    Journals,
+    /// `alerts` in the document.
+    Webhooks,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -36,6 +40,8 @@ impl Feature {
         Self::KindsOfLimits,
         Self::Orders,
         Self::Tokens,
+        Self::Journals,
+        Self::Webhooks,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -49,7 +55,9 @@ impl Feature {
             | Self::StoredStandsIn
             | Self::KindsOfLimits
             | Self::Orders
-            | Self::Tokens => 2,
+            | Self::Tokens
+            | Self::Journals
+            | Self::Webhooks => 2,
         }
     }
 
@@ -65,6 +73,8 @@ impl Feature {
             Self::KindsOfLimits => "a limit that is no sliding window, or its cost",
             Self::Orders => "an order about a limit",
             Self::Tokens => "`issuers` of tokens, or a limit by their claims",
+            Self::Journals => "a budget's journal",
+            Self::Webhooks => "`alerts`",
         }
     }
 }

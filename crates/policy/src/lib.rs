@@ -7,6 +7,7 @@
 pub mod defaults;
 pub mod path;
 
+mod alerts;
 mod attached;
 mod cache;
 mod consumer;
@@ -20,6 +21,7 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub use alerts::Webhook;
 pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
 pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use consumer::{Consumer, Consumers};
@@ -58,6 +60,8 @@ pub struct Snapshot {
     pub certificates: Vec<Certificate>,
     pub telemetry: Telemetry,
     pub redis: Option<Arc<Redis>>,
+    /// Who is told of alerts.
+    pub webhooks: Arc<[alerts::Webhook]>,
     /// Addresses whose `X-Forwarded-*` and `Forwarded` headers are believed (the load balancers in front).
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }

@@ -9,6 +9,7 @@
 
 mod promised;
 mod shared;
+mod vault;
 
 use tidegate_model::{Millis, Nanos, Permits};
 
@@ -16,6 +17,7 @@ use self::promised::Promised;
 pub use self::promised::{Reservation, Settled};
 pub use self::shared::Drawn;
 use self::shared::{Grant, Shared};
+use self::vault::Vault;
 use crate::cell::{self, Cell};
 use crate::guard;
 use crate::owner::Crowd;
@@ -41,6 +43,7 @@ pub struct Holding {
     busy: Permits,
     promised: Promised,
     shared: Shared,
+    vault: Vault,
     asked: Option<Asked>,
     /// Reported spent, as of the last report.
     reported: Permits,
@@ -113,6 +116,7 @@ impl Holding {
             busy: Permits::ZERO,
             promised: Promised::default(),
             shared: Shared::default(),
+            vault: Vault::default(),
             asked: None,
             reported: Permits::ZERO,
             settled: true,
@@ -139,12 +143,17 @@ impl Holding {
     #[must_use]
     pub fn is_settled(&self, cell: &Cell) -> bool {
         let in_use = self.nature == Nature::InUse && self.granted != Permits::ZERO;
-        let holds = cell.left() != Permits::ZERO || in_use || self.reserve.size() != Permits::ZERO;
+        let holds = self.stock(cell) != Permits::ZERO || in_use || self.reserve.size() != Permits::ZERO;
         let holds = holds || self.room() != Permits::ZERO;
         (self.settled || !guard!("forgotten-after-acknowledgement"))
             && self.asked.is_none()
             && !holds
             && self.promised.is_nothing()
+    }
+
+    /// Not taken: at hand, or not yet.
+    fn stock(&self, cell: &Cell) -> Permits {
+        cell.left().saturating_add(self.vault.permits())
     }
 
     /// Permits in use, or reserved.
@@ -166,7 +175,7 @@ impl Holding {
     /// the lease while it is used, and hands it back when it is not.
     #[must_use]
     pub fn is_due(&self, cell: &Cell, now: Nanos) -> bool {
-        let left = cell.left();
+        let left = self.stock(cell);
         if self.nature == Nature::Refilled {
             return self.shared_is_due(now, REMINDER);
         }
@@ -224,15 +233,17 @@ impl Holding {
         let keep = match target {
             _ if around.recalled => self.demand.soon(around).max(self.earmarked()),
             // Not what somebody here waits for: it was granted to him, and he may not have come to take it yet.
-            _ if cell.left().0 > target.0.saturating_mul(4) && guard!("handed-back-above-four-times") => {
+            _ if self.stock(cell).0 > target.0.saturating_mul(4) && guard!("handed-back-above-four-times") => {
                 Permits(target.0.saturating_mul(2)).max(around.queued)
             }
             _ => cell::MOST,
         };
-        let (left, handed_back) = cell.cut(keep);
+        let from_vault = self.vault.keep(keep.saturating_sub(cell.left()));
+        let (at_hand, handed_back) = cell.cut(keep);
         if guard!("handed-back-leaves-the-lease") {
-            self.granted = self.granted.saturating_sub(handed_back);
+            self.granted = self.granted.saturating_sub(handed_back).saturating_sub(from_vault);
         }
+        let left = at_hand.saturating_add(self.vault.permits());
         let have = left.saturating_add(self.promised.held());
         let spent = self.granted.saturating_sub(have);
         self.demand.saw(
@@ -330,13 +341,14 @@ impl Holding {
         self.settled = lease.granted == Permits::ZERO && asked.have == Permits::ZERO;
         if now < expiry {
             cell.renew(expiry.max(cell.expiry()));
-            let for_all = self.promised.share_out(lease.granted);
-            let kept = lease.granted.saturating_sub(for_all);
-            let added = cell.add(for_all);
-            self.granted = self.granted.saturating_add(added).saturating_add(kept);
+            self.granted = self.granted.saturating_add(lease.granted);
+            self.vault.put(lease.granted);
+            if !self.vault.is_journalled() {
+                self.hand_out(cell, self.vault.permits(), now);
+            }
         }
         let answered = pace::Answered { want: asked.want, granted: lease.granted, free: lease.free, max: asked.max };
-        self.pace.answered(&answered, window, cell.left(), now);
+        self.pace.answered(&answered, window, self.stock(cell), now);
     }
 
     /// No answer to batch `seq` will be used any more.
@@ -359,7 +371,8 @@ impl Holding {
                     return;
                 }
             };
-            self.granted = self.granted.saturating_sub(unspent);
+            let in_vault = self.vault.keep(Permits::ZERO);
+            self.granted = self.granted.saturating_sub(unspent).saturating_sub(in_vault);
         }
     }
 
@@ -374,6 +387,7 @@ impl Holding {
         self.reported = Permits::ZERO;
         self.promised.begin_anew();
         self.end_share();
+        self.vault.begin_anew();
         self.settled = true;
         self.pace = Pace::default();
     }

@@ -189,6 +189,17 @@ impl Kind {
         }
     }
 
+    /// Do nodes journal what they may have spent of it? What a lost process held is gone for a period otherwise: of a minute
+    /// that is not worth a write to the disk.
+    #[must_use]
+    pub fn is_journalled(&self) -> bool {
+        match self {
+            Self::Budget(_) => true,
+            Self::Calendar { period, .. } => period.seconds() > 60,
+            Self::Sliding { .. } | Self::Bucket { .. } | Self::Concurrency | Self::Smooth { .. } => false,
+        }
+    }
+
     /// Of two kinds of one limit, one that is safe for both. Another kind is another limit, so this is for hostile logs.
     pub(crate) fn safer(&self, other: &Self) -> Self {
         match (self, other) {

@@ -4,6 +4,7 @@
 //! Iterates ordered maps only. Time is the log clock Λ, the sum of the entries' `dt`: it never runs faster than real time,
 //! and survives restart, snapshot and compaction (docs/quota.md).
 
+mod aftermath;
 mod count;
 #[cfg(feature = "mutants")]
 mod maimed;
@@ -17,6 +18,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 use tidegate_model::{LimitId, Millis, Nanos, NodeId, Permits, Revision};
 
+use self::aftermath::Aftermath;
 use self::count::Count;
 use self::orders::{News, Orders};
 use self::windows::Windows;
@@ -45,15 +47,19 @@ pub struct Ledger {
     windows: Windows,
     #[serde(deserialize_with = "orders::added_later")]
     orders: Orders,
+    #[serde(deserialize_with = "aftermath::added_later")]
+    aftermath: Aftermath,
 }
 
-/// Field by field. The first ledgers ended before the last two: what is empty at the end is not written, so that they are
+/// Field by field. The first ledgers ended before the last three: what is empty at the end is not written, so that they are
 /// written as they were.
 impl Serialize for Ledger {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { clock, revision, policies, counts, sweep, removed, windows, orders } = self;
-        let (ordered, dated) = (!orders.is_new(), !windows.is_empty());
-        let fields = 6 + usize::from(ordered || dated) + usize::from(ordered);
+        let Self { clock, revision, policies, counts, sweep, removed, windows, orders, aftermath } = self;
+        let noted = !aftermath.is_new();
+        let ordered = noted || !orders.is_new();
+        let dated = ordered || !windows.is_empty();
+        let fields = 6 + usize::from(dated) + usize::from(ordered) + usize::from(noted);
         let mut ledger = serializer.serialize_struct("Ledger", fields)?;
         ledger.serialize_field("clock", clock)?;
         ledger.serialize_field("revision", revision)?;
@@ -61,11 +67,14 @@ impl Serialize for Ledger {
         ledger.serialize_field("counts", counts)?;
         ledger.serialize_field("sweep", sweep)?;
         ledger.serialize_field("removed", removed)?;
-        if ordered || dated {
+        if dated {
             ledger.serialize_field("windows", windows)?;
         }
         if ordered {
             ledger.serialize_field("orders", orders)?;
+        }
+        if noted {
+            ledger.serialize_field("aftermath", aftermath)?;
         }
         ledger.end()
     }
@@ -135,13 +144,16 @@ impl Ledger {
                 openings.iter().filter(|opening| dated(opening.limit)).for_each(|opening| self.windows.open(opening));
             }
             Command::SetOrders(orders) => self.set_orders(orders),
+            Command::Note(note) => self.note(note, &mut outcome),
             Command::RemoveNode { node } => {
                 self.removed.insert(*node);
+                self.aftermath.remove(*node);
                 if !guard!("removed-node-stays-charged") {
                     self.counts.values_mut().for_each(|count| count.drop_node(*node));
                 }
             }
         }
+        self.aftermath.keep(&outcome.alerts, self.clock);
         self.tidy(SWEPT_PER_ENTRY + 2 * named);
         outcome.revision = self.revision;
         outcome
@@ -248,7 +260,9 @@ impl Ledger {
     }
 
     fn batch(&mut self, batch: &Batch, outcome: &mut Outcome) -> Reply {
-        let removed = self.removed.contains(&batch.node) && guard!("removed-node-refused");
+        let removed = self.removed.contains(&batch.node) && guard!("removed-node-refused")
+            || self.aftermath.is_closed(batch.node, batch.incarnation) && guard!("closed-process-refused");
+        let journals = self.aftermath.journals(batch.node, batch.incarnation);
         let mut items = Vec::with_capacity(batch.items.len());
         for item in &batch.items {
             let verdict = match self.policies.get(&item.key.limit) {
@@ -270,6 +284,9 @@ impl Ledger {
                     count.forget(self.clock, policy);
                     if let Some(window) = window {
                         count.turn(window, policy);
+                    }
+                    if journals && policy.kind.is_journalled() {
+                        count.journal(batch.node, batch.incarnation);
                     }
                     let verdict = count.item(batch, item, self.clock, policy, &mut outcome.recalls);
                     count.alerts(item.key, policy, &mut outcome.alerts);

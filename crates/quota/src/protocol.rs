@@ -157,6 +157,62 @@ pub enum Command {
     OpenWindows(Vec<Opening>),
     /// What operators ordered, all that is in force. Ignored unless it is newer than what is known.
     SetOrders(Orders),
+    /// What became of processes and of alerts.
+    Note(Note),
+}
+
+/// Append only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Note {
+    /// This process journals what it may have spent of budgets: what its leases held when they lapsed is remembered, until
+    /// it says, or its journal does, how much of it was spent.
+    Begin {
+        node: NodeId,
+        incarnation: Incarnation,
+    },
+    Close(Closing),
+    /// Alerts that come from here on are kept until they were told.
+    KeepAlerts,
+    /// These alerts, by number, were told.
+    Told(Vec<u64>),
+}
+
+/// A process is dead, by the word of the next one in its data folder, and this is what its journal says. Counts once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    pub node: NodeId,
+    pub incarnation: Incarnation,
+    pub leases: Vec<Closed>,
+    /// What becomes of leases that were not named, now or before. `None`: more are going to be.
+    pub rest: Option<Rest>,
+}
+
+/// A lease of a dead process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    pub key: Key,
+    pub epoch: u64,
+    /// No more than this was spent since the epoch began. `None`: nobody can tell, so all that it held.
+    pub spent: Option<Permits>,
+}
+
+/// Leases that a journal does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rest {
+    /// It is whole, and would name them had anything been spent.
+    Unspent,
+    /// It is damaged.
+    Spent,
+}
+
+/// An alert that nobody may have been told of yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// Different for each alert of this log.
+    pub number: u64,
+    pub alert: Alert,
+    /// Λ.
+    pub passed: Nanos,
 }
 
 /// A window of a limit's calendar. One that does not come after the limit's last one is ignored.

@@ -7,7 +7,6 @@
 mod cache;
 mod client;
 mod cluster;
-mod connect;
 mod diff;
 mod document;
 mod exit;

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod cli;
+mod connect;
 mod dev;
 mod process;
 mod serve;

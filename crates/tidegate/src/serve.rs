@@ -12,6 +12,7 @@ mod fills;
 mod gauges;
 mod inputs;
 mod issuers;
+mod journals;
 mod leases;
 mod listeners;
 mod purges;
@@ -38,6 +39,7 @@ use self::args::Settings;
 use self::breakers::Breakers;
 use self::caches::Caches;
 use self::effect::Effect;
+use self::journals::Journals;
 use self::listeners::Listeners;
 use self::quotas::Quotas;
 use self::staleness::Staleness;
@@ -97,7 +99,9 @@ impl Node {
             ready::show_first_token(&settings.data);
         }
 
-        let limiter = Limiter::new(limiter_settings(&settings, &cluster)?);
+        let of_limiter = limiter_settings(&settings, &cluster)?;
+        let journals = Journals::open(&settings, &cluster, of_limiter.incarnation)?;
+        let limiter = Limiter::with_journal(of_limiter, Some(journals.own()));
         tokio::spawn(Arc::clone(&limiter).run(Arc::new(leases::QuotaGroup(cluster.clone()))));
         leases::serve_others(&cluster, &limiter);
         tokio::spawn(leases::know_sharers(cluster.clone(), Arc::clone(&limiter)));
@@ -124,6 +128,7 @@ impl Node {
         let redis = redis::Published::new(&settings.redis, &cluster, &gate);
         let certificates = listeners.certificates();
         let quotas = Quotas::start(&cluster, &gate);
+        tokio::spawn(journals.tell(cluster.clone(), Arc::clone(&quotas)));
         let effect = Arc::new(Effect::new(
             cluster.clone(),
             Arc::clone(&gate),
@@ -133,7 +138,7 @@ impl Node {
             Arc::clone(&quotas),
         ));
         effect.catch_up().await;
-        tokio::spawn(alerts::tell_forever(cluster.clone(), Arc::clone(&gate)));
+        tokio::spawn(alerts::Alerts::new(&cluster, &gate, &quotas).tell_forever());
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());

@@ -13,8 +13,8 @@ use tidegate_quota::protocol::{self, Answer, Reply, Verdict};
 use tidegate_state::{ClusterId, Outcome};
 
 use super::seeds::{
-    ID, KEY, addresses, later_ledger, later_log, ledger, logs, meta, orders_ledger, orders_log, renewal, requests,
-    smooth_ledger, smooth_log, state, vote,
+    ID, KEY, addresses, later_ledger, later_log, ledger, logs, meta, notes_ledger, notes_log, orders_ledger,
+    orders_log, renewal, requests, smooth_ledger, smooth_log, state, vote,
 };
 use super::*;
 use crate::store::Counters;
@@ -155,6 +155,7 @@ fn golden_records_are_read_and_written_as_they_were() {
         ("quota-later", later_log()),
         ("quota-orders", orders_log()),
         ("quota-smooth", smooth_log()),
+        ("quota-notes", notes_log()),
     ];
     for (group, entries) in logs {
         for (number, entry) in entries.iter().enumerate() {
@@ -173,6 +174,7 @@ fn golden_records_are_read_and_written_as_they_were() {
         ("quota-later", later_ledger()),
         ("quota-orders", orders_ledger()),
         ("quota-smooth", smooth_ledger()),
+        ("quota-notes", notes_ledger()),
     ];
     for (name, state) in states {
         let folder = tempfile::tempdir().expect("a folder");
@@ -189,11 +191,12 @@ fn golden_records_are_read_and_written_as_they_were() {
 #[test]
 fn golden_quota_commands_are_all_there() {
     let [_, quota] = logs();
-    let (later, orders) = (later_log(), orders_log());
+    let (later, orders, notes) = (later_log(), orders_log(), notes_log());
     let commands: BTreeSet<u8> = quota
         .iter()
         .chain(&later)
         .chain(&orders)
+        .chain(&notes)
         .filter_map(|entry| match &entry.payload {
             EntryPayload::Normal(Payload(bytes)) => codec::decode::<protocol::Entry>(bytes).ok(),
             _ => None,

@@ -165,6 +165,47 @@ pub(super) fn smooth_ledger() -> Vec<u8> {
     codec::encode(&ledger)
 }
 
+/// Journals and alerts came after these.
+pub(super) fn notes_entries() -> Vec<protocol::Entry> {
+    use protocol::{Closed, Closing, Note, Rest};
+    let (node, incarnation) = (NodeId(1), Incarnation(5));
+    let key = Key { limit: LimitId(5), subject: Subject(7) };
+    let item = |spent, have, waiting| {
+        let (spent, have, waiting, reserve) = (Permits(spent), Permits(have), Permits(waiting), false);
+        Item { key, spent, have, want: waiting, waiting, reserve, ..batch(0, 0, 0, 0).items[0] }
+    };
+    let batch = |seq, item| Command::Batches(vec![Batch { node, incarnation, seq, items: vec![item] }]);
+    let lease = |epoch, spent| Closed { key, epoch, spent };
+    let closing = |incarnation, leases, rest| Command::Note(Note::Close(Closing { node, incarnation, leases, rest }));
+    let commands = [
+        Command::SetPolicies { revision: Revision(2), policies: later_policies() },
+        Command::OpenWindows(vec![protocol::Opening { limit: key.limit, ..opening() }]),
+        Command::Note(Note::Begin { node, incarnation }),
+        Command::Note(Note::KeepAlerts),
+        batch(1, item(0, 0, 60)),
+        batch(2, item(55, 5, 0)),
+        Command::Note(Note::Told(vec![9])),
+        closing(incarnation, vec![lease(8, Some(Permits(3))), lease(9, None)], None),
+        closing(Incarnation(6), vec![], Some(Rest::Unspent)),
+        closing(Incarnation(7), vec![], Some(Rest::Spent)),
+        Command::Tick,
+    ];
+    let seconds = |command: &Command| if *command == Command::Tick { 5 } else { 0 };
+    let entry = |command| protocol::Entry { dt: Nanos::from_secs(seconds(&command)), command };
+    commands.into_iter().map(entry).collect()
+}
+
+pub(super) fn notes_log() -> Vec<Entry> {
+    notes_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
+}
+
+pub(super) fn notes_ledger() -> Vec<u8> {
+    let mut ledger = Ledger::default();
+    notes_entries().iter().for_each(|entry| _ = ledger.apply(entry));
+    assert_eq!(ledger.untold().count(), 1, "an alert waits");
+    codec::encode(&ledger)
+}
+
 pub(super) fn later_log() -> Vec<Entry> {
     later_quota_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
 }

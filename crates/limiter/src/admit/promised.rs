@@ -56,6 +56,9 @@ impl Limiter {
         let kept = waiter.filter(|waiter| waiter.ask == taking.ask);
         let kept = kept.and_then(|waiter| holding.redeem(&found.slot.cell, waiter.ticket, clock::boot));
         let reservation = kept.or_else(|| holding.reserve(&found.slot.cell, ask.cost, clock::boot))?;
+        if ask.limit.kind.is_journalled() {
+            self.enter(found.slot, ask.cost);
+        }
         // Under the lock: the window does not change before it is read.
         Some(Got::Promised(reservation, found.slot.window_number(ask.limit)))
     }

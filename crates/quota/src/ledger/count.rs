@@ -5,6 +5,7 @@
 //!   (b) it was reported spent and Λ < Λ(report) + W.
 //! A permit handed back is free at once. `g` is granted only if charged + g ≤ L. Other kinds do not linger: (a) without W.
 
+mod closing;
 mod grants;
 mod reserves;
 mod shares;
@@ -47,14 +48,14 @@ impl Eq for Worst {}
 
 /// What one life of one process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    node: NodeId,
-    incarnation: Incarnation,
-    epoch: u64,
+pub(super) struct Record {
+    pub(super) node: NodeId,
+    pub(super) incarnation: Incarnation,
+    pub(super) epoch: u64,
     /// Of the newest batch applied.
-    seq: u64,
-    spent: Permits,
-    outstanding: Permits,
+    pub(super) seq: u64,
+    pub(super) spent: Permits,
+    pub(super) outstanding: Permits,
     /// Spent between the last two batches: is what it holds idle?
     pace: Permits,
     /// Wanted and not granted.
@@ -90,6 +91,12 @@ impl Count {
                 self.tally.take_back(lapsed.fold(Permits::ZERO, |sum, record| sum.saturating_add(record.outstanding)));
             }
             let held = self.outstanding();
+            if let Some(dated) = self.tally.dated() {
+                self.records
+                    .iter()
+                    .filter(|record| record.lapses <= lapse)
+                    .for_each(|record| dated.lives.lapse(record));
+            }
             self.records.retain(|record| lapse < record.lapses);
             self.drop_shares();
             self.tally.lapse(held.saturating_sub(self.outstanding()));
@@ -107,6 +114,11 @@ impl Count {
         }
         if !guard!("snapshot-holds-rings") {
             self.tally = Tally::Sliding(Default::default());
+        }
+        if let Some(dated) = self.tally.dated()
+            && !guard!("snapshot-holds-lapsed-leases")
+        {
+            dated.lives.clear();
         }
         if !guard!("snapshot-holds-reserves") {
             self.reserves.clear();
@@ -138,6 +150,18 @@ impl Count {
         if let Some(dated) = self.tally.dated() {
             dated.alerts(key, policy, alerts);
         }
+    }
+
+    /// This process journals: what its leases hold when they lapse is remembered.
+    pub(super) fn journal(&mut self, node: NodeId, incarnation: Incarnation) {
+        if let Some(dated) = self.tally.dated() {
+            dated.lives.begin(node, incarnation);
+        }
+    }
+
+    /// Does, or did, this process hold something of it?
+    pub(super) fn is_of(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.records.iter().any(|record| record.is_of(node, incarnation)) || self.tally.lives().is_of(node, incarnation)
     }
 
     /// The count begins anew. What nodes hold is charged on: they may spend it.
@@ -216,7 +240,11 @@ impl Count {
         policy: &Policy,
         recalls: &mut Vec<Recall>,
     ) -> Option<Verdict> {
-        let at = match self.find(batch, item.epoch) {
+        let found = self.find(batch, item.epoch);
+        if let (Found::New, Some(dated)) = (&found, self.tally.dated()) {
+            dated.hear_late(batch, item);
+        }
+        let at = match found {
             Found::Stale => return None,
             Found::New if item.spent == Permits::ZERO && item.have == Permits::ZERO => self.open(batch, item),
             // What this cell holds is not, or no longer, charged.
@@ -228,6 +256,7 @@ impl Count {
             return Some(self.share_out(at, batch, item, clock, (rate, policy), recalls));
         }
         if !self.book(at, batch.seq, item, clock, policy) {
+            self.forfeit(at, clock, policy);
             return Some(Verdict::Reset);
         }
         let ttl = self.renew(at, clock, policy);
@@ -331,6 +360,12 @@ impl Count {
 
     pub(super) fn free(&self, policy: &Policy) -> Permits {
         self.tally.free(self.charged(), policy)
+    }
+}
+
+impl Record {
+    fn is_of(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.node == node && self.incarnation == incarnation
     }
 }
 

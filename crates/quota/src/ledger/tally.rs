@@ -5,6 +5,7 @@
 
 mod bucket;
 mod dated;
+mod lives;
 mod smooth;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use tidegate_model::{Nanos, Permits};
 
 use self::bucket::Bucket;
 pub(super) use self::dated::Dated;
+use self::lives::Lives;
 pub(super) use self::smooth::{Share, Smooth};
 use crate::guard;
 use crate::kind::next;
@@ -37,6 +39,8 @@ pub(super) enum Other {
     Concurrency,
     Dated(Dated),
     Smooth(Smooth),
+    /// As `Dated` is written where processes journal; in memory it is that.
+    Journalled(Dated, Lives),
 }
 
 impl Tally {
@@ -58,7 +62,7 @@ impl Tally {
             Self::Other(Other::Bucket(bucket)) => bucket.refill(clock, outstanding, policy),
             Self::Other(Other::Smooth(smooth)) => smooth.refill(clock, outstanding, policy),
             Self::Other(Other::Dated(dated)) => dated.seen(clock),
-            Self::Other(Other::Concurrency) => {}
+            Self::Other(Other::Concurrency | Other::Journalled(..)) => {}
         }
     }
 
@@ -68,7 +72,7 @@ impl Tally {
             Self::Sliding(window) => window.charge(spent, clock, policy.span()),
             Self::Other(Other::Dated(dated)) => dated.spend(spent),
             // They left the level when they were granted.
-            Self::Other(Other::Bucket(_) | Other::Concurrency | Other::Smooth(_)) => {}
+            Self::Other(Other::Bucket(_) | Other::Concurrency | Other::Journalled(..) | Other::Smooth(_)) => {}
         }
     }
 
@@ -89,6 +93,15 @@ impl Tally {
         }
     }
 
+    /// What is remembered of processes that journal.
+    pub(super) fn lives(&self) -> &Lives {
+        static NONE: Lives = Lives::none();
+        match self {
+            Self::Other(Other::Dated(dated)) => &dated.lives,
+            Self::Sliding(_) | Self::Other(_) => &NONE,
+        }
+    }
+
     /// The rate's parts that nodes hold, of a smooth limit.
     pub(super) fn smooth(&mut self) -> Option<&mut Smooth> {
         match self {
@@ -102,7 +115,8 @@ impl Tally {
     pub(super) fn take_back(&mut self, unspent: Permits) {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.put(unspent),
-            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_) | Other::Smooth(_)) => {}
+            Self::Sliding(_)
+            | Self::Other(Other::Concurrency | Other::Journalled(..) | Other::Dated(_) | Other::Smooth(_)) => {}
         }
     }
 
@@ -110,7 +124,7 @@ impl Tally {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.take(granted),
             Self::Other(Other::Smooth(smooth)) => smooth.take(granted),
-            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => {}
+            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Journalled(..) | Other::Dated(_)) => {}
         }
     }
 
@@ -119,7 +133,9 @@ impl Tally {
         match self {
             Self::Sliding(window) => window.total(),
             Self::Other(Other::Dated(dated)) => dated.spent(),
-            Self::Other(Other::Bucket(_) | Other::Concurrency | Other::Smooth(_)) => Permits::ZERO,
+            Self::Other(Other::Bucket(_) | Other::Concurrency | Other::Journalled(..) | Other::Smooth(_)) => {
+                Permits::ZERO
+            }
         }
     }
 
@@ -153,7 +169,7 @@ impl Tally {
         let free = self.most(policy).saturating_sub(charged);
         match self {
             Self::Other(Other::Bucket(_) | Other::Smooth(_)) => self.level().min(free),
-            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Dated(_)) => free,
+            Self::Sliding(_) | Self::Other(Other::Concurrency | Other::Journalled(..) | Other::Dated(_)) => free,
         }
     }
 
@@ -163,7 +179,7 @@ impl Tally {
             Self::Sliding(window) => window.frees(missing, clock, policy.span()),
             Self::Other(Other::Bucket(bucket)) => bucket.frees(missing, clock, policy),
             // Whenever somebody is done.
-            Self::Other(Other::Concurrency | Other::Smooth(_)) => Some(policy.span()),
+            Self::Other(Other::Concurrency | Other::Journalled(..) | Other::Smooth(_)) => Some(policy.span()),
             Self::Other(Other::Dated(_)) => None,
         }
     }
@@ -175,7 +191,7 @@ impl Tally {
             Self::Other(Other::Bucket(bucket)) => bucket.is_full_at(policy),
             Self::Other(Other::Smooth(smooth)) => smooth.is_full_at(policy),
             Self::Other(Other::Dated(dated)) => dated.ends(policy),
-            Self::Other(Other::Concurrency) => None,
+            Self::Other(Other::Concurrency | Other::Journalled(..)) => None,
         }
     }
 }
@@ -189,6 +205,13 @@ impl Serialize for Tally {
         match self {
             Self::Sliding(window) => window.serialize(serializer),
             Self::Other(other) => {
+                let journalled = match other {
+                    Other::Dated(dated) if !dated.lives.is_empty() => {
+                        Some(Other::Journalled(dated.clone(), dated.lives.clone()))
+                    }
+                    _ => None,
+                };
+                let other = journalled.as_ref().unwrap_or(other);
                 let mut tuple = serializer.serialize_tuple(3)?;
                 tuple.serialize_element(&Vec::<()>::new())?;
                 tuple.serialize_element(&OTHER_FOLLOWS)?;
@@ -218,7 +241,10 @@ impl<'de> Visitor<'de> for Fields {
         let buckets: VecDeque<crate::window::Bucket> = next(&mut seq)?;
         let total: Permits = next(&mut seq)?;
         if buckets.is_empty() && total == OTHER_FOLLOWS {
-            return Ok(Tally::Other(next(&mut seq)?));
+            return Ok(Tally::Other(match next(&mut seq)? {
+                Other::Journalled(dated, lives) => Other::Dated(dated.with(lives)),
+                other => other,
+            }));
         }
         Ok(Tally::Sliding(Window::of(buckets, total)))
     }

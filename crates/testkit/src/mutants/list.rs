@@ -47,6 +47,26 @@ pub fn plan(guard: &str) -> &'static [By] {
             &[Spec(QUOTA, "kinds", "a_key_that_used_up_its_budget_does_not_get_more_by_being_forgotten")]
         }
         "threshold-told-once" => &[Spec(QUOTA, "kinds", "each_threshold_is_told_once_in_a_period")],
+        "closed-process-refused" => &[Spec(QUOTA, "journal", "nothing_is_accepted_of_a_process_that_was_closed")],
+        "only-who-journals-is-closed" => &[Spec(QUOTA, "journal", "a_process_that_does_not_journal_cannot_be_closed")],
+        "whole-journal-names-what-was-spent" => {
+            &[Spec(QUOTA, "journal", "what_was_granted_and_never_at_hand_is_free_again")]
+        }
+        "dead-lease-charged-to-its-mark" => {
+            &[Spec(QUOTA, "journal", "what_a_killed_process_did_not_spend_is_free_again_once_its_journal_is_closed")]
+        }
+        "late-report-keeps-what-is-reserved" => {
+            &[Spec(QUOTA, "journal", "a_process_that_was_cut_off_for_longer_than_its_lease_loses_nothing")]
+        }
+        "alerts-kept-until-told" => {
+            &[Spec(QUOTA, "journal", "alerts_wait_until_they_were_told_once_somebody_keeps_them")]
+        }
+        "journal-before-it-is-at-hand" => {
+            &[Spec(QUOTA, "journal", "after_a_power_failure_all_that_was_ever_at_hand_is_spent")]
+        }
+        "snapshot-holds-lapsed-leases" => {
+            &[Spec(QUOTA, "journal", "a_lease_that_has_lapsed_before_its_journal_is_closed_comes_back_as_well")]
+        }
         "busy-places-are-not-called-back" => {
             &[Spec(QUOTA, "kinds", "idle_places_are_called_back_and_busy_ones_are_not")]
         }

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use tidegate_admin::proto::cluster::cluster_client::ClusterClient;
 use tidegate_admin::wire::{ErrorBody, ErrorReply};
 
-use super::connect::Connector;
 use super::exit::Error;
 use super::{Global, Secret};
+use crate::connect::Connector;
 
 pub(super) const DEFAULT_ADMIN: &str = "http://127.0.0.1:7080";
 const TOKEN_FILE: &str = "tidegate-data/admin.token";

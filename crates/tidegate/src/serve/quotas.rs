@@ -6,6 +6,7 @@
 
 mod asked;
 mod noted;
+mod notes;
 mod words;
 
 use std::collections::BTreeMap;
@@ -55,11 +56,11 @@ impl Quotas {
             followed: AtomicU64::new(0),
         });
         let weak = Arc::downgrade(&it);
-        cluster.listen(Topic::Quota, move |_, body| {
+        cluster.listen(Topic::Quota, move |from, body| {
             let it = weak.upgrade();
             async move {
                 let reply = match it {
-                    Some(it) => it.answer(&body).await,
+                    Some(it) => it.answer(from, &body).await,
                     None => Reply::Nothing,
                 };
                 codec::encode(&reply)

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::{Nanos, Permits};
 
 use super::super::windows::Window;
+use super::lives::Lives;
 use crate::guard;
-use crate::protocol::{Alert, Key, Kind, Policy};
+use crate::protocol::{Alert, Batch, Item, Key, Kind, Policy};
 
 /// A count is looked at this often, to see whether its window is over.
 const LOOK: Nanos = Nanos::from_secs(600);
@@ -22,9 +23,16 @@ pub(crate) struct Dated {
     /// The highest threshold that was told of.
     told: u8,
     seen: Nanos,
+    /// Written by [`Tally`](super::Tally), where there are some.
+    #[serde(skip)]
+    pub(crate) lives: Lives,
 }
 
 impl Dated {
+    pub(super) fn with(self, lives: Lives) -> Self {
+        Self { lives, ..self }
+    }
+
     /// `true`: another window has begun. `charged`: at the end of the one before.
     pub(crate) fn turn(&mut self, window: &Window, charged: Permits, policy: &Policy) -> bool {
         if window.number <= self.number {
@@ -37,13 +45,15 @@ impl Dated {
         // A key that nobody remembers had used nothing.
         let carried = policy.max.saturating_add(self.carried).saturating_sub(charged);
         let carried = if guard!("carry-over-is-bounded") { carried.min(most) } else { carried };
-        *self = Self { number: window.number, spent: Permits::ZERO, carried, told: 0, seen: self.seen };
+        let (number, seen) = (window.number, self.seen);
+        *self = Self { number, spent: Permits::ZERO, carried, told: 0, seen, lives: Lives::default() };
         true
     }
 
     /// The window's count begins anew.
     pub(super) fn reset(&mut self) {
         (self.spent, self.told) = (Permits::ZERO, 0);
+        self.lives.clear(); // What lapsed is forgotten with the rest: nothing of it comes back.
     }
 
     pub(super) fn seen(&mut self, clock: Nanos) {
@@ -52,6 +62,20 @@ impl Dated {
 
     pub(super) fn spend(&mut self, spent: Permits) {
         self.spent = self.spent.saturating_add(spent);
+    }
+
+    /// So much was counted as spent when a lease lapsed, and this was.
+    pub(crate) fn correct(&mut self, counted: Permits, spent: Permits) {
+        self.spent = Permits(self.spent.0.saturating_sub(counted.0)).saturating_add(spent);
+    }
+
+    /// A process reports on a lease that has lapsed: all it may spend of it yet is what it says that it has.
+    pub(crate) fn hear_late(&mut self, batch: &Batch, item: &Item) {
+        if let Some(lapsed) = self.lives.take_before(batch.node, batch.incarnation, item.epoch, batch.seq) {
+            let kept = if guard!("late-report-keeps-what-is-reserved") { item.have } else { Permits::ZERO };
+            let spent = item.spent.saturating_add(kept).saturating_sub(lapsed.spent);
+            self.correct(lapsed.outstanding, spent);
+        }
     }
 
     pub(super) fn spent(&self) -> Permits {

@@ -55,9 +55,10 @@ impl Asked for QuotasOf {
 }
 
 impl Quotas {
-    pub(super) async fn answer(&self, body: &[u8]) -> Reply {
+    pub(super) async fn answer(&self, from: NodeId, body: &[u8]) -> Reply {
         match codec::decode::<Message>(body) {
             Ok(Message::Settle { epoch }) => Reply::Settled(self.settle_from(epoch).await),
+            Ok(Message::Note(note)) => Reply::Settled(self.note_here(from, note).await),
             Ok(Message::Details(keys)) => Reply::Details(match self.cluster.quota_caught_up(READING).await {
                 Ok(()) => Ok(self.details(keys.into_iter().take(MOST))),
                 Err(why) => Err(why),

@@ -5,6 +5,7 @@ use tidegate_limiter::Key;
 use tidegate_model::LimitId;
 use tidegate_proxy::Sighting;
 use tidegate_quota::ledger::Detail;
+use tidegate_quota::protocol::Note;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Message {
@@ -18,6 +19,8 @@ pub(super) enum Message {
     Seen(Vec<Key>),
     /// Of whom did you refuse most?
     Refused { limit: Option<LimitId>, most: u32 },
+    /// To the quota leader: for your log.
+    Note(Note),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

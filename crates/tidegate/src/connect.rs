@@ -1,4 +1,4 @@
-//! A connection to an admin port: TCP, with TLS when the URL says https. For hyper's client and for tonic.
+//! A connection to an admin port or a webhook: TCP, with TLS when the URL says https. For hyper's client and for tonic.
 
 use std::future::Future;
 use std::io;
@@ -21,18 +21,18 @@ use tonic::codegen::Service;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     /// Set for https.
     tls: Option<Arc<ClientConfig>>,
 }
 
 impl Connector {
-    pub(super) fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self { tls: None }
     }
 
     /// Trusts `ca` (PEM), or the system's roots.
-    pub(super) fn tls(ca: Option<Vec<u8>>, alpn: &[&[u8]]) -> anyhow::Result<Self> {
+    pub(crate) fn tls(ca: Option<Vec<u8>>, alpn: &[&[u8]]) -> anyhow::Result<Self> {
         let trust = UpstreamTls { ca_pem: ca, ..UpstreamTls::default() };
         let config = tidegate_tls::client(&trust, alpn).map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok(Self { tls: Some(config) })
@@ -71,7 +71,7 @@ async fn connect(uri: &Uri, tls: Option<Arc<ClientConfig>>) -> io::Result<Stream
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-pub(super) struct Stream(Box<dyn Io>);
+pub(crate) struct Stream(Box<dyn Io>);
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
