@@ -16,6 +16,7 @@ mod kinds;
 mod levels;
 mod lifecycle;
 mod members;
+mod money;
 mod orders;
 mod purges;
 mod reads;

@@ -10,7 +10,7 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 14] = [
+const FAMILIES: [(&str, &str); 15] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
     ("limits", "LimitRule"),
@@ -25,6 +25,7 @@ const FAMILIES: [(&str, &str); 14] = [
     ("listeners", "Listeners"),
     ("telemetry", "TelemetryRules"),
     ("cache", "CacheDefaults"),
+    ("alerts", "AlertRules"),
 ];
 
 /// The whole page.

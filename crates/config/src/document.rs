@@ -98,7 +98,7 @@ pub struct Document {
     pub alerts: Option<AlertRules>,
 }
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "version",
     "secrets",
     "consumers",

@@ -115,3 +115,30 @@ telemetry: {access_log: {keep: 3, format: xml}}
         ],
     );
 }
+
+#[test]
+fn webhooks_are_checked() {
+    says(
+        "version: 1
+alerts:
+  webhooks:
+    - {name: a, url: 'ftp://h/x'}
+    - {name: a, url: 'https://u:p@h/x', secret: plain}
+    - {name: c, url: 'https://', secret: '${secrets.none}'}
+    - {name: '', url: 'http://h/x#y'}
+    - {name: e, url: h, pass: x}
+",
+        &[
+            "line 4: alerts.webhooks[0].url: it is neither http nor https (write `https://host/path`, or `http://`)",
+            "line 5: alerts.webhooks[1].name: another webhook has this name",
+            "line 5: alerts.webhooks[1].secret: a key does not belong into the document (write `${secrets.NAME}`)",
+            "line 5: alerts.webhooks[1].url: a user and password in a URL are not sent (write `https://host/path`, or `http://`)",
+            "line 6: alerts.webhooks[2].secret: no secret is named `none`",
+            "line 6: alerts.webhooks[2].url: it is no URL (write `https://host/path`, or `http://`)",
+            "line 7: alerts.webhooks[3].name: 1 to 128 characters",
+            "line 7: alerts.webhooks[3].url: a fragment is not sent (write `https://host/path`, or `http://`)",
+            "line 8: alerts.webhooks[4].pass: unknown field (known here: name, url, secret)",
+            "line 8: alerts.webhooks[4].url: it is no URL (write `https://host/path`, or `http://`)",
+        ],
+    );
+}
