@@ -38,6 +38,8 @@ pub struct Journal {
     rooms: Mutex<Rooms>,
     /// The file is there.
     begun: watch::Sender<bool>,
+    /// Not all leases are in it: also if that was so before there was a file to say it.
+    partial: AtomicBool,
     /// The file cannot be relied on, and is gone.
     broken: AtomicBool,
 }
@@ -55,8 +57,9 @@ impl Journal {
     #[must_use]
     pub fn new(folder: &Path, node: NodeId, incarnation: Incarnation) -> Self {
         let segments = [const { OnceLock::new() }; MOST_SEGMENTS];
-        let (rooms, begun, broken) = (Mutex::default(), watch::Sender::new(false), AtomicBool::new(false));
-        Self { folder: folder.to_owned(), node, incarnation, segments, rooms, begun, broken }
+        let (rooms, begun) = (Mutex::default(), watch::Sender::new(false));
+        let (partial, broken) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { folder: folder.to_owned(), node, incarnation, segments, rooms, begun, partial, broken }
     }
 
     #[must_use]
@@ -154,6 +157,7 @@ impl Journal {
 
     /// Not all leases are in it: whoever reads it takes those that are not for spent.
     fn give_up_the_rest(&self) {
+        self.partial.store(true, Ordering::Release);
         if let Some(words) = self.words(0) {
             words[word::PARTIAL].store(1, Ordering::Release);
         }
@@ -175,6 +179,9 @@ impl Journal {
         }
         let _first = segment.set(made);
         let header = self.words(0).ok_or_else(|| io::Error::other("no header"))?;
+        if self.partial.load(Ordering::Acquire) {
+            header[word::PARTIAL].store(1, Ordering::Release);
+        }
         header[word::SEGMENTS].store(layout::count_of_segments(number + 1), Ordering::Release);
         file.sync_data()
     }

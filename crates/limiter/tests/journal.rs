@@ -124,14 +124,6 @@ impl Process {
         }
         passed
     }
-
-    /// Until its reports are heard, or not: a moment.
-    async fn die(self, after: Duration) -> Key {
-        tokio::time::sleep(after).await;
-        let key = self.ask(&budget(0, Cost::ONE), "acme").key();
-        self.tick.abort();
-        key
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,7 +139,9 @@ async fn a_killed_process_costs_a_budget_nothing() {
         // Dropped permits are not spent, whenever the process dies.
         drop(process.limiter.admit(&[process.ask(&limit, "acme")]).await);
         assert!(leader.charged(key) > spent, "a slice is held");
-        process.die(Duration::from_millis(10 * u64::try_from(life).expect("small"))).await;
+        // With some of its reports heard, or none.
+        tokio::time::sleep(Duration::from_millis(10 * u64::try_from(life).expect("small"))).await;
+        process.tick.abort();
         let dead = leader.close(folder.path());
         assert!(dead.len() == 1 && dead[0].is_exact && dead[0].damage.is_empty(), "{dead:?}");
         assert!((spent..=spent + 1).contains(&leader.charged(key)), "{spent}, {}", leader.charged(key));
@@ -248,4 +242,25 @@ async fn places_are_used_again_and_a_journal_without_budgets_is_never_made() {
     assert!(dead[0].damage.is_empty(), "{dead:?}");
     // Beyond the bound of keys they share some.
     assert!((1_000..=1_064).contains(&dead[0].leases()), "{}", dead[0].leases());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_place_on_the_disk_calls_go_on_and_the_journal_says_later_that_it_is_not_whole() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let folder = parent.path().join("journal");
+    std::fs::write(&folder, "in the way").expect("a file");
+    let limit = budget(4_000, Cost::ONE);
+    let leader = Leader::new(&limit);
+    let process = Process::start(&folder, &leader, 1);
+    assert_eq!(process.spend(&limit, 20).await, 20);
+    std::fs::remove_file(&folder).expect("a file");
+    let other = process.ask(&limit, "other");
+    process.limiter.admit(&[other]).await.expect("there").commit(b"call");
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let (key, other) = (process.ask(&limit, "acme").key(), other.key());
+    let held = leader.charged(key);
+    process.tick.abort();
+    let dead = leader.close(&folder);
+    assert_eq!((dead.len(), dead[0].leases()), (1, 1), "{dead:?}");
+    assert_eq!((leader.charged(key), leader.charged(other)), (held, 1), "what it does not name is spent");
 }
