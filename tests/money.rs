@@ -229,7 +229,7 @@ alerts:
     cluster.nodes[leader].kill().await;
     let other = (leader + 1) % 3;
     eventually("another leads", Duration::from_secs(15), async || {
-        cluster.cli_at(other, &["quota", "top", "it"]).await.is_ok()
+        cluster.cli_at(other, &["quota", "top"]).await.is_ok()
     })
     .await;
     tokio::time::sleep(Duration::from_secs(3)).await;
