@@ -12,15 +12,20 @@ use crate::walk::document;
 
 /// What became of the requests of one node.
 #[derive(Debug, Default)]
-struct Tally {
-    admitted: AtomicU64,
-    refused: AtomicU64,
-    unavailable: AtomicU64,
-    broken: AtomicU64,
+pub(crate) struct Tally {
+    pub(crate) admitted: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) unavailable: AtomicU64,
+    pub(crate) broken: AtomicU64,
 }
 
 /// Open-loop demand on one node: `per_second`, however the answers come.
-fn demand(url: String, key: String, per_second: f64, ends: Instant) -> (Arc<Tally>, tokio::task::JoinHandle<()>) {
+pub(crate) fn demand(
+    url: String,
+    key: String,
+    per_second: f64,
+    ends: Instant,
+) -> (Arc<Tally>, tokio::task::JoinHandle<()>) {
     let tally = Arc::new(Tally::default());
     let counted = Arc::clone(&tally);
     let task = tokio::spawn(async move {

@@ -13,7 +13,7 @@ pub(crate) use backend::Backend;
 pub(crate) use client::{Answer, Client};
 pub(crate) use cluster::Cluster;
 pub(crate) use grpc::health_server;
-pub(crate) use node::Node;
+pub(crate) use node::{Node, TIDEGATE};
 pub(crate) use origin::{Origin, answer};
 pub(crate) use redis::Redis;
 

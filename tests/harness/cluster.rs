@@ -17,7 +17,8 @@ pub(crate) struct Cluster {
     pub(crate) token: String,
     pub(crate) client: Client,
     board: Switchboard,
-    extra: Vec<String>,
+    /// For the nodes that join.
+    pub(crate) extra: Vec<String>,
     folder: TempDir,
 }
 
@@ -155,7 +156,7 @@ impl Cluster {
         found.unwrap()
     }
 
-    async fn wait_for_voters(&self, count: usize) {
+    pub(crate) async fn wait_for_voters(&self, count: usize) {
         eventually("voters", Duration::from_secs(30), async || {
             let status = self.status().await;
             let nodes = status["nodes"].as_array().cloned().unwrap_or_default();

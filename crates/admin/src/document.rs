@@ -82,6 +82,17 @@ pub(crate) fn names(text: &str, tenant: &str, consumer: &str) -> bool {
     }
 }
 
+/// Does anything in it belong to this tenant? As above.
+pub(crate) fn names_tenant(text: &str, tenant: &str) -> bool {
+    let Ok(document) = parse(text) else { return true };
+    let listed = document.tenants.iter().map(|known| &known.name);
+    let consumers = document.consumers.iter().map(|consumer| &consumer.tenant);
+    let teams = document.teams.iter().map(|team| &team.tenant);
+    let products = document.products.iter().map(|product| &product.tenant);
+    let routes = document.routes.iter().map(|route| &route.tenant);
+    listed.chain(consumers).chain(teams).chain(products).chain(routes).any(|known| known == tenant)
+}
+
 /// Does it declare this plan? As above.
 pub(crate) fn names_plan(text: &str, plan: &str) -> bool {
     match parse(text) {

@@ -28,7 +28,24 @@ pub fn raw() -> Nanos {
 #[inline]
 #[must_use]
 pub fn wall() -> Nanos {
+    #[cfg(debug_assertions)]
+    return shifted(read(libc::CLOCK_REALTIME));
+    #[cfg(not(debug_assertions))]
     read(libc::CLOCK_REALTIME)
+}
+
+#[cfg(debug_assertions)]
+static SHIFT: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+
+/// Sets this process's wall clock wrong by so many milliseconds: for tests of clusters whose clocks disagree.
+#[cfg(debug_assertions)]
+pub fn shift_wall(millis: i64) {
+    SHIFT.store(millis.saturating_mul(1_000_000), std::sync::atomic::Ordering::Relaxed);
+}
+
+#[cfg(debug_assertions)]
+fn shifted(now: Nanos) -> Nanos {
+    Nanos(now.0.saturating_add_signed(SHIFT.load(std::sync::atomic::Ordering::Relaxed)))
 }
 
 #[inline]

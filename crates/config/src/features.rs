@@ -2,7 +2,7 @@
 
 use tidegate_model::Feature;
 
-use crate::document::{Document, ScopePart};
+use crate::document::{Document, LimitRef, ScopePart, WhenMissing};
 
 /// Each once. A document without any can be published in a cluster of any releases.
 #[must_use]
@@ -18,8 +18,68 @@ pub fn features(document: &Document) -> Vec<Feature> {
             let by_claim = |part: &ScopePart| matches!(part, ScopePart::Claim(_));
             !document.issuers.is_empty() || document.limits.iter().any(|limit| limit.per.iter().any(by_claim))
         }
+        Feature::Holders => brings_limits_otherwise(document),
+        Feature::Scopes => counts_otherwise(document),
         // Of the control log: commands, not documents.
         Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys | Feature::Orders | Feature::Journals => false,
     };
     Feature::ALL.into_iter().filter(uses).collect()
+}
+
+/// Than by routes, and by plans that name limits as they are.
+fn brings_limits_otherwise(document: &Document) -> bool {
+    let own = |limit: &LimitRef| matches!(limit, LimitRef::Own(_));
+    !(document.tenants.is_empty() && document.teams.is_empty() && document.products.is_empty())
+        || document.consumers.iter().any(|consumer| !consumer.limits.is_empty())
+        || document.plans.iter().any(|plan| plan.limits.iter().any(own))
+        || document.routes.iter().any(|route| !route.weights.is_empty())
+}
+
+/// Than by what the first release could tell apart.
+fn counts_otherwise(document: &Document) -> bool {
+    let is_first = |part: &ScopePart| match part {
+        ScopePart::Cluster | ScopePart::Tenant | ScopePart::Consumer | ScopePart::Key | ScopePart::Route => true,
+        // Claims go with tokens, which have a row of their own.
+        ScopePart::Header(_) | ScopePart::Claim(_) => true,
+        ScopePart::Ip(v4, v6) => (*v4, *v6) == (32, 64),
+        ScopePart::Team | ScopePart::EndUser | ScopePart::Product | ScopePart::Method | ScopePart::Host => false,
+    };
+    let limits = &document.limits;
+    limits.iter().any(|limit| limit.on_missing != WhenMissing::Share || !limit.per.iter().all(is_first))
+        || document.routes.iter().any(|route| route.end_user.is_some())
+        || document.consumers.iter().any(|consumer| consumer.end_user.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<Feature> {
+        let (document, _) = crate::parse(text.as_bytes(), crate::Format::Yaml).expect("it fits the format");
+        features(&document)
+    }
+
+    #[test]
+    fn what_the_first_release_knows_needs_nothing() {
+        let plain = "version: 1\nlimits: [{name: l, window: 1s, max: 5, per: [key, ip]}]\n\
+                     plans: [{name: p, limits: [l]}]\nconsumers: [{name: c, plan: p, team: t}]\n";
+        assert_eq!(of(plain), []);
+    }
+
+    #[test]
+    fn who_brings_a_limit_and_whom_it_counts_need_a_level() {
+        for text in [
+            "tenants: [{name: t}]",
+            "teams: [{name: t}]",
+            "products: [{name: p, routes: []}]",
+            "consumers: [{name: c, limits: [l]}]",
+            "plans: [{name: p, limits: [{limit: l, max: 5}]}]",
+        ] {
+            assert_eq!(of(&format!("version: 1\n{text}\n")), [Feature::Holders], "{text}");
+        }
+        for text in ["per: [team]", "per: [end_user]", "per: [ip/24]", "per: [host]", "per: [key], on_missing: skip"] {
+            let text = format!("version: 1\nlimits: [{{name: l, window: 1s, max: 5, {text}}}]\n");
+            assert_eq!(of(&text), [Feature::Scopes], "{text}");
+        }
+    }
 }

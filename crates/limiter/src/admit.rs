@@ -102,6 +102,8 @@ pub struct Counters {
     pub reserve_used: AtomicU64,
     /// Permits that another node took for this one, as the owner of their keys.
     pub fetched: AtomicU64,
+    /// Look-ups of subjects that found the table full, and were given a key that several share.
+    pub overflows: AtomicU64,
     /// Permits used beyond what was reserved, and not there: owed to the next grants.
     pub owed: AtomicU64,
     /// Permits reserved and not used.
@@ -240,7 +242,8 @@ impl Limiter {
     /// The slot of a key. A new one is listed, so that the tick knows of it: it may never be used.
     #[inline]
     pub(crate) fn find(&self, limit: &Limit, subject: Subject) -> Option<Found<'_>> {
-        self.table.find(limit, subject, &self.hasher, |found| self.bell.list(found.slot, found.number))
+        let overflows = &self.counters.overflows;
+        self.table.find(limit, subject, &self.hasher, overflows, |found| self.bell.list(found.slot, found.number))
     }
 
     /// Takes from all limits or from none. At most one round trip to the leader, and only if a lease cannot answer.
@@ -487,6 +490,12 @@ impl Limiter {
     #[must_use]
     pub fn keys(&self) -> usize {
         self.table.len()
+    }
+
+    /// Keys it may hold; beyond them subjects share some.
+    #[must_use]
+    pub fn most_keys(&self) -> usize {
+        self.table.most()
     }
 
     /// How long no leader has answered; `None`: the last exchange went well.

@@ -25,7 +25,8 @@ pub(crate) fn limit() -> Limit {
 }
 
 pub(crate) fn find(table: &Table, subject: u128) -> Found<'_> {
-    table.find(&limit(), Subject(subject), &SubjectHasher::new(&[1; 16]), |_| ()).expect("room")
+    let (hasher, overflows) = (SubjectHasher::new(&[1; 16]), std::sync::atomic::AtomicU64::new(0));
+    table.find(&limit(), Subject(subject), &hasher, &overflows, |_| ()).expect("room")
 }
 
 /// A report and its answer, as the tick does them: the leader grants so much. Returns the epoch that was told.

@@ -83,10 +83,15 @@ impl Table {
         limit: &Limit,
         subject: Subject,
         hasher: &SubjectHasher,
+        overflows: &std::sync::atomic::AtomicU64,
         made: impl FnOnce(Found<'t>),
     ) -> Option<Found<'t>> {
         let key = Key { limit: limit.id, subject };
-        self.look(key).or_else(|| self.make(key, limit, hasher, made))
+        self.look(key).or_else(|| self.make(key, limit, hasher, overflows, made))
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     /// Reads what look-ups of these keys are going to read. None of the reads depends on another's outcome, so the
@@ -110,6 +115,7 @@ impl Table {
         key: Key,
         limit: &Limit,
         hasher: &SubjectHasher,
+        overflows: &std::sync::atomic::AtomicU64,
         made: impl FnOnce(Found<'t>),
     ) -> Option<Found<'t>> {
         let mut rooms = self.rooms();
@@ -119,6 +125,7 @@ impl Table {
         if self.len() < self.most || !guard!("overflow-at-the-bound") {
             return self.settle(&mut rooms, key, limit).inspect(|found| made(*found));
         }
+        overflows.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let part = u8::try_from(key.subject.0 % OVERFLOW_PARTS).expect("less than 64");
         let shared = Key { limit: limit.id, subject: hasher.overflow(limit.id, part) };
         self.look(shared).or_else(|| self.settle(&mut rooms, shared, limit).inspect(|found| made(*found)))

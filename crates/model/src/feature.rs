@@ -25,13 +25,17 @@ pub enum Feature {
     Journals,
     /// `alerts` in the document.
     Webhooks,
+    /// Who brings limits to a call beside routes, consumers and plans: `tenants`, `teams`, `products`, maxima of one's own.
+    Holders,
+    /// Parts of a limit's `per` that the first release does not know, `on_missing`, names for end users.
+    Scopes,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -42,6 +46,8 @@ impl Feature {
         Self::Tokens,
         Self::Journals,
         Self::Webhooks,
+        Self::Holders,
+        Self::Scopes,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -57,7 +63,9 @@ impl Feature {
             | Self::Orders
             | Self::Tokens
             | Self::Journals
-            | Self::Webhooks => 2,
+            | Self::Webhooks
+            | Self::Holders
+            | Self::Scopes => 2,
         }
     }
 
@@ -75,6 +83,8 @@ impl Feature {
             Self::Tokens => "`issuers` of tokens, or a limit by their claims",
             Self::Journals => "a budget's journal",
             Self::Webhooks => "`alerts`",
+            Self::Holders => "`tenants`, `teams`, `products`, a maximum of one's own or a weight",
+            Self::Scopes => "a part of `per` beyond tenant, consumer, key, route, ip and header, `on_missing` or `end_user`",
         }
     }
 }

@@ -44,9 +44,6 @@ use self::listeners::Listeners;
 use self::quotas::Quotas;
 use self::staleness::Staleness;
 
-/// Keys a node counts at once; subjects beyond share overflow keys.
-const MOST_KEYS: usize = 200_000;
-
 /// Runs a node until it is told to end. `admin` and `token` are the global options of those names.
 ///
 /// # Errors
@@ -225,5 +222,5 @@ fn limiter_settings(settings: &Settings, cluster: &Cluster) -> anyhow::Result<ti
         .transpose()?;
     let mut secret = [0; 16];
     secret.copy_from_slice(&cluster.derive_key("subjects of limits")[..16]);
-    Ok(tidegate_limiter::Settings { node, incarnation, secret, most_keys: MOST_KEYS, decisions })
+    Ok(tidegate_limiter::Settings { node, incarnation, secret, most_keys: settings.limit_keys, decisions })
 }

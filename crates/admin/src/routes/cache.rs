@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tidegate_policy::path::normalize;
 use tidegate_state::{Command, Outcome, Purge};
 
+use super::key::{Wanted, must_be_in_the_document};
 use super::publish::{REVOKE_WAIT, everywhere, waiting};
 use super::said;
 use crate::AppState;
@@ -34,10 +35,19 @@ pub(super) async fn purge(
     Input(body): Input<CachePurge>,
 ) -> Result<Json<CachePurged>, Refusal> {
     let wait = waiting(ask.wait.as_deref())?.unwrap_or(REVOKE_WAIT);
+    must_exist(&state, body.tenant.as_deref()).await?;
     let applied = state.backend.propose(Command::Purge(what(body)?)).await?;
     let Outcome::Purged { epoch } = applied.outcome else { return Err(said::no(&applied.outcome, "purge")) };
     let (nodes, complete) = everywhere(&state, applied.index, wait).await;
     Ok(Json(CachePurged { epoch, index: applied.index, nodes, complete }))
+}
+
+/// A tenant that nobody has heard of keeps nothing: a slip of the pen, most likely, that would look like a success.
+async fn must_exist(state: &AppState, tenant: Option<&str>) -> Result<(), Refusal> {
+    match tenant {
+        None | Some(DEFAULT_TENANT) => Ok(()),
+        Some(tenant) => must_be_in_the_document(state, Wanted::Tenant(tenant)).await,
+    }
 }
 
 fn what(body: CachePurge) -> Result<Vec<Purge>, Refusal> {
@@ -84,6 +94,7 @@ pub(super) struct Of {
         ("tenant" = Option<String>, Query, description = "Default: `default`")),
     responses((status = 200, body = KeptResponses), (status = 400, body = ErrorReply)))]
 pub(super) async fn kept(State(state): State<AppState>, Ask(of): Ask<Of>) -> Result<Json<KeptResponses>, Refusal> {
+    must_exist(&state, of.tenant.as_deref()).await?;
     let (tenant, url) = (of.tenant.unwrap_or_else(|| DEFAULT_TENANT.to_owned()), plain(&of.url)?);
     let responses = state.backend.kept(&tenant, &url).await;
     Ok(Json(KeptResponses { tenant, url, responses }))

@@ -192,14 +192,15 @@ async fn issued(state: &AppState, id: KeyId, secret: &str, index: u64) -> Result
 
 /// What a key refers to.
 #[derive(Clone, Copy)]
-enum Wanted<'a> {
+pub(super) enum Wanted<'a> {
     /// By tenant and name.
     Consumer(&'a str, &'a str),
+    Tenant(&'a str),
     Plan(&'a str),
 }
 
 /// A key of a consumer or a plan nobody declared would be refused at every route: say so now.
-async fn must_be_in_the_document(state: &AppState, wanted: Wanted<'_>) -> Result<(), Refusal> {
+pub(super) async fn must_be_in_the_document(state: &AppState, wanted: Wanted<'_>) -> Result<(), Refusal> {
     let seen = state.backend.read(|agreed| agreed.documents.current());
     if declares(state, wanted).await? {
         return Ok(());
@@ -214,6 +215,10 @@ async fn must_be_in_the_document(state: &AppState, wanted: Wanted<'_>) -> Result
         Wanted::Consumer(tenant, consumer) => (
             format!("the document has no consumer `{consumer}` in the tenant `{tenant}`"),
             format!("publish `consumers: [{{name: {consumer}}}]` first"),
+        ),
+        Wanted::Tenant(tenant) => (
+            format!("the document has no tenant `{tenant}`"),
+            "a tenant is named by its routes, consumers, teams or products, or in `tenants`: `tidegate get` shows the document".to_owned(),
         ),
         Wanted::Plan(plan) => (
             format!("the document has no plan `{plan}`"),
@@ -230,6 +235,10 @@ async fn declares(state: &AppState, wanted: Wanted<'_>) -> Result<bool, Refusal>
         Wanted::Consumer(tenant, consumer) => {
             let (tenant, consumer) = (tenant.to_owned(), consumer.to_owned());
             state.compiling(move || crate::document::names(&text, &tenant, &consumer)).await
+        }
+        Wanted::Tenant(tenant) => {
+            let tenant = tenant.to_owned();
+            state.compiling(move || crate::document::names_tenant(&text, &tenant)).await
         }
         Wanted::Plan(plan) => {
             let plan = plan.to_owned();

@@ -1,5 +1,5 @@
 //! Calendar windows on the leader of the quota group: it opens the next one when it begins, and only while a majority of the
-//! voters' wall clocks agree with its own. A clock that runs wild alone opens nothing.
+//! voters' wall clocks agree. A clock that runs wild alone opens nothing; if it is the leader's own, it goes by the others'.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidegate_model::{Millis, NodeId};
 use tidegate_quota::protocol::Command;
+use tokio::time::Instant;
 
 use super::client::command;
 use crate::cluster::Inner;
@@ -21,27 +22,51 @@ const APART: u64 = 1_000;
 const ASK: Duration = Duration::from_millis(500);
 const COMMIT: Duration = Duration::from_secs(2);
 
+/// For how long what the voters' clocks said of this node's is believed, while no window is due.
+const BELIEVED: Duration = Duration::from_secs(5);
+
 pub(crate) async fn turn_forever(cluster: Arc<Inner>) {
+    // By how much this node's wall clock is wrong, and when that was found out.
+    let mut known: Option<(i64, Instant)> = None;
     loop {
+        let now = agreed(known.map_or(0, |(wrong, _)| wrong));
         let next = cluster.quota.read(|quota| quota.ledger.next_end());
-        let until_next = next.map_or(LOOK, |end| Duration::from_millis(end.0.saturating_sub(wall().0).max(1)));
+        let until_next = next.map_or(LOOK, |end| Duration::from_millis(end.0.saturating_sub(now.0).max(1)));
         tokio::time::sleep(until_next.min(LOOK)).await;
         if cluster.quota.leadership().is_none() {
+            known = None;
             continue;
         }
-        let due = cluster.quota.read(|quota| quota.ledger.due_windows(wall()));
-        if due.is_empty() {
+        let has_windows = next.is_some() || !cluster.quota.read(|quota| quota.ledger.due_windows(wall())).is_empty();
+        let due = |wrong| cluster.quota.read(|quota| quota.ledger.due_windows(agreed(wrong)));
+        let believed = known.is_some_and(|(wrong, at)| at.elapsed() < BELIEVED && due(wrong).is_empty());
+        if !has_windows || believed {
             continue;
         }
-        if clocks_agree(&cluster).await {
-            _ = command(&cluster, Command::OpenWindows(due), COMMIT).await; // If not, it is due the next time.
-        } else {
+        known = clocks_agree(&cluster).await.map(|wrong| (wrong, Instant::now()));
+        let Some((wrong, _)) = known else {
             tracing::warn!(
                 "calendar windows stay closed: no majority of the voters' wall clocks agrees within a second"
             );
             tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        if wrong != 0 {
+            tracing::warn!(
+                milliseconds = wrong,
+                "this node's wall clock is wrong: calendar windows open by the others'"
+            );
+        }
+        let due = due(wrong);
+        if !due.is_empty() {
+            _ = command(&cluster, Command::OpenWindows(due), COMMIT).await; // If not, it is due the next time.
         }
     }
+}
+
+/// The time that a majority agrees on.
+fn agreed(wrong: i64) -> Millis {
+    Millis(wall().0.saturating_sub_signed(wrong))
 }
 
 /// What the wall clock of this node says.
@@ -49,25 +74,62 @@ pub(crate) fn wall() -> Millis {
     Millis(tidegate_clock::wall().0 / 1_000_000)
 }
 
-async fn clocks_agree(cluster: &Arc<Inner>) -> bool {
+/// By how many milliseconds this node's clock is ahead of a majority of the voters whose clocks agree: 0 if it is one of them,
+/// otherwise by the slowest of them. `None`: there is no such majority.
+async fn clocks_agree(cluster: &Arc<Inner>) -> Option<i64> {
     let voters: Vec<NodeId> = cluster.quota.replica.membership().voter_ids().map(NodeId).collect();
-    let needed = voters.len() / 2 + 1;
-    let mut agree = usize::from(voters.contains(&cluster.me()));
     let others = voters.iter().filter(|voter| **voter != cluster.me());
-    let mut answers: FuturesUnordered<_> = others.map(|voter| agrees(cluster, *voter)).collect();
-    while agree < needed {
-        match answers.next().await {
-            Some(agreed) => agree += usize::from(agreed),
-            None => return false,
+    let mut answers: FuturesUnordered<_> = others.map(|voter| ahead_of(cluster, *voter)).collect();
+    let mut ahead: Vec<(i64, i64)> = voters.contains(&cluster.me()).then_some((0, 0)).into_iter().collect();
+    while let Some(answer) = answers.next().await {
+        ahead.extend(answer);
+        // The usual case does not wait for whoever is slow, or gone.
+        if let Some(0) = majority(&ahead, voters.len()) {
+            return Some(0);
         }
     }
-    true
+    majority(&ahead, voters.len())
 }
 
-/// Whenever between question and answer it looked at its clock, it was within a second of ours.
-async fn agrees(cluster: &Inner, voter: NodeId) -> bool {
+/// Of bounds between which this clock is ahead of each voter's.
+fn majority(ahead: &[(i64, i64)], voters: usize) -> Option<i64> {
+    let apart = APART.cast_signed();
+    let agree = |at: i64| {
+        let near =
+            |(least, most): &&(i64, i64)| at.saturating_sub(apart) <= *least && *most <= at.saturating_add(apart);
+        ahead.iter().filter(near).count() > voters / 2
+    };
+    if agree(0) {
+        return Some(0);
+    }
+    ahead.iter().map(|(_, most)| *most).filter(|at| agree(*at)).max()
+}
+
+/// Between which bounds this node's clock is ahead of a voter's: it looked at its own between question and answer.
+async fn ahead_of(cluster: &Inner, voter: NodeId) -> Option<(i64, i64)> {
     let asked = wall();
-    let told = cluster.peers.call::<Millis>(voter, Lane::Pulse, &Request::WallClock, ASK).await;
+    let told = cluster.peers.call::<Millis>(voter, Lane::Pulse, &Request::WallClock, ASK).await.ok()?;
     let answered = wall();
-    told.is_ok_and(|told| told.0.saturating_add(APART) >= answered.0 && told.0 <= asked.0.saturating_add(APART))
+    let ahead = |of: Millis| of.0.cast_signed().saturating_sub(told.0.cast_signed());
+    Some((ahead(asked), ahead(answered)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_runs_wild_goes_by_those_that_agree() {
+        const HOUR: i64 = 3_600_000;
+        assert_eq!(majority(&[(0, 0), (-3, 2)], 3), Some(0), "the third need not be asked");
+        assert_eq!(majority(&[(0, 0), (HOUR, HOUR + 4), (0, 3)], 3), Some(0), "another one is wrong");
+        assert_eq!(majority(&[(0, 0), (HOUR, HOUR + 4), (HOUR - 5, HOUR + 2)], 3), Some(HOUR + 4), "this one is");
+        assert_eq!(majority(&[(0, 0), (-HOUR, -HOUR + 4), (-HOUR, -HOUR + 2)], 3), Some(-HOUR + 4));
+        assert_eq!(majority(&[(0, 0), (HOUR, HOUR), (-HOUR, -HOUR)], 3), None);
+        assert_eq!(majority(&[(0, 0)], 3), None);
+        assert_eq!(majority(&[(0, 0)], 1), Some(0));
+        assert_eq!(majority(&[(0, 0), (-1_200, 20)], 3), None, "an answer that took longer says too little");
+        let four_of_five = [(0, 0), (900, 900), (1_500, 1_500), (1_600, 1_600), (2_000, 2_000)];
+        assert_eq!(majority(&four_of_five, 5), Some(2_000));
+    }
 }

@@ -10,6 +10,10 @@ use serde::Deserialize;
 use tidegate_config::{Size, Span};
 use tidegate_model::LEVEL;
 
+/// Counters of limits on a node, and how many there may be.
+const LIMIT_KEYS: usize = 200_000;
+const MOST_LIMIT_KEYS: std::ops::RangeInclusive<usize> = 1_000..=16_000_000;
+
 /// What can be said on the command line. Everything has a default: without flags this is a cluster of one.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Args {
@@ -66,6 +70,10 @@ pub(crate) struct Args {
     /// Bytes of memory for responses that routes keep [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "TIDEGATE_CACHE_MEMORY")]
     pub cache_memory: Option<String>,
+    /// Counters of limits held at a time, 1000 to 16000000, about 400 bytes each; subjects beyond them share 64 of each limit
+    /// [default: 200000]
+    #[arg(long, value_name = "N", env = "TIDEGATE_LIMIT_KEYS")]
+    pub limit_keys: Option<usize>,
     /// A Redis that shares kept responses between nodes; `rediss://` for TLS, `redis+sentinel://H:P,H:P/MASTER`,
     /// `redis+cluster://H:P,H:P`; `none`: none, whatever the document says [default: the document's]
     #[arg(long, value_name = "URL", env = "TIDEGATE_REDIS_URL", hide_env_values = true)]
@@ -89,6 +97,10 @@ pub(crate) struct Args {
     /// For tests of clusters of several releases: say this feature level, and not the build's own
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..=i64::from(LEVEL)))]
     pub feature_level: Option<u32>,
+    /// For tests: the wall clock is wrong by so many milliseconds
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "MS", hide = true, allow_negative_numbers = true)]
+    pub wall_clock_offset: Option<i64>,
     /// End when the parent process does
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
@@ -122,6 +134,7 @@ struct NodeToml {
     drain_timeout: Option<String>,
     max_staleness: Option<String>,
     cache_memory: Option<String>,
+    limit_keys: Option<usize>,
     redis_url: Option<String>,
     redis_ca: Option<PathBuf>,
     #[serde(default)]
@@ -160,6 +173,7 @@ pub(crate) struct Settings {
     pub drain_timeout: Duration,
     pub max_staleness: Duration,
     pub cache_memory: usize,
+    pub limit_keys: usize,
     pub redis: RedisHere,
     pub leave: bool,
     pub log: String,
@@ -242,6 +256,15 @@ impl Settings {
         if !(1..=1_024).contains(&workers) {
             bail!("--workers {workers}: 1 to 1024");
         }
+        let limit_keys = args.limit_keys.or(file.limit_keys).unwrap_or(LIMIT_KEYS);
+        if !MOST_LIMIT_KEYS.contains(&limit_keys) {
+            let (least, most) = (MOST_LIMIT_KEYS.start(), MOST_LIMIT_KEYS.end());
+            bail!("limit-keys {limit_keys} (--limit-keys, TIDEGATE_LIMIT_KEYS or node.toml): {least} to {most}");
+        }
+        #[cfg(debug_assertions)]
+        if let Some(millis) = args.wall_clock_offset {
+            tidegate_clock::shift_wall(millis);
+        }
         let advertise = args.advertise.or(advertise.clone());
         if let Some(text) = &advertise {
             reachable(text)?;
@@ -262,6 +285,7 @@ impl Settings {
             drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
             max_staleness,
             cache_memory: size(args.cache_memory.or(file.cache_memory), "cache-memory", 256 << 20)?,
+            limit_keys,
             redis: match args.redis_url.or(file.redis_url) {
                 None => RedisHere::AsPublished,
                 Some(word) if word == "none" => RedisHere::None,
