@@ -84,7 +84,9 @@ impl Feature {
             Self::Journals => "a budget's journal",
             Self::Webhooks => "`alerts`",
             Self::Holders => "`tenants`, `teams`, `products`, a maximum of one's own or a weight",
-            Self::Scopes => "a part of `per` beyond tenant, consumer, key, route, ip and header, `on_missing` or `end_user`",
+            Self::Scopes => {
+                "a part of `per` beyond tenant, consumer, key, route, ip and header, `on_missing` or `end_user`"
+            }
         }
     }
 }
