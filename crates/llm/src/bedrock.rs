@@ -18,4 +18,6 @@ pub(crate) use request_in::parse_call;
 pub(crate) use request_out::render_call;
 pub(crate) use stream_in::Reader;
 
+pub(crate) use usage::read as parse_usage;
+
 pub use stream_out::Encoder;

@@ -1,7 +1,9 @@
 //! Chat calls in five providers' formats, and one meaning that all of them translate to and from.
 //!
 //! Owns: what a chat call, an answer, a stream event, a usage report and an error *mean* ([`meaning`]), how each dialect
-//! writes them ([`anthropic`], [`bedrock`], [`gemini`], [`openai_chat`], [`openai_responses`]).
+//! writes them ([`anthropic`], [`bedrock`], [`gemini`], [`openai_chat`], [`openai_responses`]), and the few edits that a
+//! body may suffer when caller and provider speak the same dialect ([`mod@splice`], [`peek`], [`tap`]): else it stays as it
+//! came.
 //!
 //! Refuses to know: sockets, clocks, keys, routes. Bytes in, bytes out. Whoever calls brings ids and the time.
 //!
@@ -26,11 +28,16 @@ pub mod ids;
 mod json;
 pub mod lost;
 pub mod meaning;
+pub mod names;
 pub mod openai_chat;
 pub mod openai_responses;
+pub mod peek;
 mod retry;
 pub mod schema;
 pub mod signature;
+mod spans;
+pub mod splice;
+pub mod tap;
 pub mod target;
 
 pub use dialect::{Decoder, Dialect, Encoder, Reply, Site};

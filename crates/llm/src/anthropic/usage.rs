@@ -7,10 +7,10 @@ use crate::meaning::{NanoUsd, Usage};
 
 /// Of a stream: each report is cumulative and replaces the fields it names (llm-wire line 4).
 #[derive(Clone, Debug, Default)]
-pub(super) struct Report(Value);
+pub(crate) struct Report(Value);
 
 impl Report {
-    pub(super) fn read(&mut self, value: &Value) -> Option<Usage> {
+    pub(crate) fn read(&mut self, value: &Value) -> Option<Usage> {
         let fields = value.as_object()?;
         if !self.0.is_object() {
             self.0 = json!({});

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::json::{Object, tally};
 use crate::meaning::{NanoUsd, Usage};
 
-pub(super) fn read(value: &Value) -> Option<Usage> {
+pub(crate) fn read(value: &Value) -> Option<Usage> {
     if !value.is_object() {
         return None;
     }

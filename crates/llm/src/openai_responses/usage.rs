@@ -15,7 +15,7 @@ const NAMES: [(&str, &str); 5] = [
     ("cost", "cost"),
 ];
 
-pub(super) fn read(value: &Value) -> Option<Usage> {
+pub(crate) fn read(value: &Value) -> Option<Usage> {
     value.is_object().then_some(())?;
     let mut chat = Object::new();
     for (ours, theirs) in NAMES {

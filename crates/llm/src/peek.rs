@@ -1,0 +1,214 @@
+//! The few fields that policy needs of a call, read without building a tree.
+
+use serde::Deserialize as _;
+use serde::de::IgnoredAny;
+
+use crate::dialect::{Dialect, Site};
+use crate::json::Malformed;
+use crate::spans::{self, Member};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peek {
+    pub model: String,
+    pub stream: bool,
+    /// The caller asked for the usage chunk (OpenAI chat); other dialects always tell.
+    pub include_usage: bool,
+    pub max_tokens: Option<u64>,
+    /// Answers wanted.
+    pub n: u64,
+    pub end_user: Option<String>,
+    pub messages: usize,
+    /// Bytes that the model reads: system prompt, messages, tools. An upper bound of its tokens.
+    pub prompt_bytes: usize,
+    pub has_tools: bool,
+    pub has_images: bool,
+    pub has_schema: bool,
+}
+
+/// Fields that decide something may stand only once: the provider might read another one than we did.
+pub fn peek(dialect: Dialect, body: &[u8], site: Site<'_>) -> Result<Peek, Malformed> {
+    let members = spans::members(body)?;
+    let mut peek = Peek { stream: site.stream, n: 1, ..Peek::default() };
+    let mut seen: Vec<&str> = Vec::new();
+    for member in &members {
+        let name = known(&member.name);
+        if let Some(name) = name {
+            if seen.contains(&name) {
+                return Err(Malformed::new(name, "is given twice"));
+            }
+            seen.push(name);
+        }
+        peek.member(dialect, member)?;
+    }
+    if let Some(model) = site.model {
+        model.clone_into(&mut peek.model);
+    }
+    if peek.model.is_empty() {
+        return Err(Malformed::new("model", "is required"));
+    }
+    Ok(peek)
+}
+
+/// The fields read here, under their usual names; Google's may be written in snake_case.
+fn known(name: &str) -> Option<&'static str> {
+    const KNOWN: [&str; 17] = [
+        "model",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "n",
+        "user",
+        "metadata",
+        "messages",
+        "contents",
+        "input",
+        "tools",
+        "generationConfig",
+        "generation_config",
+        "inferenceConfig",
+        "toolConfig",
+    ];
+    KNOWN.into_iter().find(|known| *known == name)
+}
+
+impl Peek {
+    fn member(&mut self, dialect: Dialect, member: &Member<'_>) -> Result<(), Malformed> {
+        match member.name.as_ref() {
+            "model" => self.model = read::<Option<String>>(member)?.unwrap_or_default(),
+            "stream" => self.stream = read::<Option<bool>>(member)?.unwrap_or(false),
+            "stream_options" => self.include_usage = inner(member, "include_usage")? == Some("true"),
+            // The newer name wins, as it does at OpenAI.
+            "max_tokens" => self.max_tokens = self.max_tokens.or(read(member)?),
+            "max_completion_tokens" | "max_output_tokens" => {
+                self.max_tokens = read::<Option<u64>>(member)?.or(self.max_tokens)
+            }
+            "generationConfig" | "generation_config" => self.generation(member)?,
+            "inferenceConfig" => self.max_tokens = inner(member, "maxTokens")?.and_then(|text| text.parse().ok()),
+            "n" => self.n = read::<Option<u64>>(member)?.unwrap_or(1).max(1),
+            "user" => self.end_user = read(member)?,
+            "metadata" if dialect == Dialect::Anthropic => {
+                self.end_user = inner(member, "user_id")?.and_then(|text| serde_json::from_str(text).ok());
+            }
+            "messages" | "contents" | "input" => {
+                self.prompt_bytes += member.value.len();
+                self.messages = count(member);
+                self.has_images |= has_images(member.value);
+            }
+            "system" | "systemInstruction" | "system_instruction" | "instructions" => {
+                self.prompt_bytes += member.value.len();
+            }
+            "tools" | "functions" | "toolConfig" => {
+                self.prompt_bytes += member.value.len();
+                self.has_tools |= !matches!(member.value, "null" | "[]" | "{}") && !is_bare_config(member);
+            }
+            "response_format" | "text" | "output_config" | "output_format" | "outputConfig" => {
+                self.prompt_bytes += member.value.len();
+                self.has_schema |= member.value.contains("\"json_schema\"");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn generation(&mut self, member: &Member<'_>) -> Result<(), Malformed> {
+        for name in ["maxOutputTokens", "max_output_tokens"] {
+            self.max_tokens = inner(member, name)?.and_then(|text| text.parse().ok()).or(self.max_tokens);
+        }
+        for name in ["candidateCount", "candidate_count"] {
+            self.n = inner(member, name)?.and_then(|text| text.parse().ok()).unwrap_or(self.n).max(1);
+        }
+        for name in ["responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"] {
+            self.has_schema |= inner(member, name)?.is_some_and(|text| text != "null");
+        }
+        self.prompt_bytes += member.value.len();
+        Ok(())
+    }
+}
+
+/// Gemini's `toolConfig` tells only how to choose; Bedrock's holds the tools.
+fn is_bare_config(member: &Member<'_>) -> bool {
+    member.name == "toolConfig" && !matches!(inner(member, "tools"), Ok(Some(_)))
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(member: &Member<'a>) -> Result<T, Malformed> {
+    serde_json::from_str(member.value).map_err(|_| Malformed::new(member.name.as_ref(), "has the wrong type"))
+}
+
+/// A member of a member; `None` if either is not there.
+fn inner<'a>(member: &Member<'a>, name: &str) -> Result<Option<&'a str>, Malformed> {
+    if member.value == "null" {
+        return Ok(None);
+    }
+    let members = spans::members(member.value.as_bytes())
+        .map_err(|_| Malformed::new(member.name.as_ref(), "must be an object"))?;
+    let mut found = members.iter().filter(|inner| inner.name == name);
+    let first = found.next().map(|inner| inner.value);
+    if found.next().is_some() {
+        return Err(Malformed::new(name, "is given twice").under(&member.name));
+    }
+    Ok(first)
+}
+
+fn count(member: &Member<'_>) -> usize {
+    let mut reader = serde_json::Deserializer::from_str(member.value);
+    Vec::<IgnoredAny>::deserialize(&mut reader).map_or(1, |list| list.len())
+}
+
+/// Inside a JSON string a quote is escaped, so these words with their quotes are names or types.
+fn has_images(text: &str) -> bool {
+    const MARKS: [&str; 8] = [
+        "\"image_url\"",
+        "\"input_image\"",
+        "\"image\"",
+        "\"inlineData\"",
+        "\"inline_data\"",
+        "\"fileData\"",
+        "\"file_data\"",
+        "\"video_url\"",
+    ];
+    MARKS.iter().any(|mark| text.contains(mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peeked(dialect: Dialect, body: &str) -> Peek {
+        peek(dialect, body.as_bytes(), Site::default()).unwrap()
+    }
+
+    #[test]
+    fn line_22_policy_reads_its_few_fields_of_every_dialect() {
+        let chat = r#"{"model":"gpt-5","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]},
+            {"role":"user","content":"b"}],"stream":true,"max_tokens":5,"max_completion_tokens":7,"user":"u","n":2,
+            "stream_options":{"include_usage":true},"tools":[{}],"response_format":{"type":"json_schema"}}"#;
+        let seen = peeked(Dialect::OpenAiChat, chat);
+        assert_eq!((seen.model.as_str(), seen.stream, seen.include_usage), ("gpt-5", true, true));
+        assert_eq!((seen.max_tokens, seen.n, seen.messages), (Some(7), 2, 2));
+        assert_eq!(seen.end_user.as_deref(), Some("u"));
+        assert!(seen.has_tools && seen.has_images && seen.has_schema);
+        let anthropic = r#"{"model":"c","max_tokens":9,"metadata":{"user_id":"u"},"system":"abc","messages":[]}"#;
+        let seen = peeked(Dialect::Anthropic, anthropic);
+        assert_eq!((seen.end_user.as_deref(), seen.max_tokens, seen.prompt_bytes), (Some("u"), Some(9), 7));
+        let gemini = r#"{"contents":[{"parts":[{"text":"say \"image\""}]}],"generation_config":{"maxOutputTokens":3}}"#;
+        let seen = peek(Dialect::Gemini, gemini.as_bytes(), Site { model: Some("g"), stream: true }).unwrap();
+        assert_eq!((seen.model.as_str(), seen.stream, seen.max_tokens), ("g", true, Some(3)));
+        assert!(!seen.has_images && !seen.has_tools);
+        let bedrock = r#"{"messages":[],"inferenceConfig":{"maxTokens":4},"toolConfig":{"tools":[{}]}}"#;
+        let seen = peek(Dialect::Bedrock, bedrock.as_bytes(), Site { model: Some("b"), stream: false }).unwrap();
+        assert_eq!((seen.max_tokens, seen.has_tools), (Some(4), true));
+    }
+
+    #[test]
+    fn line_22_a_field_that_decides_may_not_stand_twice() {
+        for body in [
+            r#"{"model":"a","model":"b","messages":[]}"#,
+            r#"{"model":"a","max_tokens":1,"max\u005ftokens":2}"#,
+            r#"{"model":"a","stream_options":{"include_usage":true,"include_usage":false}}"#,
+        ] {
+            assert!(peek(Dialect::OpenAiChat, body.as_bytes(), Site::default()).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The edits a body may suffer when caller and provider speak the same dialect. Everything else stays byte for byte as
+//! the caller wrote it: unknown fields, order, blanks, and with them the provider's prompt cache (llm-wire line 22).
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+use crate::dialect::Dialect;
+use crate::json::Malformed;
+use crate::spans::{self, Member};
+
+/// What to put where; a field that is there is replaced wherever it stands, one that is not is added at the end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edit {
+    /// One or two names.
+    path: &'static [&'static str],
+    value: Value,
+}
+
+impl Edit {
+    /// `None`: the model stands in the path.
+    pub fn model(dialect: Dialect, model: &str) -> Option<Self> {
+        let path: &[&str] = match dialect {
+            Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::Anthropic => &["model"],
+            Dialect::Gemini | Dialect::Bedrock => return None,
+        };
+        Some(Self { path, value: model.into() })
+    }
+
+    /// `reasoning_only`: the chat dialect has two names for it.
+    pub fn max_tokens(dialect: Dialect, reasoning_only: bool, tokens: u64) -> Self {
+        let path: &[&str] = match dialect {
+            Dialect::OpenAiChat if reasoning_only => &["max_completion_tokens"],
+            Dialect::OpenAiChat | Dialect::Anthropic => &["max_tokens"],
+            Dialect::OpenAiResponses => &["max_output_tokens"],
+            Dialect::Gemini => &["generationConfig", "maxOutputTokens"],
+            Dialect::Bedrock => &["inferenceConfig", "maxTokens"],
+        };
+        Self { path, value: tokens.into() }
+    }
+
+    /// Only the chat dialect has to be asked.
+    pub fn include_usage() -> Self {
+        Self { path: &["stream_options", "include_usage"], value: true.into() }
+    }
+}
+
+/// The body with the edits, or `None` if it says all of that already.
+pub fn splice(body: &[u8], edits: &[Edit]) -> Result<Option<Vec<u8>>, Malformed> {
+    let members = spans::members(body)?;
+    let mut changes = Changes { body, list: Vec::new() };
+    for edit in edits {
+        let value = edit.value.to_string();
+        match edit.path {
+            [name] => changes.set(&members, 0..body.len(), name, &value),
+            [outer, name] => nested(&mut changes, &members, outer, name, &value)?,
+            _ => {}
+        }
+    }
+    Ok(changes.apply())
+}
+
+fn nested(
+    changes: &mut Changes<'_>,
+    members: &[Member<'_>],
+    outer: &'static str,
+    name: &str,
+    value: &str,
+) -> Result<(), Malformed> {
+    let whole = format!("{{\"{name}\":{value}}}");
+    let mut found = false;
+    for member in members.iter().filter(|member| is(member, outer)) {
+        found = true;
+        let span = member.span(changes.body);
+        if member.value == "null" {
+            changes.replace(span, &whole);
+            continue;
+        }
+        let body = changes.body;
+        let inner = spans::members(&body[span.clone()]).map_err(|e| Malformed::new(outer, e.reason))?;
+        changes.set(&inner, span, name, value);
+    }
+    if !found {
+        changes.set(members, 0..changes.body.len(), outer, &whole);
+    }
+    Ok(())
+}
+
+/// Google reads snake_case as well.
+fn is(member: &Member<'_>, name: &str) -> bool {
+    member.name == name || member.name.contains('_') && member.name.replace('_', "").eq_ignore_ascii_case(name)
+}
+
+struct Changes<'a> {
+    body: &'a [u8],
+    /// Replacements and insertions, in the order they were made.
+    list: Vec<(Range<usize>, String)>,
+}
+
+impl Changes<'_> {
+    fn set(&mut self, members: &[Member<'_>], object: Range<usize>, name: &str, value: &str) {
+        let mut found = false;
+        for member in members.iter().filter(|member| is(member, name)) {
+            found = true;
+            if member.value != value {
+                self.replace(member.span(self.body), value);
+            }
+        }
+        if !found {
+            self.insert(members.is_empty(), object, name, value);
+        }
+    }
+
+    fn replace(&mut self, span: Range<usize>, value: &str) {
+        self.list.push((span, value.to_owned()));
+    }
+
+    /// Before the closing brace; blanks after the object are not part of it.
+    fn insert(&mut self, empty: bool, object: Range<usize>, name: &str, value: &str) {
+        let bytes = &self.body[object.clone()];
+        let Some(brace) = bytes.iter().rposition(|byte| *byte == b'}') else { return };
+        let at = object.start + brace;
+        let first = empty && !self.list.iter().any(|(span, _)| span.start == at);
+        let comma = if first { "" } else { "," };
+        self.list.push((at..at, format!("{comma}\"{name}\":{value}")));
+    }
+
+    fn apply(mut self) -> Option<Vec<u8>> {
+        if self.list.is_empty() {
+            return None;
+        }
+        self.list.sort_by_key(|(span, _)| span.start);
+        let more: usize = self.list.iter().map(|(_, text)| text.len()).sum();
+        let mut out = Vec::with_capacity(self.body.len() + more);
+        let mut from = 0;
+        for (span, text) in &self.list {
+            out.extend_from_slice(&self.body[from..span.start]);
+            out.extend_from_slice(text.as_bytes());
+            from = span.end;
+        }
+        out.extend_from_slice(&self.body[from..]);
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAT: Dialect = Dialect::OpenAiChat;
+
+    fn spliced(body: &str, edits: &[Edit]) -> String {
+        let out = splice(body.as_bytes(), edits).unwrap();
+        out.map_or_else(|| body.to_owned(), |out| String::from_utf8(out).unwrap())
+    }
+
+    fn model(name: &str) -> Edit {
+        Edit::model(CHAT, name).unwrap()
+    }
+
+    #[test]
+    fn line_22_only_the_named_bytes_change() {
+        let body = "{ \"x\" : [1, {\"model\":\"no\"}],\n\"model\" :  \"old\" , \"y\":1.50, \"z\":\"\\u00e9\" }\n";
+        let want = body.replace("\"old\"", "\"new\"");
+        assert_eq!(spliced(body, &[model("new")]), want);
+        assert_eq!(splice(body.as_bytes(), &[model("old")]).unwrap(), None);
+    }
+
+    #[test]
+    fn line_22_a_field_given_twice_is_replaced_twice_and_an_escaped_name_is_found() {
+        let body = r#"{"model":"a","m":0,"mod\u0065l":"b"}"#;
+        assert_eq!(spliced(body, &[model("c")]), r#"{"model":"c","m":0,"mod\u0065l":"c"}"#);
+    }
+
+    #[test]
+    fn line_1_include_usage_is_asked_for_wherever_it_was_not() {
+        let usage = [Edit::include_usage()];
+        assert_eq!(spliced("{}", &usage), r#"{"stream_options":{"include_usage":true}}"#);
+        assert_eq!(spliced(r#"{"a":1 }"#, &usage), r#"{"a":1 ,"stream_options":{"include_usage":true}}"#);
+        let cases = [
+            (r#"{"stream_options":null}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":{}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":{"include_usage":false}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":{"o":1}}"#, r#"{"stream_options":{"o":1,"include_usage":true}}"#),
+        ];
+        for (body, want) in cases {
+            assert_eq!(spliced(body, &usage), want);
+        }
+        assert!(splice(br#"{"stream_options":7}"#, &usage).is_err());
+    }
+
+    #[test]
+    fn several_edits_at_one_place_stay_valid() {
+        let edits = [model("m"), Edit::max_tokens(CHAT, false, 5), Edit::include_usage()];
+        let want = r#"{"model":"m","max_tokens":5,"stream_options":{"include_usage":true}}"#;
+        assert_eq!(spliced("{}", &edits), want);
+        let gemini = [Edit::max_tokens(Dialect::Gemini, false, 5)];
+        let body = r#"{"generation_config":{"max_output_tokens":9}}"#;
+        assert_eq!(spliced(body, &gemini), r#"{"generation_config":{"max_output_tokens":5}}"#);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in ["", "[]", "{", "{\"a\":}", "{}x", "{\"a\":1,}", "null"] {
+            assert!(splice(body.as_bytes(), &[model("m")]).is_err(), "{body}");
+        }
+    }
+}
