@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::Dialect;
 use crate::json::Malformed;
+use crate::meaning::{Body, Media, Message};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
@@ -93,6 +94,22 @@ impl Losses {
             let path = if under.is_empty() { name.clone() } else { format!("{under}.{name}") };
             let weight = if is_hint(name, value) { Weight::Hint } else { Weight::Meaning };
             self.add(path, "only the caller's dialect knows it", weight);
+        }
+    }
+
+    /// What a message holds besides its parts, and what only OpenAI's dialects know of pictures.
+    pub(crate) fn message(&mut self, message: &Message, openai: bool) {
+        let place = self.place(message.origin, None);
+        self.extras(&place, &message.extras);
+        if message.name.is_some() {
+            self.hint(format!("{place}.name"), "the provider is not told who speaks");
+        }
+        for (i, part) in message.parts.iter().enumerate().filter(|_| !openai) {
+            if let Body::Media(Media { detail: Some(detail), .. }) = &part.body
+                && detail != "auto"
+            {
+                self.hint(self.place(message.origin, Some(i)) + ".detail", "the provider decides how closely to look");
+            }
         }
     }
 

@@ -1,7 +1,15 @@
 //! Specs of the dialects. Recordings of real providers are read through `TIDEGATE_FIXTURES`; without it those specs say so
 //! and pass, and the golden files (written by us from the facts) remain.
 
+#[path = "specs/chunking.rs"]
+mod chunking;
+#[path = "specs/golden.rs"]
+mod golden;
 #[path = "specs/recorded.rs"]
 mod recorded;
+#[path = "specs/requests.rs"]
+mod requests;
 #[path = "specs/support.rs"]
 mod support;
+#[path = "specs/wire.rs"]
+mod wire;

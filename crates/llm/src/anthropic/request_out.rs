@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::json::Object;
 use crate::lost::Losses;
-use crate::meaning::{Body, Call, Depth, Effort, Format, Function, Role, Tool, ToolChoice};
+use crate::meaning::{Call, Depth, Effort, Format, Function, Tool, ToolChoice};
 use crate::{Dialect, Target};
 
 /// Anthropic's smallest budget.
@@ -49,7 +49,7 @@ fn thinking(call: &Call, target: &Target, config: &mut Object, losses: &mut Loss
     let thinking = call.thinking.as_ref()?;
     let own = call.dialect == Dialect::Anthropic;
     let display = thinking.show.filter(|_| own).map(|show| if show { "summarized" } else { "omitted" });
-    if !own && thinking.depth != Depth::Off && unsigned_tool_turn(call) {
+    if !own && thinking.depth != Depth::Off && call.tool_turn_without_thoughts(Dialect::Anthropic) {
         losses.field("thinking", "the history holds tool calls without the thoughts that led to them");
         return None;
     }
@@ -80,20 +80,6 @@ fn word(effort: Effort, own: bool) -> &'static str {
         Effort::XHigh => Effort::High.word(),
         effort => effort.word(),
     }
-}
-
-/// While thinking, Anthropic refuses a tool turn whose thoughts are missing.
-fn unsigned_tool_turn(call: &Call) -> bool {
-    let last = call.messages.iter().rev().find(|message| message.role == Role::Assistant);
-    let open = matches!(call.messages.last(), Some(message) if message.parts.iter().any(|p| matches!(p.body, Body::ToolResult(_))));
-    open && last.is_some_and(|message| {
-        !message.parts.iter().any(|part| match &part.body {
-            Body::Reasoning { signature: Some(signature), .. } | Body::Redacted(signature) => {
-                signature.maker == Dialect::Anthropic
-            }
-            _ => false,
-        })
-    })
 }
 
 fn tools(call: &Call, thinking: bool, body: &mut Object, losses: &mut Losses) {

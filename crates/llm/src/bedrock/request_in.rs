@@ -128,11 +128,18 @@ fn additional(mut fields: Fields, call: &mut Call) -> Read<()> {
     call.sampling.top_k = fields.count("top_k")?;
     let mut depth = None;
     for name in ["thinking", "reasoning_config"] {
-        let Some(mut thinking) = fields.object(name)? else { continue };
-        let budget = thinking.count("budget_tokens").map_err(|e| e.under(name))?;
-        depth = match thinking.text("type").map_err(|e| e.under(name))?.as_deref() {
-            Some("disabled") => Some(Depth::Off),
-            _ => Some(budget.map_or(Depth::Adaptive, Depth::Budget)),
+        depth = match fields.value(name) {
+            // Qwen's is a word.
+            Some(Value::String(word)) => Effort::from_word(&word).map(Depth::Effort),
+            Some(value) => {
+                let mut thinking = Fields::of(value).map_err(|e| e.under(name))?;
+                let budget = thinking.count("budget_tokens").map_err(|e| e.under(name))?;
+                match thinking.text("type").map_err(|e| e.under(name))?.as_deref() {
+                    Some("disabled") => Some(Depth::Off),
+                    _ => Some(budget.map_or(Depth::Adaptive, Depth::Budget)),
+                }
+            }
+            None => depth,
         };
     }
     if let Some(mut output) = fields.object("output_config")? {

@@ -13,9 +13,9 @@ pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> 
     let mut body = Object::new().with("messages", blocks::messages(call, losses));
     body.put_some("system", blocks::system(call, losses));
     let mut more = additional(call, target, losses);
-    let thinks = !more.is_empty() && call.thinking.is_some();
+    let thinks = more.has("thinking");
     body.put_some("inferenceConfig", inference(call, thinks, losses).unless_empty());
-    body.put_some("toolConfig", tool_config(call, losses));
+    body.put_some("toolConfig", tool_config(call, thinks, losses));
     format(call, &mut body, losses);
     if call.dialect == Dialect::Bedrock
         && let Some(Value::Object(own)) = call.extras.get("additionalModelRequestFields")
@@ -85,6 +85,11 @@ fn additional(call: &Call, target: &Target, losses: &mut Losses) -> Object {
         }
         return more;
     }
+    let own = call.dialect == Dialect::Bedrock;
+    if !own && thinking.depth != Depth::Off && call.tool_turn_without_thoughts(Dialect::Bedrock) {
+        losses.field("thinking", "the history holds tool calls without the thoughts that led to them");
+        return more;
+    }
     match (thinking.depth, target.adaptive) {
         (Depth::Off, _) => {}
         (Depth::Adaptive, true) => more.put("thinking", json!({"type": "adaptive"})),
@@ -105,7 +110,7 @@ fn additional(call: &Call, target: &Target, losses: &mut Losses) -> Object {
     more
 }
 
-fn tool_config(call: &Call, losses: &mut Losses) -> Option<Value> {
+fn tool_config(call: &Call, thinks: bool, losses: &mut Losses) -> Option<Value> {
     let history = call.messages.iter().flat_map(|message| &message.parts);
     let has_history = history.clone().any(|part| matches!(part.body, Body::ToolCall(_) | Body::ToolResult(_)));
     let none = call.tool_choice == Some(ToolChoice::None);
@@ -136,7 +141,12 @@ fn tool_config(call: &Call, losses: &mut Losses) -> Option<Value> {
     if list.is_empty() {
         return None;
     }
+    let forced = matches!(call.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::OneOf(_)));
     let choice = match &call.tool_choice {
+        _ if forced && thinks && call.dialect != Dialect::Bedrock => {
+            losses.field("tool_choice", "a thinking model cannot be forced to call a tool");
+            Some(json!({"auto": {}}))
+        }
         Some(ToolChoice::Auto) => Some(json!({"auto": {}})),
         Some(ToolChoice::Required) => Some(json!({"any": {}})),
         Some(ToolChoice::Named(name)) => Some(json!({"tool": {"name": name}})),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
 
-use super::{Part, Thinking, Tool, ToolChoice};
+use super::{Body, Part, Thinking, Tool, ToolChoice};
 use crate::Dialect;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,19 @@ impl Call {
             service_tier: None,
             extras: Map::new(),
         }
+    }
+}
+
+impl Call {
+    /// While thinking, Claude refuses a tool turn whose thoughts are missing; others' thoughts are not its own.
+    pub(crate) fn tool_turn_without_thoughts(&self, maker: Dialect) -> bool {
+        let last = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
+        let has = |wanted: &dyn Fn(&Body) -> bool| last.is_some_and(|m| m.parts.iter().any(|part| wanted(&part.body)));
+        let signed = |body: &Body| match body {
+            Body::Reasoning { signature: Some(signature), .. } | Body::Redacted(signature) => signature.maker == maker,
+            _ => false,
+        };
+        has(&|body| matches!(body, Body::ToolCall(_))) && !has(&signed)
     }
 }
 

@@ -24,6 +24,14 @@ impl Part {
         self
     }
 
+    /// Text, or a document given as text.
+    pub fn as_plain(&self) -> Option<&str> {
+        match &self.body {
+            Body::Text(text) | Body::Media(Media { source: Source::Plain { text, .. }, .. }) => Some(text),
+            _ => None,
+        }
+    }
+
     pub fn as_text(&self) -> Option<&str> {
         match &self.body {
             Body::Text(text) => Some(text),
@@ -127,6 +135,13 @@ pub struct ToolResult {
     pub name: Option<String>,
     pub content: Vec<Part>,
     pub is_error: bool,
+}
+
+impl ToolResult {
+    /// What it says; a text file is text.
+    pub fn texts(&self) -> Vec<&str> {
+        self.content.iter().filter_map(Part::as_plain).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

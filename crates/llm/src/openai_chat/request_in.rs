@@ -139,14 +139,18 @@ fn format(mut fields: Fields) -> Read<Format> {
 
 /// OpenAI's `reasoning_effort`, OpenRouter's `reasoning`, DeepSeek's and GLM's `thinking`, Qwen's `enable_thinking`.
 fn thinking(fields: &mut Fields) -> Read<Option<Thinking>> {
-    let mut depth = fields.text("reasoning_effort")?.map(|word| depth_of(&word)).transpose()?;
+    let word = fields.text("reasoning_effort")?;
+    let mut depth = word.as_deref().and_then(depth_of);
+    if let (Some(word), None) = (word, depth) {
+        fields.put_back("reasoning_effort", word.into());
+    }
     let mut show = None;
     if let Some(mut reasoning) = fields.object("reasoning")? {
         let under = |e: Malformed| e.under("reasoning");
         show = reasoning.flag("exclude").map_err(under)?.map(|exclude| !exclude);
         let enabled = reasoning.flag("enabled").map_err(under)?;
         let budget = reasoning.count("max_tokens").map_err(under)?.map(Depth::Budget);
-        let effort = reasoning.text("effort").map_err(under)?.map(|word| depth_of(&word)).transpose()?;
+        let effort = reasoning.text("effort").map_err(under)?.as_deref().and_then(depth_of);
         depth = depth.or(effort).or(budget).or(enabled.map(|on| if on { Depth::Adaptive } else { Depth::Off }));
     }
     if let Some(mut thinking) = fields.object("thinking")? {
@@ -164,10 +168,12 @@ fn thinking(fields: &mut Fields) -> Read<Option<Thinking>> {
     Ok(depth.map(|depth| Thinking { depth, show }))
 }
 
-fn depth_of(word: &str) -> Read<Depth> {
-    if word == "none" {
-        return Ok(Depth::Off);
+/// `None`: a word that only its provider knows; it stays what it is.
+fn depth_of(word: &str) -> Option<Depth> {
+    match word {
+        "none" => Some(Depth::Off),
+        // Groq's.
+        "default" => Some(Depth::Adaptive),
+        word => Effort::from_word(word).map(Depth::Effort),
     }
-    let words = "is none of none, minimal, low, medium, high, xhigh, max";
-    Effort::from_word(word).map(Depth::Effort).ok_or_else(|| Malformed::new("reasoning_effort", words))
 }

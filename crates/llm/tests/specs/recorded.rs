@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use tidegate_llm::Dialect;
+use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::{Answer, Event};
+use tidegate_llm::tap::Tap;
 
 use crate::support::{check_promises, collect, decode, encode, kept, recordings, reply};
 
@@ -47,6 +49,9 @@ fn a_stream_comes_home_from_every_dialect() {
         if let Err(why) = check_promises(&events) {
             broken.push(format!("{}: {why}", case.name));
         }
+        if [1, 13].into_iter().any(|step| decode(case.dialect, &case.body, step) != events) {
+            broken.push(format!("{}: other cuts, other events", case.name));
+        }
         let Some(Ok(first)) = collect(case.dialect, &events) else {
             *counts.entry((case.dialect.name(), "ends in an error")).or_default() += 1;
             println!("ends in an error: {} {:?}", case.name, events.last());
@@ -70,6 +75,45 @@ fn a_stream_comes_home_from_every_dialect() {
         }
     }
     report("streams", &counts, &broken);
+}
+
+#[test]
+fn a_stream_that_passes_is_the_same_bytes_and_its_usage_is_known() {
+    let mut broken = Vec::new();
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for case in recordings("passing streams").iter().filter(|case| case.stream && case.status == 200) {
+        let Some(Ok(answer)) = collect(case.dialect, &decode(case.dialect, &case.body, usize::MAX)) else { continue };
+        *counts.entry((case.dialect.name(), "itself")).or_default() += 1;
+        let mut tap = Tap::new(case.dialect, true, Bounds::default());
+        let mut out = Vec::new();
+        case.body.chunks(100).for_each(|piece| tap.push(piece, &mut out));
+        tap.finish(&mut out);
+        // Some files hold two answers, one after the other; a decoder stops at the first.
+        let ends = String::from_utf8_lossy(&case.body);
+        let ends = ends.matches("event: message_stop").count() + ends.matches("event: response.completed").count();
+        if out != case.body || ends < 2 && tap.usage() != answer.usage {
+            broken.push(format!("{}: {:?} {:?}", case.name, tap.usage(), answer.usage));
+        }
+    }
+    report("passing streams", &counts, &broken);
+}
+
+#[test]
+fn a_recorded_error_has_a_kind_and_is_told_in_every_dialect() {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut broken = Vec::new();
+    for case in recordings("errors").iter().filter(|case| case.status >= 400) {
+        let first = case.dialect.parse_error(case.status, &|_| None, &case.body);
+        for through in Dialect::ALL {
+            *counts.entry((case.dialect.name(), through.name())).or_default() += 1;
+            let body = through.render_error(&first);
+            let home = through.parse_error(first.status(), &|_| None, &body);
+            if home.message != first.message || home.status() != first.status() || first.message.starts_with('{') {
+                broken.push(format!("{} {through:?} {first:?} {home:?}", case.name));
+            }
+        }
+    }
+    report("errors", &counts, &broken);
 }
 
 fn errors_too(home: Dialect, through: Dialect, events: &[Event], name: &str, broken: &mut Vec<String>) {

@@ -13,9 +13,7 @@ use tidegate_llm::{Dialect, Reply};
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) dialect: Dialect,
-    #[expect(dead_code, reason = "read by the specs of requests")]
     pub(crate) request: Option<Value>,
-    #[expect(dead_code, reason = "read by the specs of requests")]
     /// The model in the path.
     pub(crate) model: Option<String>,
     pub(crate) status: u16,

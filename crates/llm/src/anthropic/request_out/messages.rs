@@ -40,7 +40,7 @@ pub(super) fn write(call: &Call, losses: &mut Losses) -> Value {
             continue;
         }
         if call.dialect != Dialect::Anthropic {
-            losses.extras(&losses.place(message.origin, None), &message.extras);
+            losses.message(message, false);
         }
         let blocks = blocks_of(message, call, losses);
         match out.last_mut() {

@@ -28,6 +28,10 @@ pub(super) fn cache_hint(point: &Value) -> CacheHint {
 }
 
 fn block(value: Value) -> Read<Part> {
+    // Calls of the provider's own tools, and what came of them, bear a type.
+    if value["toolUse"]["type"].is_string() || value["toolResult"]["type"].is_string() {
+        return Ok(Body::Foreign { dialect: Dialect::Bedrock, value }.into());
+    }
     let mut fields = Fields::of(value)?;
     let body = if let Some(text) = fields.text("text")? {
         Body::Text(text)

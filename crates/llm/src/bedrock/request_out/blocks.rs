@@ -39,7 +39,7 @@ pub(super) fn messages(call: &Call, losses: &mut Losses) -> Value {
     let mut documents = 0;
     for message in call.messages.iter().filter(|message| message.role != Role::System) {
         if call.dialect != Dialect::Bedrock {
-            losses.extras(&losses.place(message.origin, None), &message.extras);
+            losses.message(message, false);
         }
         let blocks = blocks(message, call, &mut documents, losses);
         match out.last_mut() {

@@ -70,14 +70,24 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn message(&mut self, message: &Message) -> Vec<Value> {
         if self.call.dialect != Dialect::Gemini {
-            self.losses.extras(&self.losses.place(message.origin, None), &message.extras);
+            self.losses.message(message, false);
         }
         let mut parts = Vec::new();
         for (i, part) in message.parts.iter().enumerate() {
             let path = self.losses.place(message.origin, Some(i));
             parts.extend(self.part(part, &path));
+            // Older models take no media inside a result: it follows.
+            if let (Body::ToolResult(result), false) = (&part.body, self.target.levels) {
+                parts.extend(self.shown(result, &path));
+            }
         }
         parts
+    }
+
+    /// What a result holds besides text.
+    fn shown(&mut self, result: &ToolResult, path: &str) -> Vec<Value> {
+        let media = result.content.iter().enumerate().filter(|(_, part)| part.as_plain().is_none());
+        media.filter_map(|(i, part)| self.part(part, &format!("{path}.content[{i}]"))).collect()
     }
 
     fn part(&mut self, part: &Part, path: &str) -> Option<Value> {
@@ -137,15 +147,11 @@ impl Writer<'_> {
 
     fn tool_result(&mut self, result: &ToolResult, path: &str) -> Object {
         let named = self.names.get(result.id.as_str()).copied().or(result.name.as_deref());
-        let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
-        let mut shown = Vec::new();
-        for (i, part) in result.content.iter().enumerate().filter(|(_, part)| part.as_text().is_none()) {
-            shown.extend(self.part(part, &format!("{path}.content[{i}]")));
-        }
+        let shown = if self.target.levels { self.shown(result, path) } else { Vec::new() };
         let response = Object::new()
             .with("id", result.id.as_str())
             .with("name", named.unwrap_or("unknown"))
-            .with("response", response(&texts.join("\n"), result.is_error))
+            .with("response", response(&result.texts().join("\n"), result.is_error))
             .maybe("parts", (!shown.is_empty()).then_some(shown));
         Object::new().with("functionResponse", response.done())
     }

@@ -25,7 +25,13 @@ pub(crate) fn write(parts: &[&Part], from: Dialect, path: &dyn Fn(usize) -> Stri
         }
         list.push(object.done());
     }
-    Value::Array(list)
+    match list.as_slice() {
+        // Nothing but text is left of it.
+        [one] if one["type"] == "text" && one.as_object().is_some_and(|fields| fields.len() == 2) => {
+            one["text"].clone()
+        }
+        _ => Value::Array(list),
+    }
 }
 
 fn part(part: &Part, i: usize, path: &dyn Fn(usize) -> String, losses: &mut Losses) -> Option<Object> {

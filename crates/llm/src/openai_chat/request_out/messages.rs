@@ -41,7 +41,7 @@ fn user(message: &Message, call: &Call, losses: &mut Losses, out: &mut Vec<Value
     for (i, part) in message.parts.iter().enumerate() {
         if let Body::ToolResult(result) = &part.body {
             out.push(tool(result, message, i, losses));
-            shown.extend(result.content.iter().filter(|part| matches!(part.body, Body::Media(_))));
+            shown.extend(result.content.iter().filter(|part| is_shown(part)));
             results += 1;
         }
     }
@@ -68,15 +68,19 @@ fn extras(message: &Message, call: &Call, object: &mut Object, losses: &mut Loss
     }
 }
 
+/// What a tool message cannot hold.
+fn is_shown(part: &Part) -> bool {
+    matches!(part.body, Body::Media(_)) && part.as_plain().is_none()
+}
+
 fn is_result(part: &Part) -> bool {
     matches!(part.body, Body::ToolResult(_))
 }
 
 /// An Anthropic tool result becomes an OpenAI tool message here.
 fn tool(result: &ToolResult, message: &Message, i: usize, losses: &mut Losses) -> Value {
-    let text: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
-    let mut content = text.join("\n");
-    let media = result.content.iter().any(|part| matches!(part.body, Body::Media(_)));
+    let mut content = result.texts().join("\n");
+    let media = result.content.iter().any(is_shown);
     if media && content.is_empty() {
         content.push_str("The result is attached to the next message.");
     }

@@ -15,10 +15,13 @@ pub(super) fn write(call: &Call, body: &mut Object, losses: &mut Losses) {
     if !texts.is_empty() {
         body.put("instructions", texts.join("\n\n"));
     }
+    for (i, _) in call.system.iter().enumerate().filter(|(_, part)| part.cache.is_some()) {
+        losses.hint(format!("system[{i}].cache_control"), "the provider caches by itself");
+    }
     let mut items = Vec::new();
     for message in &call.messages {
         if call.dialect != Dialect::OpenAiResponses {
-            losses.extras(&losses.place(message.origin, None), &message.extras);
+            losses.message(message, true);
         }
         let mut writer = Writer { call, message, losses, items: &mut items, content: Vec::new() };
         writer.message();
@@ -108,10 +111,9 @@ impl Writer<'_> {
         if result.is_error {
             self.losses.hint(format!("{path}.is_error"), "an output has no such mark");
         }
-        let plain = result.content.iter().all(|part| part.as_text().is_some());
+        let plain = result.content.iter().all(|part| part.as_plain().is_some());
         let output = if plain {
-            let texts: Vec<&str> = result.content.iter().filter_map(Part::as_text).collect();
-            Value::String(texts.join("\n"))
+            Value::String(result.texts().join("\n"))
         } else {
             let mut list = Vec::new();
             for part in &result.content {
