@@ -3,9 +3,15 @@
 //! Requests are read strictly (a wrong type is the caller's mistake and gets a path); answers are read leniently by
 //! indexing `serde_json::Value`, which answers `Null` for whatever is not there.
 
+mod arguments;
+mod object;
+
 use std::fmt;
 
 use serde_json::{Map, Number, Value};
+
+pub(crate) use self::arguments::object_of;
+pub(crate) use self::object::Object;
 
 /// A request that its own dialect does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,61 +214,6 @@ pub(crate) fn string_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// An object under construction; what is absent is not written.
-#[derive(Debug, Default)]
-pub(crate) struct Object(Map<String, Value>);
-
-impl Object {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
-    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.put(name, value);
-        self
-    }
-
-    pub(crate) fn maybe(mut self, name: &str, value: Option<impl Into<Value>>) -> Self {
-        self.put_some(name, value);
-        self
-    }
-
-    pub(crate) fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
-    }
-
-    pub(crate) fn put_some(&mut self, name: &str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.put(name, value);
-        }
-    }
-
-    /// Fields of the same dialect; what is already there stands.
-    pub(crate) fn extend(&mut self, fields: &Map<String, Value>) {
-        for (name, value) in fields {
-            if !self.0.contains_key(name) {
-                self.0.insert(name.clone(), value.clone());
-            }
-        }
-    }
-
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
-    pub(crate) fn unless_empty(self) -> Option<Value> {
-        (!self.0.is_empty()).then_some(Value::Object(self.0))
-    }
-
-    pub(crate) fn done(self) -> Value {
-        Value::Object(self.0)
-    }
-
-    pub(crate) fn bytes(self) -> Vec<u8> {
-        self.done().to_string().into_bytes()
-    }
-}
-
 /// `text` as a JSON string, at the end of `out`.
 pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("writing a string into memory does not fail");
@@ -270,34 +221,6 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
 
 pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
     serde_json::to_writer(out, value).expect("writing a value into memory does not fail");
-}
-
-/// The arguments of a call as the object that most dialects want. Text that broke off (the answer hit its maximum)
-/// keeps the members that arrived whole: nobody should act on half a value.
-pub(crate) fn object_of(arguments: &str) -> Value {
-    if arguments.trim().is_empty() {
-        return Value::Object(Map::new());
-    }
-    match serde_json::from_str(arguments) {
-        Ok(object @ Value::Object(_)) => object,
-        _ => Value::Object(whole_members(arguments)),
-    }
-}
-
-fn whole_members(text: &str) -> Map<String, Value> {
-    let mut members = Map::new();
-    let Some(mut rest) = text.trim_start().strip_prefix('{') else { return members };
-    loop {
-        let mut names = serde_json::Deserializer::from_str(rest).into_iter::<String>();
-        let Some(Ok(name)) = names.next() else { return members };
-        let Some(after) = rest[names.byte_offset()..].trim_start().strip_prefix(':') else { return members };
-        let mut values = serde_json::Deserializer::from_str(after).into_iter::<Value>();
-        let Some(Ok(value)) = values.next() else { return members };
-        // A number at the very end may have been longer.
-        let Some(next) = after[values.byte_offset()..].trim_start().strip_prefix([',', '}']) else { return members };
-        members.insert(name, value);
-        rest = next;
-    }
 }
 
 fn camel(snake: &str) -> String {
@@ -318,18 +241,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn line_8_truncated_arguments_keep_the_members_that_arrived_whole() {
-        assert_eq!(object_of(""), json!({}));
-        assert_eq!(object_of("  "), json!({}));
-        assert_eq!(object_of(r#"{"a":1}"#), json!({"a": 1}));
-        assert_eq!(object_of(r#"{"city":"Paris","days":["mo","t"#), json!({"city": "Paris"}));
-        assert_eq!(object_of(r#"{"city":"Paris","days":12"#), json!({"city": "Paris"}));
-        assert_eq!(object_of(r#"{"ci"#), json!({}));
-        assert_eq!(object_of("[1]"), json!({}));
-        assert_eq!(object_of("\"text\""), json!({}));
-    }
 
     #[test]
     fn snake_case_names_are_read_as_camel_case() {

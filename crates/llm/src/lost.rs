@@ -31,6 +31,7 @@ pub struct Losses {
 }
 
 const MOST: usize = 64;
+const LONGEST_HEADER: usize = 2_048;
 
 impl Losses {
     /// `dialect`: the one that the caller wrote.
@@ -65,6 +66,8 @@ impl Losses {
         names.dedup();
         let mut header = names.join(", ");
         header.retain(|c| c.is_ascii_graphic() || c == ' ');
+        // Names are the caller's own and may be long.
+        header.truncate(LONGEST_HEADER);
         if self.more > 0 {
             header.push_str(&format!(", and {} more", self.more));
         }
@@ -207,5 +210,21 @@ fn called(dialect: Dialect, name: &'static str) -> &'static str {
         (Dialect::OpenAiChat, "format") => "response_format",
         (Dialect::OpenAiChat, "thinking") => "reasoning_effort",
         (_, name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_unknown_fields_are_told_briefly() {
+        let mut losses = Losses::new(Dialect::OpenAiChat);
+        for i in 0..1_000 {
+            losses.meaning(format!("{}é{i}", "x".repeat(100)), "unknown");
+        }
+        assert_eq!((losses.list().len(), losses.more()), (MOST, 1_000 - MOST));
+        assert!(losses.header().len() < LONGEST_HEADER + 20 && losses.header().is_ascii());
+        assert!(losses.reject().is_err());
     }
 }

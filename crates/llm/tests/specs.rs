@@ -13,3 +13,7 @@ mod requests;
 mod support;
 #[path = "specs/wire.rs"]
 mod wire;
+#[path = "specs/wire_calls.rs"]
+mod wire_calls;
+#[path = "specs/wire_streams.rs"]
+mod wire_streams;
