@@ -21,6 +21,7 @@
 pub mod anthropic;
 pub mod bedrock;
 pub mod bounds;
+pub mod catalogue;
 pub mod dialect;
 pub mod frame;
 pub mod gemini;
@@ -32,6 +33,7 @@ pub mod names;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod peek;
+pub mod price;
 mod retry;
 pub mod schema;
 pub mod signature;
