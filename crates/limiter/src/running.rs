@@ -200,13 +200,8 @@ async fn lapse_of(places: Vec<(Handle, Ticket)>) {
         let now = clock::boot();
         let mut next = Nanos::MAX;
         for (slot, ticket) in &places {
-            if !slot.cell.is_of(*ticket) {
-                return;
-            }
-            next = next.min(slot.cell.expiry());
-        }
-        if now >= next {
-            return;
+            let Some(until) = slot.cell.lives_until(*ticket, now) else { return };
+            next = next.min(until);
         }
         tokio::time::sleep(next.saturating_sub(now).into()).await;
     }

@@ -489,7 +489,8 @@ async fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
     one.note_limits([&paid]);
     let mut first = take(&one, &paid, 80).await.expect("a hundred are free").expect("reserved");
     assert!(matches!(take(&one, &paid, 30).await, Err(Why::Exhausted { .. })), "eighty are reserved");
-    tokio::time::sleep(Duration::from_millis(500)).await; // Reported many times: it is held, not spent.
+    // Reported many times: it is held, not spent. And whoever was refused has lost his turn.
+    tokio::time::sleep(Duration::from_millis(2_200)).await;
     first.used(0, Permits(10));
     drop(first);
     let mut second = take(&one, &paid, 70).await.expect("ten were used").expect("reserved");
@@ -504,7 +505,7 @@ async fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
     }
     let findings = evidence.judge();
     assert!(findings[0].worst_ratio <= 1.0, "{findings:?}");
-    assert!(findings[0].worst >= Permits(90), "{findings:?}");
+    assert!(findings[0].worst >= Permits(80), "{findings:?}");
 }
 
 #[tokio::test]

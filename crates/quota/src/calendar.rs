@@ -8,6 +8,8 @@ use jiff::{Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
 use tidegate_model::Millis;
 
+use crate::guard;
+
 /// A recurring stretch of the calendar. Append only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Period {
@@ -51,6 +53,22 @@ impl Period {
             Self::Total => 100 * 365 * 86_400,
         }
     }
+}
+
+/// Wall clocks agree that are no further apart.
+pub const APART: Millis = Millis(1_000);
+
+/// Did a clock that said `told`, whenever between question and answer it was looked at, agree with the one that read `asked`
+/// and `answered`? An answer that took longer than clocks may be apart says nothing.
+#[must_use]
+pub fn agrees(asked: Millis, told: Millis, answered: Millis) -> bool {
+    told.0.saturating_add(APART.0) >= answered.0 && told.0 <= asked.0.saturating_add(APART.0)
+}
+
+/// May a leader open the windows that have begun by its own clock, if so many voters' clocks, its own included, agree with it?
+#[must_use]
+pub fn may_open(agree: usize, voters: usize) -> bool {
+    agree > voters / 2 || !guard!("windows-open-by-agreement")
 }
 
 /// Is this the name of a time zone?
@@ -170,6 +188,15 @@ mod tests {
         check(Period::Month, "UTC", "2028-02-29T05:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z");
         check(Period::Month, "Europe/Berlin", "2026-03-15T05:00:00Z", "2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z");
         check(Period::Year, "Asia/Tokyo", "2026-03-15T05:00:00Z", "2025-12-31T15:00:00Z", "2026-12-31T15:00:00Z");
+    }
+
+    #[test]
+    fn a_clock_agrees_that_is_within_a_second_whenever_it_was_looked_at() {
+        let agreed = |told| agrees(Millis(10_000), Millis(told), Millis(10_400));
+        assert!(agreed(9_400) && agreed(11_000), "as far apart as they may be");
+        assert!(!agreed(9_399) && !agreed(11_001));
+        assert!(!agrees(Millis(10_000), Millis(11_000), Millis(12_001)), "too long ago to say");
+        assert!(may_open(2, 3) && !may_open(1, 3) && !may_open(2, 4) && may_open(1, 1));
     }
 
     #[test]

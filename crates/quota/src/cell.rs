@@ -166,6 +166,19 @@ impl Cell {
         self.word.load(Ordering::Acquire) >> LEFT_BITS == ticket.generation
     }
 
+    /// When the call that holds this place must look again whether its lease goes on; `None`: it has ended, and the call with
+    /// it, for another node may give the place away.
+    #[must_use]
+    pub fn lives_until(&self, place: Ticket, now: Nanos) -> Option<Nanos> {
+        let expiry = self.expiry();
+        let ended = !self.is_of(place) || now >= expiry;
+        if ended && guard!("place-ends-with-its-lease") {
+            None
+        } else {
+            Some(expiry.max(Nanos(now.0.saturating_add(1))))
+        }
+    }
+
     /// Gives a ticket's permits back, if no report has told of them yet. `false`: they are burnt.
     pub fn put_back(&self, ticket: Ticket) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
@@ -344,6 +357,18 @@ mod tests {
         cell.add(Permits(1));
         assert!(!cell.put_back(old));
         assert_eq!(cell.take(Permits(1), || Nanos(50)), Take::Burnt(Burnt::Lapsed));
+    }
+
+    #[test]
+    fn a_place_ends_with_its_lease_or_its_generation() {
+        let cell = cell(3, 100);
+        let place = taken(cell.take(Permits(1), || Nanos(1)));
+        assert_eq!(cell.lives_until(place, Nanos(99)), Some(Nanos(100)));
+        cell.renew(Nanos(150));
+        assert_eq!(cell.lives_until(place, Nanos(100)), Some(Nanos(150)));
+        assert_eq!(cell.lives_until(place, Nanos(150)), None);
+        cell.cut(MOST);
+        assert_eq!(cell.lives_until(place, Nanos(120)), None);
     }
 
     #[test]

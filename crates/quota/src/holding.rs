@@ -200,10 +200,11 @@ impl Holding {
             Nature::InUse => self.count_in_use(cell, around),
             Nature::Refilled => self.count_shared(cell, around),
         };
+        let waiting = self.missing(cell, around);
         if around.recalled {
             self.crowd.press(around.now, LEASE_TTL);
         }
-        self.asked = Some(Asked { seq, sent: around.now, have, want, waiting: around.waiting, max: around.max });
+        self.asked = Some(Asked { seq, sent: around.now, have, want, waiting, max: around.max });
         self.told = around.now;
         self.settled = false;
         if !around.reserve {
@@ -215,7 +216,7 @@ impl Holding {
             spent: self.reported,
             have,
             want,
-            waiting: around.waiting,
+            waiting,
             reserve: around.reserve,
             reserved: match self.nature {
                 Nature::Spent => self.reserve.size(),
@@ -225,13 +226,30 @@ impl Holding {
         }
     }
 
+    /// What somebody waits for, beyond what is here already. All of it asked for, a cost above half of the limit would wait
+    /// for ever for what its own node holds.
+    fn missing(&self, cell: &Cell, around: Surroundings) -> Permits {
+        if !guard!("waits-for-what-is-missing") {
+            return around.waiting;
+        }
+        match self.promised.largest_missing() {
+            Some(missing) => around.waiting.min(missing),
+            None => around.waiting.saturating_sub(cell.left()),
+        }
+    }
+
     /// What is held, reservations included, and what more is wanted.
     fn count_spent(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
         let spent_before = self.reported;
+        if around.recalled && guard!("part-of-a-reservation-is-called-back") {
+            cell.add(self.promised.give_up_parts());
+        } else if guard!("waits-for-what-is-missing") {
+            self.promised.keep(cell.drain(self.earmarked())); // Whoever waits for much is first to have what is idle here.
+        }
         let target = self.demand.target(around);
         // Handing back too eagerly costs a round trip later; holding idle permits costs another node now.
         let keep = match target {
-            _ if around.recalled => self.demand.soon(around).max(self.earmarked()),
+            _ if around.recalled => self.demand.soon(around),
             // Not what somebody here waits for: it was granted to him, and he may not have come to take it yet.
             _ if self.stock(cell).0 > target.0.saturating_mul(4) && guard!("handed-back-above-four-times") => {
                 Permits(target.0.saturating_mul(2)).max(around.queued)
@@ -254,7 +272,8 @@ impl Holding {
         self.reported = spent;
         let queued = around.queued.saturating_add(self.promised.debt());
         let wish = self.demand.target(around).saturating_add(queued).min(around.max);
-        let want = if around.recalled { queued } else { wish.saturating_sub(left) };
+        let here = left.saturating_add(self.promised.kept());
+        let want = if around.recalled { queued.saturating_sub(here) } else { wish.saturating_sub(here) };
         (have, want)
     }
 

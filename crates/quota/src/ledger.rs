@@ -308,6 +308,8 @@ impl Ledger {
             return; // A slower publisher: its document lost, or is older.
         }
         self.revision = revision;
+        let changes = |policy: &&Policy| self.policies.get(&policy.limit).is_some_and(|known| known.policy != **policy);
+        self.turn(policies.iter().filter(changes).map(|policy| policy.limit).collect());
         for known in self.policies.values_mut() {
             known.withdrawn.get_or_insert(self.clock);
         }
@@ -339,6 +341,9 @@ impl Ledger {
 
     /// Lowering binds here for new grants, and within D for old ones, as with a document's limits.
     fn set_orders(&mut self, orders: &crate::protocol::Orders) {
+        if orders.epoch > self.orders.epoch() {
+            self.turn(self.orders.limits().chain(orders.limits()).collect());
+        }
         let Some(News { came, resets }) = self.orders.set(orders) else { return };
         for (key, permits) in came {
             if let (Some(count), Some(known)) = (self.counts.get_mut(&key), self.policies.get(&key.limit)) {
@@ -356,6 +361,19 @@ impl Ledger {
             for (key, count) in self.counts.range_mut(range) {
                 self.orders.reset(*key);
                 count.reset(self.clock, &self.orders.in_force(&known.policy, key.subject));
+            }
+        }
+    }
+
+    /// Before the maximum of these limits changes: what a window has left is counted with the maximum that it had.
+    fn turn(&mut self, limits: BTreeSet<LimitId>) {
+        for limit in limits.into_iter().filter(|_| guard!("left-is-counted-by-the-old-maximum")) {
+            let (Some(window), Some(known)) = (self.windows.of(limit), self.policies.get(&limit)) else { continue };
+            let of = |subject| Key { limit, subject: tidegate_model::Subject(subject) };
+            for (key, count) in self.counts.range_mut(of(0)..=of(u128::MAX)) {
+                let policy = self.orders.in_force(&known.policy, key.subject);
+                count.forget(self.clock, &policy);
+                count.turn(window, &policy);
             }
         }
     }

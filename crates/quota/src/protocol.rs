@@ -106,6 +106,13 @@ pub const RESERVE_TTL: Nanos = Nanos::from_secs(3_600);
 /// D, the time a lease lives unless its policy says otherwise: at least twice a failover and a round trip.
 pub const LEASE_TTL: Nanos = Nanos::from_secs(4);
 
+/// A batch that came to the leader before this is not decided any more: its lease would be half gone when it is answered,
+/// and its node has given it up, or is gone itself.
+#[must_use]
+pub fn oldest_decided(now: Nanos, ttl: Nanos) -> Nanos {
+    if guard!("stale-batch-is-not-decided") { now.saturating_sub(Nanos(ttl.0 / 4)) } else { Nanos::ZERO }
+}
+
 /// A starving node is told to ask again after this long when permits were called back for it.
 pub const RECALL_TAKES: Nanos = Nanos::from_millis(5);
 
@@ -242,6 +249,13 @@ pub struct Orders {
     pub extras: Vec<Extra>,
     /// Counts that begin anew, each done once: those of former epochs are over.
     pub resets: Vec<Reset>,
+}
+
+impl Orders {
+    /// The limits whose maximum they touch.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = LimitId> {
+        self.maxima.iter().map(|maximum| maximum.limit).chain(self.extras.iter().map(|extra| extra.key.limit))
+    }
 }
 
 /// Instead of the policy's maximum: for one subject, or for all that have none of their own.

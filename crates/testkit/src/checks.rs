@@ -2,7 +2,7 @@
 
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
 use tidegate_quota::holding::Surroundings;
-use tidegate_quota::protocol::{Batch, Command, Entry, Key, LEASE_TTL, Policy, Verdict};
+use tidegate_quota::protocol::{Batch, Command, Entry, Item, Key, LEASE_TTL, Policy, Verdict, oldest_decided};
 use tidegate_quota::{Cell, Holding, Ledger, guard};
 
 use crate::sim::{Scenario, run};
@@ -14,6 +14,7 @@ pub const ALL: &[Check] = &[
     ("a key that comes back is served", returning_key_is_served),
     ("a new process frees nothing of the one before", new_process_frees_nothing),
     ("small limits are used, with few messages", small_limits_are_used),
+    ("nothing is granted to who asked long ago", nothing_for_who_asked_long_ago),
 ];
 
 fn idle_cluster_forgets() -> Result<(), String> {
@@ -57,6 +58,39 @@ fn new_process_frees_nothing() -> Result<(), String> {
     match (ask(1, 1), ask(2, 2)) {
         (10, 0) => Ok(()),
         (first, second) => Err(format!("granted {first} and then {second} of 10")),
+    }
+}
+
+/// A leader that stopped finds a batch whose node is gone by now. Granted all there is, that would be nobody's for D and W.
+fn nothing_for_who_asked_long_ago() -> Result<(), String> {
+    let key = Key { limit: LimitId(1), subject: Subject(1) };
+    let mut ledger = Ledger::default();
+    let policies = vec![Policy::sliding(key.limit, Permits(10), Nanos::SECOND, LEASE_TTL)];
+    ledger.apply(&Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } });
+    let item = Item {
+        key,
+        epoch: 1,
+        spent: Permits::ZERO,
+        have: Permits::ZERO,
+        want: Permits(10),
+        waiting: Permits(10),
+        reserve: false,
+        reserved: Permits::ZERO,
+    };
+    let batch =
+        |node| Batch { node: NodeId(node), incarnation: Incarnation(u128::from(node)), seq: 1, items: vec![item] };
+    let now = Nanos::from_secs(100);
+    let inbox = [
+        (now.saturating_sub(Nanos::from_millis(1_001)), batch(1)),
+        (now.saturating_sub(Nanos::from_millis(999)), batch(2)),
+    ];
+    let oldest = oldest_decided(now, LEASE_TTL);
+    let batches = inbox.into_iter().filter(|(since, _)| *since >= oldest).map(|(_, batch)| batch).collect();
+    let outcome = ledger.apply(&Entry { dt: Nanos::from_millis(5), command: Command::Batches(batches) });
+    let last = outcome.replies.last().and_then(|reply| reply.items.first()).map(|answer| answer.verdict);
+    match last {
+        Some(Verdict::Lease { granted: Permits(10), .. }) => Ok(()),
+        other => Err(format!("a batch of a moment ago is told {other:?}")),
     }
 }
 

@@ -9,12 +9,16 @@
 //! A run is its seed: same seed, same run. Nothing here knows tokio, a socket or a real clock.
 //! Called by `tests/sim.rs` (a slice of seeds in CI), `bin/sim.rs` (as many as there is time for) and the mutation gate.
 
+mod calendar;
 mod clock;
 mod faults;
 mod figures;
 mod group;
+mod known;
+mod liveness;
 mod node;
 mod oracle;
+mod orders;
 mod publish;
 mod random;
 mod scenario;
@@ -65,7 +69,10 @@ pub fn run(scenario: Scenario) -> Verdict {
     let mut world = World::new(scenario);
     world.run_until(end);
     world.oracle.judge();
+    world.judge_calendar();
     let is_unsafe = !world.oracle.broken.is_empty();
+    world.judge_waiting();
+    world.judge_alerts();
     let utilisation = world.utilisation(begins, end);
     for limit in 0..world.scenario.limits.len() {
         let (admitted, allowed) = world.used(limit, begins, end);

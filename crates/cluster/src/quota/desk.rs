@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_model::{Nanos, NodeId};
 use tidegate_quota::Stamps;
-use tidegate_quota::protocol::{Alert, Batch, Command, Entry, Key, Outcome};
+use tidegate_quota::protocol::{Alert, Batch, Command, Entry, Key, LEASE_TTL, Outcome, oldest_decided};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -32,8 +32,6 @@ const ROUND_ITEMS: usize = 50_000;
 const GATHER: Duration = Duration::from_millis(20);
 /// What somebody waits for begins an entry at once, unless another one began so short a time ago.
 const APART: Duration = Duration::from_millis(3);
-/// A quarter of a lease's time to live: an older batch would be answered with a lease half gone.
-const STALE: Nanos = Nanos(1_000_000_000);
 /// An idle leader moves the log's clock this often while anything is charged.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -175,7 +173,7 @@ impl Task {
         let mut batches = Vec::new();
         let mut replies = Vec::new();
         let mut command = None;
-        let oldest = tidegate_clock::raw().saturating_sub(STALE);
+        let oldest = oldest_decided(tidegate_clock::raw(), LEASE_TTL);
         for waiting in round {
             match waiting.errand {
                 Errand::Batch { reply, .. } if waiting.since < oldest => {

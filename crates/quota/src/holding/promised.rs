@@ -67,15 +67,36 @@ impl Promised {
         self.debt
     }
 
+    /// Kept for those who wait.
+    pub(super) fn kept(&self) -> Permits {
+        self.waiting.iter().fold(Permits::ZERO, |sum, waiting| sum.saturating_add(waiting.kept))
+    }
+
+    /// What the one who lacks most lacks; `None`: nobody waits.
+    pub(super) fn largest_missing(&self) -> Option<Permits> {
+        self.waiting.iter().map(|waiting| waiting.cost.saturating_sub(waiting.kept)).max()
+    }
+
     pub(super) fn is_nothing(&self) -> bool {
         self.held() == Permits::ZERO && self.debt == Permits::ZERO
+    }
+
+    /// What is kept for costs that are not whole yet: each of several nodes could keep a part, and wait for the others' for
+    /// ever. The ledger gathers for one of them at a time, and grants it whole.
+    pub(super) fn give_up_parts(&mut self) -> Permits {
+        let parts = self.waiting.iter_mut().filter(|waiting| waiting.kept < waiting.cost);
+        parts.fold(Permits::ZERO, |sum, waiting| sum.saturating_add(std::mem::take(&mut waiting.kept)))
     }
 
     /// What is left of a grant for everybody.
     pub(super) fn share_out(&mut self, granted: Permits) -> Permits {
         let paid = if guard!("debt-is-paid-first") { granted.min(self.debt) } else { Permits::ZERO };
         self.debt = self.debt.saturating_sub(paid);
-        let mut left = granted.saturating_sub(paid);
+        self.keep(granted.saturating_sub(paid))
+    }
+
+    /// For those who wait, first come, first served; returns the rest.
+    pub(super) fn keep(&mut self, mut left: Permits) -> Permits {
         for waiting in &mut self.waiting {
             let more = waiting.cost.saturating_sub(waiting.kept).min(left);
             waiting.kept = waiting.kept.saturating_add(more);

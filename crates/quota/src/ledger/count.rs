@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
+use self::grants::Held;
 use self::reserves::Reserve;
 use super::Holder;
 use super::tally::Tally;
@@ -65,13 +66,6 @@ pub(super) struct Record {
     heard: Nanos,
     /// Λ(grant or renewal) + D, and W with a sliding window.
     lapses: Nanos,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Held {
-    node: NodeId,
-    cost: Permits,
-    until: Nanos,
 }
 
 impl Count {
@@ -140,8 +134,7 @@ impl Count {
             && dated.turn(window, charged, policy)
             && guard!("held-counts-to-its-own-window")
         {
-            self.records.clear();
-            self.held.clear();
+            self.records.clear(); // Who waits for much is first in the new window too: `held` stays.
         }
     }
 

@@ -59,6 +59,12 @@ impl Orders {
         self.epoch
     }
 
+    /// The limits whose maximum is another one by them.
+    pub(super) fn limits(&self) -> impl Iterator<Item = LimitId> {
+        let keys = self.keys.keys().chain(self.extras.keys()).map(|key| key.limit);
+        self.limits.keys().copied().chain(keys)
+    }
+
     /// What a key's count goes by. Hardly ever anything but the policy.
     pub(super) fn in_force<'p>(&self, policy: &'p Policy, subject: Subject) -> Cow<'p, Policy> {
         if self.limits.is_empty() && self.keys.is_empty() && self.extras.is_empty() {

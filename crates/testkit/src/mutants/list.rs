@@ -24,6 +24,14 @@ pub fn plan(guard: &str) -> &'static [By] {
         "nothing-known-before-the-first-entry" => {
             &[Spec(QUOTA, "lib", "stamps::tests::nothing_is_known_before_the_first_entry")]
         }
+        "stale-batch-is-not-decided" => &[Check("nothing is granted to who asked long ago")],
+        "windows-open-by-agreement" | "left-is-counted-by-the-old-maximum" => {
+            &[Seeds(Family::Dated), Seeds(Family::Mixed), Seeds(Family::Ordered)]
+        }
+        "place-ends-with-its-lease" => &[Seeds(Family::Places)],
+        "large-cost-keeps-its-turn" | "waits-for-what-is-missing" | "part-of-a-reservation-is-called-back" => {
+            &[Seeds(Family::Promised), Seeds(Family::Mixed)]
+        }
         "idle-leader-ticks" => &[Check("an idle cluster forgets what nobody uses")],
         "recreated-key-has-a-new-epoch" => {
             &[Spec(LIMITER, "lib", "table::tests::a_key_that_comes_back_has_an_epoch_of_its_own")]

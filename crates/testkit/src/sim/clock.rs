@@ -35,6 +35,12 @@ impl Clock {
         Nanos(self.said + u64::try_from(elapsed).expect("a simulation is short"))
     }
 
+    /// When it will say so, if it goes on as now.
+    pub(super) fn when(&self, says: Nanos) -> u64 {
+        let elapsed = u128::from(says.0.saturating_sub(self.said)) * 1_000_000 / u128::from(self.rate);
+        self.since.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX)).saturating_add(1)
+    }
+
     pub(super) fn slew(&mut self, now: u64, rate: Rate) {
         (self.said, self.since) = (self.read(now).0, now);
         self.rate = rate;

@@ -3,7 +3,7 @@
 use tidegate_quota::guard;
 
 use super::clock::{HOLDER_FASTEST, HOLDER_SLOWEST, LEADER_SLOWEST, leader_fastest};
-use super::scenario::{Focus, MICRO, MILLI, SECOND};
+use super::scenario::{Focus, MICRO, MILLI, SECOND, Sort};
 use super::world::{Event, World};
 
 impl World {
@@ -15,7 +15,7 @@ impl World {
             return;
         }
         let wait = match self.scenario.focus {
-            Focus::All | Focus::Edits => (self.random.about(mean) as u64).min(30 * SECOND),
+            Focus::All | Focus::Edits | Focus::Orders => (self.random.about(mean) as u64).min(30 * SECOND),
             Focus::Hoards | Focus::Tails | Focus::Crashes | Focus::Failover => mean as u64,
             Focus::Hermit => 5_000 * SECOND, // Once.
         };
@@ -23,7 +23,7 @@ impl World {
         self.after(wait.min(left), Event::Fault); // The last one heals.
         let node = self.random.index(self.nodes.len());
         let voter = self.random.index(self.voters.len());
-        let fault = self.random.below(16);
+        let fault = self.random.below(18);
         self.trace(|| format!("fault {fault} of node {node} or voter {voter}"));
         match fault {
             _ if self.scenario.focus == Focus::Hoards => self.hoard(node),
@@ -36,6 +36,10 @@ impl World {
             },
             _ if self.scenario.focus == Focus::Tails => self.lag_and_lead(),
             _ if self.scenario.focus == Focus::Edits => self.edit(),
+            _ if self.scenario.focus == Focus::Orders => match fault % 5 {
+                0 => self.edit(),
+                _ => self.order(),
+            },
             _ if self.scenario.focus == Focus::Hermit => self.leave_alone(node),
             0 => self.kill(node),
             1 | 2 => self.freeze(node),
@@ -50,6 +54,8 @@ impl World {
             12 if self.random.chance(0.5) => self.lag_and_lead(),
             12 => self.elect(), // Out of the blue: a new leader whose tail is not applied yet.
             13 | 14 => self.edit(),
+            15 => self.order(),
+            16 => self.set_clock_wrong(voter),
             _ if self.random.chance(0.2) => self.remove(node),
             _ => self.restart_all(),
         }
@@ -126,7 +132,8 @@ impl World {
         self.after(silent, Event::Hush { node, until, cut });
         self.after(spends.max(silent), Event::Burst { node, limit, left: many, every });
         let other = (node + 1) % self.nodes.len();
-        let window = self.desk.in_force(limit).window.0;
+        let known = self.desk.in_force(limit);
+        let window = if known.sort == Sort::Sliding { known.window.0 } else { 0 };
         let late = self.random.below(lease / 25);
         let every = (lease / 100 / u64::from(many)).max(1);
         self.after(holds + charged + window + late, Event::Burst { node: other, limit, left: many, every });
@@ -235,6 +242,7 @@ impl World {
         let node = self.random.index(self.nodes.len());
         let rate = self.random.between(HOLDER_SLOWEST, HOLDER_FASTEST);
         self.nodes[node].boot.slew(now, rate);
+        self.look_at_calls(node);
         let voter = self.random.index(self.voters.len());
         if self.voters[voter].frozen_until <= now {
             let rate = self.random.between(LEADER_SLOWEST, leader_fastest());
@@ -251,9 +259,11 @@ impl World {
             (state.cut, state.quiet_until) = (false, 0);
             state.frozen_until = state.frozen_until.min(self.now);
             state.up = true;
+            self.look_at_calls(node);
         }
         for voter in 0..self.voters.len() {
             self.voters[voter].cut = false;
+            self.set_clock_right(voter);
             if !self.voters[voter].up {
                 self.after(0, Event::RestartVoter { voter });
             }

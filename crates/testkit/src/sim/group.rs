@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use tidegate_model::Nanos;
-use tidegate_quota::protocol::{Batch, Command, Entry, Outcome};
+use tidegate_quota::protocol::{Batch, Command, Entry, Outcome, oldest_decided};
 use tidegate_quota::{Ledger, Stamps, guard};
 
 use super::clock::{Clock, LEADER_SLOWEST, leader_fastest};
@@ -34,13 +34,16 @@ pub(super) struct Voter {
     /// How often this place lost its disk.
     disk: u32,
     applied: usize,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
+    /// How far its wall clock is from the truth, in milliseconds.
+    pub(super) wall_is_off: i64,
     /// When the last entry that is not blank was applied, on this voter's raw clock; `None`: there is none.
     applied_at: Option<Nanos>,
     stamps: Stamps<u64>,
     /// Where the blank entry of its leadership lies. Until it is applied, this voter leads nobody.
     blank: usize,
-    inbox: Vec<Rc<Batch>>,
+    /// With the time on its raw clock when each came.
+    inbox: Vec<(Nanos, Rc<Batch>)>,
     matched: Vec<usize>,
     /// Entries this voter proposed and has to answer.
     unanswered: BTreeSet<usize>,
@@ -53,6 +56,8 @@ pub(super) struct Logged {
     pub(super) term: u64,
     /// `None`: the first of a leadership, which says nothing and carries no time.
     pub(super) entry: Option<Rc<Entry>>,
+    /// True time when it was.
+    pub(super) stamped: u64,
 }
 
 impl Logged {
@@ -84,6 +89,7 @@ impl Voter {
             disk: 0,
             applied: 0,
             ledger: Ledger::default(),
+            wall_is_off: 0,
             applied_at: None,
             stamps: Stamps::default(),
             blank: 0,
@@ -137,7 +143,13 @@ impl World {
         self.voters.iter().any(|voter| voter.ledger.is_charged())
     }
 
-    fn reachable(&self, voter: usize) -> bool {
+    /// Does it believe to lead?
+    pub(super) fn leads(&self, voter: usize) -> bool {
+        let state = &self.voters[voter];
+        state.up && state.frozen_until <= self.now && state.leadership().is_some()
+    }
+
+    pub(super) fn is_reachable(&self, voter: usize) -> bool {
         let voter = &self.voters[voter];
         voter.up && !voter.cut && voter.frozen_until <= self.now
     }
@@ -154,7 +166,7 @@ impl World {
             return;
         }
         let presses = batch.presses();
-        state.inbox.push(batch);
+        state.inbox.push((state.raw.read(self.now), batch));
         if presses || !state.proposing {
             state.proposing = true;
             let life = state.life;
@@ -165,8 +177,11 @@ impl World {
 
     /// All nodes' batches of a commit round are one entry.
     pub(super) fn propose_batches(&mut self, voter: usize) {
-        self.voters[voter].proposing = false;
-        let batches: Vec<Batch> = self.voters[voter].inbox.drain(..).map(|batch| (*batch).clone()).collect();
+        let state = &mut self.voters[voter];
+        state.proposing = false;
+        let oldest = oldest_decided(state.raw.read(self.now), Nanos(self.scenario.lease));
+        let fresh = state.inbox.drain(..).filter(|(since, _)| *since >= oldest);
+        let batches: Vec<Batch> = fresh.map(|(_, batch)| (*batch).clone()).collect();
         if !batches.is_empty() {
             self.propose(voter, Command::Batches(batches));
         }
@@ -177,7 +192,7 @@ impl World {
         let state = &mut self.voters[voter];
         let Some(leadership) = state.leadership() else { return };
         let dt = state.stamps.next(leadership, state.applied_at, state.raw.read(now));
-        state.log.push(Logged { term: state.term, entry: Some(Rc::new(Entry { dt, command })) });
+        state.log.push(Logged { term: state.term, entry: Some(Rc::new(Entry { dt, command })), stamped: now });
         state.unanswered.insert(state.log.len() - 1);
         state.proposed_at = now;
         if !guard!("answered-after-the-commit") {
@@ -294,6 +309,10 @@ impl World {
             }
             state.applied += 1;
             let mut print = print(&encode(&outcome));
+            if self.history.len() == index {
+                outcome.alerts.iter().for_each(|alert| self.oracle.told(alert));
+            }
+            let state = &mut self.voters[voter];
             if index.is_multiple_of(32) {
                 let bytes = encode(&state.ledger);
                 print ^= self::print(&bytes);
@@ -316,7 +335,7 @@ impl World {
             Some(_) => self.oracle.broken(format!("voter {voter} applied entry {index} otherwise than the first")),
             None => {
                 if let Some(entry) = &logged.entry {
-                    self.applied_first(entry);
+                    self.applied_first(entry, logged.stamped);
                 }
                 self.history.push(Applied { logged, print });
             }
@@ -360,7 +379,7 @@ impl World {
     pub(super) fn watch(&mut self) {
         let wait = self.random.between(100, 700) * MILLI;
         self.after(wait, Event::Watch);
-        if self.leader().is_none_or(|leader| !self.reachable(leader)) {
+        if self.leader().is_none_or(|leader| !self.is_reachable(leader)) {
             self.elect();
         }
     }
@@ -387,7 +406,7 @@ impl World {
     }
 
     fn present(&self) -> Vec<usize> {
-        (0..self.voters.len()).filter(|voter| self.reachable(*voter) && !self.voters[*voter].learns()).collect()
+        (0..self.voters.len()).filter(|voter| self.is_reachable(*voter) && !self.voters[*voter].learns()).collect()
     }
 
     /// Who would vote for it.
@@ -405,10 +424,11 @@ impl World {
         let count = self.voters.len();
         let state = &mut self.voters[candidate];
         state.leads = true;
+        self.leads_since = self.now;
         state.matched = vec![0; count];
         let life = state.life;
         state.blank = state.log.len();
-        state.log.push(Logged { term, entry: None });
+        state.log.push(Logged { term, entry: None, stamped: self.now });
         state.proposed_at = self.now;
         self.after(50 * MILLI, Event::Beat { voter: candidate, life, term });
         self.replicate(candidate);

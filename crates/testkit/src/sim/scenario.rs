@@ -54,6 +54,16 @@ pub enum Family {
     Tails,
     /// Token buckets.
     Buckets,
+    /// Calendar windows and budgets.
+    Dated,
+    /// Concurrency.
+    Places,
+    /// Paid after the fact.
+    Promised,
+    /// All kinds, and calls with several limits.
+    Mixed,
+    /// Orders of operators all the time.
+    Ordered,
 }
 
 impl Family {
@@ -66,6 +76,11 @@ impl Family {
             n if n % 16 == 9 => Self::Crowd,
             n if n % 16 == 10 => Self::Tails,
             n if n % 16 == 2 => Self::Buckets,
+            n if n % 16 == 4 => Self::Ordered,
+            n if n % 16 == 6 => Self::Dated,
+            n if n % 16 == 8 => Self::Mixed,
+            n if n % 16 == 12 => Self::Promised,
+            n if n % 16 == 14 => Self::Places,
             _ => Self::Wild,
         }
     }
@@ -84,6 +99,8 @@ pub(super) enum Focus {
     Hoards,
     /// The document alone changes, all the time.
     Edits,
+    /// Orders come and go, and the document changes.
+    Orders,
     /// One node is cut off for longer than a reserve lasts.
     Hermit,
     /// See `World::lag_and_lead`.
@@ -103,10 +120,27 @@ pub(super) struct Limit {
     pub(super) demand: f64,
     pub(super) bursty: bool,
     pub(super) share: bool,
-    pub(super) bucket: bool,
+    pub(super) sort: Sort,
+    /// Paid after the fact: a cost is a reservation, and what is settled may be less or more.
+    pub(super) promised: bool,
     pub(super) costs: Costs,
     /// How demand is spread over nodes.
     pub(super) spread: Vec<f64>,
+}
+
+/// The kinds of limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Sort {
+    #[default]
+    Sliding,
+    /// The maximum is the burst, and comes back in a window's time.
+    Bucket,
+    /// Calls run for a window's time and more.
+    Places,
+    /// Minutes of a wall clock that runs ten times as fast as time.
+    Calendar,
+    /// As that, with so many percent of the maximum carried over at most.
+    Budget { carry: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,18 +170,88 @@ impl Scenario {
             Family::Edited => Self::edited(seed),
             Family::Crowd => Self::crowd(seed),
             Family::Tails => Self::tails(seed),
-            Family::Buckets => Self::buckets(seed),
+            Family::Buckets => Self::of_kind(seed, Sort::Bucket, false),
+            Family::Dated => Self::dated(seed),
+            Family::Places => Self::of_kind(seed, Sort::Places, false),
+            Family::Promised => Self::promised(seed),
+            Family::Mixed => Self::mixed(seed),
+            Family::Ordered => Self::ordered(seed),
             Family::Any | Family::Wild => Self::wild(seed),
         }
     }
 
-    /// As wild, with token buckets: the maximum is the burst, and comes back in a window's time.
-    fn buckets(seed: u64) -> Self {
-        let mut scenario = if seed % 32 == 2 { Self::wild(seed) } else { Self::stranded(seed) };
+    /// Now as wild, now as stranded, now as edited, with limits of one kind.
+    fn of_kind(seed: u64, sort: Sort, promised: bool) -> Self {
+        let mut scenario = match seed / 16 % 4 {
+            0 | 2 => Self::wild(seed),
+            1 => Self::stranded(seed),
+            _ => Self::edited(seed),
+        };
+        let mut random = Random::new(seed ^ 0x6B69_6E64);
+        let window = match sort {
+            Sort::Calendar | Sort::Budget { .. } => 6 * SECOND,
+            _ if promised => random.one_of(&[1, 2, 4]) * SECOND,
+            _ => scenario.limits[0].window.min(10 * SECOND),
+        };
         for limit in &mut scenario.limits {
-            (limit.bucket, limit.share) = (true, false);
+            (limit.sort, limit.window, limit.share) = (sort, window, sort == Sort::Sliding && limit.share);
+            limit.promised = promised;
+            if promised {
+                limit.costs = random.one_of(&[Costs::Few, Costs::Few, Costs::Large]);
+            }
         }
+        scenario.network.slow = random.one_of(&[1, 1, 2, 20]) * MILLI;
+        let tail = 3 * (window + scenario.lease) + if promised { 12 * window } else { 0 };
+        Self { duration: scenario.duration.max(20 * SECOND + tail), ..scenario }
+    }
+
+    fn dated(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x6461_7465);
+        let budget = Sort::Budget { carry: random.one_of(&[0, 20, 100]) };
+        let sort = if random.chance(0.5) { Sort::Calendar } else { budget };
+        Self::of_kind(seed, sort, random.chance(0.3))
+    }
+
+    fn promised(seed: u64) -> Self {
+        let sort = if seed % 32 < 16 { Sort::Sliding } else { Sort::Bucket };
+        Self::of_kind(seed, sort, true)
+    }
+
+    /// Limits of all kinds, and calls with up to four of them.
+    fn mixed(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x6D69_7865);
+        let mut scenario = Self::of_kind(seed, Sort::Sliding, false);
+        let (nodes, window) = (scenario.nodes, scenario.limits[0].window);
+        let sorts =
+            [Sort::Sliding, Sort::Bucket, Sort::Places, Sort::Calendar, Sort::Budget { carry: 50 }, Sort::Sliding];
+        let first = random.index(sorts.len());
+        scenario.limits = (0..4)
+            .map(|nth| {
+                let sort = sorts[(first + nth) % sorts.len()];
+                let dated = matches!(sort, Sort::Calendar | Sort::Budget { .. });
+                let window = if dated { 6 * SECOND } else { window.min(4 * SECOND) };
+                let limit = Limit::draw(&mut random, nth as u64 + 1, window, nodes);
+                Limit { sort, promised: random.chance(0.3), ..limit }
+            })
+            .collect();
+        scenario.pairs = 0.6;
+        scenario.duration = scenario.duration.max(100 * SECOND);
         scenario
+    }
+
+    /// As edited, by orders.
+    fn ordered(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x6F72_6465);
+        let sort = random.one_of(&[
+            Sort::Sliding,
+            Sort::Sliding,
+            Sort::Bucket,
+            Sort::Places,
+            Sort::Calendar,
+            Sort::Budget { carry: 50 },
+        ]);
+        let scenario = Self::of_kind(48, sort, false);
+        Self { seed, focus: Focus::Orders, ..scenario }
     }
 
     /// As wild, with many nodes, and for a shorter time.
@@ -207,7 +311,8 @@ impl Scenario {
             demand: random.one_of(&[0.2, 0.6, 1.0]),
             bursty: false,
             share: false,
-            bucket: false,
+            sort: Sort::Sliding,
+            promised: false,
             costs: Costs::One,
             spread: vec![1.0; nodes],
         };
@@ -286,7 +391,8 @@ impl Scenario {
             demand,
             bursty: false,
             share: false,
-            bucket: false,
+            sort: Sort::Sliding,
+            promised: false,
             costs: Costs::One,
             spread,
         };
@@ -364,13 +470,27 @@ impl Scenario {
         if self.is_measured() {
             return self.duration;
         }
-        let longest = self.limits.iter().map(|limit| limit.window).max().unwrap_or(0);
-        self.duration.saturating_sub(2 * (longest + self.lease) + 6 * SECOND)
+        let longest = self.longest();
+        let patience = if self.limits.iter().any(|limit| limit.promised) { 10 * longest } else { 0 };
+        self.duration.saturating_sub(2 * (longest + self.lease) + patience + 6 * SECOND)
     }
 
     /// Are its figures what it is for?
     pub(super) fn is_measured(&self) -> bool {
         self.faults.is_none() || matches!(self.focus, Focus::Crashes | Focus::Failover)
+    }
+
+    pub(super) fn longest(&self) -> u64 {
+        self.limits.iter().map(|limit| limit.window).max().unwrap_or(0)
+    }
+
+    pub(super) fn has_large_costs(&self) -> bool {
+        self.limits.iter().any(|limit| limit.costs == Costs::Large)
+    }
+
+    /// Does something go wrong to the very end?
+    pub(super) fn is_harassed(&self) -> bool {
+        self.faults.is_some() && self.is_measured()
     }
 
     /// From here on every fault is over and all it charged has drained.
@@ -385,7 +505,8 @@ impl Scenario {
     /// Is there steady demand above this limit, and a limit that leases can serve?
     pub(super) fn must_serve(&self, limit: usize) -> bool {
         let limit = &self.limits[limit];
-        let steady = limit.demand >= 2.0 && !limit.bursty && limit.costs == Costs::One;
+        let leased = matches!(limit.sort, Sort::Sliding | Sort::Bucket) && !limit.promised;
+        let steady = limit.demand >= 2.0 && !limit.bursty && limit.costs == Costs::One && leased;
         steady && self.refunds == 0.0 && limit.max.0 >= 20 * self.nodes as u64
     }
 }
@@ -406,7 +527,8 @@ impl Limit {
             demand: random.one_of(&[0.3, 0.8, 1.2, 2.0, 4.0]),
             bursty: random.chance(0.4),
             share: random.chance(0.4),
-            bucket: false,
+            sort: Sort::Sliding,
+            promised: false,
             costs: random.one_of(&[Costs::One, Costs::One, Costs::Few, Costs::Large]),
             spread,
         }

@@ -1,13 +1,14 @@
 //! True time, and what happens next. Everything else in here lives on its own clock.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
 use tidegate_model::NodeId;
-use tidegate_quota::protocol::{Batch, Key, Recall, Reply};
+use tidegate_quota::protocol::{Batch, Key, Opening, Recall, Reply};
 
 use super::group::{Logged, Voter};
+use super::known::Known;
 use super::node::{Hold, Node, Origin};
 use super::oracle::Oracle;
 use super::publish::Desk;
@@ -28,6 +29,10 @@ pub(super) struct World {
     pub(super) batches: u64,
     /// How deep a thread that was set aside waits for others that were.
     pub(super) depth: u8,
+    /// When the newest leader was elected.
+    pub(super) leads_since: u64,
+    /// Clients that want much at once, by their limit: since when.
+    pub(super) patient: BTreeMap<usize, u64>,
     traced: bool,
     queue: BinaryHeap<Reverse<Due>>,
     order: u64,
@@ -80,6 +85,37 @@ pub(super) enum Event {
         life: u32,
         held: Vec<Hold>,
     },
+    /// A call asks for more than it reserved; it ends; its lease may have.
+    Extend {
+        node: usize,
+        life: u32,
+        call: u64,
+    },
+    End {
+        node: usize,
+        life: u32,
+        call: u64,
+    },
+    Lapse {
+        node: usize,
+        life: u32,
+        call: u64,
+    },
+    /// Somebody wants a third of a limit at once, and comes again until he has it.
+    Patient {
+        node: usize,
+        limit: usize,
+        since: u64,
+    },
+    TurnCalendar,
+    OpenWindows {
+        voter: usize,
+        life: u32,
+        due: Vec<Opening>,
+    },
+    SetClockRight {
+        voter: usize,
+    },
     Reply {
         node: usize,
         reply: Rc<Reply>,
@@ -95,7 +131,7 @@ pub(super) enum Event {
     Learn {
         node: usize,
         limit: usize,
-        known: super::node::Known,
+        known: Known,
     },
     Append {
         voter: usize,
@@ -213,6 +249,8 @@ impl World {
             answers_leave_leader_dead: false,
             batches: 0,
             depth: 0,
+            leads_since: 0,
+            patient: BTreeMap::new(),
             traced: std::env::var_os("TIDEGATE_SIM_TRACE").is_some(),
             queue: BinaryHeap::new(),
             order: 0,
@@ -224,6 +262,11 @@ impl World {
             world.after(100 * MILLI, Event::Arrive { node });
         }
         world.after(SECOND, Event::Slew);
+        if world.scenario.limits.iter().any(|limit| Known::of(limit).is_dated()) {
+            (0..world.voters.len()).for_each(|voter| world.set_clock_right(voter));
+            world.after(50 * MILLI, Event::TurnCalendar);
+        }
+        world.await_patience();
         if world.scenario.demand_ends < u64::MAX {
             world.at(world.scenario.demand_ends, Event::Desert);
         }
@@ -231,6 +274,18 @@ impl World {
             world.after(mean, Event::Fault);
         }
         world
+    }
+
+    /// Once everything has healed, somebody wants much of each limit that is reserved.
+    fn await_patience(&mut self) {
+        let since = self.scenario.serves_again_at() + SECOND;
+        for limit in 0..self.scenario.limits.len() {
+            if Known::of(&self.scenario.limits[limit]).promised && self.scenario.demand_ends == u64::MAX {
+                let node = self.random.index(self.nodes.len());
+                self.patient.insert(limit, since);
+                self.at(since, Event::Patient { node, limit, since });
+            }
+        }
     }
 
     pub(super) fn after(&mut self, wait: u64, event: Event) {
@@ -325,7 +380,14 @@ impl World {
             Event::Look { node, life, key } if self.lives(node, life) => self.look(node, key),
             Event::Deadline { node, life, seq } if self.lives(node, life) => self.unanswered(node, seq),
             Event::Patience { node, life, request } if self.lives(node, life) => self.lose_patience(node, request),
-            Event::GiveBack { node, life, held } if self.lives(node, life) => self.give_back(node, &held),
+            Event::GiveBack { node, life, held } if self.lives(node, life) => self.give_back(node, held),
+            Event::Extend { node, life, call } if self.lives(node, life) => self.extend(node, call),
+            Event::End { node, life, call } if self.lives(node, life) => self.end(node, call),
+            Event::Lapse { node, life, call } if self.lives(node, life) => self.lapse(node, call),
+            Event::Patient { node, limit, since } => self.patient(node, limit, since),
+            Event::TurnCalendar => self.turn_calendar(),
+            Event::OpenWindows { voter, life, due } if self.voters[voter].life == life => self.open_windows(voter, due),
+            Event::SetClockRight { voter } => self.set_clock_right(voter),
             Event::Reply { node, reply } => self.reply(node, &reply),
             Event::Recall { node, recall } => self.recall(node, recall),
             Event::Learn { node, limit, known } => self.learn(node, limit, known),
@@ -363,6 +425,10 @@ impl World {
             | Event::Deadline { .. }
             | Event::Patience { .. }
             | Event::GiveBack { .. }
+            | Event::Extend { .. }
+            | Event::End { .. }
+            | Event::Lapse { .. }
+            | Event::OpenWindows { .. }
             | Event::Fetched { .. }
             | Event::Shun { .. }
             | Event::Propose { .. }
@@ -381,6 +447,9 @@ impl World {
             | Event::Burst { node, .. }
             | Event::Patience { node, .. }
             | Event::GiveBack { node, .. }
+            | Event::Extend { node, .. }
+            | Event::End { node, .. }
+            | Event::Lapse { node, .. }
             | Event::Errand { node, .. }
             | Event::Fetched { node, .. }
             | Event::Shun { node, .. }
@@ -398,6 +467,7 @@ impl World {
             | Event::Append { voter, .. }
             | Event::Ack { voter, .. }
             | Event::Propose { voter, .. }
+            | Event::OpenWindows { voter, .. }
             | Event::Beat { voter, .. } => (self.voters[*voter].frozen_until, None),
             _ => (0, None),
         };

@@ -1,9 +1,10 @@
 //! Who gets how much of what is free: what waits, what is wanted to be at hand, and what is called back or gathered for whom.
 //! That no more is granted than is free, [`Count::grant`] sees to; what is free, its parent knows.
 
+use serde::{Deserialize, Serialize};
 use tidegate_model::{Nanos, NodeId, Permits};
 
-use super::{Count, Held, Record};
+use super::{Count, Record};
 use crate::guard;
 use crate::protocol::{Item, Key, Policy, RECALL_TAKES, Recall};
 
@@ -11,17 +12,35 @@ use crate::protocol::{Item, Key, Policy, RECALL_TAKES, Recall};
 const ACTIVE: Nanos = Nanos::from_millis(250);
 /// Costs that wait for permits to gather, per key.
 pub(super) const MOST_HELD: usize = 16;
+/// Whoever is refused and does not come again within this long has lost his turn: what gathers for him is nobody's meanwhile.
+const TURN: Nanos = Nanos::from_secs(2);
 /// A recall is answered within this long, or not at all; meanwhile it is worth asking again after a moment.
 const RECALL_LASTS: Nanos = Nanos::from_millis(100);
 /// Above this window a grant is capped to 1/16 of the limit, so that a crash cannot strand a customer's day.
 const LONG_WINDOW: Nanos = Nanos::from_secs(60);
 const LONG_SHARE: u64 = 16;
 
+/// A cost that could not be met, and permits that gather for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Held {
+    pub(super) node: NodeId,
+    pub(super) cost: Permits,
+    pub(super) until: Nanos,
+}
+
+impl Held {
+    /// Is this the one that comes again, and not a small one of its node? What was kept for it meanwhile it does not ask for.
+    fn is_asked_by(&self, node: NodeId, item: &Item) -> bool {
+        let asks = item.waiting.0 >= self.cost.0.div_ceil(2).max(2);
+        self.node == node && (asks || !guard!("large-cost-keeps-its-turn"))
+    }
+}
+
 impl Count {
     pub(super) fn grant(&mut self, node: NodeId, item: &Item, clock: Nanos, policy: &Policy) -> Permits {
-        // Permits that gather for an older large cost of another node are not free for this one.
-        let gathering =
-            self.held.front().filter(|held| held.node != node && guard!("large-cost-gathers")).map(|held| held.cost);
+        // Permits that gather for an older large cost are not free for another node, nor for the small ones of its own.
+        let gathering = self.held.front().filter(|held| !held.is_asked_by(node, item) && guard!("large-cost-gathers"));
+        let gathering = gathering.map(|held| held.cost);
         let free = self.free(policy).saturating_sub(gathering.unwrap_or_default());
         let mut most = self.share(item.want, free, clock);
         let spare = self.spare(node, free);
@@ -41,8 +60,9 @@ impl Count {
             true => Permits(granted.min(free.0)),
             false => Permits(granted),
         };
+        // Who is refused and comes again has not lost his turn, for as long as he was told to wait.
         if granted >= item.waiting {
-            self.held.retain(|held| held.node != node);
+            self.held.retain(|held| held.node != node || !held.is_asked_by(node, item));
         }
         granted
     }
@@ -87,11 +107,12 @@ impl Count {
             retry = retry.min(RECALL_TAKES);
         }
         if item.waiting.0 > 1 && item.waiting <= policy.max {
-            let until =
-                clock.saturating_add(retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.span()));
+            let turn = retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.span()).min(TURN);
+            let until = clock.saturating_add(turn);
             let held = Held { node, cost: item.waiting, until };
             match self.held.iter().position(|held| held.node == node) {
-                Some(at) => self.held[at] = held,
+                Some(at) if self.held[at].is_asked_by(node, item) => self.held[at] = held,
+                Some(_) => {} // A smaller one of that node.
                 None if self.held.len() < MOST_HELD => self.held.push_back(held),
                 None => {} // Its client will be told to come back.
             }

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use tidegate_model::{Nanos, Permits};
 use tidegate_quota::guard;
 use tidegate_quota::holding::{News, REMINDER, Surroundings};
-use tidegate_quota::protocol::{Answer, Batch, Item, Key, Recall, Reply};
+use tidegate_quota::protocol::{Answer, Batch, Item, Key, Nature, Recall, Reply, Verdict};
 
 use super::DEADLINE;
+use crate::sim::oracle::Admission;
 use crate::sim::scenario::{MICRO, MILLI};
 use crate::sim::world::{Event, World, node_id};
 
@@ -98,7 +99,7 @@ impl World {
         slot.asked_at = at;
         let around = Surroundings {
             now,
-            window: slot.known.window,
+            window: slot.known.span(),
             max: slot.known.max,
             missed: Permits(std::mem::take(&mut slot.missed)),
             waiting: Permits(std::mem::take(&mut slot.largest)),
@@ -112,7 +113,23 @@ impl World {
             self.oracle.broken(text);
         }
         self.trace(|| format!("node {node} seq {seq} says {item:?}"));
+        self.compare_places(node, key);
         item
+    }
+
+    /// Places that are no call's are lost to everybody. Not while a thread is between a take and what follows.
+    fn compare_places(&mut self, node: usize, key: Key) {
+        let state = &self.nodes[node];
+        let slot = &state.slots[&key];
+        if self.depth > 0 || slot.known.nature() != Nature::InUse {
+            return;
+        }
+        let mine = |place: &&super::Place| Rc::ptr_eq(&place.cell, &slot.cell) && place.cell.is_of(place.ticket);
+        let running: u64 = state.places.iter().filter(mine).map(|place| place.ticket.cost.0).sum();
+        let in_use = slot.holding.in_use(&slot.cell).0;
+        if in_use != running {
+            self.oracle.broken(format!("node {node} runs {running} calls of {key:?} and has {in_use} places in use"));
+        }
     }
 
     fn exchange(&mut self, node: usize, seq: u64, keys: Vec<Key>, items: Vec<Item>) {
@@ -174,7 +191,11 @@ impl World {
         let state = &mut self.nodes[node];
         let mut epoch = state.epoch;
         let Some(slot) = state.slots.get_mut(&answer.key) else { return };
-        let news = slot.holding.answer(&slot.cell, seq, answer, slot.known.window, now, || {
+        if let Some((window, _)) = slot.holding.window_of(seq, answer) {
+            slot.window = window;
+        }
+        let (left, debt) = (slot.cell.left(), slot.debt);
+        let news = slot.holding.answer(&slot.cell, seq, answer, slot.known.span(), now, || {
             epoch += 1;
             epoch
         });
@@ -182,18 +203,35 @@ impl World {
         if matches!(news, News::Lease { .. }) {
             slot.informed = slot.asked_at;
         }
+        // What is owed is paid before anybody else has of a grant, and is spent with that.
+        let granted = match answer.verdict {
+            Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } => granted.0,
+            Verdict::Reset | Verdict::Unknown => 0,
+        };
+        let owed = slot.holding.debt().0;
+        let (paid, window) = (debt.saturating_sub(owed), slot.window);
+        let rest = granted - granted.min(debt);
+        let unpaid = slot.cell.left().0 > left.0 + rest || paid != 0 && paid != granted.min(debt);
+        slot.debt = owed;
         match news {
             News::Stale => return,
             News::Reset | News::Unknown => slot.taken = 0,
             News::Lease { retry, .. } => {
-                let longest = Nanos(slot.known.window.0 / 50).min(Nanos::from_millis(100));
+                let longest = Nanos(slot.known.span().0 / 50).min(Nanos::from_millis(100));
                 let cover = if guard!("cover-is-capped") { retry.min(longest) } else { retry };
                 slot.frees_at = if retry == Nanos::ZERO { Nanos::ZERO } else { now.saturating_add(retry) };
                 slot.covered_until = if retry == Nanos::ZERO { Nanos::ZERO } else { now.saturating_add(cover) };
+                slot.taken += paid;
             }
         }
         let (due, settled) = (slot.holding.is_due(&slot.cell, now), slot.holding.is_settled(&slot.cell));
         let (missed, life, key) = (slot.missed > 0, self.nodes[node].life, answer.key);
+        if unpaid {
+            self.oracle.broken(format!("node {node} owes {debt} of {key:?}, is granted {granted} and pays {paid}"));
+        }
+        if paid > 0 {
+            self.oracle.admit(Admission::of(key, node, self.now, paid, window));
+        }
         if due || missed {
             self.list(node, key);
         }

@@ -4,7 +4,8 @@ use tidegate_quota::guard;
 use tidegate_quota::owner::{is_small, owner_of};
 use tidegate_quota::protocol::Key;
 
-use super::{Known, Request};
+use super::Known;
+use super::requests::Request;
 use crate::sim::scenario::{MICRO, MILLI, SECOND};
 use crate::sim::world::{Event, World, node_id, node_of};
 
@@ -33,14 +34,13 @@ impl World {
         (owner != node && self.nodes[node].shuns[owner] <= self.now).then_some(owner)
     }
 
-    /// Sends a request to the owner of its key, if that is another node. `Err`: this node decides it.
-    pub(super) fn forward(&mut self, node: usize, request: Request, known: Known, cost: u64) -> Result<(), Request> {
-        if request.asks.len() != 1 || request.origin.is_some() {
-            return Err(request);
+    /// Sends a request to the owner of its key, if that is another node. Returned: this node decides it.
+    pub(super) fn forward(&mut self, node: usize, request: Request, known: Known, cost: u64) -> Option<Request> {
+        if request.asks.len() != 1 || request.origin.is_some() || !known.suits_owners() {
+            return Some(request);
         }
-        let Some(owner) = self.owner(node, known) else { return Err(request) };
-        let (life, id) = (self.nodes[node].life, self.nodes[node].next_request);
-        self.nodes[node].next_request += 1;
+        let Some(owner) = self.owner(node, known) else { return Some(request) };
+        let (life, id) = (self.nodes[node].life, self.nodes[node].next_number());
         self.nodes[node].away.insert(id, request);
         let origin = Origin { node, life, request: id };
         self.after(PATIENCE, Event::Shun { node, life, owner, request: id });
@@ -48,14 +48,21 @@ impl World {
             let gathered = self.random.below(MILLI);
             self.after(gathered + 50 * MICRO, Event::Errand { node: owner, origin, key: known.key, cost });
         }
-        Ok(())
+        None
     }
 
     /// Another node's request reaches the owner.
     pub(in crate::sim) fn errand(&mut self, node: usize, origin: Origin, key: Key, cost: u64) {
         let known = self.nodes[node].known.iter().position(|known| known.key == key && known.active);
         let (true, Some(limit)) = (self.nodes[node].up && !self.nodes[node].cut, known) else { return };
-        let request = Request { asks: vec![(limit, cost)], started: self.now, waits_for: key, origin: Some(origin) };
+        let request = Request {
+            asks: vec![(limit, cost)],
+            started: self.now,
+            waits_for: key,
+            origin: Some(origin),
+            ticket: None,
+            patient: None,
+        };
         self.attempt(node, request);
     }
 
@@ -70,11 +77,7 @@ impl World {
             return;
         }
         let Some(request) = self.nodes[node].away.remove(&request) else { return };
-        self.oracle.decided(request.started, self.now);
-        if !taken {
-            let key = self.first_key(node, &request);
-            self.oracle.refused(key, request.started);
-        }
+        self.decide(node, &request, taken);
     }
 
     /// No answer: this node asks for a lease of its own.
