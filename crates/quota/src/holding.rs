@@ -229,9 +229,6 @@ impl Holding {
     /// What somebody waits for, beyond what is here already. All of it asked for, a cost above half of the limit would wait
     /// for ever for what its own node holds.
     fn missing(&self, cell: &Cell, around: Surroundings) -> Permits {
-        if !guard!("waits-for-what-is-missing") {
-            return around.waiting;
-        }
         match self.promised.largest_missing() {
             Some(missing) => around.waiting.min(missing),
             None => around.waiting.saturating_sub(cell.left()),
@@ -241,9 +238,9 @@ impl Holding {
     /// What is held, reservations included, and what more is wanted.
     fn count_spent(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
         let spent_before = self.reported;
-        if around.recalled && guard!("part-of-a-reservation-is-called-back") {
+        if around.recalled {
             cell.add(self.promised.give_up_parts());
-        } else if guard!("waits-for-what-is-missing") {
+        } else {
             self.promised.keep(cell.drain(self.earmarked())); // Whoever waits for much is first to have what is idle here.
         }
         let target = self.demand.target(around);

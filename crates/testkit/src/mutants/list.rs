@@ -25,12 +25,9 @@ pub fn plan(guard: &str) -> &'static [By] {
             &[Spec(QUOTA, "lib", "stamps::tests::nothing_is_known_before_the_first_entry")]
         }
         "stale-batch-is-not-decided" => &[Check("nothing is granted to who asked long ago")],
-        "windows-open-by-agreement" | "left-is-counted-by-the-old-maximum" => {
-            &[Seeds(Family::Dated), Seeds(Family::Mixed), Seeds(Family::Ordered)]
-        }
-        "place-ends-with-its-lease" => &[Seeds(Family::Places)],
-        "large-cost-keeps-its-turn" | "waits-for-what-is-missing" | "part-of-a-reservation-is-called-back" => {
-            &[Seeds(Family::Promised), Seeds(Family::Mixed)]
+        "windows-open-by-agreement" => &[Seeds(Family::Dated), Seeds(Family::Mixed)],
+        "place-ends-with-its-lease" => {
+            &[Spec(QUOTA, "lib", "cell::tests::a_place_ends_with_its_lease_or_its_generation")]
         }
         "idle-leader-ticks" => &[Check("an idle cluster forgets what nobody uses")],
         "recreated-key-has-a-new-epoch" => {
