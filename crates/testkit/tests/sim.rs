@@ -4,7 +4,7 @@ use tidegate_testkit::checks;
 use tidegate_testkit::seeds::run_all;
 use tidegate_testkit::sim::{Scenario, Verdict, run};
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
