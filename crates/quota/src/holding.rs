@@ -230,6 +230,8 @@ impl Holding {
     /// for ever for what its own node holds.
     fn missing(&self, cell: &Cell, around: Surroundings) -> Permits {
         match self.promised.largest_missing() {
+            // What lies in the vault is not at hand yet.
+            _ if self.nature == Nature::Refilled || self.vault.permits() != Permits::ZERO => around.waiting,
             Some(missing) => around.waiting.min(missing),
             None => around.waiting.saturating_sub(cell.left()),
         }

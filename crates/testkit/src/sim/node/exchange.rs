@@ -206,7 +206,7 @@ impl World {
         // What is owed is paid before anybody else has of a grant, and is spent with that.
         let granted = match answer.verdict {
             Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } => granted.0,
-            Verdict::Reset | Verdict::Unknown => 0,
+            Verdict::Shared { .. } | Verdict::Reset | Verdict::Unknown => 0,
         };
         let owed = slot.holding.debt().0;
         let (paid, window) = (debt.saturating_sub(owed), slot.window);

@@ -41,7 +41,7 @@ impl World {
         match known.nature() {
             Nature::InUse => self.take_place(node, known, cost),
             Nature::Spent if known.promised => self.take_promised(node, known, cost, request),
-            Nature::Spent => self.take_plain(node, known, cost),
+            Nature::Spent | Nature::Refilled => self.take_plain(node, known, cost),
         }
     }
 
