@@ -18,6 +18,7 @@ mod jwt;
 mod kinds;
 mod levels;
 mod lifecycle;
+mod llm;
 mod members;
 mod money;
 mod orders;

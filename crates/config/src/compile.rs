@@ -30,6 +30,7 @@ mod holder;
 mod host;
 mod issuer;
 mod limit;
+mod llm;
 mod loops;
 mod matching;
 mod name;
@@ -70,6 +71,8 @@ pub fn compile(
         products,
         limits,
         upstreams,
+        providers,
+        models,
         routes,
         certificates,
         listeners,
@@ -90,6 +93,9 @@ pub fn compile(
     let limit_names = Names::collect("limits", "limit", limits.iter().map(|l| l.name.as_str()), &report);
     let plan_names = Names::collect("plans", "plan", plans.iter().map(|p| p.name.as_str()), &report);
     let upstream_names = Names::collect("upstreams", "upstream", upstreams.iter().map(|u| u.name.as_str()), &report);
+    let provider_names = Names::collect("providers", "provider", providers.iter().map(|p| p.name.as_str()), &report);
+    let model_names = models.iter().map(|m| m.name.as_str());
+    let model_names = Names::collect_as("models", "model", model_names, llm::check_model, &report);
     let route_names = Names::collect("routes", "route", routes.iter().map(|r| r.name.as_str()), &report);
     Names::collect("certificates", "certificate", certificates.iter().map(|c| c.name.as_str()), &report);
 
@@ -102,12 +108,16 @@ pub fn compile(
     sick::fallbacks(&fallbacks.iter().map(|(name, to)| (name.as_str(), to.as_deref())).collect::<Vec<_>>(), &report);
     let upstreams = upstream::compile(upstreams, inputs, &report);
     let issuers = issuer::Issuers::compile(issuers, &secrets, inputs, &report);
+    let providers = llm::providers(providers, &upstream_names, &secrets, inputs, &report);
+    let models = llm::models(models, &provider_names, &providers, &report);
     let world = route::World {
         issuers: &issuers,
         limits: &limits,
         holders: &holders,
         upstreams: &upstream_names,
         built: &upstreams,
+        model_names: &model_names,
+        models: &models,
         secrets: &secrets,
         regexes: matching::Regexes::default(),
     };
@@ -121,13 +131,14 @@ pub fn compile(
     let router = Router::new(routes.iter().flatten().cloned().collect());
     loops::check(&routes, &router, &report);
     report.finish()?;
+    let of_providers = providers.iter().flatten().map(|provider| Arc::clone(&provider.upstream));
     let plans = holders.snapshot(plans, &limits);
     Ok(Snapshot {
         revision,
         router,
         limits: limits.into_list(),
         plans,
-        upstreams: upstreams.into_iter().flatten().collect(),
+        upstreams: upstreams.into_iter().flatten().chain(of_providers).collect(),
         consumers: consumers.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
         issuers: issuers.into_list(),
         certificates,

@@ -63,6 +63,8 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         products,
         limits,
         upstreams,
+        providers,
+        models,
         routes,
         certificates,
         listeners,
@@ -84,6 +86,8 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
     family("plans", named(&old.plans, |p| p.name.clone()), named(plans, |p| p.name.clone()));
     family("limits", named(&old.limits, |l| l.name.clone()), named(limits, |l| l.name.clone()));
     family("upstreams", named(&old.upstreams, |u| u.name.clone()), named(upstreams, |u| u.name.clone()));
+    family("providers", named(&old.providers, |p| p.name.clone()), named(providers, |p| p.name.clone()));
+    family("models", named(&old.models, |m| m.name.clone()), named(models, |m| m.name.clone()));
     family("routes", named(&old.routes, |r| r.name.clone()), named(routes, |r| r.name.clone()));
     family("certificates", named(&old.certificates, |c| c.name.clone()), named(certificates, |c| c.name.clone()));
     family(

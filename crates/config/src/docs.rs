@@ -10,9 +10,11 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 15] = [
+const FAMILIES: [(&str, &str); 17] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
+    ("providers", "ProviderRule"),
+    ("models", "ModelRule"),
     ("limits", "LimitRule"),
     ("plans", "Plan"),
     ("consumers", "ConsumerEntry"),

@@ -17,6 +17,7 @@ mod holder;
 mod issuer;
 mod later;
 mod limit;
+mod llm;
 mod matching;
 mod network;
 mod route;
@@ -36,6 +37,7 @@ pub use limit::{
     BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, WhenMissing,
     WhenUnavailable,
 };
+pub use llm::{DeploymentRule, LlmRule, LossRule, ModelRule, ProviderKind, ProviderRule};
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
 pub use route::{RouteRule, RouteTimeouts};
@@ -78,6 +80,12 @@ pub struct Document {
     /// Where requests go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<UpstreamRule>,
+    /// Who answers calls of language models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<ProviderRule>,
+    /// The language models that callers name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelRule>,
     /// Which requests are taken and what happens to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteRule>,
@@ -98,7 +106,7 @@ pub struct Document {
     pub alerts: Option<AlertRules>,
 }
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "version",
     "secrets",
     "consumers",
@@ -109,6 +117,8 @@ const FIELDS: [&str; 16] = [
     "products",
     "limits",
     "upstreams",
+    "providers",
+    "models",
     "routes",
     "certificates",
     "listeners",
@@ -148,6 +158,8 @@ impl Document {
                 "plans" => document.plans = list(node, notes),
                 "limits" => document.limits = list(node, notes),
                 "upstreams" => document.upstreams = list(node, notes),
+                "providers" => document.providers = list(node, notes),
+                "models" => document.models = list(node, notes),
                 "routes" => document.routes = list(node, notes),
                 "certificates" => document.certificates = list(node, notes),
                 "listeners" => document.listeners = decode::<Option<_>>(node, notes).flatten(),

@@ -2,7 +2,7 @@
 
 use tidegate_model::Feature;
 
-use crate::document::{Document, LimitRef, ScopePart, WhenMissing};
+use crate::document::{CostSource, Document, LimitRef, LimitRule, ScopePart, WhenMissing};
 
 /// Each once. A document without any can be published in a cluster of any releases.
 #[must_use]
@@ -20,6 +20,13 @@ pub fn features(document: &Document) -> Vec<Feature> {
         }
         Feature::Holders => brings_limits_otherwise(document),
         Feature::Scopes => counts_otherwise(document),
+        Feature::Models => {
+            let by_models = |limit: &LimitRule| {
+                limit.per.contains(&ScopePart::Model)
+                    || limit.cost.as_ref().is_some_and(|cost| cost.from == Some(CostSource::Tokens))
+            };
+            !document.providers.is_empty() || !document.models.is_empty() || document.limits.iter().any(by_models)
+        }
         // Of the control log: commands, not documents.
         Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys | Feature::Orders | Feature::Journals => false,
     };
@@ -39,8 +46,8 @@ fn brings_limits_otherwise(document: &Document) -> bool {
 fn counts_otherwise(document: &Document) -> bool {
     let is_first = |part: &ScopePart| match part {
         ScopePart::Cluster | ScopePart::Tenant | ScopePart::Consumer | ScopePart::Key | ScopePart::Route => true,
-        // Claims go with tokens, which have a row of their own.
-        ScopePart::Header(_) | ScopePart::Claim(_) => true,
+        // Claims go with tokens, which have a row of their own, as models have.
+        ScopePart::Header(_) | ScopePart::Claim(_) | ScopePart::Model => true,
         ScopePart::Ip(v4, v6) => (*v4, *v6) == (32, 64),
         ScopePart::Team | ScopePart::EndUser | ScopePart::Product | ScopePart::Method | ScopePart::Host => false,
     };

@@ -20,7 +20,8 @@ pub enum Need {
 pub fn needs(document: &Document) -> Vec<Need> {
     let secrets = document.secrets.iter().filter_map(need);
     let certificates = document.certificates.iter().flat_map(|c| [c.file.clone(), c.key.clone()]).map(Need::File);
-    let roots = document.upstreams.iter().filter_map(|u| u.tls.as_ref()?.ca.clone()).map(Need::File);
+    let tls = document.upstreams.iter().map(|u| &u.tls).chain(document.providers.iter().map(|p| &p.tls));
+    let roots = tls.filter_map(|tls| tls.as_ref()?.ca.clone()).map(Need::File);
     let redis = document.cache.iter().filter_map(|cache| cache.redis.as_ref()?.ca.clone()).map(Need::File);
     let sets =
         document.issuers.iter().filter_map(|issuer| issuer.jwks.as_ref()).flat_map(|jwks| [&jwks.ca, &jwks.file]);

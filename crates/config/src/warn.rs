@@ -16,12 +16,17 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     let fallbacks = document.upstreams.iter().filter_map(|u| u.breaker.as_ref()?.fallback.as_deref());
     let upstreams = upstreams.chain(fallbacks);
     unused("upstreams", document.upstreams.iter().map(|u| &u.name), &upstreams.collect(), &report);
+    let providers = document.models.iter().flat_map(|model| &model.deployments).map(|to| to.provider.as_str());
+    unused("providers", document.providers.iter().map(|p| &p.name), &providers.collect(), &report);
+    let models = document.routes.iter().filter_map(|route| route.llm.as_ref()).flat_map(|llm| &llm.models);
+    unused("models", document.models.iter().map(|m| &m.name), &models.map(String::as_str).collect(), &report);
     unused("limits", document.limits.iter().map(|l| &l.name), &limits(document), &report);
     let redis = document.cache.iter().filter_map(|cache| Some(cache.redis.as_ref()?.url.as_str())).flat_map(references);
     let shared = document.issuers.iter().filter_map(|issuer| issuer.secret.as_deref()).flat_map(references);
     let webhooks = document.alerts.iter().flat_map(|alerts| &alerts.webhooks);
     let webhooks = webhooks.flat_map(|webhook| references(&webhook.url).into_iter().chain(key(webhook)));
-    let secrets = document.routes.iter().flat_map(secrets).chain(redis).chain(shared).chain(webhooks);
+    let keys = document.providers.iter().filter_map(|provider| provider.key.as_deref()).flat_map(references);
+    let secrets = document.routes.iter().flat_map(secrets).chain(redis).chain(shared).chain(webhooks).chain(keys);
     unused("secrets", document.secrets.iter().map(|s| &s.name), &secrets.collect(), &report);
     plans(document, &report);
     issuers(document, &report);

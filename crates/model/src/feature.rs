@@ -29,13 +29,15 @@ pub enum Feature {
     Holders,
     /// Parts of a limit's `per` that the first release does not know, `on_missing`, names for end users.
     Scopes,
+    /// `providers`, `models`, and limits by what they serve.
+    Models,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -48,6 +50,7 @@ impl Feature {
         Self::Webhooks,
         Self::Holders,
         Self::Scopes,
+        Self::Models,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -65,7 +68,8 @@ impl Feature {
             | Self::Journals
             | Self::Webhooks
             | Self::Holders
-            | Self::Scopes => 2,
+            | Self::Scopes
+            | Self::Models => 2,
         }
     }
 
@@ -87,6 +91,7 @@ impl Feature {
             Self::Scopes => {
                 "a part of `per` beyond tenant, consumer, key, route, ip and header, `on_missing` or `end_user`"
             }
+            Self::Models => "`providers`, `models`, or a limit by them",
         }
     }
 }

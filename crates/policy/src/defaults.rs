@@ -18,6 +18,8 @@ pub const MAX_HEADERS: usize = 100;
 pub const MAX_URI_BYTES: usize = 8 * 1024;
 /// A larger request body is refused with 413; a route may say otherwise.
 pub const MAX_BODY: u64 = 10 * MIB;
+/// As [`MAX_BODY`], of routes of language models: images travel in the body.
+pub const MAX_LLM_BODY: u64 = 32 * MIB;
 /// From the first byte of a connection (or the end of the previous request) that carries a head to the head's end.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without a request is closed after this.
@@ -35,6 +37,10 @@ pub const MAX_PENDING_RESETS: usize = 20;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the end of the request head to the response head.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// As [`FIRST_BYTE_TIMEOUT`], of providers of language models: without a stream the head comes with the whole answer.
+pub const PROVIDER_FIRST_BYTE: Duration = Duration::from_secs(600);
+/// As [`IDLE_TIMEOUT`], of providers of language models: some think in silence.
+pub const PROVIDER_IDLE: Duration = Duration::from_secs(300);
 /// The longest silence between two parts of a body, either way.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Open connections to one endpoint, per node.
@@ -108,6 +114,7 @@ pub fn table() -> Vec<Row> {
         row("request head, fields (431)", MAX_HEADERS.to_string(), ""),
         row("request target, bytes (414)", bytes(MAX_URI_BYTES as u64), ""),
         row("request body (413)", bytes(MAX_BODY), "routes[].max_body"),
+        row("request body of a route with `llm` (413)", bytes(MAX_LLM_BODY), "routes[].max_body"),
         row("time to send a request head", span(HEADER_TIMEOUT), ""),
         row("idle client connection", span(KEEP_ALIVE), ""),
         row("TLS handshake", span(HANDSHAKE_TIMEOUT), ""),
@@ -117,6 +124,8 @@ pub fn table() -> Vec<Row> {
         row("connect to an endpoint", span(CONNECT_TIMEOUT), "upstreams[].timeouts.connect"),
         row("first byte of a response (504)", span(FIRST_BYTE_TIMEOUT), "upstreams[].timeouts.first_byte"),
         row("whole exchange", "unbounded".into(), "upstreams[].timeouts.total"),
+        row("first byte of a provider (504)", span(PROVIDER_FIRST_BYTE), "providers[].timeouts.first_byte"),
+        row("silence of a provider", span(PROVIDER_IDLE), "providers[].timeouts.idle"),
         row("silence inside a body", span(IDLE_TIMEOUT), "upstreams[].timeouts.idle"),
         row("connections to one endpoint", MAX_CONNECTIONS.to_string(), "upstreams[].max_connections"),
         row("idle connections to one endpoint", MAX_IDLE.to_string(), "upstreams[].max_idle"),

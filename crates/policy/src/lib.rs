@@ -14,6 +14,7 @@ mod consumer;
 mod issuer;
 mod limit;
 mod listener;
+mod llm;
 mod route;
 mod router;
 mod sick;
@@ -28,6 +29,7 @@ pub use consumer::{Consumer, Consumers};
 pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
 pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
+pub use llm::{Deployment, KeyPlace, Llm, Model, Provider, ProviderKind, Tongue};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
     Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,

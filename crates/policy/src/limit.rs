@@ -65,6 +65,11 @@ pub enum Cost {
         name: HeaderName,
         estimate: Permits,
     },
+    /// Tokens of a language model, in and out. Reserved is what the call can come to at most, unless an estimate is named.
+    /// Calls of other routes cost nothing.
+    Tokens {
+        estimate: Option<Permits>,
+    },
 }
 
 impl Cost {
@@ -88,6 +93,8 @@ pub enum Dimension {
     Host,
     /// The client's address as judged by [`crate::Snapshot::trusted_proxies`], cut to a prefix.
     Ip(Prefix),
+    /// The language model, as the document names it.
+    Model,
     /// All its lines, as one list.
     Header(HeaderName),
     /// Of the caller's token; two issuers' claims are never the same.

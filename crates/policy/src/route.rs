@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use crate::attached::RouteLimits;
 use crate::cache::Cache;
 use crate::issuer::{ClaimRule, Issuer};
+use crate::llm::Llm;
 use crate::upstream::Upstream;
 
 /// Stable across documents: the route's name.
@@ -92,6 +93,8 @@ pub enum Action {
         rewrite: Rewrite,
     },
     Redirect(Redirect),
+    /// Calls of language models.
+    Llm(Llm),
     /// A fixed response, or a maintenance page.
     Respond {
         status: StatusCode,

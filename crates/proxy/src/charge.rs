@@ -37,12 +37,21 @@ impl Charge {
         }
     }
 
+    /// So many tokens were used by now.
+    pub(crate) fn tokens(&mut self, used: u64) {
+        for (at, cost) in &self.costs {
+            if let Cost::Tokens { .. } = cost {
+                self.running.used(*at, Permits(used));
+            }
+        }
+    }
+
     pub(crate) fn ended(mut self, bytes_in: u64, bytes_out: u64) {
         for (at, cost) in &self.costs {
             match cost {
                 Cost::RequestBytes { .. } => self.running.used(*at, Permits(bytes_in)),
                 Cost::ResponseBytes { .. } => self.running.used(*at, Permits(bytes_out)),
-                Cost::Fixed(_) | Cost::Header { .. } => {}
+                Cost::Fixed(_) | Cost::Header { .. } | Cost::Tokens { .. } => {}
             }
         }
     }

@@ -150,7 +150,7 @@ thread_local! {
 }
 
 /// splitmix64: good enough to spread requests, and nobody gains by guessing it.
-fn draw() -> u64 {
+pub(crate) fn draw() -> u64 {
     let state = DICE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
     DICE.set(state);
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

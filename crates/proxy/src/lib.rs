@@ -19,6 +19,7 @@ mod identify;
 mod inbound;
 mod issuers;
 mod limits;
+mod llm;
 mod local;
 mod malformed;
 mod origin;

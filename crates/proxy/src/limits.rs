@@ -34,6 +34,17 @@ pub(crate) struct Scope<'a> {
     pub(crate) host: &'a Host,
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
+    /// What a call of a language model asks for.
+    pub(crate) spoken: Option<Spoken<'a>>,
+}
+
+/// A call of a language model, as limits count it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spoken<'a> {
+    /// By its name in the document.
+    pub(crate) model: &'a str,
+    /// The tokens that it can come to, in and out.
+    pub(crate) most: u64,
 }
 
 /// What was decided, for the headers and the record.
@@ -177,10 +188,13 @@ impl<'s> Gathered<'s> {
         for held in held {
             let cost = scope.route.limits.weight(held.base);
             let Some(limit) = snapshot.limits.get(held.limit).filter(|_| cost != Permits::ZERO) else { continue };
+            if matches!(limit.cost, Cost::Tokens { .. }) && scope.spoken.is_none() {
+                continue;
+            }
             match subject::of(limiter, limit, held, scope) {
                 Ok(Some(subject)) => {
                     self.places.push(held.limit);
-                    self.asks.push(Ask { limit, subject, cost: self::cost(limit, cost, scope.headers) });
+                    self.asks.push(Ask { limit, subject, cost: self::cost(limit, cost, scope) });
                 }
                 Ok(None) => {}
                 Err(refusal) => {
@@ -278,13 +292,14 @@ fn decided(
 }
 
 /// What is taken now: what a call costs, or what it may cost. `weight`: of the route.
-fn cost(limit: &Limit, weight: Permits, headers: &HeaderMap) -> Permits {
+fn cost(limit: &Limit, weight: Permits, scope: &Scope<'_>) -> Permits {
     match &limit.cost {
         Cost::Fixed(cost) => Permits(cost.0.saturating_mul(weight.0)),
         Cost::RequestBytes { estimate } => {
-            let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            let announced = scope.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             announced.map_or(*estimate, Permits).max(Permits(1))
         }
         Cost::ResponseBytes { estimate } | Cost::Header { estimate, .. } => *estimate,
+        Cost::Tokens { estimate } => estimate.unwrap_or(Permits(scope.spoken.map_or(1, |spoken| spoken.most.max(1)))),
     }
 }

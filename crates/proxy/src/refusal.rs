@@ -75,6 +75,11 @@ pub enum Refusal {
     UpstreamReset,
     UpstreamTimeout,
     UpstreamInvalid,
+    /// A route of language models knows no call of this path.
+    CallUnknown,
+    CallInvalid,
+    CallUntranslatable,
+    ModelUnknown,
     /// The request came through us too often.
     Loop,
     /// TLS was agreed for another host, under laxer terms.
@@ -160,6 +165,10 @@ impl Refusal {
             Self::UpstreamReset => line(StatusCode::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection before it answered.", "Check the upstream's log.", Upstream),
             Self::UpstreamTimeout => line(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time.", "Check the upstream, or raise the route's timeouts.", Upstream),
             Self::UpstreamInvalid => line(StatusCode::BAD_GATEWAY, "upstream_invalid", "The upstream's answer is not valid HTTP.", "Check the upstream's protocol and log.", Upstream),
+            Self::CallUnknown => line(StatusCode::NOT_FOUND, "call_unknown", "This is no call that language models are asked by.", "Served are chat/completions, responses, embeddings, models, messages, messages/count_tokens, models/NAME:generateContent, :streamGenerateContent, :countTokens, model/NAME/converse and converse-stream.", Caller),
+            Self::CallInvalid => line(StatusCode::BAD_REQUEST, "call_invalid", "The body is not a call of a language model.", "The message of the answer names the field.", Caller),
+            Self::CallUntranslatable => line(StatusCode::BAD_REQUEST, "call_untranslatable", "The model's provider speaks another format, which cannot carry a field of this call.", "Leave the field out that the message names, or set `losses: drop` on the model.", Caller),
+            Self::ModelUnknown => line(StatusCode::NOT_FOUND, "model_not_found", "No model of this name is served here.", "GET models lists them.", Caller),
             Self::Loop => line(StatusCode::LOOP_DETECTED, "loop", "The request goes round in circles: it came through this gateway too often.", "Check that no upstream leads back to the gateway.", Us),
             Self::Misdirected => line(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This connection was made for another host, under a laxer TLS policy.", "Open a connection to this host and send its name with it.", Caller),
             Self::Fault => line(StatusCode::INTERNAL_SERVER_ERROR, "fault", "Something broke in the gateway.", "Report the request id to the operator.", Us),
@@ -221,6 +230,10 @@ impl Refusal {
             Self::UpstreamReset,
             Self::UpstreamTimeout,
             Self::UpstreamInvalid,
+            Self::CallUnknown,
+            Self::CallInvalid,
+            Self::CallUntranslatable,
+            Self::ModelUnknown,
             Self::Loop,
             Self::Misdirected,
             Self::Fault,

@@ -8,6 +8,7 @@ use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use tidegate_telemetry::Cut;
 
+use crate::llm::Told;
 use crate::relay::{Broken, Observer, Relay};
 
 /// What hyper sends.
@@ -15,6 +16,8 @@ pub(crate) enum Reply {
     /// Ours, whole; `None` when sent. The observer rides along, so that the record ends with the last byte.
     Ours(Option<Bytes>, Option<Box<Observer>>),
     Relayed(Relay),
+    /// A language model's answer, as it is made.
+    Told(Box<Told>),
     /// From the cache.
     Kept(tidegate_cache::Body, Box<Observer>),
 }
@@ -32,6 +35,7 @@ impl Reply {
                 observer.whole = bytes.is_none() || method == Method::HEAD;
                 Self::Ours(bytes, Some(observer))
             }
+            Self::Told(told) => Self::Told(told.observed(observer)),
             relayed => relayed,
         }
     }
@@ -61,6 +65,7 @@ impl Body for Reply {
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
+            Self::Told(told) => Pin::new(&mut **told).poll_frame(cx),
             Self::Kept(body, observer) => {
                 if observer.lapsed(cx) {
                     return Poll::Ready(Some(Err(Broken::lapsed())));
@@ -83,6 +88,7 @@ impl Body for Reply {
         match self {
             Self::Ours(bytes, _) => bytes.is_none(),
             Self::Relayed(relay) => relay.is_end_stream(),
+            Self::Told(told) => told.is_end_stream(),
             Self::Kept(body, _) => body.is_end_stream(),
         }
     }
@@ -91,6 +97,7 @@ impl Body for Reply {
         match self {
             Self::Ours(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Relayed(relay) => relay.size_hint(),
+            Self::Told(told) => told.size_hint(),
             Self::Kept(body, _) => body.size_hint(),
         }
     }

@@ -34,6 +34,7 @@ use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify::{self, Who};
 use crate::inbound::Inbound;
 use crate::limits::{self, Further, Scope};
+use crate::llm::{self, Visit};
 use crate::local::Here;
 use crate::origin::{self, Origin};
 use crate::ratelimit::Shown;
@@ -142,7 +143,10 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
         };
         let mut answer = match outcome {
             Ok(answer) => answer,
-            Err(refusal) => Answer::Ours(refused(&refusal, &origin, &mut observer)),
+            Err(refusal) => {
+                let told = refused(&refusal, &origin, &mut observer);
+                Answer::Ours(llm::in_dialect(told, &refusal, dress.route, &parts))
+            }
         };
         if parts.version != Version::HTTP_2 {
             let unread = client.has_unread() && matches!(answer, Answer::Ours(_) | Answer::Kept(_));
@@ -268,6 +272,13 @@ async fn answer<'a>(
     let switch = forward::switch(parts, route, bench.seen)?;
     Inbound::fits(body.as_ref(), route.max_body)?;
 
+    if let Action::Llm(llm) = &route.action {
+        let caller = caller.as_ref();
+        let visit =
+            Visit { gate, snapshot, client: bench.client, origin: bench.origin, host: &host, route, llm, caller };
+        return Box::pin(llm::serve(visit, parts, body, observer, &mut dress.shown)).await.map(Answer::Ours);
+    }
+
     let (mut ahead, mut posted) = (None, None);
     if let Some(most) = cached::posts(gate, route, parts, switch.as_ref())
         && let Some(body) = body.take()
@@ -282,7 +293,7 @@ async fn answer<'a>(
     let mut asked = limits::of(snapshot, route, caller.as_ref());
     if gate.blocks.any() {
         let (address, method, headers) = (bench.origin.address, &parts.method, &parts.headers);
-        let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers };
+        let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers, spoken: None };
         limits::unblocked(&gate.blocks, &gate.limiter, snapshot, &asked, &scope)?;
     }
     if cached::is_hit(glance.as_ref()) {
@@ -291,7 +302,7 @@ async fn answer<'a>(
     let (mut permit, mut asks) = (None, limits::Asked::new());
     if !asked.is_empty() {
         let (address, method, headers) = (bench.origin.address, &parts.method, &parts.headers);
-        let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers };
+        let scope = Scope { route, caller: caller.as_ref(), address, host: &host, method, headers, spoken: None };
         let counters = (&*gate.limiter, &*gate.seen);
         let (verdict, decided, of_all) = {
             let admission = pin!(limits::admit(counters, snapshot, &asked, &scope));
@@ -310,6 +321,7 @@ async fn answer<'a>(
             let path = path.unwrap_or_else(|| parts.uri.path());
             Answer::Ours(respond::redirect(to, bench.origin.secure, &host, path, sent, &matched.captures)?)
         }
+        Action::Llm(_) => return Err(Refusal::Fault), // It left above.
         Action::Respond { status, headers, body } => Answer::Ours(respond::fixed(*status, headers, body)),
         Action::Forward { to, rewrite } => {
             let incoming = Incoming {
@@ -389,7 +401,7 @@ fn outgoing<'a>(
 }
 
 /// The upstream's answer; no answer once the places that the call holds may be another's.
-fn poll_while<T>(
+pub(crate) fn poll_while<T>(
     charge: &mut Option<Box<Charge>>,
     call: Pin<&mut impl Future<Output = T>>,
     cx: &mut Context<'_>,

@@ -17,6 +17,7 @@ mod record;
 mod redact;
 mod scene;
 mod scrape;
+mod spoken;
 
 use std::io;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use record::{Cached, Cut, Record, Standing, Standings, Verdict};
 pub use redact::is_secret;
 pub use scene::Scene;
 pub use scrape::{CONTENT_TYPE, Kind, Sample};
+pub use spoken::{Spoken, Tokens};
 
 /// Everything this node tells about itself.
 #[derive(Debug)]

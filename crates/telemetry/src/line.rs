@@ -20,6 +20,9 @@ pub(crate) fn write(out: &mut Vec<u8>, record: &Record, took: Nanos, ended: Nano
     who(&mut line, record);
     what(&mut line, record, took);
     upstream(&mut line, record);
+    if let Some(spoken) = &record.spoken {
+        spoken.write(line.field(key!("llm")));
+    }
     if !record.limits.is_empty() {
         limits(line.field(key!("limits")), record);
     }

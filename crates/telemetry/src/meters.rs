@@ -10,6 +10,7 @@ use tidegate_model::Nanos;
 
 use crate::meter::{Histogram, Laned};
 use crate::record::{Cached, Record, Verdict};
+use crate::spoken::ModelLane;
 
 /// Series with names of their own; the rest share `other`.
 pub(crate) const NAMED: usize = 1_000;
@@ -25,6 +26,7 @@ pub(crate) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"
 pub(crate) const VERDICTS: [Verdict; 4] = [Verdict::Admitted, Verdict::Refused, Verdict::WouldRefuse, Verdict::Unsafe];
 
 pub(crate) type RouteMeter = Laned<RouteLane>;
+pub(crate) type ModelMeter = Laned<ModelLane>;
 pub(crate) type UpstreamMeter = Laned<UpstreamLane>;
 pub(crate) type LimitMeter = Laned<[AtomicU64; VERDICTS.len()]>;
 
@@ -33,6 +35,7 @@ pub(crate) struct Meters {
     pub(crate) routes: Named<RouteMeter>,
     pub(crate) upstreams: Named<UpstreamMeter>,
     pub(crate) limits: Named<LimitMeter>,
+    pub(crate) models: Named<ModelMeter>,
     pub(crate) refusals: Codes,
     unrouted: OnceLock<Arc<RouteMeter>>,
     flow: Laned<Flow>,
@@ -161,6 +164,9 @@ impl Meters {
             && let Some(meter) = scene.upstream_meter(route, target)
         {
             meter.mine().count(record);
+        }
+        if let Some(spoken) = &record.spoken {
+            self.models.named(&spoken.model).mine().count(spoken);
         }
         if let Some(code) = record.refusal {
             self.refusals.count(code);

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use smallvec::SmallVec;
 use tidegate_model::{KeyId, Nanos, Permits};
 
-use crate::Scene;
+use crate::{Scene, Spoken};
 
 /// Fields are set as they become known; what was never known is left out of the line.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub struct Record {
     /// What the client is not told.
     pub detail: Option<Box<str>>,
     pub limits: Standings,
+    /// Of calls of language models.
+    pub spoken: Option<Box<Spoken>>,
     /// Why the answer is not whole.
     pub cut: Option<Cut>,
     pub(crate) headers: Vec<(Side, HeaderName, HeaderValue)>,
@@ -185,6 +187,7 @@ impl Record {
             refusal: None,
             detail: None,
             limits: Standings::new(),
+            spoken: None,
             cut: None,
             headers: Vec::new(),
         }

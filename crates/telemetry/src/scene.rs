@@ -48,6 +48,7 @@ impl Scene {
     pub(crate) fn upstream(&self, route: usize, target: usize) -> Option<&UpstreamId> {
         match &self.route(route)?.action {
             Action::Forward { to, .. } => to.get(target).map(|target| &target.upstream.id),
+            Action::Llm(llm) => llm.providers.get(target).map(|provider| &provider.upstream.id),
             Action::Redirect(_) | Action::Respond { .. } => None,
         }
     }
@@ -65,6 +66,7 @@ impl Scene {
         Some(slot.get_or_init(|| {
             let targets = match &route.action {
                 Action::Forward { to, .. } => to.len(),
+                Action::Llm(llm) => llm.providers.len(),
                 Action::Redirect(_) | Action::Respond { .. } => 0,
             };
             let targets = (0..targets).map(|_| OnceLock::new()).collect();

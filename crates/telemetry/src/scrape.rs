@@ -14,6 +14,7 @@ use crate::meter::{Laned, Total};
 use crate::meters::{CLASSES, METHODS, Meters, NO_ROUTE, RouteLane, UpstreamLane, VERDICTS};
 use crate::process;
 use crate::record::Cached;
+use crate::spoken::{ModelLane, Tokens};
 
 /// Of what [`crate::Telemetry::render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -140,6 +141,7 @@ impl Collector for Requests {
         self.routes(e)?;
         self.refusals(e)?;
         self.limits(e)?;
+        self.models(e)?;
         self.upstreams(e)?;
         counter(e, "tidegate_access_log_lines", "Access log lines written", self.log.written())?;
         counter(e, "tidegate_access_log_dropped", "Access log lines dropped", self.log.dropped())
@@ -220,6 +222,50 @@ impl Requests {
                 let value = lanes.sum(|lane| lane[index].load(Relaxed));
                 let labels = [("limit", name), ("verdict", verdict.name())];
                 result = result.and_then(|()| count_if(&mut metric, labels, value));
+            }
+        });
+        result
+    }
+
+    fn models(&self, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Calls of language models that an answer was asked for";
+        self.model_counter(e, "tidegate_llm_calls", help, |lane| &lane.calls)?;
+        let help = "Deployments that failed before another one was asked";
+        self.model_counter(e, "tidegate_llm_fallbacks", help, |lane| &lane.fallbacks)?;
+        let help = "Tokens by model and class; classes do not overlap";
+        let mut metric = e.encode_descriptor("tidegate_llm_tokens", help, None, MetricType::Counter)?;
+        self.each_model(|model, lanes| {
+            for (place, class) in Tokens::NAMES.iter().enumerate() {
+                let value = lanes.sum(|lane| lane.tokens[place].load(Relaxed));
+                count_if(&mut metric, [("model", model), ("class", *class)], value)?;
+            }
+            Ok(())
+        })?;
+        let help = "From the call to the first token";
+        let mut metric = e.encode_descriptor("tidegate_llm_first_token_seconds", help, None, MetricType::Histogram)?;
+        self.each_model(|model, lanes| {
+            histogram(&mut metric, [("model", model)], &Total::of(lanes, |lane: &ModelLane| &lane.first_token))
+        })
+    }
+
+    fn model_counter(
+        &self,
+        e: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        of: impl Fn(&ModelLane) -> &AtomicU64,
+    ) -> fmt::Result {
+        let mut metric = e.encode_descriptor(name, help, None, MetricType::Counter)?;
+        self.each_model(|model, lanes| {
+            count_if(&mut metric, [("model", model)], lanes.sum(|lane| of(lane).load(Relaxed)))
+        })
+    }
+
+    fn each_model(&self, mut visit: impl FnMut(&str, &Laned<ModelLane>) -> fmt::Result) -> fmt::Result {
+        let mut result = Ok(());
+        self.meters.models.each(|name, lanes| {
+            if result.is_ok() {
+                result = visit(name, lanes);
             }
         });
         result

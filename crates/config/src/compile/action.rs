@@ -14,7 +14,7 @@ use crate::path::Path;
 const MAX_RESPONSE: usize = 1024 * 1024;
 const MAX_WEIGHT: u32 = 1_000_000;
 
-/// Exactly one of `to`, `redirect`, `respond`.
+/// Exactly one of `to`, `redirect`, `respond`, `llm`.
 pub(super) fn compile(
     rule: &RouteRule,
     matching: Option<&Matching>,
@@ -22,10 +22,9 @@ pub(super) fn compile(
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> Option<Action> {
-    let given =
-        usize::from(!rule.to.is_empty()) + usize::from(rule.redirect.is_some()) + usize::from(rule.respond.is_some());
-    if given != 1 {
-        report.hinted(path, "a route does one of `to`, `redirect`, `respond`", "write `to: [{upstream: NAME}]`");
+    let given = [!rule.to.is_empty(), rule.redirect.is_some(), rule.respond.is_some(), rule.llm.is_some()];
+    if given.into_iter().filter(|given| *given).count() != 1 {
+        report.hinted(path, "a route does one of `to`, `redirect`, `respond`, `llm`", "write `to: [{upstream: NAME}]`");
     }
     if rule.rewrite.is_some() && rule.to.is_empty() {
         report.error(&path.field("rewrite"), "only what goes to an upstream is rewritten");
@@ -35,6 +34,10 @@ pub(super) fn compile(
     }
     if let Some(respond) = &rule.respond {
         return Some(self::respond(respond, &path.field("respond"), report));
+    }
+    if let Some(llm) = &rule.llm {
+        let built = super::llm::route(llm, world.model_names, world.models, &path.field("llm"), report);
+        return built.map(Action::Llm);
     }
     let to = targets(&rule.to, world, &path.field("to"), report)?;
     let rewrite = rule.rewrite.as_ref().map(|rule| self::rewrite(rule, matching, &path.field("rewrite"), report));

@@ -101,6 +101,7 @@ fn scope(parts: &[ScopePart], path: &Path<'_>, report: &Report<'_>) -> Vec<Dimen
             ScopePart::Product => Dimension::Product,
             ScopePart::Method => Dimension::Method,
             ScopePart::Host => Dimension::Host,
+            ScopePart::Model => Dimension::Model,
             ScopePart::Ip(v4, v6) => Dimension::Ip(Prefix { v4: *v4, v6: *v6 }),
             ScopePart::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => Dimension::Header(name),
@@ -138,6 +139,7 @@ pub(crate) fn id(name: &str, kind: &Kind, cost: &Cost, per: &[Dimension]) -> Lim
         Cost::RequestBytes { .. } => text.push_str("\0of request_bytes"),
         Cost::ResponseBytes { .. } => text.push_str("\0of response_bytes"),
         Cost::Header { name, .. } => text.push_str(&format!("\0of header:{name}")),
+        Cost::Tokens { .. } => text.push_str("\0of tokens"),
     }
     for dimension in per {
         text.push('\0');
@@ -151,6 +153,7 @@ pub(crate) fn id(name: &str, kind: &Kind, cost: &Cost, per: &[Dimension]) -> Lim
             Dimension::Product => "product",
             Dimension::Method => "method",
             Dimension::Host => "host",
+            Dimension::Model => "model",
             Dimension::Ip(prefix) if *prefix == Prefix::default() => "ip",
             Dimension::Ip(Prefix { v4, v6 }) => &format!("ip/{v4}/{v6}"),
             Dimension::Header(name) => &format!("header:{name}"),

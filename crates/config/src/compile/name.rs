@@ -17,11 +17,25 @@ pub(super) struct Names<'d> {
     torn: HashSet<String>,
 }
 
+/// Says what is wrong with a name.
+type Check = fn(&str, &Path<'_>, &Report<'_>);
+
 impl<'d> Names<'d> {
     pub(super) fn collect(
         family: &'static str,
         what: &'static str,
         names: impl Iterator<Item = &'d str>,
+        report: &Report<'_>,
+    ) -> Self {
+        Self::collect_as(family, what, names, check, report)
+    }
+
+    /// With names of a form of their own.
+    pub(super) fn collect_as(
+        family: &'static str,
+        what: &'static str,
+        names: impl Iterator<Item = &'d str>,
+        check: Check,
         report: &Report<'_>,
     ) -> Self {
         let list = Path::Root.field(family);
@@ -37,6 +51,10 @@ impl<'d> Names<'d> {
             }
         }
         Self { what, index, torn: report.locations().torn_names(family) }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.index.contains_key(name)
     }
 
     /// The position of `name` in its family.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_policy::defaults::{MAX_BODY, MAX_MAX_BODY};
-use tidegate_policy::{Action, Cache, HeaderEdits, Route, Timeouts, Upstream};
+use tidegate_policy::defaults::{MAX_BODY, MAX_LLM_BODY, MAX_MAX_BODY};
+use tidegate_policy::{Action, Cache, HeaderEdits, Model, Route, Timeouts, Upstream};
 
 use super::attach::Limits;
 use super::holder::Holders;
@@ -16,6 +16,9 @@ use crate::document::{RouteRule, RouteTimeouts};
 use crate::path::Path;
 use crate::units::Size;
 
+/// What a node reads of a call before it knows where it goes.
+const MOST_READ: u64 = 256 << 20;
+
 /// What routes refer to.
 pub(super) struct World<'a> {
     pub(super) issuers: &'a Issuers<'a>,
@@ -23,6 +26,8 @@ pub(super) struct World<'a> {
     pub(super) holders: &'a Holders<'a>,
     pub(super) upstreams: &'a Names<'a>,
     pub(super) built: &'a [Option<Arc<Upstream>>],
+    pub(super) model_names: &'a Names<'a>,
+    pub(super) models: &'a [Option<Arc<Model>>],
     pub(super) secrets: &'a Secrets<'a>,
     pub(super) regexes: Regexes,
 }
@@ -40,8 +45,9 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         matches,
         priority,
         to,
-        redirect: _, // These three and `to` in `action`.
+        redirect: _, // These four and `to` in `action`.
         respond: _,
+        llm,
         rewrite: _,
         auth,
         claims: _, // In `issuer`.
@@ -69,17 +75,25 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
     };
     let request_headers: HeaderEdits = edits(request_headers, Some(world.secrets), "request_headers");
     let response_headers = edits(response_headers, None, "response_headers");
-    for (set, field) in [
-        (!request_headers.0.is_empty(), "request_headers"),
-        (timeouts.is_some(), "timeouts"),
-        (*upgrade, "upgrade"),
-        (cache.is_some(), "cache"),
+    for (set, field, of_llm) in [
+        (!request_headers.0.is_empty(), "request_headers", true),
+        (timeouts.is_some(), "timeouts", true),
+        (*upgrade, "upgrade", false),
+        (cache.is_some(), "cache", false),
     ] {
-        if set && to.is_empty() {
+        if set && to.is_empty() && !(of_llm && llm.is_some()) {
             report.error(&path.field(field), "means nothing without `to`");
         }
     }
-    let max_body = max_body.map_or(MAX_BODY, |Size(bytes)| bytes);
+    let usual = if llm.is_some() { MAX_LLM_BODY } else { MAX_BODY };
+    let max_body = max_body.map_or(usual, |Size(bytes)| bytes);
+    if llm.is_some() && max_body > MOST_READ {
+        report.hinted(
+            &path.field("max_body"),
+            "at most 256MiB with `llm`",
+            "calls of models are read before they go on",
+        );
+    }
     if max_body > MAX_MAX_BODY {
         report.error(&path.field("max_body"), "at most 64GiB");
     }

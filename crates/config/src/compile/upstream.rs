@@ -26,7 +26,7 @@ pub(super) fn compile(rules: &[UpstreamRule], inputs: &Inputs, report: &Report<'
     rules.iter().enumerate().map(|(i, rule)| Some(Arc::new(one(rule, inputs, &list.item(i), report)))).collect()
 }
 
-fn one(rule: &UpstreamRule, inputs: &Inputs, path: &Path<'_>, report: &Report<'_>) -> Upstream {
+pub(super) fn one(rule: &UpstreamRule, inputs: &Inputs, path: &Path<'_>, report: &Report<'_>) -> Upstream {
     let UpstreamRule {
         name,
         endpoints,
@@ -179,7 +179,7 @@ fn endpoint(address: &EndpointAddress, path: &Path<'_>, report: &Report<'_>) -> 
 }
 
 /// Scheme, host (an IPv6 address without brackets) and port; or a hint.
-fn parse_url(text: &str) -> Result<(bool, String, u16), &'static str> {
+pub(super) fn parse_url(text: &str) -> Result<(bool, String, u16), &'static str> {
     const SHAPE: &str = "write `http://10.0.0.5:8000` or `https://api.internal`";
     let uri: Uri = text.parse().map_err(|_| SHAPE)?;
     let https = match uri.scheme_str() {

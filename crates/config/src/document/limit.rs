@@ -57,7 +57,8 @@ pub struct LimitRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<CostRule>,
     /// What is counted apart, each within its tenant: any of `tenant`, `team`, `consumer`, `key`, `end_user`, `route`,
-    /// `product`, `method`, `host`, `ip`, `header:NAME`, `claim:NAME` (of a token). `ip` is an IPv4 address or an IPv6 /64; `ip/24` cuts IPv4 to 24
+    /// `product`, `method`, `host`, `model`, `ip`, `header:NAME`, `claim:NAME` (of a token). `model` is the language model, by
+    /// its name in `models`. `ip` is an IPv4 address or an IPv6 /64; `ip/24` cuts IPv4 to 24
     /// bits, `ip/56` IPv6 to 56, `ip/24/56` both. `[cluster]` or nothing: one count for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub per: Vec<ScopePart>,
@@ -151,11 +152,13 @@ pub struct CostRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub weight: Option<u64>,
-    /// `request_bytes`, `response_bytes`, or `header:NAME`: a whole number in a header of the upstream's answer.
+    /// `request_bytes`, `response_bytes`, `tokens` of a language model (calls of other routes cost nothing), or `header:NAME`:
+    /// a whole number in a header of the upstream's answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<CostSource>,
     /// Reserved until the cost is known. A header that does not come costs this much. Default: 1; of `request_bytes`, the
-    /// length that the request announces.
+    /// length that the request announces; of `tokens`, the most that the call can come to: the bytes of its body and the
+    /// tokens of its answer that it or its model's `max_output` allows, or else 4096.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub estimate: Option<u64>,
@@ -166,6 +169,7 @@ pub struct CostRule {
 pub enum CostSource {
     RequestBytes,
     ResponseBytes,
+    Tokens,
     Header(String),
 }
 
@@ -174,6 +178,7 @@ impl fmt::Display for CostSource {
         match self {
             Self::RequestBytes => f.write_str("request_bytes"),
             Self::ResponseBytes => f.write_str("response_bytes"),
+            Self::Tokens => f.write_str("tokens"),
             Self::Header(name) => write!(f, "header:{name}"),
         }
     }
@@ -191,11 +196,12 @@ impl<'de> Deserialize<'de> for CostSource {
         Ok(match (&*text, text.strip_prefix("header:")) {
             ("request_bytes", _) => Self::RequestBytes,
             ("response_bytes", _) => Self::ResponseBytes,
+            ("tokens", _) => Self::Tokens,
             (_, Some(name)) => Self::Header(name.to_owned()),
             _ => {
                 return Err(serde::de::Error::unknown_variant(
                     &text,
-                    &["request_bytes", "response_bytes", "header:NAME"],
+                    &["request_bytes", "response_bytes", "tokens", "header:NAME"],
                 ));
             }
         })
@@ -212,7 +218,7 @@ impl JsonSchema for CostSource {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^(request_bytes|response_bytes|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"})
+        json_schema!({"type": "string", "pattern": "^(request_bytes|response_bytes|tokens|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"})
     }
 }
 
@@ -267,13 +273,14 @@ pub enum ScopePart {
     Product,
     Method,
     Host,
+    Model,
     /// Leading bits of an IPv4 and of an IPv6 address.
     Ip(u8, u8),
     Header(String),
     Claim(String),
 }
 
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
     "tenant",
     "team",
     "consumer",
@@ -283,6 +290,7 @@ const WORDS: [&str; 13] = [
     "product",
     "method",
     "host",
+    "model",
     "ip",
     "cluster",
     "header:NAME",
@@ -302,6 +310,7 @@ impl fmt::Display for ScopePart {
             Self::Product => "product",
             Self::Method => "method",
             Self::Host => "host",
+            Self::Model => "model",
             Self::Ip(32, 64) => "ip",
             Self::Ip(v4, 64) => return write!(f, "ip/{v4}"),
             Self::Ip(32, v6 @ 33..) => return write!(f, "ip/{v6}"),
@@ -332,6 +341,7 @@ impl<'de> Deserialize<'de> for ScopePart {
             "product" => Self::Product,
             "method" => Self::Method,
             "host" => Self::Host,
+            "model" => Self::Model,
             "ip" => Self::Ip(32, 64),
             _ if text.starts_with("claim:") => Self::Claim(text[6..].to_owned()),
             _ => match (text.strip_prefix("header:"), text.strip_prefix("ip/")) {
@@ -373,6 +383,6 @@ impl JsonSchema for ScopePart {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^(tenant|team|consumer|key|end_user|route|product|method|host|ip(/[0-9]{1,3}){0,2}|cluster|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+|claim:[^ ]+)$"})
+        json_schema!({"type": "string", "pattern": "^(tenant|team|consumer|key|end_user|route|product|method|host|model|ip(/[0-9]{1,3}){0,2}|cluster|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+|claim:[^ ]+)$"})
     }
 }

@@ -6,10 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::consumer::default_tenant;
-use super::{AuthKind, CacheRule, CorsRule, HeaderChanges, Match, RedirectRule, RespondRule, RewriteRule, TargetRef};
+use super::{
+    AuthKind, CacheRule, CorsRule, HeaderChanges, LlmRule, Match, RedirectRule, RespondRule, RewriteRule, TargetRef,
+};
 use crate::units::{Size, Span};
 
-/// Takes the requests that `match` describes and does one of `to`, `redirect`, `respond`.
+/// Takes the requests that `match` describes and does one of `to`, `redirect`, `respond`, `llm`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteRule {
@@ -33,6 +35,9 @@ pub struct RouteRule {
     /// Answer here: a fixed response, a maintenance page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<RespondRule>,
+    /// Serve language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub llm: Option<LlmRule>,
     /// With `to`: what the upstream sees instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<RewriteRule>,
@@ -56,7 +61,7 @@ pub struct RouteRule {
     /// Which other origins' pages may call this in a browser. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsRule>,
-    /// Changes to the request's headers, with `to`.
+    /// Changes to the request's headers, with `to` or `llm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_headers: Option<HeaderChanges>,
     /// Changes to the response's headers.
@@ -65,7 +70,7 @@ pub struct RouteRule {
     /// Instead of the upstream's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<RouteTimeouts>,
-    /// A larger request body is refused with 413. Default: 10MiB.
+    /// A larger request body is refused with 413. Default: 10MiB; with `llm` 32MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body: Option<Size>,
     /// May a client switch protocols (WebSocket)?

@@ -2,6 +2,7 @@
 
 mod caching;
 mod holders;
+mod llm;
 mod parts;
 mod problems;
 mod routes;

@@ -19,7 +19,7 @@ limits:
             "line 4: limits[1].name: another limit is named `a` already: limits[0] (line 3) (names are unique; rename one)",
             "line 4: limits[1].window: a window is 100ms to 31d long",
             "line 5: limits[2].per[1]: `cluster` stands alone (leave `cluster` out: it means one count for all)",
-            "line 6: limits[3].per[0]: unknown word `kay`, expected `tenant`, `team`, `consumer`, `key`, `end_user`, `route`, `product`, `method`, `host`, `ip`, `cluster`, `header:NAME`, `claim:NAME` (did you mean `key`?)",
+            "line 6: limits[3].per[0]: unknown word `kay`, expected `tenant`, `team`, `consumer`, `key`, `end_user`, `route`, `product`, `method`, `host`, `model`, `ip`, `cluster`, `header:NAME`, `claim:NAME` (did you mean `key`?)",
             "line 6: limits[3].per[1]: `a b` is not a header name",
             "line 7: limits[4]: `window` is missing (write `window: 1m`, or `rate`, `concurrency`, `calendar`, `budget`)",
             "line 8: limits[5].name: `f g` cannot be a name (1 to 128 letters, digits and `-_.@:+/`)",

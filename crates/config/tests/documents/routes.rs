@@ -50,7 +50,7 @@ fn paths_hosts_and_methods_are_checked() {
 fn actions_are_checked() {
     route_says(
         "auth: [key]",
-        &["line 5: routes[0]: a route does one of `to`, `redirect`, `respond` (write `to: [{upstream: NAME}]`)"],
+        &["line 5: routes[0]: a route does one of `to`, `redirect`, `respond`, `llm` (write `to: [{upstream: NAME}]`)"],
     );
     route_says(
         "to: [{upstream: u, weight: 0}]",

@@ -71,6 +71,7 @@ pub(super) trait Values {
     fn method(&self) -> Option<&Method>;
     fn host(&self) -> Cow<'_, str>;
     fn address(&self) -> Option<IpAddr>;
+    fn model(&self) -> Option<&[u8]>;
     fn lines<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]>;
     /// Of the caller's token: its issuer, and the claim's values as they are counted.
     fn claim(&self, path: &ClaimPath) -> Result<Option<Claimed<'_>>, Refusal>;
@@ -98,6 +99,7 @@ fn add(part: &Dimension, of: &impl Values, to: &mut Hashing) -> Result<bool, Ref
         Dimension::Route => of.route(),
         Dimension::Product => of.product(),
         Dimension::Method => of.method().map(method),
+        Dimension::Model => of.model(),
         Dimension::Host => {
             let name = of.host();
             if !name.is_empty() {
@@ -201,6 +203,10 @@ impl Values for Scope<'_> {
 
     fn address(&self) -> Option<IpAddr> {
         Some(self.address)
+    }
+
+    fn model(&self) -> Option<&[u8]> {
+        self.spoken.map(|spoken| spoken.model.as_bytes())
     }
 
     fn lines<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {

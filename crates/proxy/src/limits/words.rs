@@ -31,6 +31,7 @@ pub struct Words {
     pub method: Option<Method>,
     pub host: Option<String>,
     pub address: Option<IpAddr>,
+    pub model: Option<String>,
     pub headers: HeaderMap,
     /// The issuer of the token whose claims these are.
     pub issuer: Option<String>,
@@ -87,11 +88,12 @@ impl Words {
             method,
             host,
             address,
+            model,
             headers,
             issuer,
             claims,
         } = self;
-        let said = [team, consumer, end_user, route, product, host, issuer].into_iter().any(Option::is_some);
+        let said = [team, consumer, end_user, route, product, host, model, issuer].into_iter().any(Option::is_some);
         tenant.is_empty()
             && !said
             && key.is_none()
@@ -113,6 +115,7 @@ impl Words {
             Dimension::Method => self.method.is_some(),
             Dimension::Host => self.host.is_some(),
             Dimension::Ip(_) => self.address.is_some(),
+            Dimension::Model => self.model.is_some(),
             Dimension::Header(name) => self.headers.contains_key(name),
             Dimension::Claim(claim) => {
                 let values = self.claims.get(claim.as_str());
@@ -139,6 +142,7 @@ impl Words {
         of(self.product.is_some(), by(|part| *part == Dimension::Product), "--product");
         of(self.method.is_some(), by(|part| *part == Dimension::Method), "--method");
         of(self.host.is_some(), by(|part| *part == Dimension::Host), "--host");
+        of(self.model.is_some(), by(|part| *part == Dimension::Model), "--model");
         of(self.address.is_some(), by(|part| matches!(part, Dimension::Ip(_))), "--ip");
         for name in self.headers.keys() {
             of(true, limit.per.contains(&Dimension::Header(name.clone())), &format!("--header {name}=…"));
@@ -166,6 +170,7 @@ fn flag(part: &Dimension) -> Cow<'static, str> {
         Dimension::Method => "--method NAME",
         Dimension::Host => "--host NAME",
         Dimension::Ip(_) => "--ip ADDRESS",
+        Dimension::Model => "--model NAME",
         Dimension::Header(name) => return format!("--header {name}=VALUE").into(),
         Dimension::Claim(name) => return format!("--issuer NAME --claim {name}=VALUE").into(),
     })
@@ -216,6 +221,10 @@ impl Values for Words {
         self.address
     }
 
+    fn model(&self) -> Option<&[u8]> {
+        filled(self.model.as_ref())
+    }
+
     fn lines<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
         // One empty line: those without the header.
         let lines = self.headers.get_all(name).iter().map(HeaderValue::as_bytes);
@@ -256,6 +265,7 @@ pub(super) fn told(limit: &Limit, of: &impl Values) -> String {
             Dimension::Product => say(&mut told, "product", of.product().unwrap_or_default()),
             Dimension::Method => say(&mut told, "method", of.method().map(method).unwrap_or_default()),
             Dimension::Host => say(&mut told, "host", of.host().as_bytes()),
+            Dimension::Model => say(&mut told, "model", of.model().unwrap_or_default()),
             Dimension::Ip(prefix) => {
                 let network = of.address().map(|address| Network::of(address, *prefix).address().to_string());
                 say(&mut told, "ip", network.as_deref().unwrap_or_default().as_bytes());

@@ -147,6 +147,8 @@ pub(crate) struct Subject {
     /// An address of the network
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// Whose token has the claims
@@ -195,6 +197,7 @@ impl From<Subject> for QuotaSubject {
             method,
             host,
             ip,
+            model,
             headers,
             issuer,
             claims,
@@ -205,7 +208,7 @@ impl From<Subject> for QuotaSubject {
             values.entry(name).or_default().push(value);
         }
         let claims = values;
-        Self { tenant, team, consumer, key, end_user, route, product, method, host, ip, headers, issuer, claims }
+        Self { tenant, team, consumer, key, end_user, route, product, method, host, ip, model, headers, issuer, claims }
     }
 }
 

@@ -19,8 +19,10 @@ pub(super) fn compile(rule: Option<&CostRule>, path: &Path<'_>, report: &Report<
             Cost::Fixed(amount(*weight, &path.field("weight"), report))
         }
         (None, Some(source)) => {
-            let estimate = estimate.map_or(Permits(1), |estimate| amount(estimate, &path.field("estimate"), report));
+            let known = estimate.map(|estimate| amount(estimate, &path.field("estimate"), report));
+            let estimate = known.unwrap_or(Permits(1));
             match source {
+                CostSource::Tokens => Cost::Tokens { estimate: known },
                 CostSource::RequestBytes => Cost::RequestBytes { estimate },
                 CostSource::ResponseBytes => Cost::ResponseBytes { estimate },
                 CostSource::Header(name) => match HeaderName::from_bytes(name.as_bytes()) {

@@ -1,0 +1,259 @@
+//! Providers and models.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Uri, header};
+use tidegate_policy::defaults::{PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
+use tidegate_policy::{Deployment, KeyPlace, Llm, Model, Provider, ProviderKind};
+
+use super::secret::Secrets;
+use super::{Names, Report, references, upstream};
+use crate::decode::short;
+use crate::document::{
+    self, DeploymentRule, EndpointAddress, LlmRule, LossRule, ModelRule, ProviderRule, UpstreamRule, UpstreamTimes,
+};
+use crate::inputs::Inputs;
+use crate::path::Path;
+use crate::units::Span;
+
+const MAX_DEPLOYMENTS: usize = 32;
+const MAX_WEIGHT: u32 = 1_000_000;
+
+/// By position; `None` where one cannot be built.
+pub(super) fn providers(
+    rules: &[ProviderRule],
+    upstreams: &Names<'_>,
+    secrets: &Secrets<'_>,
+    inputs: &Inputs,
+    report: &Report<'_>,
+) -> Vec<Option<Arc<Provider>>> {
+    let list = Path::Root.field("providers");
+    let each = rules.iter().enumerate().map(|(i, rule)| {
+        let path = list.item(i);
+        if upstreams.has(&rule.name) {
+            let reason = format!("an upstream is named `{}` already", short(&rule.name));
+            report.hinted(&path.field("name"), reason, "a provider is an upstream too: rename one");
+        }
+        provider(rule, secrets, inputs, &path, report).map(Arc::new)
+    });
+    each.collect()
+}
+
+fn provider(
+    rule: &ProviderRule,
+    secrets: &Secrets<'_>,
+    inputs: &Inputs,
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<Provider> {
+    let ProviderRule { name, kind, url, key, timeouts, first_event, retries, max_connections, tls, breaker } = rule;
+    let kind = self::kind(*kind);
+    if let Some(breaker) = breaker {
+        let idle = [
+            (breaker.fallback.is_some(), "fallback"),
+            (breaker.respond.is_some(), "respond"),
+            (breaker.stored.is_some(), "stored"),
+        ];
+        for (_, field) in idle.into_iter().filter(|(set, _)| *set) {
+            let hint = "give the model a second deployment";
+            report.hinted(&path.field("breaker").field(field), "means nothing for a provider", hint);
+        }
+    }
+    let place = place(url.as_deref(), kind, &path.field("url"), report);
+    let credential = key.as_ref().and_then(|key| credential(key, kind, secrets, &path.field("key"), report));
+    let first_event = upstream::span(*first_event, &path.field("first_event"), report);
+    let times = timeouts.clone().unwrap_or_default();
+    let (place, base) = place?;
+    let rule = UpstreamRule {
+        name: name.clone(),
+        endpoints: vec![EndpointAddress {
+            url: Some(place.clone()),
+            dns: None,
+            srv: None,
+            file: None,
+            port: None,
+            https: false,
+            weight: 1,
+        }],
+        balance: document::BalanceKind::default(),
+        protocol: document::ProtocolKind::default(),
+        timeouts: Some(UpstreamTimes {
+            first_byte: times.first_byte.or(Some(Span(PROVIDER_FIRST_BYTE))),
+            idle: times.idle.or(Some(Span(PROVIDER_IDLE))),
+            ..times
+        }),
+        retries: retries.clone(),
+        max_connections: *max_connections,
+        max_idle: None,
+        idle_timeout: None,
+        tls: tls.clone(),
+        health: None,
+        breaker: breaker.clone(),
+    };
+    let upstream = Arc::new(upstream::one(&rule, inputs, path, report));
+    let authority = place.split_once("://").map_or("", |(_, authority)| authority);
+    let host = HeaderValue::from_str(authority).ok()?;
+    Some(Provider { name: name.as_str().into(), kind, upstream, host, base: base.into(), credential, first_event })
+}
+
+fn kind(kind: document::ProviderKind) -> ProviderKind {
+    use document::ProviderKind as Named;
+    match kind {
+        Named::OpenAi => ProviderKind::OpenAi,
+        Named::Azure => ProviderKind::Azure,
+        Named::Anthropic => ProviderKind::Anthropic,
+        Named::Gemini => ProviderKind::Gemini,
+        Named::Vertex => ProviderKind::Vertex,
+        Named::Bedrock => ProviderKind::Bedrock,
+        Named::Mistral => ProviderKind::Mistral,
+        Named::Cohere => ProviderKind::Cohere,
+        Named::Groq => ProviderKind::Groq,
+        Named::DeepSeek => ProviderKind::DeepSeek,
+        Named::Xai => ProviderKind::Xai,
+        Named::OpenRouter => ProviderKind::OpenRouter,
+        Named::HuggingFace => ProviderKind::HuggingFace,
+        Named::Ollama => ProviderKind::Ollama,
+        Named::Vllm => ProviderKind::Vllm,
+        Named::Qianfan => ProviderKind::Qianfan,
+        Named::Qwen => ProviderKind::Qwen,
+        Named::OpenAiCompatible => ProviderKind::OpenAiCompatible,
+    }
+}
+
+/// Scheme and authority, and the path before all others.
+fn place(url: Option<&str>, kind: ProviderKind, path: &Path<'_>, report: &Report<'_>) -> Option<(String, String)> {
+    const SHAPE: &str = "write `https://api.example.com/v1`";
+    let Some(given) = url.or(kind.url()) else {
+        report.hinted(path, "this kind of provider is somewhere else for everybody", SHAPE);
+        return None;
+    };
+    let place = given.parse::<Uri>().ok().and_then(|uri| {
+        let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+        let sane = matches!(scheme, "http" | "https") && uri.query().is_none() && !authority.as_str().contains('@');
+        let base = if uri.path() == "/" { kind.base() } else { uri.path().trim_end_matches('/') };
+        sane.then(|| (format!("{scheme}://{authority}"), base.to_owned()))
+    });
+    // What an endpoint's address has to be is checked here, so that the problem is told at the field that has it.
+    let place = place.filter(|(address, _)| upstream::parse_url(address).is_ok());
+    if place.is_none() {
+        report.hinted(path, format!("`{}` is not the address of a provider", short(given)), SHAPE);
+    }
+    place
+}
+
+/// The header as the provider wants it.
+fn credential(
+    key: &str,
+    kind: ProviderKind,
+    secrets: &Secrets<'_>,
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<(HeaderName, HeaderValue)> {
+    if references(key).is_empty() {
+        let hint = "list it in `secrets` and write `${secrets.NAME}`: documents are shown to who may read them";
+        report.hinted(path, "a key does not stand in the document", hint);
+        return None;
+    }
+    let (key, _) = secrets.fill(key, path, report);
+    let (name, value) = match kind.key_place() {
+        KeyPlace::Bearer => (header::AUTHORIZATION, format!("Bearer {key}")),
+        KeyPlace::ApiKey => (HeaderName::from_static("api-key"), key),
+        KeyPlace::XApiKey => (HeaderName::from_static("x-api-key"), key),
+        KeyPlace::GoogApiKey => (HeaderName::from_static("x-goog-api-key"), key),
+    };
+    let Ok(mut value) = HeaderValue::from_str(&value) else {
+        report.error(path, "the secret has line ends or other control characters");
+        return None;
+    };
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// By position; `None` where one cannot be built.
+pub(super) fn models(
+    rules: &[ModelRule],
+    names: &Names<'_>,
+    providers: &[Option<Arc<Provider>>],
+    report: &Report<'_>,
+) -> Vec<Option<Arc<Model>>> {
+    let list = Path::Root.field("models");
+    let each = rules.iter().enumerate().map(|(i, rule)| {
+        let ModelRule { name, deployments, max_output, losses } = rule;
+        let path = list.item(i);
+        if *max_output == Some(0) {
+            report.error(&path.field("max_output"), "at least 1");
+        }
+        let deployments = self::deployments(deployments, names, providers, &path.field("deployments"), report)?;
+        let (max_output, drops) = (*max_output, *losses == LossRule::Drop);
+        Some(Arc::new(Model { name: name.as_str().into(), deployments, max_output, drops }))
+    });
+    each.collect()
+}
+
+/// Names that callers may write: those of the houses have slashes, colons and dots.
+pub(super) fn check_model(name: &str, path: &Path<'_>, report: &Report<'_>) {
+    let stem = name.strip_suffix('*').unwrap_or(name);
+    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ':' | '+' | '/');
+    if name.is_empty() || name.len() > 128 || !stem.chars().all(sane) {
+        let reason = format!("`{}` cannot be the name of a model", short(name));
+        report.hinted(path, reason, "1 to 128 letters, digits and `-_.@:+/`, and maybe a `*` at the end");
+    }
+}
+
+fn deployments(
+    rules: &[DeploymentRule],
+    names: &Names<'_>,
+    providers: &[Option<Arc<Provider>>],
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<Vec<Deployment>> {
+    if rules.is_empty() {
+        report.hinted(path, "a model has at least one deployment", "write `- {provider: NAME}`");
+    }
+    if rules.len() > MAX_DEPLOYMENTS {
+        report.error(path, format!("at most {MAX_DEPLOYMENTS} deployments"));
+    }
+    let mut built = Vec::new();
+    for (i, rule) in rules.iter().enumerate() {
+        let DeploymentRule { provider, model, weight, priority } = rule;
+        let item = path.item(i);
+        if *weight > MAX_WEIGHT {
+            report.error(&item.field("weight"), format!("at most {MAX_WEIGHT}"));
+        }
+        if model.as_ref().is_some_and(|model| model.is_empty() || model.len() > 256 || model.contains(char::is_control))
+        {
+            report.error(&item.field("model"), "1 to 256 characters, none of them a control character");
+        }
+        if rules[..i].iter().any(|other| (&other.provider, &other.model) == (provider, model)) {
+            report.hinted(&item, "this deployment is in the list already", "use `weight` to give it a larger share");
+        }
+        let Some(at) = names.find(provider, &item.field("provider"), report) else { continue };
+        let (model, weight, priority) = (model.as_deref().map(Box::from), *weight, *priority);
+        built.extend(providers[at].clone().map(|provider| Deployment { provider, model, weight, priority }));
+    }
+    built.sort_by_key(|deployment| std::cmp::Reverse(deployment.priority));
+    (built.len() == rules.len() && !built.is_empty()).then_some(built)
+}
+
+/// What a route serves.
+pub(super) fn route(
+    rule: &LlmRule,
+    names: &Names<'_>,
+    models: &[Option<Arc<Model>>],
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<Llm> {
+    let LlmRule { models: listed } = rule;
+    if listed.is_empty() {
+        report.hinted(&path.field("models"), "no model is served", "name one of `models`");
+    }
+    let found = names.find_all(listed, &path.field("models"), report);
+    let models: Vec<Arc<Model>> = found.iter().filter_map(|at| models[*at].clone()).collect();
+    let mut providers: Vec<Arc<Provider>> = Vec::new();
+    for deployment in models.iter().flat_map(|model| &model.deployments) {
+        if !providers.iter().any(|known| Arc::ptr_eq(known, &deployment.provider)) {
+            providers.push(Arc::clone(&deployment.provider));
+        }
+    }
+    (models.len() == listed.len() && !models.is_empty()).then_some(Llm { models, providers })
+}

@@ -1,0 +1,217 @@
+//! Providers of language models, the models that callers name, and what each leads to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::Upstream;
+
+/// What a route of models serves.
+#[derive(Debug)]
+pub struct Llm {
+    /// In the document's order.
+    pub models: Vec<Arc<Model>>,
+    /// Those that the models lead to, each once.
+    pub providers: Vec<Arc<Provider>>,
+}
+
+/// Somebody who answers calls of models.
+#[derive(Debug)]
+pub struct Provider {
+    pub name: Arc<str>,
+    pub kind: ProviderKind,
+    /// Of the provider's own name: connections, breakers and counters are an upstream's.
+    pub upstream: Arc<Upstream>,
+    /// For the `Host` header.
+    pub host: HeaderValue,
+    /// Before each path: `/v1`. Without a slash at its end.
+    pub base: Box<str>,
+    /// The header that proves who we are; its value is marked sensitive, so that nobody prints it.
+    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// From the call of a stream to its first event.
+    pub first_event: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProviderKind {
+    OpenAi,
+    Azure,
+    Anthropic,
+    Gemini,
+    Vertex,
+    Bedrock,
+    Mistral,
+    Cohere,
+    Groq,
+    DeepSeek,
+    Xai,
+    OpenRouter,
+    HuggingFace,
+    Ollama,
+    Vllm,
+    Qianfan,
+    Qwen,
+    OpenAiCompatible,
+}
+
+/// How a provider wants to be spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tongue {
+    /// `chat/completions`.
+    OpenAi,
+    Anthropic,
+    Gemini,
+    /// Converse.
+    Bedrock,
+}
+
+/// Where a provider looks for the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// `Authorization: Bearer`.
+    Bearer,
+    ApiKey,
+    XApiKey,
+    GoogApiKey,
+}
+
+impl ProviderKind {
+    #[must_use]
+    pub const fn tongue(self) -> Tongue {
+        match self {
+            Self::Anthropic => Tongue::Anthropic,
+            Self::Gemini | Self::Vertex => Tongue::Gemini,
+            Self::Bedrock => Tongue::Bedrock,
+            _ => Tongue::OpenAi,
+        }
+    }
+
+    /// Does it serve OpenAI's `responses` as OpenAI does?
+    #[must_use]
+    pub const fn has_responses(self) -> bool {
+        matches!(self, Self::OpenAi | Self::Azure)
+    }
+
+    #[must_use]
+    pub const fn key_place(self) -> KeyPlace {
+        match self {
+            Self::Azure => KeyPlace::ApiKey,
+            Self::Anthropic => KeyPlace::XApiKey,
+            Self::Gemini | Self::Vertex => KeyPlace::GoogApiKey,
+            _ => KeyPlace::Bearer,
+        }
+    }
+
+    /// The path before all others, where an address has none.
+    #[must_use]
+    pub fn base(self) -> &'static str {
+        let after =
+            |url: &'static str| url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+        match self {
+            Self::Azure => "/openai/v1",
+            Self::Vllm | Self::OpenAiCompatible => "/v1",
+            _ => self.url().and_then(after).unwrap_or_default(),
+        }
+    }
+
+    /// Where it is, if that is one place for everybody.
+    #[must_use]
+    pub const fn url(self) -> Option<&'static str> {
+        Some(match self {
+            Self::OpenAi => "https://api.openai.com/v1",
+            Self::Anthropic => "https://api.anthropic.com/v1",
+            Self::Gemini => "https://generativelanguage.googleapis.com/v1beta",
+            Self::Vertex => "https://aiplatform.googleapis.com/v1/publishers/google",
+            Self::Mistral => "https://api.mistral.ai/v1",
+            Self::Cohere => "https://api.cohere.ai/compatibility/v1",
+            Self::Groq => "https://api.groq.com/openai/v1",
+            Self::DeepSeek => "https://api.deepseek.com",
+            Self::Xai => "https://api.x.ai/v1",
+            Self::OpenRouter => "https://openrouter.ai/api/v1",
+            Self::HuggingFace => "https://router.huggingface.co/v1",
+            Self::Ollama => "http://127.0.0.1:11434/v1",
+            Self::Qianfan => "https://qianfan.baidubce.com/v2",
+            Self::Qwen => "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+            Self::Azure | Self::Bedrock | Self::Vllm | Self::OpenAiCompatible => return None,
+        })
+    }
+}
+
+/// What callers name, and what becomes of it.
+#[derive(Debug)]
+pub struct Model {
+    /// As the document has it: `fast`, or with a `*` at its end: `gpt-*`.
+    pub name: Arc<str>,
+    /// Never empty. The best first; those of one priority side by side.
+    pub deployments: Vec<Deployment>,
+    /// The most tokens that a call gets as its answer.
+    pub max_output: Option<u64>,
+    /// What cannot be carried to another provider's format is left out and told in a header; otherwise the call is refused.
+    pub drops: bool,
+}
+
+#[derive(Debug)]
+pub struct Deployment {
+    pub provider: Arc<Provider>,
+    /// The provider's name for the model; `None`: the caller's.
+    pub model: Option<Box<str>>,
+    pub weight: u32,
+    /// Higher first.
+    pub priority: i32,
+}
+
+impl Llm {
+    /// The model of this name; or of several that begin like it the one that says most.
+    #[must_use]
+    pub fn model(&self, asked: &str) -> Option<&Arc<Model>> {
+        let exact = self.models.iter().find(|model| &*model.name == asked);
+        exact.or_else(|| {
+            let fits = |model: &&Arc<Model>| model.stem().is_some_and(|stem| asked.starts_with(stem));
+            self.models.iter().filter(fits).max_by_key(|model| model.name.len())
+        })
+    }
+
+    /// Its place among the providers of the route.
+    #[must_use]
+    pub fn place(&self, provider: &Arc<Provider>) -> Option<usize> {
+        self.providers.iter().position(|known| Arc::ptr_eq(known, provider))
+    }
+}
+
+impl Model {
+    /// `gpt-` of `gpt-*`.
+    #[must_use]
+    pub fn stem(&self) -> Option<&str> {
+        self.name.strip_suffix('*')
+    }
+}
+
+impl Deployment {
+    /// The provider's name for what the caller named.
+    #[must_use]
+    pub fn model<'a>(&'a self, asked: &'a str) -> &'a str {
+        self.model.as_deref().unwrap_or(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn llm(names: &[&str]) -> Llm {
+        let model = |name: &&str| {
+            Arc::new(Model { name: Arc::from(*name), deployments: vec![], max_output: None, drops: false })
+        };
+        Llm { models: names.iter().map(model).collect(), providers: vec![] }
+    }
+
+    #[test]
+    fn a_name_is_worth_more_than_a_pattern_and_a_longer_pattern_than_a_shorter_one() {
+        let llm = llm(&["*", "gpt-*", "gpt-4*", "gpt-4o"]);
+        for (asked, found) in [("gpt-4o", "gpt-4o"), ("gpt-4o-mini", "gpt-4*"), ("gpt-5", "gpt-*"), ("claude", "*")] {
+            assert_eq!(llm.model(asked).map(|model| &*model.name), Some(found), "{asked}");
+        }
+        assert!(self::llm(&["gpt-4"]).model("gpt-4o").is_none());
+    }
+}

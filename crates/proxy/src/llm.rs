@@ -1,0 +1,259 @@
+//! Calls of language models: start reading at [`serve`].
+//!
+//! Which call it is and whose words it speaks ([`door`]), what it asks for ([`heard`]), whom to ask and in what
+//! order ([`choose`]), each try ([`attempt`], [`outward`]), the stream on its way back ([`stream`]), what it cost
+//! ([`account`]), and every "no" in the caller's own words ([`told`]). What formats mean is `tidegate-llm`'s to say.
+
+mod account;
+mod attempt;
+mod choose;
+mod door;
+mod heard;
+mod listing;
+mod outward;
+mod stream;
+mod told;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response};
+use hyper::body::Incoming as Received;
+use tidegate_llm::Malformed;
+use tidegate_policy::{Llm, Model, Route, Snapshot};
+use tidegate_telemetry as telemetry;
+
+use self::account::Account;
+use self::attempt::{Attempt, Failed};
+use self::door::{Door, Task};
+use self::heard::Heard;
+use self::told::No;
+use crate::charge::Charge;
+use crate::connection::Client;
+use crate::gate::Gate;
+use crate::head::Host;
+use crate::identify::Caller;
+use crate::inbound::{Broken, Inbound};
+use crate::limits::{self, Further, Scope, Spoken};
+use crate::origin::Origin;
+use crate::ratelimit::Shown;
+use crate::refusal::Refusal;
+use crate::relay::Observer;
+use crate::reply::Reply;
+use crate::{forward, limits::Asked};
+
+pub(crate) use self::stream::Told;
+pub(crate) use self::told::in_dialect;
+
+/// A provider whose breaker is open: others are asked; when there are none, soon again.
+const OPEN: Refusal = Refusal::BreakerOpen { retry_after: std::time::Duration::from_secs(1) };
+
+/// A request of a route of models, whose caller is known.
+pub(crate) struct Visit<'a, 'b> {
+    pub(crate) gate: &'a Gate,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) client: &'a Arc<Client>,
+    pub(crate) origin: &'a Origin,
+    pub(crate) host: &'b Host,
+    pub(crate) route: &'a Route,
+    pub(crate) llm: &'a Llm,
+    pub(crate) caller: Option<&'b Caller<'a>>,
+}
+
+/// Each line may say no. Boxed by who calls: other routes never come here.
+pub(crate) async fn serve(
+    visit: Visit<'_, '_>,
+    parts: &Parts,
+    body: &mut Option<Received>,
+    observer: &mut Observer,
+    shown: &mut Shown,
+) -> Result<Response<Reply>, Refusal> {
+    match visit.answer(parts, body, observer, shown).await {
+        Ok(response) => Ok(response),
+        Err(No { refusal, error: None }) => Err(refusal),
+        Err(No { refusal, error: Some(error) }) => {
+            observer.record.refusal = Some(refusal.code());
+            observer.record.detail = Some(error.message.as_str().into());
+            let plain = refusal.render(visit.origin.request_id.as_str());
+            Ok(told::dressed(plain, &refusal, &error, parts))
+        }
+    }
+}
+
+impl<'a> Visit<'a, '_> {
+    async fn answer(
+        &self,
+        parts: &Parts,
+        body: &mut Option<Received>,
+        observer: &mut Observer,
+        shown: &mut Shown,
+    ) -> Result<Response<Reply>, No> {
+        let door = door::door(parts).ok_or(Refusal::CallUnknown)?;
+        if let Task::List | Task::Show(_) = &door.task {
+            allow(parts, &Method::GET)?;
+            let (charge, _) = self.admit(parts, None, observer, shown).await?;
+            observer.charge = charge;
+            return self.listed(&door);
+        }
+        allow(parts, &Method::POST)?;
+        let bytes = self.read(parts, body, observer).await?;
+        let heard = Heard::new(door, bytes)?;
+        let model = self.llm.model(&heard.peek.model).ok_or_else(|| unknown(&heard.peek.model))?;
+        observer.record.spoken = Some(Box::new(begun(model, &heard)));
+        let spoken = Spoken { model: &model.name, most: heard.most(model) };
+        let (charge, asks) = self.admit(parts, Some(spoken), observer, shown).await?;
+        observer.charge = charge;
+        self.ask(parts, &heard, model, asks, observer).await
+    }
+
+    fn listed(&self, door: &Door<'_>) -> Result<Response<Reply>, No> {
+        match &door.task {
+            Task::Show(name) if self.llm.model(name).is_none() => Err(unknown(name)),
+            Task::Show(name) => Ok(listing::show(name, door.dialect)),
+            _ => Ok(listing::list(self.llm, door.dialect)),
+        }
+    }
+
+    /// The whole body: where a call goes stands in it.
+    async fn read(&self, parts: &Parts, body: &mut Option<Received>, observer: &mut Observer) -> Result<Bytes, No> {
+        let coded = parts.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+        if coded {
+            return Err(No::malformed(&Malformed::new("", "send the body without a Content-Encoding")));
+        }
+        let body = body.take().ok_or(Refusal::Fault)?;
+        let bounds = &self.gate.bounds;
+        let mut inbound = Inbound::new(body, self.route.max_body, bounds.body_timeout, Arc::clone(self.client));
+        observer.tally = inbound.tally();
+        let read = inbound.read_ahead(self.route.max_body).await.map_err(Broken::refusal)?;
+        Ok(read.ok_or(Refusal::BodyBroken)?) // Trailers are nothing that a call has.
+    }
+
+    /// All limits at once: those of requests and those of tokens.
+    async fn admit(
+        &self,
+        parts: &Parts,
+        spoken: Option<Spoken<'_>>,
+        observer: &mut Observer,
+        shown: &mut Shown,
+    ) -> Result<(Option<Box<Charge>>, Asked<'a>), No> {
+        let (gate, snapshot) = (self.gate, self.snapshot);
+        let scope = Scope {
+            route: self.route,
+            caller: self.caller,
+            address: self.origin.address,
+            host: self.host,
+            method: &parts.method,
+            headers: &parts.headers,
+            spoken,
+        };
+        let asked = limits::of(snapshot, self.route, self.caller);
+        if gate.blocks.any() {
+            limits::unblocked(&gate.blocks, &gate.limiter, snapshot, &asked, &scope)?;
+        }
+        if asked.is_empty() {
+            return Ok((None, Asked::new()));
+        }
+        let counters = (&*gate.limiter, &*gate.seen);
+        let (verdict, decided, asks) = limits::admit(counters, snapshot, &asked, &scope).await;
+        observer.record.limits = decided.standings;
+        *shown = decided.shown;
+        let permit = verdict?;
+        let mut charge = Charge::of(permit.commit(self.origin.request_id.as_str().as_bytes()), &asks);
+        if let Some(charge) = &mut charge {
+            charge.tokens(0); // Until somebody is asked.
+        }
+        Ok((charge, asks))
+    }
+
+    /// One deployment after the other, until one begins to answer.
+    async fn ask(
+        &self,
+        parts: &Parts,
+        heard: &Heard<'_>,
+        model: &Model,
+        asks: Asked<'a>,
+        observer: &mut Observer,
+    ) -> Result<Response<Reply>, No> {
+        let further = Further::new(&self.gate.limiter, asks, self.origin.request_id.as_str().as_bytes());
+        let mut account = Account::new(heard.peek.prompt_bytes);
+        let (mut last, mut refused, mut sent) = (None, None, false);
+        for deployment in choose::order(model, forward::draw) {
+            let provider = &deployment.provider;
+            let outgoing = match heard.outgoing(model, deployment) {
+                Ok(outgoing) => outgoing,
+                // Another one may speak the caller's language.
+                Err(no) => {
+                    refused.get_or_insert(no);
+                    continue;
+                }
+            };
+            if !self.gate.upstreams.admits(&provider.upstream) {
+                last.get_or_insert_with(|| Box::new(Failed::ours(OPEN)));
+                continue;
+            }
+            // A further try is a request: it takes of all limits of requests anew.
+            if sent && !tidegate_upstream::Again::may(&further).await {
+                break;
+            }
+            observer.record.towards = self.llm.place(provider);
+            if let Some(spoken) = &mut observer.record.spoken {
+                spoken.provider = Some(Arc::clone(&provider.name));
+                spoken.deployed = Some(deployment.model(&heard.peek.model).into());
+                spoken.dialects.1 = outgoing.dialect.name();
+                spoken.fallbacks += u32::from(sent);
+            }
+            let attempt = Attempt { visit: self, parts, heard, deployment, outgoing: &outgoing };
+            match Box::pin(attempt.make(account, &further, observer)).await {
+                Ok(response) => return Ok(response),
+                Err((back, failed)) => {
+                    account = back;
+                    account.failed(failed.answered, observer);
+                    sent = true;
+                    let goes_on = failed.goes_on;
+                    last = Some(failed);
+                    if !goes_on {
+                        break;
+                    }
+                }
+            }
+        }
+        match (last, refused) {
+            (Some(failed), _) => {
+                observer.record.refusal = failed.refusal.as_ref().map(Refusal::code);
+                observer.record.detail.get_or_insert_with(|| failed.error.message.as_str().into());
+                Ok(failed.response(heard.door.dialect))
+            }
+            (None, Some(no)) => Err(no),
+            (None, None) => Err(Refusal::NoEndpoint.into()),
+        }
+    }
+}
+
+fn allow(parts: &Parts, method: &Method) -> Result<(), Refusal> {
+    let is_it = parts.method == *method || (*method == Method::GET && parts.method == Method::HEAD);
+    let allow = HeaderValue::from_str(method.as_str());
+    match (is_it, allow) {
+        (true, _) => Ok(()),
+        (false, Ok(allow)) => Err(Refusal::MethodNotAllowed { allow }),
+        (false, Err(_)) => Err(Refusal::Fault),
+    }
+}
+
+fn unknown(asked: &str) -> No {
+    let short: String = asked.chars().take(128).filter(|c| !c.is_control()).collect();
+    let message = format!("The model `{short}` does not exist or is not served here.");
+    No::told(Refusal::ModelUnknown, message, Some("model".to_owned()))
+}
+
+fn begun(model: &Model, heard: &Heard<'_>) -> telemetry::Spoken {
+    let asked = (*heard.peek.model != *model.name).then(|| heard.peek.model.as_str().into());
+    telemetry::Spoken {
+        model: Arc::clone(&model.name),
+        asked,
+        dialects: (heard.door.dialect.name(), ""),
+        stream: heard.peek.stream,
+        ..telemetry::Spoken::default()
+    }
+}

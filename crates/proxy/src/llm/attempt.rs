@@ -1,0 +1,312 @@
+//! One try at one deployment: what came of it, and whether another one is asked.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body;
+use tidegate_llm::Reply as Spoken;
+use tidegate_llm::bounds::Bounds;
+use tidegate_llm::meaning::{Error, Kind};
+use tidegate_llm::tap::Tap;
+use tidegate_policy::Deployment;
+use tidegate_upstream::{self as upstream, Answer, Call, CallFailed};
+use tokio::time::{Instant, timeout_at};
+
+use super::Visit;
+use super::account::Account;
+use super::door::Task;
+use super::heard::{Heard, Outgoing};
+use super::stream::{Told, Way, broken};
+use super::{outward, told};
+use crate::forward;
+use crate::limits::Further;
+use crate::refusal::Refusal;
+use crate::relay::Observer;
+use crate::reply::Reply;
+use crate::request::poll_while;
+
+/// Bytes of a whole answer: images come in it.
+const LONGEST_ANSWER: usize = 128 << 20;
+const LONGEST_ERROR: usize = 1 << 20;
+const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
+
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// As the provider told it, where the caller speaks its language.
+    pub(super) verbatim: Option<Verbatim>,
+    /// Somebody else may do better.
+    pub(super) goes_on: bool,
+    /// The provider said so: it bills nothing.
+    pub(super) answered: bool,
+    pub(super) refusal: Option<Refusal>,
+}
+
+pub(super) struct Verbatim {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// What a try is made with.
+pub(super) struct Attempt<'a, 'b> {
+    pub(super) visit: &'b Visit<'a, 'b>,
+    pub(super) parts: &'b http::request::Parts,
+    pub(super) heard: &'b Heard<'b>,
+    pub(super) deployment: &'b Deployment,
+    pub(super) outgoing: &'b Outgoing,
+}
+
+impl Attempt<'_, '_> {
+    /// The account comes back when it failed; otherwise it is settled, or goes with the stream.
+    pub(super) async fn make(
+        &self,
+        mut account: Account,
+        further: &Further<'_>,
+        observer: &mut Observer,
+    ) -> Result<Response<Reply>, (Account, Box<Failed>)> {
+        account.sent(observer);
+        let until =
+            self.deployment.provider.first_event.filter(|_| self.heard.peek.stream).map(|most| Instant::now() + most);
+        let answer = match self.call(further, observer, until).await {
+            Ok(answer) => answer,
+            Err(failed) => return Err((account, failed)),
+        };
+        let (head, body) = answer.response.into_parts();
+        if head.status != StatusCode::OK {
+            return Err((account, Box::new(self.refused(head.status, &head.headers, body).await)));
+        }
+        if self.heard.peek.stream {
+            return self.stream(&head.headers, body, account, until).await;
+        }
+        let whole = match read(body, LONGEST_ANSWER).await {
+            Ok(whole) => whole,
+            Err(error) => return Err((account, Box::new(Failed::lost(error)))),
+        };
+        match self.whole(&head.headers, whole, &mut account) {
+            Ok(response) => {
+                account.settle(observer);
+                Ok(response)
+            }
+            Err(failed) => Err((account, failed)),
+        }
+    }
+
+    async fn call(
+        &self,
+        further: &Further<'_>,
+        observer: &mut Observer,
+        until: Option<Instant>,
+    ) -> Result<Answer, Box<Failed>> {
+        let Visit { gate, route, .. } = self.visit;
+        let provider = &*self.deployment.provider;
+        let request = outward::request(self.parts, self.heard, self.outgoing, self.deployment, route)
+            .map_err(|refusal| Box::new(Failed::ours(refusal)))?;
+        let (timeouts, again) = (route.timeouts, Some(further as &dyn upstream::Again));
+        let call = Call { upstream: &provider.upstream, request, timeouts, upgrade: false, admitted: true, again };
+        let mut call = pin!(gate.upstreams.call(call));
+        let outcome = {
+            let asked = poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx));
+            match until {
+                None => asked.await,
+                Some(until) => match timeout_at(until, asked).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Err(Box::new(Failed::late())),
+                },
+            }
+        };
+        let answer = outcome.map_err(|refusal| Box::new(Failed { goes_on: false, ..Failed::ours(refusal) }))?;
+        answer.map(|answer| noted(answer, observer)).map_err(|why| {
+            observer.record.detail = Some(why.to_string().into());
+            Box::new(Failed::of(&why))
+        })
+    }
+
+    /// The provider says no.
+    async fn refused(&self, status: StatusCode, headers: &HeaderMap, body: upstream::Body) -> Failed {
+        let body = read(body, LONGEST_ERROR).await.unwrap_or_default();
+        let find = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let mut error = self.outgoing.dialect.parse_error(status.as_u16(), &find, &body);
+        // The gateway's own credentials are wrong: nothing that the caller could mend, nor his to read.
+        let ours = matches!(error.kind, Kind::Unauthenticated | Kind::Billing);
+        if ours {
+            let message = format!("the provider `{}` does not accept the gateway's key", self.deployment.provider.name);
+            error = Error { status: 502, ..Error::new(Kind::Server, message) };
+        }
+        let same = self.outgoing.dialect == self.heard.door.dialect && !ours;
+        let verbatim = same.then(|| Verbatim { status, headers: along(headers), body });
+        let own_fault =
+            matches!(error.kind, Kind::BadRequest | Kind::TooLarge | Kind::ContentFiltered) && status.is_client_error();
+        Failed { error, verbatim, goes_on: !own_fault, answered: true, refusal: None }
+    }
+
+    async fn stream(
+        &self,
+        headers: &HeaderMap,
+        body: upstream::Body,
+        account: Account,
+        until: Option<Instant>,
+    ) -> Result<Response<Reply>, (Account, Box<Failed>)> {
+        let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
+        let reply = self.reply();
+        let encoder = Box::new(to.encoder(reply.clone()));
+        let way = match from == to {
+            true => {
+                let strip = self.outgoing.strips_usage.then(|| Box::new(Tap::new(from, false, reply.bounds)));
+                Way::Same { strip, encoder }
+            }
+            false => Way::Other { encoder },
+        };
+        let mut told = Told::new(body, from, way, &reply, account);
+        let begun = match until {
+            None => told.begins().await,
+            Some(until) => match timeout_at(until, told.begins()).await {
+                Ok(begun) => begun,
+                Err(_) => return Err((told.into_account(), Box::new(Failed::late()))),
+            },
+        };
+        if let Err(error) = begun {
+            return Err((told.into_account(), Box::new(Failed::lost(*error))));
+        }
+        let mut response = Response::new(Reply::Told(Box::new(told)));
+        let content_type = HeaderValue::from_static(to.stream_content_type(self.heard.door.sse));
+        let content_type = headers.get(CONTENT_TYPE).cloned().filter(|_| from == to).unwrap_or(content_type);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        self.name_losses(&mut response);
+        Ok(response)
+    }
+
+    fn whole(&self, headers: &HeaderMap, body: Bytes, account: &mut Account) -> Result<Response<Reply>, Box<Failed>> {
+        let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
+        let answer = match self.heard.door.task {
+            Task::Chat => Some(from.parse_answer(&body).map_err(|error| Box::new(Failed::lost(error)))?),
+            Task::Embed => {
+                account.counted(&body);
+                None
+            }
+            Task::Count | Task::List | Task::Show(_) => {
+                account.free();
+                None
+            }
+        };
+        if let Some(answer) = &answer {
+            account.answer(answer);
+        }
+        let mut response = match answer {
+            Some(answer) if from != to => {
+                let mut response = Response::new(Reply::full(to.render_answer(&answer, &self.reply())));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            _ => {
+                let mut response = Response::new(Reply::full(body));
+                *response.headers_mut() = along(headers);
+                response
+            }
+        };
+        self.name_losses(&mut response);
+        Ok(response)
+    }
+
+    fn reply(&self) -> Spoken {
+        Spoken {
+            model: Some(self.heard.peek.model.clone()),
+            id: self.visit.origin.request_id.as_str().replace('-', ""),
+            now: tidegate_clock::wall().0 / 1_000_000_000,
+            include_usage: self.heard.peek.include_usage,
+            sse: self.heard.door.sse,
+            bounds: Bounds::default(),
+        }
+    }
+
+    fn name_losses(&self, response: &mut Response<Reply>) {
+        let dropped = self.outgoing.dropped.as_ref().and_then(|names| HeaderValue::from_str(names).ok());
+        if let Some(dropped) = dropped {
+            response.headers_mut().insert(DROPPED, dropped);
+        }
+    }
+}
+
+/// Who answered.
+fn noted(answer: Answer, observer: &mut Observer) -> Answer {
+    let record = &mut observer.record;
+    record.endpoint = Some(answer.endpoint.clone());
+    record.attempts += answer.attempts;
+    (record.connect, record.first_byte) = (answer.connect, Some(answer.first_byte));
+    answer
+}
+
+/// What a caller learns of a provider's head: the rest is between us and them.
+fn along(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(4);
+    for name in [CONTENT_TYPE, RETRY_AFTER, HeaderName::from_static("retry-after-ms")] {
+        if let Some(value) = headers.get(&name) {
+            kept.insert(name, value.clone());
+        }
+    }
+    kept
+}
+
+async fn read(mut body: upstream::Body, longest: usize) -> Result<Bytes, Error> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        if let Ok(data) = frame.map_err(|why| broken(&why))?.into_data() {
+            if whole.is_empty() && body.is_end_stream() {
+                return Ok(data);
+            }
+            if whole.len() + data.len() > longest {
+                return Err(Error::bad_stream("the provider's answer is too long"));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+impl Failed {
+    /// Told to the caller: as the provider told it, if he speaks that language.
+    pub(super) fn response(self, attempt_dialect: tidegate_llm::Dialect) -> Response<Reply> {
+        match self.verbatim {
+            Some(Verbatim { status, headers, body }) => {
+                let mut response = Response::new(Reply::full(body));
+                (*response.status_mut(), *response.headers_mut()) = (status, headers);
+                response
+            }
+            None => told::failed(&self.error, attempt_dialect),
+        }
+    }
+
+    /// The provider broke off, or what it said cannot be read.
+    fn lost(error: Error) -> Self {
+        let answered = !matches!(error.kind, Kind::BadStream | Kind::Timeout);
+        let goes_on = !matches!(error.kind, Kind::BadRequest | Kind::ContentFiltered);
+        Self { error, verbatim: None, goes_on, answered, refusal: None }
+    }
+
+    fn late() -> Self {
+        Self {
+            refusal: Some(Refusal::UpstreamTimeout),
+            ..Self::lost(Error::new(Kind::Timeout, "no event came in time"))
+        }
+    }
+
+    pub(super) fn ours(refusal: Refusal) -> Self {
+        let line = refusal.line();
+        let kind = Kind::of_status(line.status.as_u16());
+        let mut error = Error { status: line.status.as_u16(), ..Error::new(kind, line.message) };
+        if let Refusal::BreakerOpen { retry_after } = refusal {
+            error.retry_after = u64::try_from(retry_after.max(Duration::from_secs(1)).as_millis()).ok();
+        }
+        Self { error, verbatim: None, goes_on: true, answered: true, refusal: Some(refusal) }
+    }
+
+    fn of(why: &CallFailed) -> Self {
+        // A call that was sent and not answered may have been worked on.
+        let answered = !matches!(why, CallFailed::Timeout(_) | CallFailed::Reset(_));
+        Self { answered, ..Self::ours(forward::failed(why)) }
+    }
+}

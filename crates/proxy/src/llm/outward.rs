@@ -1,0 +1,79 @@
+//! A call as one provider wants it: path, headers, credentials.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::Full;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tidegate_llm::Dialect;
+use tidegate_policy::{Deployment, Route};
+
+use super::door::Task;
+use super::heard::{Heard, Outgoing};
+use crate::refusal::Refusal;
+use crate::rewrite;
+
+const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+/// Of a model's name in a path.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What else a caller's SDK says to a provider of its own dialect. Nothing that tells who calls.
+const ALONG: [&str; 6] = ["anthropic-", "openai-", "x-stainless-", "idempotency-key", "traceparent", "tracestate"];
+
+pub(super) fn request(
+    parts: &Parts,
+    heard: &Heard<'_>,
+    outgoing: &Outgoing,
+    deployment: &Deployment,
+    route: &Route,
+) -> Result<Request<Full<Bytes>>, Refusal> {
+    let provider = &*deployment.provider;
+    let path = path(heard, outgoing.dialect, deployment);
+    let uri: Uri = format!("{}{path}", provider.base).parse().map_err(|_| Refusal::Fault)?;
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(HOST, provider.host.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let accepts = if heard.peek.stream { outgoing.dialect.stream_content_type(true) } else { "application/json" };
+    headers.insert(ACCEPT, HeaderValue::from_static(accepts));
+    if let Some(agent) = parts.headers.get(USER_AGENT) {
+        headers.insert(USER_AGENT, agent.clone());
+    }
+    if outgoing.dialect == heard.door.dialect {
+        for (name, value) in &parts.headers {
+            if ALONG.iter().any(|along| name.as_str().starts_with(along)) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+    }
+    if outgoing.dialect == Dialect::Anthropic {
+        headers.entry(VERSION).or_insert(HeaderValue::from_static("2023-06-01"));
+    }
+    rewrite::edit(&mut headers, &route.request_headers);
+    if let Some((name, value)) = &provider.credential {
+        headers.insert(name.clone(), value.clone());
+    }
+    let mut request = Request::new(Full::new(outgoing.body.clone()));
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
+    Ok(request)
+}
+
+fn path(heard: &Heard<'_>, dialect: Dialect, deployment: &Deployment) -> String {
+    let model = utf8_percent_encode(deployment.model(&heard.peek.model), NAME);
+    let own = dialect == heard.door.dialect;
+    match (dialect, &heard.door.task) {
+        (Dialect::OpenAiChat | Dialect::OpenAiResponses, Task::Embed) => "/embeddings".to_owned(),
+        (Dialect::OpenAiChat, _) => "/chat/completions".to_owned(),
+        (Dialect::OpenAiResponses, _) => "/responses".to_owned(),
+        (Dialect::Anthropic, Task::Count) => "/messages/count_tokens".to_owned(),
+        (Dialect::Anthropic, _) => "/messages".to_owned(),
+        (Dialect::Gemini, Task::Count) => format!("/models/{model}:countTokens"),
+        (Dialect::Gemini, _) if heard.peek.stream && own && !heard.door.sse => {
+            format!("/models/{model}:streamGenerateContent")
+        }
+        (Dialect::Gemini, _) if heard.peek.stream => format!("/models/{model}:streamGenerateContent?alt=sse"),
+        (Dialect::Gemini, _) => format!("/models/{model}:generateContent"),
+        (Dialect::Bedrock, _) if heard.peek.stream => format!("/model/{model}/converse-stream"),
+        (Dialect::Bedrock, _) => format!("/model/{model}/converse"),
+    }
+}

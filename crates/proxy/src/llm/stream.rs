@@ -1,0 +1,246 @@
+//! A provider's stream on its way to the caller: event by event, as fast as the caller takes them, nothing gathered.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tidegate_llm::meaning::{Error, Event, Kind};
+use tidegate_llm::tap::Tap;
+use tidegate_llm::{Decoder, Dialect, Encoder, Reply};
+use tidegate_telemetry::Cut;
+use tidegate_upstream as upstream;
+
+use super::account::{Account, First};
+use crate::relay::{Broken, Observer};
+
+/// The body of an answer. Its drop, early or late, ends the exchange and settles what it cost.
+pub(crate) struct Told {
+    source: upstream::Body,
+    decoder: Decoder,
+    way: Way,
+    account: Account,
+    /// For the caller, and not taken yet.
+    ready: VecDeque<Bytes>,
+    ended: bool,
+    events: Vec<Event>,
+    /// `None` until the answer goes out.
+    observer: Option<Box<Observer>>,
+    loan: Option<(u64, u32)>,
+}
+
+/// How the provider's bytes become the caller's.
+pub(super) enum Way {
+    /// As they are. The encoder speaks only when the stream breaks.
+    Same {
+        strip: Option<Box<Tap>>,
+        encoder: Box<Encoder>,
+    },
+    Other {
+        encoder: Box<Encoder>,
+    },
+}
+
+impl Told {
+    pub(super) fn new(source: upstream::Body, from: Dialect, way: Way, reply: &Reply, account: Account) -> Self {
+        Self {
+            source,
+            decoder: from.decoder(reply.bounds),
+            way,
+            account,
+            ready: VecDeque::new(),
+            ended: false,
+            events: Vec::new(),
+            observer: None,
+            loan: None,
+        }
+    }
+
+    /// Waits for the first event: until then somebody else can be asked.
+    ///
+    /// # Errors
+    /// It is an error, or none comes.
+    pub(super) async fn begins(&mut self) -> Result<(), Box<Error>> {
+        loop {
+            match self.account.first.take() {
+                Some(First::Error(error)) => return Err(error),
+                Some(First::Something) => {
+                    self.account.first = Some(First::Something);
+                    return Ok(());
+                }
+                None if self.ended => {
+                    return Err(Box::new(Error::bad_stream("the provider's stream ended before it began")));
+                }
+                None => {}
+            }
+            match poll_fn(|cx| Pin::new(&mut self.source).poll_frame(cx)).await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.take(data);
+                    }
+                }
+                Some(Err(why)) => return Err(Box::new(broken(&why))),
+                None => self.finish(),
+            }
+        }
+    }
+
+    /// It did not begin: what was counted until now goes on with the next try.
+    pub(super) fn into_account(mut self) -> Account {
+        std::mem::replace(&mut self.account, Account::new(0))
+    }
+
+    pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Some bytes of the provider.
+    fn take(&mut self, data: Bytes) {
+        self.decoder.push(&data, &mut self.events);
+        self.events.iter().for_each(|event| self.account.event(event));
+        match &mut self.way {
+            Way::Same { strip: None, .. } => {
+                self.events.clear();
+                self.ready.push_back(data);
+            }
+            Way::Same { strip: Some(strip), .. } => {
+                self.events.clear();
+                let mut kept = Vec::with_capacity(data.len());
+                strip.push(&data, &mut kept);
+                self.ready.extend((!kept.is_empty()).then(|| Bytes::from(kept)));
+            }
+            Way::Other { encoder } => {
+                let mut out = Vec::new();
+                self.events.drain(..).for_each(|event| encoder.push(event, &mut out));
+                self.ready.extend((!out.is_empty()).then(|| Bytes::from(out)));
+            }
+        }
+    }
+
+    /// The provider closed its stream.
+    fn finish(&mut self) {
+        self.ended = true;
+        let was_over = self.decoder.is_over();
+        self.decoder.finish(&mut self.events);
+        self.events.iter().for_each(|event| self.account.event(event));
+        let failed = !was_over && self.events.iter().any(|event| matches!(event, Event::Error(_)));
+        if failed {
+            self.note(Cut::Upstream, "the provider's stream ended before its answer did");
+        }
+        match &mut self.way {
+            Way::Same { strip, .. } => {
+                self.events.clear();
+                let mut rest = Vec::new();
+                strip.iter_mut().for_each(|strip| strip.finish(&mut rest));
+                self.ready.extend((!rest.is_empty()).then(|| Bytes::from(rest)));
+            }
+            Way::Other { encoder } => {
+                let mut out = Vec::new();
+                self.events.drain(..).for_each(|event| encoder.push(event, &mut out));
+                self.ready.extend((!out.is_empty()).then(|| Bytes::from(out)));
+            }
+        }
+    }
+
+    /// It broke after its first byte: the caller is told inside the stream, which then ends in order.
+    fn breaks(&mut self, cut: Cut, error: Error) {
+        self.ended = true;
+        self.note(cut, &error.message);
+        let mut out = Vec::new();
+        let (Way::Same { encoder, .. } | Way::Other { encoder }) = &mut self.way;
+        if !self.decoder.is_over() {
+            encoder.push(Event::Error(error), &mut out);
+        }
+        self.ready.extend((!out.is_empty()).then(|| Bytes::from(out)));
+    }
+
+    fn note(&mut self, cut: Cut, detail: &str) {
+        if let Some(observer) = &mut self.observer {
+            observer.record.cut.get_or_insert(cut);
+            observer.record.detail = Some(detail.into());
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let (Some(loan), Some(observer)) = (self.loan.take(), &self.observer) {
+            observer.exchange.client().returned(loan);
+        }
+    }
+}
+
+pub(super) fn broken(why: &upstream::Broken) -> Error {
+    let kind = match why {
+        upstream::Broken::Timeout(_) => Kind::Timeout,
+        upstream::Broken::Reset(_) => Kind::BadStream,
+    };
+    let message = match why {
+        upstream::Broken::Timeout(_) => "the provider stopped in the middle of its answer",
+        upstream::Broken::Reset(_) => "the provider broke off in the middle of its answer",
+    };
+    Error::new(kind, message)
+}
+
+impl Body for Told {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        this.give_back();
+        loop {
+            if let Some(data) = this.ready.pop_front() {
+                if let Some(observer) = &mut this.observer {
+                    observer.sent(data.len());
+                    this.loan = observer.exchange.client().lend();
+                }
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if this.ended {
+                if let Some(observer) = &mut this.observer {
+                    observer.whole = true;
+                }
+                return Poll::Ready(None);
+            }
+            if this.observer.as_mut().is_some_and(|observer| observer.lapsed(cx)) {
+                this.breaks(Cut::Upstream, Error::new(Kind::Overloaded, "the lease of a concurrency limit has ended"));
+                continue;
+            }
+            match ready!(Pin::new(&mut this.source).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        this.take(data);
+                    }
+                }
+                Some(Err(why)) => {
+                    let cut = match why {
+                        upstream::Broken::Timeout(_) => Cut::Timeout,
+                        upstream::Broken::Reset(_) => Cut::Upstream,
+                    };
+                    this.breaks(cut, broken(&why));
+                }
+                None => this.finish(),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended && self.ready.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.give_back();
+        if let Some(observer) = &mut self.observer {
+            observer.whole = self.ended && self.ready.is_empty();
+            self.account.settle(observer);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What is known about a call of a language model: of the access log's line, and of the metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::json::{Object, key};
+use crate::meter::Histogram;
+
+/// Names are the document's, or bounded by who sets them.
+#[derive(Debug, Clone, Default)]
+pub struct Spoken {
+    /// As the document names it.
+    pub model: Arc<str>,
+    /// As the caller named it, where that is not the same.
+    pub asked: Option<Box<str>>,
+    pub provider: Option<Arc<str>>,
+    /// The provider's name for the model.
+    pub deployed: Option<Box<str>>,
+    /// What the caller speaks, and what the provider does.
+    pub dialects: (&'static str, &'static str),
+    pub stream: bool,
+    pub tokens: Tokens,
+    /// The provider did not say how many: they are an estimate.
+    pub estimated: bool,
+    /// From the call to the first token.
+    pub first_token: Option<Duration>,
+    pub finish: Option<&'static str>,
+    /// Deployments that failed before.
+    pub fallbacks: u32,
+}
+
+/// Classes that do not overlap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    pub input: u64,
+    pub cache_read: u64,
+    pub cache_write: u64,
+    pub output: u64,
+    pub reasoning: u64,
+}
+
+impl Tokens {
+    pub(crate) const NAMES: [&str; 5] = ["input", "cache_read", "cache_write", "output", "reasoning"];
+
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.list().into_iter().fold(0, u64::saturating_add)
+    }
+
+    fn list(self) -> [u64; 5] {
+        [self.input, self.cache_read, self.cache_write, self.output, self.reasoning]
+    }
+}
+
+impl Spoken {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut line = Object::open(out);
+        line.word(key!("model"), &self.model);
+        if let Some(asked) = &self.asked {
+            line.text(key!("asked"), asked.as_bytes());
+        }
+        if let Some(provider) = &self.provider {
+            line.word(key!("provider"), provider);
+        }
+        if let Some(deployed) = &self.deployed {
+            line.text(key!("deployed"), deployed.as_bytes());
+        }
+        line.word(key!("dialect"), self.dialects.0);
+        if !self.dialects.1.is_empty() && self.dialects.1 != self.dialects.0 {
+            line.word(key!("translated_to"), self.dialects.1);
+        }
+        if self.stream {
+            line.field(key!("stream")).extend_from_slice(b"true");
+        }
+        let Tokens { input, cache_read, cache_write, output, reasoning } = self.tokens;
+        line.number(key!("input_tokens"), input);
+        line.number(key!("cache_read_tokens"), cache_read);
+        line.number(key!("cache_write_tokens"), cache_write);
+        line.number(key!("output_tokens"), output);
+        line.number(key!("reasoning_tokens"), reasoning);
+        if self.estimated {
+            line.field(key!("estimated")).extend_from_slice(b"true");
+        }
+        if let Some(first) = self.first_token {
+            line.millis(key!("first_token_ms"), u64::try_from(first.as_nanos()).unwrap_or(u64::MAX));
+        }
+        if let Some(finish) = self.finish {
+            line.word(key!("finish"), finish);
+        }
+        if self.fallbacks > 0 {
+            line.number(key!("fallbacks"), u64::from(self.fallbacks));
+        }
+        line.close();
+    }
+}
+
+/// By model.
+#[derive(Debug, Default)]
+pub(crate) struct ModelLane {
+    pub(crate) calls: AtomicU64,
+    pub(crate) fallbacks: AtomicU64,
+    /// By the places of [`Tokens::NAMES`].
+    pub(crate) tokens: [AtomicU64; Tokens::NAMES.len()],
+    pub(crate) first_token: Histogram,
+}
+
+impl ModelLane {
+    pub(crate) fn count(&self, spoken: &Spoken) {
+        self.calls.fetch_add(1, Relaxed);
+        self.fallbacks.fetch_add(u64::from(spoken.fallbacks), Relaxed);
+        for (class, tokens) in self.tokens.iter().zip(spoken.tokens.list()) {
+            class.fetch_add(tokens, Relaxed);
+        }
+        if let Some(first) = spoken.first_token {
+            self.first_token.observe(first.into());
+        }
+    }
+}
