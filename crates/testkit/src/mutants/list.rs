@@ -19,7 +19,7 @@ pub fn plan(guard: &str) -> &'static [By] {
             &[Spec(QUOTA, "holding", "a_lease_lasts_from_when_its_report_was_cut_however_late_the_answer_comes")]
         }
         "answered-after-the-commit" | "reply-used-once" | "reply-of-the-newest-batch" | "retry-is-a-new-batch" => {
-            &[Seeds(Family::Wild)]
+            &[Seeds(Family::Wild), Seeds(Family::Any)]
         }
         "nothing-known-before-the-first-entry" => {
             &[Spec(QUOTA, "lib", "stamps::tests::nothing_is_known_before_the_first_entry")]
