@@ -60,7 +60,8 @@ impl World {
             },
         };
         // Of what is reserved as much again may gather for somebody who waits for much.
-        let part = if known.promised || self.scenario.has_large_costs() { 8 } else { 2 };
+        let gathers = known.promised || self.scenario.has_large_costs() || self.scenario.pairs > 0.3;
+        let part = if gathers { 8 } else { 2 };
         if known.max.0 >= 20 && used + cost <= known.max.0 / part {
             let at = self.now as f64 / 1e9;
             self.oracle.broken(format!(
