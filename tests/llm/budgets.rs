@@ -129,6 +129,35 @@ routes:
 }
 
 #[tokio::test]
+async fn a_caller_uses_the_models_that_its_consumer_and_its_plan_name() {
+    let provider = Provider::start(|_| bills(1, 1)).await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+plans: [{name: free, models: [small, fast]}]
+consumers: [{name: ann, models: [fast, large]}, {name: bob, plan: free}, {name: cid, plan: free, models: [fast]}]
+models:
+  - {name: small, deployments: [{provider: one}]}
+  - {name: fast, deployments: [{provider: one}]}
+  - {name: large, deployments: [{provider: one}]}
+routes: [{name: llm, match: {path: /*}, llm: {models: [small, fast, large]}, auth: [key]}]
+";
+    cluster.apply(&document(&cluster, &[("one", "openai", &provider)], rest)).await;
+    for (consumer, may) in [("ann", vec!["fast", "large"]), ("bob", vec!["small", "fast"]), ("cid", vec!["fast"])] {
+        let key = cluster.bearer(consumer, "/v1/models").await;
+        let header = [("authorization", key.as_str())];
+        let listed = cluster.client.get(&cluster.nodes[0].url("/v1/models"), &header).await.unwrap().json();
+        let listed: Vec<&str> = listed["data"].as_array().unwrap().iter().filter_map(|m| m["id"].as_str()).collect();
+        assert_eq!(listed, may, "{consumer}");
+        for model in ["small", "fast", "large"] {
+            let answer = post(&cluster, "/v1/chat/completions", &header, &ASK.replace("fast", model)).await;
+            let code = answer.json()["error"]["code"].as_str().unwrap_or("served").to_owned();
+            let expected = if may.contains(&model) { (200, "served") } else { (403, "permission_denied") };
+            assert_eq!((answer.status.as_u16(), code.as_str()), expected, "{consumer} {model}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_models_largest_output_bounds_every_call_of_it() {
     let provider = Provider::start(|_| bills(1, 1)).await;
     let cluster = Cluster::start(1).await;

@@ -33,7 +33,7 @@ async fn another_deployment_is_asked_before_the_first_byte_whatever_the_first_on
     let one = Provider::start(|asked| {
         let odd = asked.json()["user"].as_str().unwrap_or_default().to_owned();
         match odd.as_str() {
-            "429" => Says::error(429, THROTTLED).with("retry-after", "7"),
+            "429" => Says::error(429, THROTTLED).with("retry-after", "0"),
             "500" => Says::error(500, "<html>oops</html>"),
             "529" => Says::error(529, "{}"),
             "401" => Says::error(401, r#"{"error":{"message":"wrong key sk-one","code":"invalid_api_key"}}"#),
@@ -80,6 +80,26 @@ async fn another_deployment_is_asked_before_the_first_byte_whatever_the_first_on
     }
     let line = told(&cluster, |line| line["status"] == 200).await;
     assert_eq!((&line["llm"]["fallbacks"], &line["upstream"]), (&1.into(), &"two".into()), "{line}");
+}
+
+#[tokio::test]
+async fn a_provider_that_throttles_is_asked_last_until_it_said_that_it_is_over() {
+    let one = Provider::start(|_| Says::error(429, THROTTLED).with("retry-after", "2")).await;
+    let two = Provider::start(|_| Says::json(CHAT)).await;
+    let cluster = Cluster::start(1).await;
+    cluster.apply(&document(&cluster, &[("one", "openai", &one), ("two", "openai", &two)], REST)).await;
+    let began = tokio::time::Instant::now();
+    let mut asked = 0;
+    while began.elapsed() < Duration::from_millis(1_500) {
+        assert_eq!(post(&cluster, "/v1/chat/completions", &[], ASK).await.status, 200);
+        asked += 1;
+    }
+    assert!(one.asked().len() == 1 && asked > 5, "{} of {asked} calls met the throttle", one.asked().len());
+    eventually("it is asked again", Duration::from_secs(5), async || {
+        post(&cluster, "/v1/chat/completions", &[], ASK).await;
+        one.asked().len() > 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -147,6 +167,8 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [fast]}, auth: [key], limi
         let limited = post(&cluster, path, &known, ask).await;
         assert_eq!((limited.status.as_u16(), limited.json()["error"]["type"].clone()), (429, kind.into()), "{path}");
         assert!(limited.headers.contains_key("retry-after"), "{path}");
+        assert_eq!(limited.headers["x-ratelimit-limit-requests"], "1", "{path}");
+        assert_eq!(limited.headers["x-ratelimit-remaining-requests"], "0", "{path}");
     }
     assert_eq!(one.asked().len(), 1, "refused calls go nowhere");
 }

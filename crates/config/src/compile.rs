@@ -94,15 +94,19 @@ pub fn compile(
     let plan_names = Names::collect("plans", "plan", plans.iter().map(|p| p.name.as_str()), &report);
     let upstream_names = Names::collect("upstreams", "upstream", upstreams.iter().map(|u| u.name.as_str()), &report);
     let provider_names = Names::collect("providers", "provider", providers.iter().map(|p| p.name.as_str()), &report);
-    let model_names = models.iter().map(|m| m.name.as_str());
-    let model_names = Names::collect_as("models", "model", model_names, llm::check_model, &report);
     let route_names = Names::collect("routes", "route", routes.iter().map(|r| r.name.as_str()), &report);
     Names::collect("certificates", "certificate", certificates.iter().map(|c| c.name.as_str()), &report);
+
+    let model_names = models.iter().map(|m| m.name.as_str());
+    let model_names = Names::collect_as("models", "model", model_names, llm::check_model, &report);
+    for (i, plan) in plans.iter().enumerate() {
+        llm::allowed(plan.models.as_deref(), &model_names, &root.field("plans").item(i).field("models"), &report);
+    }
 
     let limits = Limits::new(&limit_names, limit::compile(limits, revision, &report));
     let rules = holder::Rules { tenants, teams, plans, products };
     let holders = Holders::compile(&rules, &plan_names, &route_names, &limits, &report);
-    let consumers = consumer::compile(consumers, &plan_names, &holders, &limits, &report);
+    let consumers = consumer::compile(consumers, &plan_names, &model_names, &holders, &limits, &report);
     let fallback = |u: &'_ crate::document::UpstreamRule| u.breaker.as_ref().and_then(|b| b.fallback.clone());
     let fallbacks: Vec<_> = upstreams.iter().map(|u| (u.name.clone(), fallback(u))).collect();
     sick::fallbacks(&fallbacks.iter().map(|(name, to)| (name.as_str(), to.as_deref())).collect::<Vec<_>>(), &report);

@@ -107,6 +107,8 @@ impl<const N: usize> From<[usize; N]> for RouteLimits {
 pub struct Plan {
     pub name: String,
     pub limits: Vec<Attached>,
+    /// The language models that callers on it may use, by their names in the document; `None`: all.
+    pub models: Option<Vec<Arc<str>>>,
 }
 
 /// A list of plans with its index; reads like the list.

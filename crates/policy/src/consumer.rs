@@ -16,6 +16,8 @@ pub struct Consumer {
     pub team: Option<String>,
     pub plan: Option<String>,
     pub limits: ConsumerLimits,
+    /// The language models it may use, by their names in the document; `None`: all.
+    pub models: Option<Vec<Arc<str>>>,
 }
 
 /// Tenant, then name. Looked into by every call with a key; what is in it comes from documents, and not from clients.

@@ -9,8 +9,10 @@ mod attempt;
 mod choose;
 mod door;
 mod heard;
+mod left;
 mod listing;
 mod outward;
+mod rest;
 mod stream;
 mod told;
 
@@ -44,6 +46,7 @@ use crate::relay::Observer;
 use crate::reply::Reply;
 use crate::{forward, limits::Asked};
 
+pub use self::rest::Rests;
 pub(crate) use self::stream::Told;
 pub(crate) use self::told::in_dialect;
 
@@ -102,6 +105,9 @@ impl<'a> Visit<'a, '_> {
         let heard = Heard::new(door, bytes)?;
         let model = self.llm.model(&heard.peek.model).ok_or_else(|| unknown(&heard.peek.model))?;
         observer.record.spoken = Some(Box::new(begun(model, &heard)));
+        if !self.may(&model.name) {
+            return Err(Refusal::ModelNotAllowed.into());
+        }
         let spoken = Spoken { model: &model.name, most: heard.most(model) };
         let (charge, asks) = self.admit(parts, Some(spoken), observer, shown).await?;
         observer.charge = charge;
@@ -110,10 +116,22 @@ impl<'a> Visit<'a, '_> {
 
     fn listed(&self, door: &Door<'_>) -> Result<Response<Reply>, No> {
         match &door.task {
-            Task::Show(name) if self.llm.model(name).is_none() => Err(unknown(name)),
+            Task::Show(name) if self.llm.model(name).is_none_or(|model| !self.may(&model.name)) => Err(unknown(name)),
             Task::Show(name) => Ok(listing::show(name, door.dialect)),
-            _ => Ok(listing::list(self.llm, door.dialect)),
+            _ => {
+                let names = self.llm.models.iter().map(|model| &*model.name).filter(|name| self.may(name));
+                Ok(listing::list(names, door.dialect))
+            }
         }
+    }
+
+    /// May the caller use this model, as its consumer and its plan say?
+    fn may(&self, model: &str) -> bool {
+        let lists = |list: Option<&Vec<Arc<str>>>| list.is_none_or(|list| list.iter().any(|name| &**name == model));
+        let plan = self.caller.map_or(self.route.limits.anonymous_plan, Caller::plan);
+        let plan = plan.and_then(|at| self.snapshot.plans.get(at)).and_then(|plan| plan.models.as_ref());
+        let consumer = self.caller.and_then(|caller| caller.consumer).and_then(|consumer| consumer.models.as_ref());
+        lists(plan) && lists(consumer)
     }
 
     /// The whole body: where a call goes stands in it.
@@ -158,7 +176,7 @@ impl<'a> Visit<'a, '_> {
         let counters = (&*gate.limiter, &*gate.seen);
         let (verdict, decided, asks) = limits::admit(counters, snapshot, &asked, &scope).await;
         observer.record.limits = decided.standings;
-        *shown = decided.shown;
+        *shown = decided.shown.with(left::headers(snapshot, &observer.record.limits));
         let permit = verdict?;
         let mut charge = Charge::of(permit.commit(self.origin.request_id.as_str().as_bytes()), &asks);
         if let Some(charge) = &mut charge {
@@ -179,7 +197,7 @@ impl<'a> Visit<'a, '_> {
         let further = Further::new(&self.gate.limiter, asks, self.origin.request_id.as_str().as_bytes());
         let mut account = Account::new(heard.peek.prompt_bytes);
         let (mut last, mut refused, mut sent) = (None, None, false);
-        for deployment in choose::order(model, forward::draw) {
+        for deployment in self.gate.rests.last(choose::order(model, forward::draw), &heard.peek.model) {
             let provider = &deployment.provider;
             let outgoing = match heard.outgoing(model, deployment) {
                 Ok(outgoing) => outgoing,
@@ -210,6 +228,7 @@ impl<'a> Visit<'a, '_> {
                 Err((back, failed)) => {
                     account = back;
                     account.failed(failed.answered, observer);
+                    self.gate.rests.note(deployment, &heard.peek.model, &failed.error);
                     sent = true;
                     let goes_on = failed.goes_on;
                     last = Some(failed);

@@ -18,6 +18,8 @@ const STANDING: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) struct Shown {
     policy: Option<HeaderValue>,
     standing: Option<HeaderValue>,
+    /// What callers of another kind read. Hardly ever anything.
+    also: Option<Box<HeaderMap>>,
 }
 
 impl Shown {
@@ -33,15 +35,22 @@ impl Shown {
                     number(text, b";t=", seconds(at.reset));
                 }
             }
-            Some(Self { policy: Some(policy), standing: HeaderValue::from_bytes(text).ok() })
+            Some(Self { policy: Some(policy), standing: HeaderValue::from_bytes(text).ok(), also: None })
         })
         .unwrap_or_default()
+    }
+
+    pub(crate) fn with(self, also: HeaderMap) -> Self {
+        Self { also: Some(Box::new(also)), ..self }
     }
 
     pub(crate) fn put(self, headers: &mut HeaderMap) {
         if let (Some(policy), Some(standing)) = (self.policy, self.standing) {
             headers.insert(POLICY, policy);
             headers.insert(STANDING, standing);
+        }
+        if let Some(also) = self.also {
+            headers.extend(*also);
         }
     }
 }

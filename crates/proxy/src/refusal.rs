@@ -80,6 +80,7 @@ pub enum Refusal {
     CallInvalid,
     CallUntranslatable,
     ModelUnknown,
+    ModelNotAllowed,
     /// The request came through us too often.
     Loop,
     /// TLS was agreed for another host, under laxer terms.
@@ -169,6 +170,7 @@ impl Refusal {
             Self::CallInvalid => line(StatusCode::BAD_REQUEST, "call_invalid", "The body is not a call of a language model.", "The message of the answer names the field.", Caller),
             Self::CallUntranslatable => line(StatusCode::BAD_REQUEST, "call_untranslatable", "The model's provider speaks another format, which cannot carry a field of this call.", "Leave the field out that the message names, or set `losses: drop` on the model.", Caller),
             Self::ModelUnknown => line(StatusCode::NOT_FOUND, "model_not_found", "No model of this name is served here.", "GET models lists them.", Caller),
+            Self::ModelNotAllowed => line(StatusCode::FORBIDDEN, "model_not_allowed", "This caller may not use this model.", "Name the model in the consumer's and its plan's `models`, or leave those out.", Caller),
             Self::Loop => line(StatusCode::LOOP_DETECTED, "loop", "The request goes round in circles: it came through this gateway too often.", "Check that no upstream leads back to the gateway.", Us),
             Self::Misdirected => line(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This connection was made for another host, under a laxer TLS policy.", "Open a connection to this host and send its name with it.", Caller),
             Self::Fault => line(StatusCode::INTERNAL_SERVER_ERROR, "fault", "Something broke in the gateway.", "Report the request id to the operator.", Us),
@@ -234,6 +236,7 @@ impl Refusal {
             Self::CallInvalid,
             Self::CallUntranslatable,
             Self::ModelUnknown,
+            Self::ModelNotAllowed,
             Self::Loop,
             Self::Misdirected,
             Self::Fault,

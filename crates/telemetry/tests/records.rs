@@ -59,6 +59,7 @@ fn policy(routes: &[&str], upstream: &str, limited: &str) -> Snapshot {
         health: None,
     });
     let consumer = |name: &str| Consumer {
+        models: None,
         name: name.into(),
         tenant: "default".into(),
         team: None,

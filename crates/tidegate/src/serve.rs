@@ -116,6 +116,7 @@ impl Node {
             keys_stale: Arc::new(AtomicBool::new(false)),
             blocks: Arc::default(),
             seen: Arc::default(),
+            rests: Arc::default(),
             in_flight: tidegate_proxy::Count::default(),
             connections: tidegate_proxy::Count::default(),
         });

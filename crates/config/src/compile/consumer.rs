@@ -6,7 +6,7 @@ use tidegate_policy::{Consumer, ConsumerLimits, Dimension};
 
 use super::attach::{self, Limits, Owner};
 use super::holder::Holders;
-use super::{Names, Report, name};
+use super::{Names, Report, llm, name};
 use crate::decode::short;
 use crate::document::ConsumerEntry;
 use crate::path::Path;
@@ -14,6 +14,7 @@ use crate::path::Path;
 pub(super) fn compile(
     entries: &[ConsumerEntry],
     plan_names: &Names<'_>,
+    model_names: &Names<'_>,
     holders: &Holders<'_>,
     limits: &Limits<'_>,
     report: &Report<'_>,
@@ -21,7 +22,7 @@ pub(super) fn compile(
     let list = Path::Root.field("consumers");
     let mut known: HashMap<(&str, &str), usize> = HashMap::new();
     let consumers = entries.iter().enumerate().map(|(i, entry)| {
-        let ConsumerEntry { name: own, tenant, team, plan, limits: _, end_user: _ } = entry;
+        let ConsumerEntry { name: own, tenant, team, plan, limits: _, models, end_user: _ } = entry;
         let path = list.item(i);
         name::check(own, &path.field("name"), report);
         name::check(tenant, &path.field("tenant"), report);
@@ -40,6 +41,7 @@ pub(super) fn compile(
             tenant: tenant.clone(),
             team: team.clone(),
             plan: plan.clone(),
+            models: llm::allowed(models.as_deref(), model_names, &path.field("models"), report),
             limits: brought(entry, plan_names, holders, limits, &path, report),
         }
     });
@@ -54,7 +56,7 @@ fn brought(
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> ConsumerLimits {
-    let ConsumerEntry { name, tenant, team, plan, limits: refs, end_user } = entry;
+    let ConsumerEntry { name, tenant, team, plan, limits: refs, models: _, end_user } = entry;
     let known = |part: &Dimension| match part {
         Dimension::Tenant | Dimension::Consumer => true,
         Dimension::Team => team.is_some(),

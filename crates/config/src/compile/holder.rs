@@ -69,6 +69,7 @@ impl<'d> Holders<'d> {
         let plan = |(rule, list): (&Plan, &Vec<Brought>)| tidegate_policy::Plan {
             name: rule.name.clone(),
             limits: limits.attached(list, |_| false),
+            models: rule.models.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect()),
         };
         rules.iter().zip(&self.plans).map(plan).collect::<Vec<_>>().into()
     }
@@ -195,7 +196,7 @@ fn teams<'d>(
 fn plans(rules: &[Plan], limits: &Limits<'_>, report: &Report<'_>) -> Vec<Vec<Brought>> {
     let list = Path::Root.field("plans");
     let plans = rules.iter().enumerate().map(|(i, plan)| {
-        let Plan { name, limits: refs } = plan;
+        let Plan { name, limits: refs, models: _ } = plan;
         limits.owned(refs, Owner::Plan(name), &list.item(i).field("limits"), report)
     });
     plans.collect()

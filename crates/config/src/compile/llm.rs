@@ -235,6 +235,18 @@ fn deployments(
     (built.len() == rules.len() && !built.is_empty()).then_some(built)
 }
 
+/// Of the models that a route serves: those that somebody may use.
+pub(super) fn allowed(
+    names: Option<&[String]>,
+    known: &Names<'_>,
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<Vec<Arc<str>>> {
+    let names = names?;
+    known.find_all(names, path, report);
+    Some(names.iter().map(|name| name.as_str().into()).collect())
+}
+
 /// What a route serves.
 pub(super) fn route(
     rule: &LlmRule,

@@ -35,6 +35,9 @@ pub struct ConsumerEntry {
     /// Limits of all its calls, beside those of its plan: a name, or `{limit: NAME, max: NUMBER}` for a maximum of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<LimitRef>,
+    /// The language models it may use, of those that a route serves: names of `models`. Its plan may allow fewer. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
     /// The header it names its end users in, for limits `per: [end_user]`. Default: as the route says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_user: Option<String>,

@@ -52,6 +52,9 @@ pub struct Plan {
     /// Limits; all of them hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<LimitRef>,
+    /// The language models that callers on it may use: names of `models`. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
 }
 
 /// Routes that are offered together. A route is in one product at most.

@@ -5,16 +5,14 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
 use tidegate_llm::Dialect;
-use tidegate_policy::Llm;
 
 use crate::reply::Reply;
 
 /// 2024-01-01: documents do not say when a model came.
 const SINCE: u64 = 1_704_067_200;
 
-pub(super) fn list(llm: &Llm, dialect: Dialect) -> Response<Reply> {
-    let models = llm.models.iter().map(|model| one(&model.name, dialect));
-    let models: Vec<Value> = models.collect();
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>, dialect: Dialect) -> Response<Reply> {
+    let models: Vec<Value> = names.map(|name| one(name, dialect)).collect();
     answer(&match dialect {
         Dialect::Anthropic => {
             let ends = |model: Option<&Value>| model.map_or(Value::Null, |model| model["id"].clone());

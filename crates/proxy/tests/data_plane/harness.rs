@@ -44,6 +44,7 @@ pub(crate) struct Setup {
 impl Setup {
     pub(crate) fn routes(routes: Vec<Route>) -> Self {
         let consumer = Consumer {
+            models: None,
             name: "acme".into(),
             tenant: "default".into(),
             team: None,
@@ -105,6 +106,7 @@ impl Setup {
             keys_stale: Arc::new(AtomicBool::new(false)),
             blocks: Arc::default(),
             seen: Arc::default(),
+            rests: Arc::default(),
             in_flight: Count::default(),
             connections: Count::default(),
         });
