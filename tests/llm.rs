@@ -2,6 +2,7 @@
 //! they fail.
 
 mod budgets;
+mod demo;
 mod failing;
 mod passing;
 mod translating;

@@ -2,6 +2,7 @@
 //! trying out and for programs that test against one. Ends them all when it ends.
 
 mod backend;
+mod model;
 mod node;
 mod words;
 
@@ -32,6 +33,9 @@ pub(crate) struct Args {
     /// A document to publish instead of the demonstration's
     #[arg(long, value_name = "FILE")]
     document: Option<PathBuf>,
+    /// Demonstrate language models: two providers that are none, streams, a fallback, a budget of tokens; needs no keys
+    #[arg(long, conflicts_with = "document")]
+    llm: bool,
     /// First port of the nodes' HTTP listeners; taken ones are replaced by free ones
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     port: u16,
@@ -54,7 +58,12 @@ pub(crate) fn run(args: &Args, json: bool) -> anyhow::Result<()> {
 
 /// The cluster from its first node to its end.
 fn whole(args: &Args, json: bool, runtime: &Runtime, data: &Data, end: &End) -> anyhow::Result<()> {
-    let backends = runtime.block_on(async { (backend::start("a").await, backend::start("b").await) });
+    let backends = runtime.block_on(async {
+        match args.llm {
+            false => (backend::start("a").await, backend::start("b").await),
+            true => (model::start("moody", true).await, model::start("steady", false).await),
+        }
+    });
     let (a, b) = (backends.0?, backends.1?);
     let mut cluster = Cluster { nodes: Vec::new() };
     // Children are started by this thread, which lives as long as the process: they are told to end with it.
@@ -78,7 +87,7 @@ fn whole(args: &Args, json: bool, runtime: &Runtime, data: &Data, end: &End) -> 
         let ready = json!({"nodes": nodes, "admin_token": token, "data": data.path, "key": key, "backends": [a, b]});
         crate::say(&ready.to_string());
     } else {
-        crate::say(&words::ready(&cluster.nodes, &token, key.as_deref()));
+        crate::say(&words::ready(&cluster.nodes, &token, key.as_deref(), args.llm));
     }
     runtime.block_on(wait_for_the_end(&mut cluster, end));
     Ok(())
@@ -96,7 +105,8 @@ fn publish(
         Some(path) => path.clone(),
         None => {
             let path = data.join("demo.yaml");
-            std::fs::write(&path, words::document(backends)).with_context(|| format!("writing {}", path.display()))?;
+            let text = if args.llm { words::models(backends) } else { words::document(backends) };
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
             path
         }
     };

@@ -37,14 +37,61 @@ routes:
     )
 }
 
-pub(super) fn ready(nodes: &[Node], token: &str, key: Option<&str>) -> String {
+pub(super) fn models([moody, steady]: [SocketAddr; 2]) -> String {
+    format!(
+        "\
+version: 1
+consumers:
+  - {{name: demo}}
+providers:
+  # Says 429 to every second call.
+  - {{name: moody, kind: openai_compatible, url: \"http://{moody}\"}}
+  - {{name: steady, kind: openai_compatible, url: \"http://{steady}\"}}
+models:
+  - name: demo
+    deployments: [{{provider: moody, priority: 1}}, {{provider: steady}}]
+    max_output: 200
+limits:
+  # Tokens in any minute for each key, whichever nodes its calls reach: reserved before a call, settled after it.
+  - {{name: tokens, window: 1m, max: 1000, per: [key, model], cost: {{from: tokens}}}}
+routes:
+  - name: llm
+    match: {{path: /*}}
+    llm: {{models: [demo]}}
+    auth: [key]
+    limits: [tokens]
+"
+    )
+}
+
+/// What to try with models.
+fn asks(key: &str, one: &str, last: &str) -> String {
+    let call = |node: &str, path: &str, rest: &str| {
+        let body = format!("{{\"model\":\"demo\",{rest}\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}");
+        format!("curl -s -N http://{node}{path} -H 'x-api-key: {key}' -d '{body}'")
+    };
+    format!(
+        "  # word by word\n  {}\n\n  # the same model by Anthropic's API; every second call is answered by the other provider\n  {}\n\n  \
+         # a budget of 1000 tokens a minute, counted once over all nodes\n  \
+         for i in $(seq 30); do {} -o /dev/null -w '%{{http_code}} '; done; echo\n\n  \
+         # any OpenAI SDK: base_url=http://{one}/v1 api_key={key}",
+        call(one, "/v1/chat/completions", "\"stream\":true,"),
+        call(one, "/v1/messages", "\"max_tokens\":100,"),
+        call(last, "/v1/chat/completions", ""),
+    )
+}
+
+pub(super) fn ready(nodes: &[Node], token: &str, key: Option<&str>, llm: bool) -> String {
     let mut text = String::from("\n  NODE  HTTP                    ADMIN\n");
     for node in nodes {
         let _infallible = writeln!(text, "  {:<4}  http://{:<16}  http://{}", node.id, node.http, node.admin);
     }
     let (one, last) = (&nodes[0], &nodes[nodes.len() - 1]);
-    let _infallible = writeln!(text, "\nTry it:\n  curl -i http://{}/open/hello", one.http);
-    if let Some(key) = key {
+    match (key, llm) {
+        (Some(key), true) => drop(writeln!(text, "\nTry it:\n{}", asks(key, &one.http, &last.http))),
+        _ => drop(writeln!(text, "\nTry it:\n  curl -i http://{}/open/hello", one.http)),
+    }
+    if let (Some(key), false) = (key, llm) {
         let (a, b) = (&one.http, &last.http);
         let _infallible = writeln!(
             text,
