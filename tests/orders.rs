@@ -17,8 +17,12 @@ struct Bench {
 
 impl Bench {
     async fn start(max: u64, window: &str) -> Self {
+        Self::with(|backend| document(backend, max, window)).await
+    }
+
+    async fn with(document: impl FnOnce(&Backend) -> String) -> Self {
         let (backend, cluster) = (Backend::start().await, Cluster::start(3).await);
-        cluster.apply(&document(&backend, max, window)).await;
+        cluster.apply(&document(&backend)).await;
         let key = format!("Bearer {}", cluster.key("acme").await);
         let bench = Self { backend, cluster, key };
         eventually("the key is known everywhere", Duration::from_secs(5), async || {
@@ -68,7 +72,31 @@ impl Bench {
 
     /// More than the limit allows, on all nodes.
     fn load(&self, ends: Instant) -> tokio::task::JoinHandle<()> {
-        let urls: Vec<_> = self.cluster.nodes.iter().map(|node| node.url("/limited/x")).collect();
+        self.load_on("/limited/x", ends)
+    }
+
+    /// How many of them are admitted in so many seconds.
+    async fn admitted(&self, path: &str, seconds: u64) -> usize {
+        let before = self.backend.seen().len();
+        self.load_on(path, Instant::now() + Duration::from_secs(seconds)).await.unwrap();
+        self.backend.seen().len() - before
+    }
+
+    /// What the caller is told of his limit, by each node.
+    async fn is_told(&self, path: &str, policy: &str) {
+        eventually(policy, Duration::from_secs(10), async || {
+            let mut told = true;
+            for node in &self.cluster.nodes {
+                let answer = self.cluster.client.get(&node.url(path), &[("authorization", &self.key)]).await.unwrap();
+                told &= answer.headers.get("ratelimit-policy").is_some_and(|it| it == policy);
+            }
+            told
+        })
+        .await;
+    }
+
+    fn load_on(&self, path: &str, ends: Instant) -> tokio::task::JoinHandle<()> {
+        let urls: Vec<_> = self.cluster.nodes.iter().map(|node| node.url(path)).collect();
         let (client, key) = (self.cluster.client.clone(), self.key.clone());
         tokio::spawn(async move {
             let mut asks = tokio::task::JoinSet::new();
@@ -207,6 +235,107 @@ async fn a_lowered_maximum_binds_within_a_leases_life_and_outlives_leaders_and_r
     assert_eq!((&events["events"][0]["happened"], &events["orders"]), (&"lapsed".into(), &Value::Array(vec![])));
     let load = bench.load(Instant::now() + Duration::from_secs(3));
     load.await.unwrap();
+    bench.is_exact().await;
+}
+
+fn buckets(backend: &Backend) -> String {
+    let address = backend.address;
+    format!(
+        "\
+version: 1
+consumers:
+  - {{name: acme}}
+limits:
+  - {{name: bucket, rate: 1/m, burst: 5, per: [key]}}
+  - {{name: smooth, rate: 1000/s, burst: 5, per: [key]}}
+  - {{name: window, window: 60s, max: 5, per: [key]}}
+upstreams:
+  - name: echo
+    endpoints: [{{url: \"http://{address}\"}}]
+routes:
+  - name: limited
+    match: {{path: /limited/*}}
+    to: [{{upstream: echo}}]
+    auth: [key]
+    limits: [bucket]
+  - name: fast
+    match: {{path: /fast/*}}
+    to: [{{upstream: echo}}]
+    auth: [key]
+    limits: [smooth]
+  - name: slow
+    match: {{path: /slow/*}}
+    to: [{{upstream: echo}}]
+    auth: [key]
+    limits: [window]
+"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_and_a_burst_of_ones_own_bind_on_all_nodes_and_the_caller_is_told_of_them() {
+    let bench = Bench::with(buckets).await;
+    bench.is_told("/limited/x", "\"bucket\";q=5;w=300").await;
+    assert!(bench.admitted("/limited/x", 2).await <= 6, "a burst of five, some of which was used");
+
+    let set = bench.quota(2, "set bucket --key 1 --rate 20/s --burst 40 --reason launch").await;
+    let order = &set["order"];
+    assert_eq!(
+        (&order["rate"], &order["permits"], &set["complete"]),
+        (&"20/s".into(), &40.into(), &true.into()),
+        "{set}"
+    );
+    bench.is_told("/limited/x", "\"bucket\";q=40;w=2").await;
+    let admitted = bench.admitted("/limited/x", 4).await;
+    assert!(admitted >= 40, "{admitted} in four seconds at 20 a second");
+    let count = bench.quota(1, "get bucket --key 1").await;
+    assert_eq!((&count["max"], &count["document_max"]), (&40.into(), &5.into()), "{count}");
+    assert_eq!((&count["rate"], &count["document_rate"]), (&"20/s".into(), &"1/m".into()), "{count}");
+    assert_eq!(count["span_ms"], 2_000, "{count}");
+    let path = bench.cluster.write("document.yaml", &buckets(&bench.backend));
+    let diff = bench.cluster.cli(&["diff", path.to_str().unwrap()]).await.unwrap();
+    assert_eq!((&diff["orders"][0]["rate"], &diff["orders"][0]["permits"]), (&"20/s".into(), &40.into()), "{diff}");
+
+    // Slower again, and the burst is the document's: what nodes hold is over within the life of a lease.
+    bench.quota(0, "set bucket --key 1 --rate 2/s").await;
+    bench.is_told("/limited/x", "\"bucket\";q=5;w=3").await;
+    bench.admitted("/limited/x", 8).await;
+    bench.is_exact().await;
+
+    // The whole limit, and a leader that is gone.
+    bench.quota(1, "unset bucket --key 1").await;
+    bench.is_told("/limited/x", "\"bucket\";q=5;w=300").await;
+    bench.quota(1, "set bucket --rate 10/s --burst 20").await;
+    bench.is_told("/limited/x", "\"bucket\";q=20;w=2").await;
+    let admitted = bench.admitted("/limited/x", 3).await;
+    assert!(admitted >= 15, "{admitted} in three seconds at 10 a second");
+    bench.quota(0, "unset bucket").await;
+    bench.is_told("/limited/x", "\"bucket\";q=5;w=300").await;
+
+    // Of a limit whose rate nodes hold in parts.
+    bench.is_told("/fast/x", "\"smooth\";q=5;w=1").await;
+    bench.quota(0, "set smooth --key 1 --rate 20/s --burst 10").await;
+    bench.is_told("/fast/x", "\"smooth\";q=10;w=1").await;
+    bench.admitted("/fast/x", 8).await;
+    bench.quota(1, "set smooth --key 1 --rate 200/s --burst 10").await;
+    let admitted = bench.admitted("/fast/x", 4).await;
+    assert!(admitted > 100, "{admitted} in four seconds at 200 a second, and 20 before");
+
+    // A window's own maximum.
+    bench.quota(2, "set window --key 1 --max 9").await;
+    bench.is_told("/slow/x", "\"window\";q=9;w=60").await;
+    for (words, hint) in [
+        ("set window --key 1 --rate 5/s", "--max"),
+        ("set window --key 1 --burst 5", "no rate and no burst"),
+        ("set bucket --key 1 --rate 0/s", "block the subject"),
+        ("set smooth --key 1 --rate 1/m", "at least 1/s"),
+    ] {
+        let words: Vec<&str> = ["quota"].into_iter().chain(words.split(' ')).collect();
+        let why = bench.cluster.cli(&words).await.expect_err(hint);
+        assert!(why.contains(hint), "{words:?}: {why}");
+    }
+    let history = bench.cluster.cli(&["history"]).await.unwrap();
+    assert!(history["orders"].as_array().unwrap().iter().any(|event| event["order"]["rate"] == "200/s"), "{history}");
     bench.is_exact().await;
 }
 

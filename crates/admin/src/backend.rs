@@ -8,8 +8,8 @@ pub mod memory;
 
 use std::time::Duration;
 
-use tidegate_model::{Feature, LimitId, Millis, NodeId, Revision, Subject};
-use tidegate_policy::Snapshot;
+use tidegate_model::{Feature, LimitId, Millis, NodeId, Permits, Revision, Subject};
+use tidegate_policy::{Kind, Snapshot};
 use tidegate_state::{Command, Outcome, Publish, State};
 
 pub use crate::routes::quota::By;
@@ -105,6 +105,9 @@ pub struct Counter {
     pub words: String,
     /// How long what is granted once is good for: a window.
     pub period: Option<Millis>,
+    /// As it is served.
+    pub max: Permits,
+    pub kind: Kind,
 }
 
 /// May all subjects of a limit be meant, when none is named?

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
 use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Alert, Batch, Command as quota_log, Key, Note, Orders, Policy, Reply};
+use tidegate_quota::protocol::{Alert, Batch, Command as quota_log, Key, Note, Orders, Policy, Rated, Reply};
 use tidegate_state::{Addresses, ClusterId, Command, Outcome, RequestId, State};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
@@ -267,13 +267,18 @@ impl Cluster {
         self.inner.quota_leader.is(None);
     }
 
-    /// On the quota leader: puts into the quota log what operators ordered. What is older than what is known changes
-    /// nothing.
+    /// On the quota leader: puts into the quota log what operators ordered, `rates` of buckets apart. What is older than what
+    /// is known changes nothing.
     ///
     /// # Errors
     /// Why it is not known to be in the log.
-    pub async fn set_orders(&self, orders: Orders, patience: Duration) -> Result<(), String> {
-        match quota::command(&self.inner, quota_log::SetOrders(orders), patience).await {
+    pub async fn set_orders(&self, orders: Orders, rates: Vec<Rated>, patience: Duration) -> Result<(), String> {
+        // Releases that know of no rates read what is ordered without any.
+        let command = match rates.is_empty() {
+            true => quota_log::SetOrders(orders),
+            false => quota_log::SetRatedOrders(orders, rates),
+        };
+        match quota::command(&self.inner, command, patience).await {
             PoliciesSet::Done(_) => Ok(()),
             PoliciesSet::NotLeader(_) => Err("this node does not lead the quota group".into()),
             PoliciesSet::Unknown(why) => Err(why),

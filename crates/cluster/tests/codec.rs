@@ -131,6 +131,18 @@ fn orders() -> Vec<Command> {
     ]
 }
 
+/// Those about rates of buckets.
+fn rates() -> Vec<Command> {
+    use tidegate_state::orders::{Draft, What, Whom};
+    let give = |subject: Option<u128>, burst| {
+        let (name, words) = ("per-key".into(), String::new());
+        let whom = Whom::Limit { limit: LimitId(8), name, subject: subject.map(Subject), words };
+        let what = What::Rate { permits: 20, per: Nanos(1_000_000_000), burst };
+        Command::GiveOrder(Draft { whom, what, author: "ann".into(), reason: String::new(), until: None })
+    };
+    vec![give(None, None), give(Some(9), Some(40))]
+}
+
 fn proposals() -> Vec<Proposal> {
     let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
     commands().into_iter().enumerate().map(number).collect()
@@ -184,6 +196,11 @@ fn what_was_written_once_is_read_for_ever() {
     assert_eq!(state.orders.in_force().count(), 2);
     golden("orders-1.bin", &orders());
     golden("state-5.bin", &state);
+    for (at, command) in rates().into_iter().enumerate() {
+        state.apply(&Proposal { request: RequestId(1 << 105 | at as u128), at: Millis(500), command });
+    }
+    golden("orders-2.bin", &rates());
+    golden("state-6.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![

@@ -28,7 +28,12 @@ pub fn features(document: &Document) -> Vec<Feature> {
             !document.providers.is_empty() || !document.models.is_empty() || document.limits.iter().any(by_models)
         }
         // Of the control log: commands, not documents.
-        Feature::Endpoints | Feature::Purges | Feature::PlansOfKeys | Feature::Orders | Feature::Journals => false,
+        Feature::Endpoints
+        | Feature::Purges
+        | Feature::PlansOfKeys
+        | Feature::Orders
+        | Feature::Rates
+        | Feature::Journals => false,
     };
     Feature::ALL.into_iter().filter(uses).collect()
 }

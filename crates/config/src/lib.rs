@@ -27,7 +27,7 @@ pub use inputs::{Inputs, Need, needs};
 pub use problem::{Problem, Severity};
 pub use source::{Locations, SourceFile, parse, parse_files};
 pub use tree::Format;
-pub use units::{Share, Size, Span};
+pub use units::{RateText, Share, Size, Span};
 pub use warn::warnings;
 
 /// The format as JSON Schema (2020-12), for editors and forms.

@@ -71,6 +71,14 @@ impl std::str::FromStr for Size {
     }
 }
 
+impl std::str::FromStr for RateText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_rate(text).map_err(|why| why.replace('\n', ": "))
+    }
+}
+
 fn parse_span(text: &str) -> Result<Span, String> {
     const HINT: &str = "write `500ms`, `10s`, `1m30s`, `2h`, `1d`";
     let wrong = || format!("`{}` is not a span of time\n{HINT}", crate::decode::short(text));

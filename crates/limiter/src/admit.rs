@@ -8,7 +8,7 @@ mod promised;
 mod slow;
 mod standing;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -85,6 +85,7 @@ pub struct Limiter {
     pub(crate) owners: Owners,
     /// Of subjects that may have more than their limit says.
     pub(crate) ceilings: arc_swap::ArcSwap<crate::orders::Ceilings>,
+    pub(crate) any_ceilings: AtomicBool,
     pub(crate) counters: Counters,
 }
 
@@ -221,6 +222,7 @@ impl Limiter {
             journal,
             owners: Owners::default(),
             ceilings: arc_swap::ArcSwap::default(),
+            any_ceilings: AtomicBool::new(false),
             counters: Counters::default(),
         })
     }

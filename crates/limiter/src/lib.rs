@@ -27,7 +27,7 @@ use std::pin::Pin;
 pub use admit::{Ask, Counters, Limiter, Refused, Settings, Standing, Standings, Why};
 pub use decisions::DecisionLog;
 pub use journal::Journal;
-pub use orders::Ceilings;
+pub use orders::{Ceiling, Ceilings, Quota};
 pub use permit::Permit;
 pub use running::Running;
 use tidegate_model::NodeId;

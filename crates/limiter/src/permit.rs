@@ -142,7 +142,7 @@ impl<'l> Permit<'l> {
         }
         let mut standings = Standings::new();
         for (piece, ask) in self.taken.leases.iter().zip(asks) {
-            let (remaining, reset) = (self.limiter.remaining(piece.slot, self.taken.at), ask.limit.span().into());
+            let (remaining, reset) = (self.limiter.remaining(piece.slot, self.taken.at), self.limiter.span(ask).into());
             standings.push(Standing { remaining, reset, would_refuse: false, unsafely: false });
         }
         standings

@@ -31,13 +31,15 @@ pub enum Feature {
     Scopes,
     /// `providers`, `models`, and limits by what they serve.
     Models,
+    /// Operators' orders about the rate of a bucket, in both logs.
+    Rates,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -51,6 +53,7 @@ impl Feature {
         Self::Holders,
         Self::Scopes,
         Self::Models,
+        Self::Rates,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -69,7 +72,8 @@ impl Feature {
             | Self::Webhooks
             | Self::Holders
             | Self::Scopes
-            | Self::Models => 2,
+            | Self::Models
+            | Self::Rates => 2,
         }
     }
 
@@ -88,6 +92,7 @@ impl Feature {
             Self::Journals => "a budget's journal",
             Self::Webhooks => "`alerts`",
             Self::Holders => "`tenants`, `teams`, `products`, a maximum of one's own or a weight",
+            Self::Rates => "an order about a bucket's rate",
             Self::Scopes => {
                 "a part of `per` beyond tenant, consumer, key, route, ip and header, `on_missing` or `end_user`"
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
-use tidegate_limiter::{Ask, Key, Limiter, Permit, Refused, Standing, Why};
+use tidegate_limiter::{Ask, Key, Limiter, Permit, Quota, Refused, Standing, Why};
 use tidegate_model::Permits;
 use tidegate_policy::{Attached, ConsumerLimits, Cost, Limit, Mode, Route, Snapshot};
 use tidegate_telemetry as telemetry;
@@ -104,8 +104,9 @@ pub(crate) async fn admit<'l, 's>(
         return (Err(refusal), Decided { standings: call.aside.into(), ..Decided::default() }, Asked::new());
     }
     let Gathered { places, asks, aside } = call;
-    let decided =
-        |standings: &[Standing], refused: Option<usize>| decided(snapshot, &places, standings, refused, aside);
+    let decided = |standings: &[Standing], refused: Option<usize>| {
+        decided(snapshot, &places, (&owns(limiter, &asks), standings), refused, aside)
+    };
     let note = |ask: &Ask<'_>, fate| seen.note(ask.key(), fate, || names(ask, scope));
     let (mut work, mut first) = (std::pin::pin!(limiter.admit(&asks)), true);
     let outcome = std::future::poll_fn(|context| {
@@ -268,15 +269,25 @@ fn refusal(refused: &Refused) -> Refusal {
     }
 }
 
+/// What the caller has by order that is not what the limits say; empty when that is nothing.
+#[inline]
+fn owns(limiter: &Limiter, asks: &[Ask<'_>]) -> Few<Option<Quota>> {
+    if !limiter.has_ceilings() {
+        return Few::new();
+    }
+    let owns: Few<Option<Quota>> = asks.iter().map(|ask| limiter.own(ask)).collect();
+    if owns.iter().all(Option::is_none) { Few::new() } else { owns }
+}
+
 fn decided(
     snapshot: &Snapshot,
     places: &[usize],
-    standings: &[Standing],
+    (owns, standings): (&[Option<Quota>], &[Standing]),
     refused: Option<usize>,
     aside: Vec<telemetry::Standing>,
 ) -> Decided {
     let limits: Few<&Arc<Limit>> = places.iter().filter_map(|&at| snapshot.limits.get(at)).collect();
-    let shown = Shown::new(&limits, standings);
+    let shown = Shown::new(&limits, owns, standings);
     let verdict = |index: usize, standing: &Standing| match refused {
         Some(at) if at == index => telemetry::Verdict::Refused,
         _ if standing.would_refuse => telemetry::Verdict::WouldRefuse,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tidegate_limiter::Standing;
+use tidegate_limiter::{Quota, Standing};
 use tidegate_policy::{Limit, Mode};
 
 use crate::limits::Few;
@@ -23,9 +23,10 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// Observed limits are not shown: they bind nobody.
-    pub(crate) fn new(limits: &[&Arc<Limit>], standings: &[Standing]) -> Self {
-        Known::with(limits, |known, text| {
+    /// Observed limits are not shown: they bind nobody. `owns`: what the caller has that is not what the limits say; empty
+    /// when that is nothing.
+    pub(crate) fn new(limits: &[&Arc<Limit>], owns: &[Option<Quota>], standings: &[Standing]) -> Self {
+        Known::with(limits, owns, |known, text| {
             let policy = known.policy.clone()?;
             text.clear();
             for (name, at) in known.names.iter().zip(standings) {
@@ -62,6 +63,7 @@ const REMEMBERED: usize = 16;
 struct Known {
     /// Kept alive, so that no other limit can lie at the same address.
     limits: Few<Arc<Limit>>,
+    owns: Few<Option<Quota>>,
     policy: Option<HeaderValue>,
     /// As they stand in the list, with the comma before them; `None`: not shown.
     names: Few<Option<Box<[u8]>>>,
@@ -74,28 +76,31 @@ struct Memory {
 }
 
 impl Known {
-    fn with<R>(limits: &[&Arc<Limit>], then: impl FnOnce(&Self, &mut Vec<u8>) -> R) -> R {
+    fn with<R>(limits: &[&Arc<Limit>], owns: &[Option<Quota>], then: impl FnOnce(&Self, &mut Vec<u8>) -> R) -> R {
         thread_local!(static MEMORY: RefCell<Memory> = const {
             RefCell::new(Memory { known: [const { None }; REMEMBERED], text: Vec::new() })
         });
         let place = limits.iter().fold(0, |mix: usize, limit| mix.wrapping_mul(31) ^ (Arc::as_ptr(limit).addr() >> 4));
+        let place = owns.iter().flatten().fold(place, |mix, own| mix.wrapping_mul(31) ^ own.max.0 as usize);
         MEMORY.with_borrow_mut(|Memory { known, text }| {
             let slot = &mut known[place % REMEMBERED];
             match slot {
-                Some(known) if known.is_of(limits) => then(known, text),
-                _ => then(slot.insert(Self::new(limits)), text),
+                Some(known) if known.is_of(limits, owns) => then(known, text),
+                _ => then(slot.insert(Self::new(limits, owns)), text),
             }
         })
     }
 
-    fn is_of(&self, limits: &[&Arc<Limit>]) -> bool {
-        self.limits.len() == limits.len() && self.limits.iter().zip(limits).all(|(a, b)| Arc::ptr_eq(a, b))
+    fn is_of(&self, limits: &[&Arc<Limit>], owns: &[Option<Quota>]) -> bool {
+        *self.owns == *owns
+            && self.limits.len() == limits.len()
+            && self.limits.iter().zip(limits).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
-    fn new(limits: &[&Arc<Limit>]) -> Self {
+    fn new(limits: &[&Arc<Limit>], owns: &[Option<Quota>]) -> Self {
         let mut policy = Vec::new();
         let mut names = Few::new();
-        for limit in limits {
+        for (nth, limit) in limits.iter().enumerate() {
             if limit.mode != Mode::Enforce {
                 names.push(None);
                 continue;
@@ -103,14 +108,17 @@ impl Known {
             let from = policy.len();
             name(&mut policy, &limit.name);
             names.push(Some(policy[from..].into()));
-            number(&mut policy, b";q=", limit.max.0);
+            let own = owns.get(nth).copied().flatten();
+            let Quota { max, span } = own.unwrap_or(Quota { max: limit.max, span: limit.span() });
+            number(&mut policy, b";q=", max.0);
             // So many at a time: there is no window.
             if !matches!(limit.kind, tidegate_policy::Kind::Concurrency) {
-                number(&mut policy, b";w=", seconds(limit.span().to_duration()).max(1));
+                number(&mut policy, b";w=", seconds(span.to_duration()).max(1));
             }
         }
         let policy = (!policy.is_empty()).then(|| HeaderValue::from_bytes(&policy).ok()).flatten();
-        Self { limits: limits.iter().map(|limit| Arc::clone(limit)).collect(), policy, names }
+        let limits = limits.iter().map(|limit| Arc::clone(limit)).collect();
+        Self { limits, owns: owns.into(), policy, names }
     }
 }
 
@@ -184,12 +192,18 @@ mod tests {
         let [a, b, c] =
             [("a", Mode::Enforce), ("b", Mode::Observe), ("c\"", Mode::Enforce)].map(|(n, m)| Arc::new(limit(n, m)));
         for _remembered in 0..2 {
-            let shown = Shown::new(&[&a, &b, &c], &[standing; 3]);
+            let shown = Shown::new(&[&a, &b, &c], &[], &[standing; 3]);
             assert_eq!(shown.policy.expect("two limits"), "\"a\";q=600;w=60, \"c\\\"\";q=600;w=60");
             assert_eq!(shown.standing.expect("two limits"), "\"a\";r=7;t=2, \"c\\\"\";r=7;t=2");
-            let less = Shown::new(&[&a], &[standing]);
+            let less = Shown::new(&[&a], &[], &[standing]);
             assert_eq!(less.policy.expect("one limit"), "\"a\";q=600;w=60");
+            for own in [700, 800] {
+                let own = Some(Quota { max: Permits(own), span: Nanos::from_secs(10) });
+                let shown = Shown::new(&[&a, &c], &[own, None], &[standing; 2]).policy.expect("two limits");
+                let q = own.map_or(0, |own| own.max.0);
+                assert_eq!(shown, format!("\"a\";q={q};w=10, \"c\\\"\";q=600;w=60"));
+            }
         }
-        assert!(Shown::new(&[&b], &[standing]).policy.is_none());
+        assert!(Shown::new(&[&b], &[], &[standing]).policy.is_none());
     }
 }

@@ -12,7 +12,7 @@
 //!  dated (kind 4: a permit, request = the mark's upper 96 bits | window) · begin, end (kinds 5, 6: of permits in use)
 //!  settled (kind 7: cost = used, request = reserved) · rule (kind 8: subject = max | per << 64, request = kind | rate << 64)
 //! ```
-//! Kinds from 16 on are orders of operators: a subject's maximum (16), extra permits (17), a reset (18).
+//! Kinds from 16 on are orders of operators: a subject's maximum (16), extra permits (17), a reset (18), a rate of its own (19).
 //! `check` is written last. A record without a right one among the last of a file was cut off by a crash; anywhere
 //! else the file was damaged since, and the verdict says that evidence is missing.
 
@@ -132,7 +132,7 @@ impl Evidence {
                 let text = String::from_utf8_lossy(&name);
                 self.names.insert(limit, text.trim_end_matches('\0').to_owned());
             }
-            Record::Ordered { .. } | Record::Extra { .. } | Record::Reset { .. } => {}
+            Record::Ordered { .. } | Record::Rated { .. } | Record::Extra { .. } | Record::Reset { .. } => {}
         }
     }
 

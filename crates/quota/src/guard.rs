@@ -118,6 +118,7 @@ pub const GUARDS: &[&str] = &[
     "all-or-none",
     // Orders.
     "ordered-maximum-binds",
+    "ordered-rate-binds",
     "extra-comes-once",
     "extra-is-used-up",
     // Slices.

@@ -150,6 +150,25 @@ impl Kind {
         if rate.time(burst) < SMOOTH_BELOW { Self::Smooth { rate } } else { Self::Bucket { rate } }
     }
 
+    /// How fast it fills up, if it does.
+    #[must_use]
+    pub const fn rate(&self) -> Option<Rate> {
+        match self {
+            Self::Bucket { rate } | Self::Smooth { rate } => Some(*rate),
+            Self::Sliding { .. } | Self::Concurrency | Self::Calendar { .. } | Self::Budget(_) => None,
+        }
+    }
+
+    /// The same kind of bucket with another rate; any other kind as it is.
+    #[must_use]
+    pub fn at_rate(&self, rate: Rate) -> Self {
+        match self {
+            Self::Bucket { .. } => Self::Bucket { rate },
+            Self::Smooth { .. } => Self::Smooth { rate },
+            other => other.clone(),
+        }
+    }
+
     #[must_use]
     pub fn nature(&self) -> Nature {
         match self {

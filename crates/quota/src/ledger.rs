@@ -20,10 +20,10 @@ use tidegate_model::{LimitId, Millis, Nanos, NodeId, Permits, Revision};
 
 use self::aftermath::Aftermath;
 use self::count::Count;
-use self::orders::{News, Orders};
+use self::orders::{News, Orders, Rates};
 use self::windows::Windows;
 use crate::guard;
-use crate::protocol::{Answer, Batch, Command, Entry, Key, Opening, Outcome, Policy, Reply, Verdict};
+use crate::protocol::{Answer, Batch, Command, Entry, Key, Opening, Outcome, Policy, Rated, Reply, Verdict};
 
 /// Keys looked at for tidying per entry, beside two for each key it names: enough to outrun their creation.
 const SWEPT_PER_ENTRY: usize = 256;
@@ -49,17 +49,20 @@ pub struct Ledger {
     orders: Orders,
     #[serde(deserialize_with = "aftermath::added_later")]
     aftermath: Aftermath,
+    #[serde(deserialize_with = "orders::rates_added_later")]
+    rates: Rates,
 }
 
-/// Field by field. The first ledgers ended before the last three: what is empty at the end is not written, so that they are
+/// Field by field. The first ledgers ended before the last four: what is empty at the end is not written, so that they are
 /// written as they were.
 impl Serialize for Ledger {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { clock, revision, policies, counts, sweep, removed, windows, orders, aftermath } = self;
-        let noted = !aftermath.is_new();
+        let Self { clock, revision, policies, counts, sweep, removed, windows, orders, aftermath, rates } = self;
+        let rated = !rates.is_empty();
+        let noted = rated || !aftermath.is_new();
         let ordered = noted || !orders.is_new();
         let dated = ordered || !windows.is_empty();
-        let fields = 6 + usize::from(dated) + usize::from(ordered) + usize::from(noted);
+        let fields = 6 + usize::from(dated) + usize::from(ordered) + usize::from(noted) + usize::from(rated);
         let mut ledger = serializer.serialize_struct("Ledger", fields)?;
         ledger.serialize_field("clock", clock)?;
         ledger.serialize_field("revision", revision)?;
@@ -75,6 +78,9 @@ impl Serialize for Ledger {
         }
         if noted {
             ledger.serialize_field("aftermath", aftermath)?;
+        }
+        if rated {
+            ledger.serialize_field("rates", rates)?;
         }
         ledger.end()
     }
@@ -143,7 +149,8 @@ impl Ledger {
                 let dated = |limit| self.policies.get(&limit).is_some_and(|known| known.policy.kind.period().is_some());
                 openings.iter().filter(|opening| dated(opening.limit)).for_each(|opening| self.windows.open(opening));
             }
-            Command::SetOrders(orders) => self.set_orders(orders),
+            Command::SetOrders(orders) => self.set_orders(orders, &[]),
+            Command::SetRatedOrders(orders, rates) => self.set_orders(orders, rates),
             Command::Note(note) => self.note(note, &mut outcome),
             Command::RemoveNode { node } => {
                 self.removed.insert(*node);
@@ -202,7 +209,7 @@ impl Ledger {
         match (self.counts.get(&key), self.policies.get(&key.limit)) {
             (Some(count), Some(known)) => {
                 let mut count = count.clone();
-                let policy = self.orders.in_force(&known.policy, key.subject);
+                let policy = self.orders.in_force(&self.rates, &known.policy, key.subject);
                 count.forget(self.clock, &policy);
                 if let Some(window) = self.windows.of(key.limit) {
                     count.turn(window, &policy);
@@ -217,7 +224,7 @@ impl Ledger {
     pub fn views(&self) -> impl Iterator<Item = View> {
         self.counts.iter().filter_map(|(key, count)| {
             let policy = &self.policies.get(&key.limit)?.policy;
-            let max = self.orders.in_force(policy, key.subject).max;
+            let max = self.orders.in_force(&self.rates, policy, key.subject).max;
             Some(View { key: *key, max, spent: count.spent(), outstanding: count.outstanding() })
         })
     }
@@ -227,7 +234,7 @@ impl Ledger {
         let from = key.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let view = |(key, count): (&Key, &Count)| {
             let policy = &self.policies.get(&key.limit)?.policy;
-            let max = self.orders.in_force(policy, key.subject).max;
+            let max = self.orders.in_force(&self.rates, policy, key.subject).max;
             Some(View { key: *key, max, spent: count.spent(), outstanding: count.outstanding() })
         };
         self.counts.range((from, std::ops::Bound::Unbounded)).take(most).filter_map(view).collect()
@@ -237,7 +244,7 @@ impl Ledger {
     #[must_use]
     pub fn detail(&self, key: Key) -> Option<Detail> {
         let known = self.policies.get(&key.limit)?;
-        let policy = self.orders.in_force(&known.policy, key.subject);
+        let policy = self.orders.in_force(&self.rates, &known.policy, key.subject);
         let mut count = self.counts.get(&key).cloned().unwrap_or_else(|| Count::new(self.clock, &policy));
         count.forget(self.clock, &policy);
         if let Some(window) = self.windows.of(key.limit) {
@@ -270,7 +277,7 @@ impl Ledger {
                 Some(_) if removed => Some(Verdict::Reset),
                 Some(known) => {
                     self.orders.pass(item.key, self.clock, &known.policy);
-                    let policy = &*self.orders.in_force(&known.policy, item.key.subject);
+                    let policy = &*self.orders.in_force(&self.rates, &known.policy, item.key.subject);
                     let window = self.windows.of(item.key.limit);
                     if window.is_none() && policy.kind.period().is_some() && guard!("window-open-before-a-grant") {
                         items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
@@ -340,14 +347,15 @@ impl Ledger {
     }
 
     /// Lowering binds here for new grants, and within D for old ones, as with a document's limits.
-    fn set_orders(&mut self, orders: &crate::protocol::Orders) {
+    fn set_orders(&mut self, orders: &crate::protocol::Orders, rates: &[Rated]) {
         if orders.epoch > self.orders.epoch() {
             self.turn(self.orders.limits().chain(orders.limits()).collect());
         }
         let Some(News { came, resets }) = self.orders.set(orders) else { return };
+        self.rates.set(rates);
         for (key, permits) in came {
             if let (Some(count), Some(known)) = (self.counts.get_mut(&key), self.policies.get(&key.limit)) {
-                count.forget(self.clock, &self.orders.in_force(&known.policy, key.subject));
+                count.forget(self.clock, &self.orders.in_force(&self.rates, &known.policy, key.subject));
                 count.come(permits);
             }
         }
@@ -360,7 +368,7 @@ impl Ledger {
             };
             for (key, count) in self.counts.range_mut(range) {
                 self.orders.reset(*key);
-                count.reset(self.clock, &self.orders.in_force(&known.policy, key.subject));
+                count.reset(self.clock, &self.orders.in_force(&self.rates, &known.policy, key.subject));
             }
         }
     }
@@ -371,7 +379,7 @@ impl Ledger {
             let (Some(window), Some(known)) = (self.windows.of(limit), self.policies.get(&limit)) else { continue };
             let of = |subject| Key { limit, subject: tidegate_model::Subject(subject) };
             for (key, count) in self.counts.range_mut(of(0)..=of(u128::MAX)) {
-                let policy = self.orders.in_force(&known.policy, key.subject);
+                let policy = self.orders.in_force(&self.rates, &known.policy, key.subject);
                 count.forget(self.clock, &policy);
                 count.turn(window, &policy);
             }
@@ -387,7 +395,7 @@ impl Ledger {
             }
             self.sweep.pop_first();
             let known = self.policies.get(&key.limit);
-            let policy = known.map(|known| self.orders.in_force(&known.policy, key.subject));
+            let policy = known.map(|known| self.orders.in_force(&self.rates, &known.policy, key.subject));
             let (Some(count), Some(policy)) = (self.counts.get_mut(&key), policy.as_deref()) else {
                 self.counts.remove(&key);
                 continue;

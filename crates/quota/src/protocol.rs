@@ -166,6 +166,8 @@ pub enum Command {
     SetOrders(Orders),
     /// What became of processes and of alerts.
     Note(Note),
+    /// As [`Command::SetOrders`], with rates among them.
+    SetRatedOrders(Orders, Vec<Rated>),
 }
 
 /// Append only.
@@ -264,6 +266,14 @@ pub struct Maximum {
     pub limit: LimitId,
     pub subject: Option<Subject>,
     pub max: Permits,
+}
+
+/// Instead of the rate of a bucket's policy: for one subject, or for all that have none of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rated {
+    pub limit: LimitId,
+    pub subject: Option<Subject>,
+    pub rate: Rate,
 }
 
 /// So many permits beyond the maximum, once.

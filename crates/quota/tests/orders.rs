@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
 use tidegate_quota::Ledger;
 use tidegate_quota::protocol::{
-    Batch, Command, Entry, Extra, Item, Key, Kind, Maximum, Orders, Policy, Rate, Reset, Verdict,
+    Batch, Command, Entry, Extra, Item, Key, Kind, Maximum, Orders, Policy, Rate, Rated, Reset, Verdict,
 };
 
 const KEY: Key = Key { limit: LimitId(1), subject: Subject(7) };
@@ -171,6 +171,85 @@ fn a_bucket_gets_its_extra_permits_at_once_and_refills_no_further_than_before() 
     }
 }
 
+/// Buckets of these subjects of [`KEY`]'s limit get so many a second.
+fn rated(bench: &mut Bench, epoch: u64, rates: &[(Option<u128>, u64)], bursts: &[(Option<u128>, u64)]) {
+    let rate = |(subject, permits): &(Option<u128>, u64)| Rated {
+        limit: KEY.limit,
+        subject: subject.map(Subject),
+        rate: Rate { permits: *permits, per: Nanos::SECOND },
+    };
+    let burst = |(subject, max): &(Option<u128>, u64)| Maximum {
+        limit: KEY.limit,
+        subject: subject.map(Subject),
+        max: Permits(*max),
+    };
+    let orders = Orders { epoch, maxima: bursts.iter().map(burst).collect(), ..Orders::default() };
+    bench.apply(0, Command::SetRatedOrders(orders, rates.iter().map(rate).collect()));
+}
+
+#[test]
+fn an_ordered_rate_holds_for_a_bucket_or_one_subject_until_it_is_gone() {
+    let mut bench = Bench::new(10, Kind::Bucket { rate: Rate { permits: 1, per: Nanos::SECOND } });
+    assert_eq!((bench.take_all(KEY), bench.take_all(OTHER)), (10, 10));
+    // All get 2 a second, one of them 4.
+    rated(&mut bench, 1, &[(None, 2), (Some(7), 4)], &[]);
+    bench.take_all(KEY);
+    bench.take_all(OTHER); // From the first look on.
+    bench.apply(2_000, Command::Tick);
+    let (own, common) = (bench.take_all(KEY), bench.take_all(OTHER));
+    assert!((8..=12).contains(&own) && (4..=6).contains(&common), "{own} and {common}");
+    // A burst of its own is filled at the limit's rate, and a slower rate counts at once.
+    rated(&mut bench, 2, &[(None, 3)], &[(Some(7), 40)]);
+    bench.apply(20_000, Command::Tick);
+    let taken = bench.take_all(KEY);
+    assert!((39..=42).contains(&taken), "{taken}");
+    // What an earlier release orders has no rates.
+    bench.order(3, &[], &[], &[]);
+    bench.take_all(KEY);
+    bench.take_all(OTHER);
+    bench.apply(3_000, Command::Tick);
+    let (own, common) = (bench.take_all(KEY), bench.take_all(OTHER));
+    assert!((3..=4).contains(&own) && (3..=4).contains(&common), "{own} and {common}");
+}
+
+#[test]
+fn a_rate_is_no_order_about_a_window() {
+    let mut bench = Bench::window(10);
+    rated(&mut bench, 1, &[(None, 1_000)], &[]);
+    assert_eq!(bench.take_all(KEY), 10);
+}
+
+#[test]
+fn parts_of_a_smooth_limit_follow_the_rate_that_is_ordered() {
+    let mut bench = Bench::new(10, Kind::Smooth { rate: Rate { permits: 1_000, per: Nanos::SECOND } });
+    let flow = |bench: &mut Bench, held: u64| {
+        bench.seq += 1;
+        let item = Item {
+            key: KEY,
+            epoch: 1,
+            spent: Permits::ZERO,
+            have: if held == 0 { Permits::ZERO } else { Permits(10) },
+            want: Permits(5_000),
+            waiting: Permits::ZERO,
+            reserve: false,
+            reserved: Permits(held),
+        };
+        let batch = Batch { node: NodeId(1), incarnation: Incarnation(1), seq: bench.seq, items: vec![item] };
+        match bench.apply(1, Command::Batches(vec![batch])).as_slice() {
+            [Verdict::Shared { flow, .. }] => flow.0,
+            other => panic!("{other:?}"),
+        }
+    };
+    let all = flow(&mut bench, 0);
+    assert_eq!(all, 1_000_000, "thousandths: one node wants all there is");
+    rated(&mut bench, 1, &[(Some(7), 3_000)], &[]);
+    assert_eq!(flow(&mut bench, all), 3_000_000);
+    rated(&mut bench, 2, &[(Some(7), 200)], &[]);
+    assert_eq!(flow(&mut bench, 3_000_000), 200_000);
+    bench.order(3, &[], &[], &[]);
+    assert_eq!(flow(&mut bench, 200_000), 1_000_000);
+}
+
 #[test]
 fn a_reset_lets_a_window_begin_anew_and_charges_what_nodes_hold() {
     let mut bench = Bench::window(10);
@@ -199,4 +278,11 @@ fn orders_survive_a_snapshot_and_a_ledger_without_any_is_written_as_before() {
     assert_eq!((&read, used), (&bench.ledger, bytes.len()));
     bench.ledger = read;
     assert_eq!(bench.take_all(KEY), 7);
+    rated(&mut bench, 2, &[(Some(7), 4)], &[(Some(7), 9)]);
+    let bytes = write(&bench.ledger);
+    let (read, used): (Ledger, _) = bincode::serde::decode_from_slice(&bytes, config).expect("as written");
+    assert_eq!((&read, used), (&bench.ledger, bytes.len()));
+    // A tick tells the clocks apart, no orders: rates that are gone are not written.
+    bench.order(3, &[], &[], &[]);
+    assert!(write(&bench.ledger).len() < bytes.len());
 }

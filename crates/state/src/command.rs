@@ -166,6 +166,7 @@ impl Command {
         match self {
             Self::JudgeEndpoints(_) | Self::SetEndpoint { .. } => Some(Feature::Endpoints),
             Self::Purge(_) => Some(Feature::Purges),
+            Self::GiveOrder(draft) if draft.what.rate().is_some() => Some(Feature::Rates),
             Self::GiveOrder(_) | Self::WithdrawOrder { .. } | Self::LapseOrders => Some(Feature::Orders),
             Self::CreateKeyOnPlan { .. } | Self::SetKeyPlan { .. } => Some(Feature::PlansOfKeys),
             Self::Form(_)

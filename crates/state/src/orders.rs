@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use tidegate_model::{KeyId, LimitId, Millis, Subject};
+use tidegate_model::{KeyId, LimitId, Millis, Nanos, Subject};
 
 use crate::MAX_NAME;
 use crate::outcome::{Change, Outcome};
@@ -53,6 +53,8 @@ pub enum What {
     Reset,
     /// Refused.
     Block,
+    /// So many each so often instead of the rate of the document's bucket, and maybe another burst.
+    Rate { permits: u64, per: Nanos, burst: Option<u64> },
 }
 
 /// To be taken back. Positional: append only.
@@ -155,7 +157,7 @@ impl Orders {
         let same = |order: &&Order| order.draft.stands_for(&draft.whom, draft.what.withdrawn());
         // Two grants are two grants; of maxima and blocks the newest counts.
         let replaced = match draft.what {
-            What::Max(_) | What::Block => self.in_force.values().find(same).map(|order| order.id),
+            What::Max(_) | What::Rate { .. } | What::Block => self.in_force.values().find(same).map(|order| order.id),
             What::Extra(_) | What::Reset => None,
         };
         if MOST_ORDERS <= self.in_force.len() && replaced.is_none() && draft.what != What::Reset {
@@ -232,11 +234,30 @@ impl Order {
 }
 
 impl What {
+    /// The maximum, or burst, that is ordered.
+    #[must_use]
+    pub fn maximum(self) -> Option<u64> {
+        match self {
+            Self::Max(max) => Some(max),
+            Self::Rate { burst, .. } => burst,
+            Self::Extra(_) | Self::Reset | Self::Block => None,
+        }
+    }
+
+    /// The rate that is ordered: so many, each so often.
+    #[must_use]
+    pub fn rate(self) -> Option<(u64, Nanos)> {
+        match self {
+            Self::Rate { permits, per, .. } => Some((permits, per)),
+            Self::Max(_) | Self::Extra(_) | Self::Reset | Self::Block => None,
+        }
+    }
+
     /// How it is taken back; `None`: what has happened cannot be.
     #[must_use]
     pub fn withdrawn(self) -> Option<Withdrawn> {
         match self {
-            Self::Max(_) => Some(Withdrawn::Max),
+            Self::Max(_) | Self::Rate { .. } => Some(Withdrawn::Max),
             Self::Extra(_) => Some(Withdrawn::Extra),
             Self::Block => Some(Withdrawn::Block),
             Self::Reset => None,
@@ -316,6 +337,19 @@ mod tests {
         assert_eq!(orders.events().next_back().map(|event| event.draft.author.as_str()), Some("bo"));
         let nobody = orders.withdraw(&Whom::Key(KeyId(1)), Withdrawn::Block, "bo", Millis(2));
         assert_eq!(nobody, (Outcome::NotFound, Vec::new()));
+    }
+
+    #[test]
+    fn a_rate_takes_the_place_of_a_maximum_and_is_taken_back_as_one() {
+        let mut orders = Orders::default();
+        let rate = What::Rate { permits: 20, per: Nanos::SECOND, burst: None };
+        for what in [What::Max(5), rate] {
+            orders.give(&draft(Some(1), what, None), Millis(1));
+        }
+        assert_eq!(orders.in_force().map(|order| order.draft.what).collect::<Vec<_>>(), [rate]);
+        assert_eq!((rate.maximum(), rate.rate()), (None, Some((20, Nanos::SECOND))));
+        orders.withdraw(&draft(Some(1), What::Reset, None).whom, Withdrawn::Max, "bo", Millis(2));
+        assert_eq!(orders.in_force().count(), 0);
     }
 
     #[test]

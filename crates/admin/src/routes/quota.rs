@@ -1,5 +1,7 @@
 //! Counters of limits: how they stand, and what operators order about them.
 
+mod rates;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
@@ -110,8 +112,9 @@ pub(super) async fn list(State(state): State<AppState>, Ask(ask): Ask<ListAsk>) 
     Ok(Json(QuotaOrders { orders, events }))
 }
 
-/// Another maximum than the document's
+/// Another maximum, rate or burst than the document's
 ///
+/// `permits` is the maximum; limits with a rate take `rate`, `burst` or both instead, and what is not said is the document's.
 /// For one subject, or for all that have none of their own. Raising holds at once, lowering for new grants at once and
 /// for what nodes hold within four seconds. It outlives changes of the document, until its end or until it is taken back.
 #[utoipa::path(post, path = "/v1/quota/set", tag = "quota", request_body = OrderQuota,
@@ -121,9 +124,9 @@ pub(super) async fn set(
     axum::Extension(login): axum::Extension<Login>,
     Input(ask): Input<OrderQuota>,
 ) -> Result<Json<QuotaOrdered>, Refusal> {
-    let max = permits(&ask, "0 admits nothing: block the subject instead")?;
-    let whom = of_limit(&state, &ask, Whole::Yes)?.0;
-    give(&state, login, ask, whom, What::Max(max), None).await
+    let (whom, counter) = of_limit(&state, &ask, Whole::Yes)?;
+    let what = rates::ordered(&ask, &counter)?;
+    give(&state, login, ask, whom, what, None).await
 }
 
 /// Extra permits, once
@@ -136,7 +139,8 @@ pub(super) async fn grant(
     axum::Extension(login): axum::Extension<Login>,
     Input(ask): Input<OrderQuota>,
 ) -> Result<Json<QuotaOrdered>, Refusal> {
-    let extra = permits(&ask, "0 grants nothing")?;
+    none(ask.rate.is_some() || ask.burst.is_some(), "rate and no burst")?;
+    let extra = permits("permits", ask.permits, "0 grants nothing")?;
     let (whom, counter) = of_limit(&state, &ask, Whole::No)?;
     if counter.period.is_none() && ask.for_seconds.is_none() && ask.until.is_none() {
         let why = format!("`{}` has no window: say how long the permits are good for", counter.name);
@@ -155,7 +159,7 @@ pub(super) async fn reset(
     axum::Extension(login): axum::Extension<Login>,
     Input(ask): Input<OrderQuota>,
 ) -> Result<Json<QuotaOrdered>, Refusal> {
-    none(ask.permits.is_some(), "permits")?;
+    none(ask.permits.is_some() || ask.rate.is_some() || ask.burst.is_some(), "permits, no rate and no burst")?;
     none(ask.for_seconds.is_some() || ask.until.is_some(), "an end: a reset happens once")?;
     let whom = of_limit(&state, &ask, Whole::Yes)?.0;
     give(&state, login, ask, whom, What::Reset, None).await
@@ -171,7 +175,7 @@ pub(super) async fn block(
     axum::Extension(login): axum::Extension<Login>,
     Input(ask): Input<OrderQuota>,
 ) -> Result<Json<QuotaOrdered>, Refusal> {
-    none(ask.permits.is_some(), "permits")?;
+    none(ask.permits.is_some() || ask.rate.is_some() || ask.burst.is_some(), "permits, no rate and no burst")?;
     let whom = blocked(&state, &ask)?;
     give(&state, login, ask, whom, What::Block, None).await
 }
@@ -212,12 +216,12 @@ pub(super) async fn unblock(
     withdraw(&state, login, whom, Withdrawn::Block).await
 }
 
-fn permits(ask: &OrderQuota, zero: &str) -> Result<u64, Refusal> {
-    match ask.permits {
-        Some(0) => Err(Refusal::BadRequest(zero.to_owned())),
-        Some(permits) if permits <= MOST_PERMITS => Ok(permits),
-        Some(_) => Err(Refusal::BadRequest(format!("permits are 1 to {MOST_PERMITS}"))),
-        None => Err(Refusal::BadRequest("permits: how many?".to_owned())),
+fn permits(name: &str, number: Option<u64>, zero: &str) -> Result<u64, Refusal> {
+    match number {
+        Some(0) => Err(Refusal::BadRequest(format!("{name}: {zero}"))),
+        Some(number) if number <= MOST_PERMITS => Ok(number),
+        Some(_) => Err(Refusal::BadRequest(format!("{name}: 1 to {MOST_PERMITS}"))),
+        None => Err(Refusal::BadRequest(format!("{name}: how many?"))),
     }
 }
 
@@ -372,7 +376,7 @@ fn order_of(order: &Order) -> QuotaOrder {
         Whom::Consumer { tenant, name } => (None, None, format!("tenant={tenant} consumer={name}")),
     };
     let (verb, permits) = match what {
-        What::Max(max) => ("set", Some(*max)),
+        What::Max(_) | What::Rate { .. } => ("set", what.maximum()),
         What::Extra(extra) => ("grant", Some(*extra)),
         What::Reset => ("reset", None),
         What::Block => ("block", None),
@@ -384,6 +388,7 @@ fn order_of(order: &Order) -> QuotaOrder {
         limit_id,
         words,
         permits,
+        rate: what.rate().map(rates::written),
         by: author.clone(),
         at: said::time(order.at),
         until: until.map(said::time),

@@ -75,6 +75,11 @@ pub struct QuotaCount {
     pub max: u64,
     /// As the document says.
     pub document_max: u64,
+    /// Of a limit with a rate, `max` is the burst: its rate in force, orders included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document_rate: Option<String>,
     /// Reported spent in the window.
     pub spent: u64,
     /// Held by nodes, who may spend it.
@@ -142,6 +147,12 @@ pub struct OrderQuota {
     /// For `set`: the maximum. For `grant`: how many permits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permits: Option<u64>,
+    /// For `set`, of a limit with a rate: `20/s`. What is not said is as the document says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// For `set`, of a limit with a rate: the same as `permits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
     /// How long it holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_seconds: Option<u64>,
@@ -176,8 +187,11 @@ pub struct QuotaOrder {
     pub limit_id: Option<String>,
     /// Whom for people; empty: all subjects of the limit.
     pub words: String,
+    /// Of a limit with a rate: the burst.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permits: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
     /// Name of the admin token.
     pub by: String,
     pub at: String,

@@ -14,7 +14,7 @@ use tidegate_state::{ClusterId, Outcome};
 
 use super::seeds::{
     ID, KEY, addresses, later_ledger, later_log, ledger, logs, meta, notes_ledger, notes_log, orders_ledger,
-    orders_log, renewal, requests, smooth_ledger, smooth_log, state, vote,
+    orders_log, rated_ledger, rated_log, renewal, requests, smooth_ledger, smooth_log, state, vote,
 };
 use super::*;
 use crate::store::Counters;
@@ -156,6 +156,7 @@ fn golden_records_are_read_and_written_as_they_were() {
         ("quota-orders", orders_log()),
         ("quota-smooth", smooth_log()),
         ("quota-notes", notes_log()),
+        ("quota-rates", rated_log()),
     ];
     for (group, entries) in logs {
         for (number, entry) in entries.iter().enumerate() {
@@ -175,6 +176,7 @@ fn golden_records_are_read_and_written_as_they_were() {
         ("quota-orders", orders_ledger()),
         ("quota-smooth", smooth_ledger()),
         ("quota-notes", notes_ledger()),
+        ("quota-rates", rated_ledger()),
     ];
     for (name, state) in states {
         let folder = tempfile::tempdir().expect("a folder");
@@ -191,12 +193,13 @@ fn golden_records_are_read_and_written_as_they_were() {
 #[test]
 fn golden_quota_commands_are_all_there() {
     let [_, quota] = logs();
-    let (later, orders, notes) = (later_log(), orders_log(), notes_log());
+    let (later, orders, notes, rates) = (later_log(), orders_log(), notes_log(), rated_log());
     let commands: BTreeSet<u8> = quota
         .iter()
         .chain(&later)
         .chain(&orders)
         .chain(&notes)
+        .chain(&rates)
         .filter_map(|entry| match &entry.payload {
             EntryPayload::Normal(Payload(bytes)) => codec::decode::<protocol::Entry>(bytes).ok(),
             _ => None,

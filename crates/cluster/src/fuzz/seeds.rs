@@ -135,6 +135,36 @@ pub(super) fn orders_entries() -> Vec<protocol::Entry> {
     commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
 }
 
+/// Rates among orders came later still.
+fn rated_entries() -> Vec<protocol::Entry> {
+    let rate = protocol::Rate { permits: 20, per: Nanos::SECOND };
+    let key = Key { limit: LimitId(6), subject: Subject(7) };
+    let kind = protocol::Kind::Bucket { rate: protocol::Rate { permits: 1, ..rate } };
+    let policy = Policy { limit: key.limit, max: Permits(20), ttl: LEASE_TTL, kind };
+    let maxima = vec![protocol::Maximum { limit: key.limit, subject: Some(key.subject), max: Permits(40) }];
+    let rates = vec![
+        protocol::Rated { limit: key.limit, subject: None, rate: protocol::Rate { permits: 10, ..rate } },
+        protocol::Rated { limit: key.limit, subject: Some(key.subject), rate },
+    ];
+    let item = Item { key, ..batch(0, 0, 0, 90).items[0] };
+    let commands = [
+        Command::SetPolicies { revision: Revision(1), policies: vec![policy] },
+        Command::SetRatedOrders(protocol::Orders { epoch: 3, maxima, ..protocol::Orders::default() }, rates),
+        Command::Batches(vec![Batch { items: vec![item], ..batch(1, 0, 0, 90) }]),
+    ];
+    commands.into_iter().map(|command| protocol::Entry { dt: Nanos::from_millis(300), command }).collect()
+}
+
+pub(super) fn rated_log() -> Vec<Entry> {
+    rated_entries().iter().zip(8..).map(|(command, index)| normal(index, command)).collect()
+}
+
+pub(super) fn rated_ledger() -> Vec<u8> {
+    let mut ledger = Ledger::default();
+    rated_entries().iter().for_each(|entry| _ = ledger.apply(entry));
+    codec::encode(&ledger)
+}
+
 /// Smooth limits came later still.
 fn smooth_entries() -> Vec<protocol::Entry> {
     let kind = protocol::Kind::Smooth { rate: protocol::Rate { permits: 1_000, per: Nanos::SECOND } };

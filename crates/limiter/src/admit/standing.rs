@@ -56,7 +56,8 @@ pub(super) fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> St
             let remaining = found.map_or(Permits::ZERO, |found| limiter.remaining(found.slot, now));
             let frees = found.map_or(Nanos::ZERO, |found| Nanos(found.slot.frees_at.load(Ordering::Relaxed)));
             let dated = found.and_then(|found| found.slot.window_goes_on());
-            let reset = if frees > now { frees.saturating_sub(now) } else { dated.unwrap_or(ask.limit.span()) };
+            let reset =
+                if frees > now { frees.saturating_sub(now) } else { dated.unwrap_or_else(|| limiter.span(ask)) };
             Standing {
                 remaining,
                 reset: reset.into(),

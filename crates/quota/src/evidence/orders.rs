@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_model::{LimitId, Nanos, Permits, Subject};
 
-use super::{Learnt, Record};
-use crate::protocol::{Key, LEASE_TTL};
+use super::{Learnt, Record, Rule};
+use crate::protocol::{Key, LEASE_TTL, Rate};
 
 /// All orders of all files.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {
     maxima: BTreeMap<Key, Vec<(Nanos, Permits)>>,
+    rates: BTreeMap<Key, Vec<(Nanos, Rate)>>,
     /// By their orders: since when, and how many.
     extras: BTreeMap<Key, BTreeMap<u64, (Nanos, Permits)>>,
     resets: BTreeMap<LimitId, BTreeMap<u64, Reset>>,
@@ -33,6 +34,7 @@ impl Told {
     pub(super) fn see(&mut self, record: &Record) {
         match *record {
             Record::Ordered { at, key, max } => self.maxima.entry(key).or_default().push((at, max)),
+            Record::Rated { at, key, rate } => self.rates.entry(key).or_default().push((at, rate)),
             Record::Extra { at, key, permits, id } => {
                 let extra = self.extras.entry(key).or_default().entry(id).or_insert((at, permits));
                 extra.0 = extra.0.min(at);
@@ -64,11 +66,45 @@ impl Told {
         Some(learnt.collect())
     }
 
+    /// As [`Told::learnt`], of a bucket: burst and rate, each of its own while there is one.
+    pub(super) fn rules(&self, key: Key, of_limit: &[(Nanos, Permits, Rule)]) -> Option<Vec<(Nanos, Permits, Rule)>> {
+        let (maxima, rates) = (self.maxima.get(&key), self.rates.get(&key));
+        if maxima.is_none() && rates.is_none() {
+            return None;
+        }
+        let limit = of_limit.iter().filter_map(|(at, max, rule)| match rule {
+            Rule::Bucket(rate) => Some((*at, Ruled::Limit(*max, *rate))),
+            Rule::Concurrency | Rule::Dated => None,
+        });
+        let mut events: Vec<(Nanos, Ruled)> = limit.collect();
+        events.extend(maxima.into_iter().flatten().map(|(at, max)| (*at, Ruled::Burst(*max))));
+        events.extend(rates.into_iter().flatten().map(|(at, rate)| (*at, Ruled::Rate(*rate))));
+        events.sort_unstable();
+        let none = Rate { permits: 0, per: Nanos(1) };
+        let (mut common, mut own) = ((Permits::ZERO, none), (Permits::ZERO, none));
+        let rules = events.into_iter().map(|(at, event)| {
+            match event {
+                Ruled::Limit(burst, rate) => common = (burst, rate),
+                Ruled::Burst(burst) => own.0 = burst,
+                Ruled::Rate(rate) => own.1 = rate,
+            }
+            let burst = if own.0 == Permits::ZERO { common.0 } else { own.0 };
+            let rate = if own.1.permits == 0 { common.1 } else { own.1 };
+            (at, burst, Rule::Bucket(rate))
+        });
+        Some(rules.collect())
+    }
+
     /// The most that a key may have had of a limit that is no sliding window: maxima, extra permits and resets together.
     pub(super) fn most(&self, key: Key, max: Permits) -> Permits {
         let own = self.maxima.get(&key).into_iter().flatten().map(|(_, max)| *max).max().unwrap_or_default();
+        self.once(key, own.max(max))
+    }
+
+    /// The same with this maximum: extra permits and resets.
+    pub(super) fn once(&self, key: Key, max: Permits) -> Permits {
         let extras = self.extras.get(&key).into_iter().flat_map(BTreeMap::values);
-        let once = extras.fold(own.max(max), |sum, (_, extra)| sum.saturating_add(*extra));
+        let once = extras.fold(max, |sum, (_, extra)| sum.saturating_add(*extra));
         let resets = self.resets.get(&key.limit).into_iter().flat_map(BTreeMap::values);
         let resets = resets.filter(|reset| reset.subject.is_none_or(|subject| subject == key.subject)).count();
         (0..resets).fold(once, |sum, _| sum.saturating_add(once))
@@ -84,6 +120,14 @@ impl Told {
         resets.make_contiguous().sort_unstable();
         Excuses { extras, resets, drawn: VecDeque::new(), credit: 0 }
     }
+}
+
+/// What a node learnt of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ruled {
+    Limit(Permits, Rate),
+    Burst(Permits),
+    Rate(Rate),
 }
 
 impl Reset {
@@ -182,6 +226,35 @@ mod tests {
         assert_eq!(ratio(&[10, 20, 30, 60, 70], &told), 1.5);
         assert_eq!(ratio(&[10, 20, 60, 70, 110, 120], &told), 2.0);
         assert_eq!(ratio(&[10, 20, 60, 70], &[reset(50, false, Some(Subject(2)))]), 2.0, "somebody else's");
+    }
+
+    #[test]
+    fn a_keys_own_burst_and_rate_count_in_place_of_its_limits_while_they_hold() {
+        let late = 2 * LEASE_TTL.0;
+        let rate = |permits| Rate { permits, per: Nanos::SECOND };
+        let ratio = |stamps: &[u64], orders: &[Record]| {
+            let mut evidence = Evidence::default();
+            let rule = Rule::Bucket(rate(1));
+            evidence.add(Record::Rule { at: Nanos(0), limit: KEY.limit, max: Permits(2), rule });
+            for record in orders {
+                evidence.add(Record::decode(&record.encode()).expect("as written"));
+            }
+            for stamp in stamps {
+                let request = RequestMark::of(&stamp.to_le_bytes());
+                evidence.add(Record::Permit { at: Nanos(*stamp), key: KEY, cost: Permits(1), request });
+            }
+            evidence.judge()[0].worst_ratio
+        };
+        let own = |at, max| Record::Ordered { at: Nanos(at), key: KEY, max: Permits(max) };
+        let rated = |at, permits| Record::Rated { at: Nanos(at), key: KEY, rate: rate(permits) };
+        // Ten a second for one second.
+        let fast: Vec<u64> = (0..10).map(|n| late + n * Nanos::SECOND.0 / 10).collect();
+        assert!(ratio(&fast, &[]) > 4.0);
+        assert!(ratio(&fast, &[rated(0, 10)]) <= 1.0);
+        assert!(ratio(&fast, &[rated(0, 5)]) > 2.0);
+        assert!(ratio(&fast, &[rated(0, 10), rated(1, 0)]) > 4.0, "it is gone again");
+        assert!(ratio(&fast, &[own(0, 10)]) <= 1.0, "a burst of ten");
+        assert!(ratio(&fast, &[own(0, 10), own(1, 2)]) > 4.0, "a burst that was lowered excuses nothing later");
     }
 
     #[test]

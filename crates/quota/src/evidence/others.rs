@@ -53,6 +53,7 @@ impl Others {
             Record::Policy { .. }
             | Record::Name { .. }
             | Record::Ordered { .. }
+            | Record::Rated { .. }
             | Record::Extra { .. }
             | Record::Reset { .. } => {}
         }
@@ -102,7 +103,15 @@ impl Others {
             let learnt = &self.rules[&key.limit];
             if let Some((_, max, rule @ Rule::Bucket(_))) = learnt.last() {
                 of_key.sort_unstable();
-                note(key.limit, *rule, *max, bucket(of_key, learnt).excused(orders, *key, *max));
+                let judged = match orders.rules(*key, learnt) {
+                    None => bucket(of_key, learnt).excused_once(orders, *key, *max),
+                    // Against the smallest burst, so that it excuses what any of them would.
+                    Some(own) => {
+                        let least = own.iter().map(|(_, max, _)| *max).filter(|max| *max != Permits::ZERO).min();
+                        bucket(of_key, &own).excused_once(orders, *key, least.unwrap_or(*max))
+                    }
+                };
+                note(key.limit, *rule, *max, judged);
             }
         }
         permits.retain(|key, _| !limits.contains(&key.limit));
@@ -171,7 +180,15 @@ struct Judged {
 impl Judged {
     /// Against what operators ordered for this key beside the limit, all of it at once.
     fn excused(self, orders: &Told, key: Key, max: Permits) -> Self {
-        let most = orders.most(key, max);
+        self.against(max, orders.most(key, max))
+    }
+
+    /// The same of a bucket, whose own bursts and rates are known by their time.
+    fn excused_once(self, orders: &Told, key: Key, max: Permits) -> Self {
+        self.against(max, orders.once(key, max))
+    }
+
+    fn against(self, max: Permits, most: Permits) -> Self {
         if most == max { self } else { Self { ratio: self.ratio * max.0 as f64 / most.0.max(1) as f64, ..self } }
     }
 }

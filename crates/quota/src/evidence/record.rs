@@ -87,6 +87,12 @@ pub enum Record {
         key: Key,
         max: Permits,
     },
+    /// This subject's bucket has a rate of its own by an operator's order; of no permits: no longer.
+    Rated {
+        at: Nanos,
+        key: Key,
+        rate: Rate,
+    },
     /// So many permits beyond the maximum, once.
     Extra {
         at: Nanos,
@@ -186,6 +192,10 @@ impl Record {
                 (at, limit, half(0), 0, 3, half(16))
             }
             Self::Ordered { at, key, max } => (at, key.limit, key.subject.0, max.0.min(COST), 16, 0),
+            Self::Rated { at, key, rate } => {
+                let request = u128::from(rate.permits) | u128::from(rate.per.0) << 64;
+                (at, key.limit, key.subject.0, 0, 19, request)
+            }
             Self::Extra { at, key, permits, id } => {
                 (at, key.limit, key.subject.0, permits.0.min(COST), 17, u128::from(id))
             }
@@ -256,6 +266,10 @@ impl Record {
                 name[16..].copy_from_slice(&bytes[48..64]);
                 Some(Self::Name { at, limit, name })
             }
+            19 => {
+                let rate = Rate { permits: low(request.0), per: Nanos(high(request.0)) };
+                Some(Self::Rated { at, key, rate })
+            }
             16..=18 => {
                 let key = Key { limit, subject: Subject(subject) };
                 let (number, id) = (cost & COST, u64::try_from(u128_at(48)).ok()?);
@@ -308,6 +322,7 @@ mod tests {
                 &Kind::Bucket { rate: Rate { permits: 3, per: Nanos(9) } },
             ),
             Record::Ordered { at: Nanos(9), key: KEY, max: Permits(5) },
+            Record::Rated { at: Nanos(9), key: KEY, rate: Rate { permits: u64::MAX, per: Nanos(7) } },
             Record::Extra { at: Nanos(9), key: KEY, permits: Permits(5), id: u64::MAX },
             Record::Reset { at: Nanos(9), limit: LimitId(8), subject: None, id: 7, done: true },
             Record::Reset { at: Nanos(9), limit: LimitId(8), subject: Some(KEY.subject), id: 7, done: false },

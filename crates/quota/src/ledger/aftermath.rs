@@ -150,7 +150,7 @@ impl Ledger {
         let Some(known) = self.policies.get(&key.limit).filter(|known| known.policy.kind.is_journalled()) else {
             return;
         };
-        let policy = &*self.orders.in_force(&known.policy, key.subject);
+        let policy = &*self.orders.in_force(&self.rates, &known.policy, key.subject);
         let Some(count) = self.counts.get_mut(&key) else { return };
         count.forget(self.clock, policy);
         if let Some(window) = self.windows.of(key.limit) {

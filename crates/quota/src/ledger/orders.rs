@@ -17,7 +17,7 @@ use tidegate_model::{LimitId, Nanos, Permits, Subject};
 
 use super::count::Count;
 use crate::guard;
-use crate::protocol::{self, Key, Kind, Policy, Reset};
+use crate::protocol::{self, Key, Kind, Policy, Rate, Rated, Reset};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Orders {
@@ -36,9 +36,44 @@ struct Extra {
     drawn: VecDeque<(Nanos, Permits)>,
 }
 
+/// Rates of buckets. They came later than other orders.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Rates {
+    limits: BTreeMap<LimitId, Rate>,
+    keys: BTreeMap<Key, Rate>,
+}
+
 /// The first ledgers ended before them.
 pub(super) fn added_later<'de, D: Deserializer<'de>>(from: D) -> Result<Orders, D::Error> {
     Ok(Orders::deserialize(from).unwrap_or_default())
+}
+
+/// As [`added_later`].
+pub(super) fn rates_added_later<'de, D: Deserializer<'de>>(from: D) -> Result<Rates, D::Error> {
+    Ok(Rates::deserialize(from).unwrap_or_default())
+}
+
+impl Rates {
+    pub(super) fn is_empty(&self) -> bool {
+        self.limits.is_empty() && self.keys.is_empty()
+    }
+
+    /// Takes the place of what was ordered before.
+    pub(super) fn set(&mut self, rates: &[Rated]) {
+        *self = Self::default();
+        for Rated { limit, subject, rate } in rates.iter().copied() {
+            match subject {
+                Some(subject) => self.keys.insert(Key { limit, subject }, rate),
+                None => self.limits.insert(limit, rate),
+            };
+        }
+    }
+
+    /// Other than the policy's.
+    fn of(&self, policy: &Policy, key: Key) -> Option<Rate> {
+        let rate = self.keys.get(&key).or_else(|| self.limits.get(&key.limit)).copied()?;
+        (policy.kind.rate()? != rate && guard!("ordered-rate-binds")).then_some(rate)
+    }
 }
 
 /// What newer orders ask of the counts.
@@ -66,13 +101,17 @@ impl Orders {
     }
 
     /// What a key's count goes by. Hardly ever anything but the policy.
-    pub(super) fn in_force<'p>(&self, policy: &'p Policy, subject: Subject) -> Cow<'p, Policy> {
-        if self.limits.is_empty() && self.keys.is_empty() && self.extras.is_empty() {
+    pub(super) fn in_force<'p>(&self, rates: &Rates, policy: &'p Policy, subject: Subject) -> Cow<'p, Policy> {
+        if self.limits.is_empty() && self.keys.is_empty() && self.extras.is_empty() && rates.is_empty() {
             return Cow::Borrowed(policy);
         }
         let key = Key { limit: policy.limit, subject };
         let max = self.max(policy, key).saturating_add(self.extras.get(&key).map_or(Permits::ZERO, Extra::total));
-        if max == policy.max { Cow::Borrowed(policy) } else { Cow::Owned(Policy { max, ..policy.clone() }) }
+        match rates.of(policy, key) {
+            None if max == policy.max => Cow::Borrowed(policy),
+            None => Cow::Owned(Policy { max, ..policy.clone() }),
+            Some(rate) => Cow::Owned(Policy { max, kind: policy.kind.at_rate(rate), ..policy.clone() }),
+        }
     }
 
     /// Without what is granted once.

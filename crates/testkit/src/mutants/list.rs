@@ -121,6 +121,9 @@ pub fn plan(guard: &str) -> &'static [By] {
         "ordered-maximum-binds" => {
             &[Spec(QUOTA, "orders", "an_ordered_maximum_holds_for_a_limit_or_one_subject_until_it_is_gone")]
         }
+        "ordered-rate-binds" => {
+            &[Spec(QUOTA, "orders", "an_ordered_rate_holds_for_a_bucket_or_one_subject_until_it_is_gone")]
+        }
         "extra-comes-once" | "extra-is-used-up" => {
             &[Spec(QUOTA, "orders", "what_is_granted_comes_once_however_often_it_is_told_and_however_long_it_stands")]
         }

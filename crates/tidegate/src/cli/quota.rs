@@ -9,7 +9,7 @@ use tidegate_admin::wire::{
     GetQuota, OrderQuota, QuotaCount, QuotaEvent, QuotaHolder, QuotaOrder, QuotaOrdered, QuotaOrders, QuotaSubject,
     QuotaTop, QuotaTopEntry,
 };
-use tidegate_config::Span;
+use tidegate_config::{RateText, Span};
 
 use super::Output;
 use super::client::{Ask, Client};
@@ -53,17 +53,25 @@ pub(crate) enum Verb {
         #[command(flatten)]
         reading: Reading,
     },
-    /// Give a limit, or one subject of it, another maximum than the document does
+    /// Give a limit, or one subject of it, another maximum, rate or burst than the document does
     Set {
         limit: String,
         #[command(flatten)]
         subject: Subject,
+        /// Of a window, a calendar window, a budget, places
+        #[arg(long, value_name = "N", conflicts_with_all = ["rate", "burst"])]
+        #[arg(required_unless_present_any = ["rate", "burst"])]
+        max: Option<u64>,
+        /// Of a limit with a rate: 20/s, 600/m; the burst stays unless said
+        #[arg(long, value_name = "RATE")]
+        rate: Option<RateText>,
+        /// Of a limit with a rate; the rate stays the document's unless said
         #[arg(long, value_name = "N")]
-        max: u64,
+        burst: Option<u64>,
         #[command(flatten)]
         order: Order,
     },
-    /// The document's maximum holds again
+    /// The document's maximum, rate and burst hold again
     Unset {
         limit: String,
         #[command(flatten)]
@@ -218,7 +226,7 @@ fn order(limit: Option<String>, subject: Subject, permits: Option<u64>, order: O
         order.map_or((None, None, String::new()), |order| (order.lives, order.until, order.reason));
     // Less than a second is a second: nobody means none.
     let for_seconds = lives.map(|lives| lives.as_secs().max(1));
-    OrderQuota { limit, subject: subject.into(), permits, for_seconds, until, reason }
+    OrderQuota { limit, subject: subject.into(), permits, for_seconds, until, reason, ..OrderQuota::default() }
 }
 
 pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<Exit, Error> {
@@ -237,7 +245,10 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
             either(output, &orders, |orders| list(orders, history));
             return Ok(Exit::Ok);
         }
-        Verb::Set { limit, subject, max, order: how } => ("set", order(Some(limit), subject, Some(max), Some(how))),
+        Verb::Set { limit, subject, max, rate, burst, order: how } => {
+            let rate = rate.map(|rate| rate.to_string());
+            ("set", OrderQuota { rate, burst, ..order(Some(limit), subject, max, Some(how)) })
+        }
         Verb::Grant { limit, permits, subject, order: how } => {
             ("grant", order(Some(limit), subject, Some(permits), Some(how)))
         }
@@ -305,6 +316,10 @@ fn show(count: &QuotaCount) {
     let document =
         if count.max == count.document_max { String::new() } else { format!(" (document: {})", count.document_max) };
     row("max", format!("{}{document}", count.max));
+    if let (Some(rate), Some(document)) = (&count.rate, &count.document_rate) {
+        let other = if rate == document { String::new() } else { format!(" (document: {document})") };
+        row("rate", format!("{rate}{other}"));
+    }
     row("spent", format!("{} ({})", count.spent, percent(count.utilisation)));
     row("outstanding", count.outstanding.to_string());
     row("free", count.free.to_string());
@@ -363,7 +378,7 @@ fn orders(orders: &[QuotaOrder]) {
             it.order.clone(),
             print::or_dash(it.limit.as_ref()),
             if it.words.is_empty() { "all".to_owned() } else { it.words.clone() },
-            print::or_dash(it.permits),
+            print::or_dash(amount(it)),
             it.by.clone(),
             it.at.clone(),
             print::or_dash(it.until.as_ref()),
@@ -381,12 +396,21 @@ pub(super) fn events(events: &[QuotaEvent]) {
             format!("{} {}", it.order.order, it.happened),
             print::or_dash(it.order.limit.as_ref()),
             if it.order.words.is_empty() { "all".to_owned() } else { it.order.words.clone() },
-            print::or_dash(it.order.permits),
+            print::or_dash(amount(&it.order)),
             it.by.clone(),
             it.order.reason.clone(),
         ]
     };
     print::table(&["at", "order", "limit", "subject", "permits", "by", "reason"], events.iter().map(row).collect());
+}
+
+/// How much is ordered.
+fn amount(order: &QuotaOrder) -> Option<String> {
+    match (&order.rate, order.permits) {
+        (Some(rate), Some(burst)) => Some(format!("{rate}, burst {burst}")),
+        (Some(rate), None) => Some(rate.clone()),
+        (None, permits) => permits.map(|permits| permits.to_string()),
+    }
 }
 
 /// One line about an order.
@@ -397,7 +421,11 @@ pub(super) fn worded(order: &QuotaOrder) -> String {
         (None, words) => words.to_owned(),
     };
     let what = match (order.order.as_str(), order.permits) {
-        ("set", Some(max)) => format!("max {max}"),
+        ("set", max) => match (amount(order), max) {
+            (Some(much), None) => format!("rate {much}"),
+            (Some(much), Some(_)) if order.rate.is_some() => format!("rate {much}"),
+            (much, _) => format!("max {}", much.unwrap_or_default()),
+        },
         ("grant", Some(permits)) => format!("{permits} extra permits"),
         ("reset", _) => "count begins anew".to_owned(),
         (other, _) => format!("{other}ed"),

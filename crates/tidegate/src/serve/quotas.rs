@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate_cluster::{Cluster, Topic, codec};
-use tidegate_limiter::{Ceilings, Key};
+use tidegate_limiter::{Ceiling, Ceilings, Key};
 use tidegate_model::{LimitId, Millis, Permits};
-use tidegate_policy::{Limit, Snapshot};
+use tidegate_policy::{Kind, Limit, Rate, Snapshot};
 use tidegate_proxy::{Blocked, Gate};
 use tidegate_quota::protocol;
 use tidegate_state::Command;
@@ -38,11 +38,39 @@ pub(super) struct Quotas {
     cluster: Cluster,
     gate: Arc<Gate>,
     noted: Mutex<Noted>,
-    /// Maxima as the served document says.
-    document: Mutex<BTreeMap<LimitId, Permits>>,
+    /// Limits as the served document has them.
+    document: Mutex<BTreeMap<LimitId, Plain>>,
     settling: tokio::sync::Mutex<()>,
     /// The epoch of the orders in effect here.
     followed: AtomicU64,
+}
+
+/// What of a limit can be ordered otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plain {
+    max: Permits,
+    rate: Option<Rate>,
+}
+
+impl Plain {
+    fn of(limit: &Limit) -> Self {
+        Self { max: limit.max, rate: limit.kind.rate() }
+    }
+
+    /// With what is ordered about the whole limit.
+    fn with(self, what: Option<What>) -> Self {
+        let max = what.and_then(What::maximum).map_or(self.max, Permits);
+        let rate = what.and_then(rate_of).filter(|_| self.rate.is_some());
+        Self { max, rate: rate.or(self.rate) }
+    }
+
+    fn kind(self, kind: &Kind) -> Kind {
+        self.rate.map_or_else(|| kind.clone(), |rate| kind.at_rate(rate))
+    }
+}
+
+fn rate_of(what: What) -> Option<Rate> {
+    what.rate().map(|(permits, per)| Rate { permits, per })
 }
 
 impl Quotas {
@@ -80,38 +108,43 @@ impl Quotas {
             self.gate.limiter.ask_anew();
         }
         self.note();
-        let wanted = self.maxima();
+        let wanted = self.of_limits();
         let snapshot = self.gate.snapshot.load();
         let document = self.document();
         snapshot.limits.iter().any(|limit| {
-            let of_document = document.get(&limit.id).copied().unwrap_or(limit.max);
-            wanted.get(&limit.id).copied().unwrap_or(of_document) != limit.max
+            let is = Plain::of(limit);
+            let of_document = document.get(&limit.id).copied().unwrap_or(is);
+            of_document.with(wanted.get(&limit.id).copied()) != is
         })
     }
 
-    /// Gives a document's limits the maxima that are ordered. What the document said is remembered.
+    /// Gives a document's limits the maxima and rates that are ordered. What the document said is remembered.
     pub(super) fn dress(&self, snapshot: &mut Snapshot) {
-        *self.document() = snapshot.limits.iter().map(|limit| (limit.id, limit.max)).collect();
-        let wanted = self.maxima();
+        *self.document() = snapshot.limits.iter().map(|limit| (limit.id, Plain::of(limit))).collect();
+        let wanted = self.of_limits();
         for limit in &mut snapshot.limits {
-            if let Some(max) = wanted.get(&limit.id).copied().filter(|max| *max != limit.max) {
-                *limit = Arc::new(Limit { max, ..(**limit).clone() });
+            let (is, ordered) = (Plain::of(limit), Plain::of(limit).with(wanted.get(&limit.id).copied()));
+            if ordered != is {
+                let kind = ordered.kind(&limit.kind);
+                *limit = Arc::new(Limit { max: ordered.max, kind, ..(**limit).clone() });
             }
         }
     }
 
-    /// Of whole limits.
-    fn maxima(&self) -> BTreeMap<LimitId, Permits> {
+    /// Maxima and rates of whole limits.
+    fn of_limits(&self) -> BTreeMap<LimitId, What> {
         self.cluster.read(|state| {
             let of_limit = |order: &Order| match (&order.draft.whom, order.draft.what) {
-                (Whom::Limit { limit, subject: None, .. }, What::Max(max)) => Some((*limit, Permits(max))),
+                (Whom::Limit { limit, subject: None, .. }, what @ (What::Max(_) | What::Rate { .. })) => {
+                    Some((*limit, what))
+                }
                 _ => None,
             };
             state.orders.in_force().filter_map(of_limit).collect()
         })
     }
 
-    fn document(&self) -> std::sync::MutexGuard<'_, BTreeMap<LimitId, Permits>> {
+    fn document(&self) -> std::sync::MutexGuard<'_, BTreeMap<LimitId, Plain>> {
         self.document.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,7 +155,7 @@ impl Quotas {
         let spans = self.gate.snapshot.load();
         let document = self.document().clone();
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        for record in noted.news(epoch, in_ledger, &orders, &spans.limits, &document) {
+        for record in noted.news(epoch, in_ledger, (&orders.0, &orders.1), &spans.limits, &document) {
             self.gate.limiter.note(record);
         }
     }
@@ -192,12 +225,12 @@ impl Quotas {
 
     async fn settle_here(&self) -> Result<(), String> {
         let _turn = self.settling.lock().await;
-        let orders = self.cluster.read(|state| protocol_of(&state.orders));
+        let (orders, rates) = self.cluster.read(|state| protocol_of(&state.orders));
         if orders.epoch <= self.cluster.read_ledger(tidegate_quota::Ledger::orders_epoch) {
             return Ok(());
         }
         self.note();
-        self.cluster.set_orders(orders, SETTLING).await?;
+        self.cluster.set_orders(orders, rates, SETTLING).await?;
         self.note();
         Ok(())
     }
@@ -220,42 +253,37 @@ fn blocks(orders: &Orders) -> Vec<(Blocked, Option<Millis>)> {
     orders.in_force().filter_map(block).collect()
 }
 
-/// What single counters may have at most.
+/// What single counters have of their own.
 fn ceilings(orders: &Orders) -> Ceilings {
     let mut ceilings = Ceilings::new();
     for order in orders.in_force() {
         let Whom::Limit { limit, subject: Some(subject), .. } = &order.draft.whom else { continue };
         let key = Key { limit: *limit, subject: *subject };
-        match order.draft.what {
-            What::Max(max) => {
-                let ceiling = ceilings.entry(key).or_default();
-                *ceiling = (*ceiling).max(Permits(max));
-            }
-            // Whether a cost above the limit is met by what is granted, the ledger knows.
-            What::Extra(_) => drop(ceilings.insert(key, Permits::MAX)),
-            What::Reset | What::Block => {}
+        let what = order.draft.what;
+        if matches!(what, What::Max(_) | What::Rate { .. } | What::Extra(_)) {
+            let ceiling: &mut Ceiling = ceilings.entry(key).or_default();
+            ceiling.max = what.maximum().map(Permits).or(ceiling.max);
+            ceiling.rate = rate_of(what).or(ceiling.rate);
+            ceiling.granted |= matches!(what, What::Extra(_));
         }
     }
     ceilings
 }
 
-/// As the quota log holds them.
-fn protocol_of(orders: &Orders) -> protocol::Orders {
-    let (mut maxima, mut extras) = (Vec::new(), Vec::new());
+/// As the quota log holds them, rates apart.
+fn protocol_of(orders: &Orders) -> (protocol::Orders, Vec<protocol::Rated>) {
+    let (mut maxima, mut extras, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for order in orders.in_force() {
         let Whom::Limit { limit, subject, .. } = &order.draft.whom else { continue };
-        match (order.draft.what, *subject) {
-            (What::Max(max), subject) => {
-                maxima.push(protocol::Maximum { limit: *limit, subject, max: Permits(max) });
-            }
-            (What::Extra(permits), Some(subject)) => {
-                let key = Key { limit: *limit, subject };
-                extras.push(protocol::Extra { id: order.id, key, permits: Permits(permits) });
-            }
-            (What::Extra(_) | What::Reset | What::Block, _) => {}
+        let (limit, subject, what) = (*limit, *subject, order.draft.what);
+        maxima.extend(what.maximum().map(|max| protocol::Maximum { limit, subject, max: Permits(max) }));
+        rates.extend(rate_of(what).map(|rate| protocol::Rated { limit, subject, rate }));
+        if let (What::Extra(permits), Some(subject)) = (what, subject) {
+            let key = Key { limit, subject };
+            extras.push(protocol::Extra { id: order.id, key, permits: Permits(permits) });
         }
     }
     let resets =
         orders.resets().map(|reset| protocol::Reset { id: reset.id, limit: reset.limit, subject: reset.subject });
-    protocol::Orders { epoch: orders.epoch(), maxima, extras, resets: resets.collect() }
+    (protocol::Orders { epoch: orders.epoch(), maxima, extras, resets: resets.collect() }, rates)
 }

@@ -9,15 +9,17 @@ use tidegate_admin::backend::cluster::{Answered, Quotas as Asked};
 use tidegate_admin::backend::{By, Counter, Failure, Whole};
 use tidegate_admin::wire::{QuotaCount, QuotaHolder, QuotaSubject, QuotaTopEntry};
 use tidegate_cluster::{Topic, codec};
+use tidegate_config::RateText;
 use tidegate_limiter::Key;
-use tidegate_model::{KeyId, LimitId, Millis, NodeId};
-use tidegate_policy::{Kind, Limit, Snapshot};
+use tidegate_model::{KeyId, LimitId, Millis, NodeId, Subject};
+use tidegate_policy::{Kind, Limit, Rate, Snapshot};
 use tidegate_proxy::{Unclear, Words};
 use tidegate_quota::ledger::{Detail, View};
+use tidegate_state::orders::{Order, Whom};
 use tokio::task::JoinSet;
 
-use super::Quotas;
 use super::words::{Message, Reply, Seen};
+use super::{Quotas, rate_of};
 
 /// A node that does not answer in this time is not waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -167,15 +169,22 @@ impl Quotas {
             lease: holder.lease.0,
             reserve: holder.reserve.0,
         });
+        let (document_rate, rate) = self.rates(key, limit.and_then(|limit| limit.kind.rate()));
+        let span = limit.map(|limit| match rate {
+            Some(rate) => limit.kind.at_rate(rate).span(detail.view.max.saturating_sub(detail.extra)),
+            None => limit.span(),
+        });
         Ok(QuotaCount {
             limit: counter.name.clone(),
             limit_id: counter.limit.to_string(),
             subject: subject.to_string(),
             words: counter.words.clone(),
             kind: limit.map(|limit| kind(&limit.kind)).unwrap_or_default().to_owned(),
-            span_ms: limit.map_or(0, |limit| limit.span().0 / 1_000_000),
+            span_ms: span.map_or(0, |span| span.0 / 1_000_000),
             max: detail.view.max.0,
             document_max: detail.document.0,
+            rate: rate.map(written),
+            document_rate: document_rate.map(written),
             spent: detail.view.spent.0,
             outstanding: detail.view.outstanding.0,
             free: detail.free.0,
@@ -189,6 +198,19 @@ impl Quotas {
             orders: Vec::new(),
             node: node.0,
         })
+    }
+
+    /// Of a bucket: its rate by the document, and the one in force.
+    fn rates(&self, key: Key, served: Option<Rate>) -> (Option<Rate>, Option<Rate>) {
+        let document = self.document().get(&key.limit).and_then(|plain| plain.rate).or(served);
+        if document.is_none() {
+            return (None, None);
+        }
+        let ordered = |of: Option<Subject>| {
+            let is = |order: &&Order| matches!(&order.draft.whom, Whom::Limit { limit, subject, .. } if *limit == key.limit && *subject == of);
+            self.cluster.read(|state| state.orders.in_force().filter(is).find_map(|order| rate_of(order.draft.what)))
+        };
+        (document, ordered(Some(key.subject)).or_else(|| ordered(None)).or(document))
     }
 
     async fn busiest(&self, limit: Option<&str>, by: By, most: usize) -> Result<Vec<QuotaTopEntry>, Failure> {
@@ -240,6 +262,8 @@ impl Quotas {
             subject,
             words,
             period: period(limit),
+            max: limit.max,
+            kind: limit.kind.clone(),
         };
         let mut words = words(subject)?;
         if words.is_empty() && whole == Whole::Yes {
@@ -287,6 +311,11 @@ impl Quotas {
         }
         Ok(own)
     }
+}
+
+/// As a document would say it.
+fn written(rate: Rate) -> String {
+    RateText { many: rate.permits, per: rate.per.into() }.to_string()
 }
 
 fn by_consumer(part: &tidegate_policy::Dimension) -> bool {
