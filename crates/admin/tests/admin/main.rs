@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a failing step is a failing test
 
 mod access;
+mod cache;
 mod common;
 mod documents;
 mod grpc;
