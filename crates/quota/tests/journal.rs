@@ -396,6 +396,28 @@ proptest! {
     }
 }
 
+#[test]
+fn a_report_that_comes_between_the_parts_of_a_closing_opens_no_lease() {
+    let mut world = World::new();
+    let node = 2;
+    for op in [
+        Op::Report { node, waiting: 4, recalled: false },
+        Op::Batch(0),
+        Op::Answer(0),
+        Op::Mark { node },
+        Op::Synced { node },
+        Op::Take { node, cost: 1 },
+        Op::Die { node, how: Death::Kill },
+        Op::Close(1),
+        Op::Batch(0),
+    ] {
+        world.step(op);
+    }
+    assert_eq!(world.spent().values().sum::<u64>(), 1);
+    world.bury();
+    assert_eq!(world.ledger.charged(KEY), Permits(1), "named once, counted once");
+}
+
 /// A judge that never says no proves nothing: permits are taken between deaths.
 #[test]
 fn the_schedules_use_the_budget() {

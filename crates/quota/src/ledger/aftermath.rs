@@ -64,11 +64,16 @@ impl Aftermath {
         }
     }
 
+    /// It is dead: a batch of it that comes late would open a lease that was closed already.
+    fn refuse(&mut self, node: NodeId, incarnation: Incarnation) {
+        remember(&mut self.closed, node, incarnation);
+    }
+
     fn close(&mut self, node: NodeId, incarnation: Incarnation) {
         if let Some(lives) = self.journalling.get_mut(&node) {
             lives.retain(|life| *life != incarnation);
         }
-        remember(&mut self.closed, node, incarnation);
+        self.refuse(node, incarnation);
     }
 }
 
@@ -119,6 +124,7 @@ impl Ledger {
         if !self.aftermath.journals(*node, *incarnation) && guard!("only-who-journals-is-closed") {
             return;
         }
+        self.aftermath.refuse(*node, *incarnation);
         for closed in leases {
             self.at_count(closed.key, outcome, |count, clock, policy| {
                 count.close(*node, *incarnation, closed, clock, policy);
