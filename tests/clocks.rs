@@ -45,23 +45,31 @@ async fn windows_open_on_time_and_stay_exact_though_the_leaders_clock_is_an_hour
     let ask = async |at: usize| cluster.client.get(&cluster.nodes[at].url("/limited/x"), &[]).await.unwrap().status;
     eventually("the window is open", Duration::from_secs(10), async || ask(1).await == StatusCode::OK).await;
 
+    // All of this minute: what is left of it could be spent in the next one, and counts to this one then. So not with the last
+    // seconds of it, in which that may not be done.
+    if until_the_minute_ends() < Duration::from_secs(10) {
+        tokio::time::sleep(until_the_minute_ends() + Duration::from_secs(2)).await;
+    }
     let began = Instant::now();
     let left = until_the_minute_ends();
-    let mut first = 0;
-    while began.elapsed() + Duration::from_millis(500) < left.min(Duration::from_secs(8)) {
+    let (mut first, mut refused) = (0, 0);
+    while refused < 9 && began.elapsed() + Duration::from_millis(500) < left {
         for node in 0..3 {
-            first += u64::from(ask(node).await == StatusCode::OK);
+            let status = ask(node).await;
+            first += u64::from(status == StatusCode::OK);
+            refused = if status == StatusCode::OK { 0 } else { refused + 1 };
         }
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
+    assert!(refused >= 9 && first <= 60, "{first} in the first minute, {refused} refused in a row");
     tokio::time::sleep(until_the_minute_ends()).await;
     // The next one: by the two clocks that are right.
+    let mut second = 1;
     eventually("the next window is open", Duration::from_secs(5), async || ask(2).await == StatusCode::OK).await;
-    let mut second = 0;
     for round in 0..120 {
         second += u64::from(ask(round % 3).await == StatusCode::OK);
     }
-    assert!(second > 20 && second < 60, "{second} in the second minute, {first} in the first");
+    assert!(second > 20 && second <= 60, "{second} in the second minute, {first} in the first");
     let verdict = cluster.verify(&backend.seen()).await;
     assert!(verdict["worst_window_ratio"].as_f64().unwrap() <= 1.0, "{verdict}");
     assert_eq!(verdict["backend_requests_missing"], 0, "{verdict}");

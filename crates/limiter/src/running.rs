@@ -95,10 +95,12 @@ impl Held {
                 limiter.counters.owed.fetch_add(settled.owed.0, Ordering::Relaxed);
                 limiter.counters.refunded.fetch_add(settled.refunded.0, Ordering::Relaxed);
                 if let (Some(log), Some(request)) = (limiter.decisions(), request) {
-                    let mut left = used;
-                    for (at, reserved) in pieces {
+                    // What is owed nobody was admitted for: it is told with the last piece.
+                    let (mut left, last) = (used, pieces.len() - 1);
+                    for (nth, (at, reserved)) in pieces.into_iter().enumerate() {
                         let used = reserved.min(left);
                         left = left.saturating_sub(used);
+                        let used = if nth == last { used.saturating_add(settled.owed) } else { used };
                         log.write(Record::Settled { at, key, used, reserved });
                     }
                     let beyond = used.saturating_sub(reserved).saturating_sub(settled.owed);

@@ -16,11 +16,15 @@
 //! `check` is written last. A record without a right one among the last of a file was cut off by a crash; anywhere
 //! else the file was damaged since, and the verdict says that evidence is missing.
 
+mod bucket;
+mod course;
+mod dated;
 #[doc(hidden)]
 pub mod fuzz;
 mod judge;
 mod orders;
 mod others;
+mod places;
 mod record;
 
 use std::collections::{BTreeMap, HashSet};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::json;
+use tidegate_model::Permits;
 use tidegate_quota::evidence::{Evidence, Finding, RequestMark, Rule};
 
 /// What to judge.
@@ -62,9 +63,9 @@ struct Report {
 fn kind(finding: &Finding) -> &'static str {
     match finding.rule {
         None => "window",
-        Some(Rule::Bucket(_)) => "bucket",
+        Some(Rule::Bucket(_) | Rule::Smooth(_)) => "bucket",
         Some(Rule::Concurrency) => "concurrency",
-        Some(Rule::Dated) => "calendar",
+        Some(Rule::Dated { .. }) => "calendar",
     }
 }
 
@@ -72,9 +73,9 @@ fn kind(finding: &Finding) -> &'static str {
 fn span(finding: &Finding) -> String {
     match finding.rule {
         None => format!("{:?}", finding.window.to_duration()),
-        Some(Rule::Bucket(rate)) => format!("+{}/{:?}", rate.permits, rate.per.to_duration()),
+        Some(Rule::Bucket(rate) | Rule::Smooth(rate)) => format!("+{}/{:?}", rate.permits, rate.per.to_duration()),
         Some(Rule::Concurrency) => "at a time".to_owned(),
-        Some(Rule::Dated) => "calendar".to_owned(),
+        Some(Rule::Dated { .. }) => "calendar".to_owned(),
     }
 }
 
@@ -82,7 +83,7 @@ fn span(finding: &Finding) -> String {
 fn admitted_share(finding: &Finding) -> f64 {
     let (total, span) = finding.busiest;
     let allowed = match finding.rule {
-        Some(Rule::Bucket(rate)) => {
+        Some(Rule::Bucket(rate) | Rule::Smooth(rate)) => {
             finding.max.0 as f64 + span.0 as f64 * rate.permits as f64 / rate.per.0.max(1) as f64
         }
         _ => finding.max.0 as f64 * span.0.max(finding.window.0) as f64 / finding.window.0.max(1) as f64,
@@ -92,7 +93,7 @@ fn admitted_share(finding: &Finding) -> f64 {
 
 fn admitted(finding: &Finding) -> String {
     match finding.rule {
-        Some(Rule::Concurrency | Rule::Dated) => "-".to_owned(), // There is no time to hold it against.
+        Some(Rule::Concurrency | Rule::Dated { .. }) => "-".to_owned(), // There is no time to hold it against.
         _ => format!("{:.1} %", admitted_share(finding) * 100.0),
     }
 }
@@ -114,6 +115,7 @@ fn as_json(report: &Report) -> String {
                 "busiest": finding.busiest.0.0,
                 "busiest_span_ms": finding.busiest.1.0 / 1_000_000,
                 "admitted_share": admitted_share(finding),
+                "debt": finding.debt.0,
             })
         })
         .collect();
@@ -155,6 +157,10 @@ fn as_table(report: &Report) -> String {
     };
     let _infallible =
         write!(text, "\n\n{permits} permits in {files} files, worst window {worst:.3} of its limit: {verdict}");
+    for finding in findings.iter().filter(|finding| finding.debt != Permits::ZERO) {
+        let (name, debt) = (&finding.name, finding.debt);
+        let _infallible = write!(text, "\n{name}: {debt} used beyond what was reserved, owed to later grants");
+    }
     for gap in gaps.iter().take(20) {
         let _infallible = write!(text, "\nmissing evidence: {gap}");
     }

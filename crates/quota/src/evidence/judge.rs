@@ -27,6 +27,8 @@ pub struct Finding {
     pub worst: Permits,
     /// `worst` over the maximum in force, the largest over all windows: above 1.0 the promise is broken.
     pub worst_ratio: f64,
+    /// What calls used beyond what they had reserved and what was at hand: nobody was admitted for it, and later grants pay.
+    pub debt: Permits,
 }
 
 impl Evidence {
@@ -39,6 +41,7 @@ impl Evidence {
             learnt.sort_unstable();
             histories.insert(*limit, forces(learnt));
         }
+        let debts = self.others.debts();
         let mut others = self.others.judge(&mut self.permits, &self.names, &self.orders);
         for (key, mut permits) in self.permits {
             permits.sort_unstable();
@@ -61,6 +64,7 @@ impl Evidence {
                 busiest: (Permits::ZERO, Nanos::ZERO),
                 worst: Permits::ZERO,
                 worst_ratio: 0.0,
+                debt: Permits::ZERO,
             });
             finding.permits += permits.len() as u64;
             finding.worst = finding.worst.max(worst);
@@ -71,6 +75,10 @@ impl Evidence {
         }
         others.extend(findings.into_values());
         others.sort_by_key(|finding| finding.limit);
+        for finding in &mut others {
+            let debt = debts.get(&finding.limit).copied().unwrap_or(0);
+            finding.debt = Permits(u64::try_from(debt).unwrap_or(u64::MAX));
+        }
         others
     }
 }

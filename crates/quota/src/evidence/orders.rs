@@ -1,7 +1,8 @@
 //! What nodes wrote down of operators' orders, so that the judge knows a grant or a reset from a permit too many, and finds
 //! what neither explains.
 //!
-//! A grant is a number of permits, used up by the first windows that need it. A reset forgives what was taken before it,
+//! A grant is a number of permits, used up by the first windows that need it; of a bucket by what it lacks, while the order
+//! stands; of other kinds it adds to the maximum while it stands. A reset forgives what was taken before it,
 //! once. Nodes write that it is about to happen before the quota log can know of it, and that it has happened when it has:
 //! between these two moments nobody can tell before from after.
 
@@ -9,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_model::{LimitId, Nanos, Permits, Subject};
 
-use super::{Learnt, Record, Rule};
+use super::course::{Own, Standing};
+use super::{Learnt, Record};
 use crate::protocol::{Key, LEASE_TTL, Rate};
 
 /// All orders of all files.
@@ -17,9 +19,25 @@ use crate::protocol::{Key, LEASE_TTL, Rate};
 pub(super) struct Told {
     maxima: BTreeMap<Key, Vec<(Nanos, Permits)>>,
     rates: BTreeMap<Key, Vec<(Nanos, Rate)>>,
-    /// By their orders: since when, and how many.
-    extras: BTreeMap<Key, BTreeMap<u64, (Nanos, Permits)>>,
+    /// By their orders.
+    extras: BTreeMap<Key, BTreeMap<u64, Extra>>,
     resets: BTreeMap<LimitId, BTreeMap<u64, Reset>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Extra {
+    from: Nanos,
+    permits: Permits,
+    /// The order is gone by then.
+    until: Option<Nanos>,
+}
+
+impl Extra {
+    /// What it adds where it adds as long as it stands: leases may have it for D more.
+    fn stands(&self) -> Standing {
+        let until = self.until.map_or(Nanos::MAX, |until| until.saturating_add(LEASE_TTL));
+        (self.from, until, self.permits)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +54,13 @@ impl Told {
             Record::Ordered { at, key, max } => self.maxima.entry(key).or_default().push((at, max)),
             Record::Rated { at, key, rate } => self.rates.entry(key).or_default().push((at, rate)),
             Record::Extra { at, key, permits, id } => {
-                let extra = self.extras.entry(key).or_default().entry(id).or_insert((at, permits));
-                extra.0 = extra.0.min(at);
+                let unknown = Extra { from: Nanos::MAX, permits, until: None };
+                let extra = self.extras.entry(key).or_default().entry(id).or_insert(unknown);
+                if permits == Permits::ZERO {
+                    extra.until = Some(extra.until.map_or(at, |until| until.min(at)));
+                } else {
+                    (extra.permits, extra.from) = (permits, extra.from.min(at));
+                }
             }
             Record::Reset { at, limit, subject, id, done } => {
                 let resets = self.resets.entry(limit).or_default();
@@ -66,53 +89,23 @@ impl Told {
         Some(learnt.collect())
     }
 
-    /// As [`Told::learnt`], of a bucket: burst and rate, each of its own while there is one.
-    pub(super) fn rules(&self, key: Key, of_limit: &[(Nanos, Permits, Rule)]) -> Option<Vec<(Nanos, Permits, Rule)>> {
-        let (maxima, rates) = (self.maxima.get(&key), self.rates.get(&key));
-        if maxima.is_none() && rates.is_none() {
-            return None;
-        }
-        let limit = of_limit.iter().filter_map(|(at, max, rule)| match rule {
-            Rule::Bucket(rate) => Some((*at, Ruled::Limit(*max, *rate))),
-            Rule::Concurrency | Rule::Dated => None,
-        });
-        let mut events: Vec<(Nanos, Ruled)> = limit.collect();
-        events.extend(maxima.into_iter().flatten().map(|(at, max)| (*at, Ruled::Burst(*max))));
-        events.extend(rates.into_iter().flatten().map(|(at, rate)| (*at, Ruled::Rate(*rate))));
-        events.sort_unstable();
-        let none = Rate { permits: 0, per: Nanos(1) };
-        let (mut common, mut own) = ((Permits::ZERO, none), (Permits::ZERO, none));
-        let rules = events.into_iter().map(|(at, event)| {
-            match event {
-                Ruled::Limit(burst, rate) => common = (burst, rate),
-                Ruled::Burst(burst) => own.0 = burst,
-                Ruled::Rate(rate) => own.1 = rate,
-            }
-            let burst = if own.0 == Permits::ZERO { common.0 } else { own.0 };
-            let rate = if own.1.permits == 0 { common.1 } else { own.1 };
-            (at, burst, Rule::Bucket(rate))
-        });
-        Some(rules.collect())
+    /// What nodes learnt of a key's own maximum and rate, in the order of time; none: it has none of its own any more.
+    pub(super) fn own(&self, key: Key) -> Vec<(Nanos, Own)> {
+        let maxima = self.maxima.get(&key).into_iter().flatten().map(|(at, max)| (*at, Own::Max(*max)));
+        let rates = self.rates.get(&key).into_iter().flatten().map(|(at, rate)| (*at, Own::Rate(*rate)));
+        let mut own: Vec<_> = maxima.chain(rates).collect();
+        own.sort_unstable();
+        own
     }
 
-    /// The most that a key may have had of a limit that is no sliding window: maxima, extra permits and resets together.
-    pub(super) fn most(&self, key: Key, max: Permits) -> Permits {
-        let own = self.maxima.get(&key).into_iter().flatten().map(|(_, max)| *max).max().unwrap_or_default();
-        self.once(key, own.max(max))
-    }
-
-    /// The same with this maximum: extra permits and resets.
-    pub(super) fn once(&self, key: Key, max: Permits) -> Permits {
-        let extras = self.extras.get(&key).into_iter().flat_map(BTreeMap::values);
-        let once = extras.fold(max, |sum, (_, extra)| sum.saturating_add(*extra));
-        let resets = self.resets.get(&key.limit).into_iter().flat_map(BTreeMap::values);
-        let resets = resets.filter(|reset| reset.subject.is_none_or(|subject| subject == key.subject)).count();
-        (0..resets).fold(once, |sum, _| sum.saturating_add(once))
+    /// What grants add to a maximum while they stand.
+    pub(super) fn standing(&self, key: Key) -> Vec<Standing> {
+        self.extras.get(&key).into_iter().flat_map(BTreeMap::values).map(Extra::stands).collect()
     }
 
     pub(super) fn of(&self, key: Key) -> Excuses {
         let mut extras: Vec<_> =
-            self.extras.get(&key).into_iter().flat_map(BTreeMap::values).map(|(at, left)| (*at, *left)).collect();
+            self.extras.get(&key).into_iter().flat_map(BTreeMap::values).map(Extra::stands).collect();
         extras.sort_unstable();
         let resets = self.resets.get(&key.limit).into_iter().flat_map(BTreeMap::values);
         let resets = resets.filter(|reset| reset.subject.is_none_or(|subject| subject == key.subject));
@@ -120,14 +113,6 @@ impl Told {
         resets.make_contiguous().sort_unstable();
         Excuses { extras, resets, drawn: VecDeque::new(), credit: 0 }
     }
-}
-
-/// What a node learnt of a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Ruled {
-    Limit(Permits, Rate),
-    Burst(Permits),
-    Rate(Rate),
 }
 
 impl Reset {
@@ -139,7 +124,8 @@ impl Reset {
 /// What may explain that a key's window holds more than its maximum.
 #[derive(Debug)]
 pub(super) struct Excuses {
-    extras: Vec<(Nanos, Permits)>,
+    /// Since when, until when, and what is left.
+    extras: Vec<Standing>,
     resets: VecDeque<(Nanos, Nanos)>,
     drawn: VecDeque<(Nanos, u128)>,
     /// The sum of `drawn`.
@@ -163,10 +149,31 @@ impl Excuses {
         })
     }
 
+    /// So many permits of a bucket, if grants that stand have them left: what is not used goes with the order.
+    pub(super) fn grant(&mut self, at: Nanos, mut missing: Permits) -> Permits {
+        let mut granted = Permits::ZERO;
+        for (_, _, left) in self.extras.iter_mut().filter(|(since, until, _)| *since <= at && at <= *until) {
+            let part = missing.min(*left);
+            *left = left.saturating_sub(part);
+            missing = missing.saturating_sub(part);
+            granted = granted.saturating_add(part);
+        }
+        granted
+    }
+
+    pub(super) fn forget_grants(&mut self) {
+        self.extras.clear();
+    }
+
+    /// The resets that may have been by then, in the order of time.
+    pub(super) fn resets_until(&self, ends: Nanos) -> Vec<(Nanos, Nanos)> {
+        self.resets.iter().copied().filter(|(from, _)| *from <= ends).collect()
+    }
+
     /// What of `sum` is not excused, against this maximum.
     pub(super) fn rest(&mut self, sum: u128, max: Permits, at: Nanos) -> u128 {
         let mut over = sum.saturating_sub(self.credit).saturating_sub(u128::from(max.0));
-        for (since, left) in &mut self.extras {
+        for (since, _, left) in &mut self.extras {
             let part = over.min(u128::from(left.0));
             if *since <= at && part > 0 {
                 *left = left.saturating_sub(Permits(u64::try_from(part).unwrap_or(u64::MAX)));
@@ -234,7 +241,7 @@ mod tests {
         let rate = |permits| Rate { permits, per: Nanos::SECOND };
         let ratio = |stamps: &[u64], orders: &[Record]| {
             let mut evidence = Evidence::default();
-            let rule = Rule::Bucket(rate(1));
+            let rule = super::super::Rule::Bucket(rate(1));
             evidence.add(Record::Rule { at: Nanos(0), limit: KEY.limit, max: Permits(2), rule });
             for record in orders {
                 evidence.add(Record::decode(&record.encode()).expect("as written"));

@@ -4,33 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_model::{Incarnation, LimitId, Nanos, Permits};
 
+use super::course::{Course, RuleLearnt};
+use super::dated::Tagged;
 use super::orders::Told;
-use super::{Finding, Record, Rule};
-use crate::protocol::{Key, LEASE_TTL, Rate};
+use super::places::Places;
+use super::{Finding, Record, Rule, bucket, dated, places};
+use crate::protocol::Key;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Others {
     /// Whose file is read.
     pub(super) of: Incarnation,
     /// As nodes learnt of them.
-    rules: BTreeMap<LimitId, Vec<(Nanos, Permits, Rule)>>,
-    /// Σ of each window, and of how many permits.
-    dated: BTreeMap<(Key, u32), (u128, u64)>,
+    pub(super) rules: BTreeMap<LimitId, Vec<RuleLearnt>>,
+    /// Permits of windows of the calendar.
+    pub(super) dated: BTreeMap<Key, Vec<Tagged>>,
     /// When it was taken, how much was reserved, how much was used.
     settled: BTreeMap<Key, Vec<(Nanos, Permits, Permits)>>,
-    /// Of windows of the calendar: reserved and not used.
-    unused: BTreeMap<Key, Vec<(Nanos, Permits, u32)>>,
-    places: BTreeMap<Key, Places>,
-    last: BTreeMap<Incarnation, Nanos>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Places {
-    /// Permits taken (+) or given up (−).
-    changes: Vec<(Nanos, i128)>,
-    /// What each process has in use, by its own records.
-    open: BTreeMap<Incarnation, i128>,
-    begun: u64,
+    pub(super) places: BTreeMap<Key, Places>,
+    pub(super) last: BTreeMap<Incarnation, Nanos>,
 }
 
 impl Others {
@@ -39,10 +31,7 @@ impl Others {
             Record::Rule { at, limit, max, rule } => self.rules.entry(limit).or_default().push((at, max, rule)),
             Record::Dated { at, key, cost, window, .. } => {
                 self.saw(at);
-                let (sum, permits) = self.dated.entry((key, window)).or_default();
-                *sum += u128::from(cost.0);
-                *permits += 1;
-                self.unused.entry(key).or_default().push((at, cost, window));
+                self.dated.entry(key).or_default().push((at, cost, window));
             }
             Record::Begin { at, key, cost, .. } => self.place(at, key, i128::from(cost.0)),
             Record::End { at, key, cost, .. } => self.place(at, key, -i128::from(cost.0)),
@@ -60,9 +49,9 @@ impl Others {
     }
 
     pub(super) fn permits(&self) -> usize {
-        let dated: u64 = self.dated.values().map(|(_, permits)| permits).sum();
+        let dated: usize = self.dated.values().map(Vec::len).sum();
         let begun: u64 = self.places.values().map(|places| places.begun).sum();
-        usize::try_from(dated + begun).unwrap_or(usize::MAX)
+        dated.saturating_add(usize::try_from(begun).unwrap_or(usize::MAX))
     }
 
     fn saw(&mut self, at: Nanos) {
@@ -78,6 +67,16 @@ impl Others {
         places.begun += u64::from(change > 0);
     }
 
+    /// What calls used beyond what they had reserved and what was at hand: it is paid by later grants.
+    pub(super) fn debts(&self) -> BTreeMap<LimitId, u128> {
+        let mut debts = BTreeMap::new();
+        for (key, settled) in &self.settled {
+            let debt = settled.iter().map(|(_, reserved, used)| u128::from(used.saturating_sub(*reserved).0));
+            *debts.entry(key.limit).or_default() += debt.sum::<u128>();
+        }
+        debts
+    }
+
     /// Judges what is no sliding window, and takes it out of `permits`; what was settled for less counts for less there.
     pub(super) fn judge(
         mut self,
@@ -87,116 +86,101 @@ impl Others {
     ) -> Vec<Finding> {
         self.settle(permits);
         self.rules.values_mut().for_each(|learnt| learnt.sort_unstable());
-        let mut findings: BTreeMap<LimitId, Finding> = BTreeMap::new();
-        let limits: BTreeSet<LimitId> = self.rules.keys().copied().collect();
-        let mut note = |limit: LimitId, rule: Rule, max: Permits, judged: Judged| {
-            let finding = findings.entry(limit).or_insert_with(|| empty(limit, rule, names));
-            finding.max = max;
-            finding.permits += judged.permits;
-            finding.worst = finding.worst.max(Permits(u64::try_from(judged.worst).unwrap_or(u64::MAX)));
-            finding.worst_ratio = finding.worst_ratio.max(judged.ratio);
-            if judged.total > finding.busiest.0 {
-                finding.busiest = (judged.total, judged.span);
-            }
-        };
-        for (key, of_key) in permits.iter_mut().filter(|(key, _)| limits.contains(&key.limit)) {
-            let learnt = &self.rules[&key.limit];
-            if let Some((_, max, rule @ Rule::Bucket(_))) = learnt.last() {
-                of_key.sort_unstable();
-                let judged = match orders.rules(*key, learnt) {
-                    None => bucket(of_key, learnt).excused_once(orders, *key, *max),
-                    // Against the smallest burst, so that it excuses what any of them would.
-                    Some(own) => {
-                        let least = own.iter().map(|(_, max, _)| *max).filter(|max| *max != Permits::ZERO).min();
-                        bucket(of_key, &own).excused_once(orders, *key, least.unwrap_or(*max))
-                    }
-                };
-                note(key.limit, *rule, *max, judged);
-            }
-        }
-        permits.retain(|key, _| !limits.contains(&key.limit));
-        for ((key, _), (sum, count)) in &self.dated {
-            let max = self.largest(key.limit);
-            let total = Permits(u64::try_from(*sum).unwrap_or(u64::MAX));
-            let ratio = ratio(*sum, u128::from(max.0));
-            let judged = Judged { permits: *count, worst: *sum, ratio, total, span: Nanos::ZERO };
-            note(key.limit, Rule::Dated, max, judged.excused(orders, *key, max));
-        }
-        for (key, places) in std::mem::take(&mut self.places) {
+        let of_limits: BTreeMap<LimitId, Course> =
+            self.rules.iter().map(|(limit, learnt)| (*limit, Course::new(learnt, &[], &[]))).collect();
+        let mut findings = BTreeMap::new();
+        let keys: BTreeSet<Key> = permits.keys().chain(self.dated.keys()).chain(self.places.keys()).copied().collect();
+        let nothing = Course::default();
+        for key in keys {
             let learnt = self.rules.get(&key.limit).map_or(&[][..], Vec::as_slice);
-            let max = self.largest(key.limit);
-            note(key.limit, Rule::Concurrency, max, crowd(places, &self.last, learnt).excused(orders, key, max));
+            let rule = learnt.last().map(|(_, _, rule)| *rule);
+            // A grant that a bucket holds at once adds nothing that stands.
+            let standing = if let Some(Rule::Bucket(_)) = rule { Vec::new() } else { orders.standing(key) };
+            let own = orders.own(key);
+            let of_key = (!own.is_empty() || !standing.is_empty()).then(|| Course::new(learnt, &own, &standing));
+            let course = of_key.as_ref().or_else(|| of_limits.get(&key.limit)).unwrap_or(&nothing);
+            let mut excuses = orders.of(key);
+            if let Some(bucket_rule @ (Rule::Bucket(_) | Rule::Smooth(_))) = rule
+                && let Some(taken) = permits.get_mut(&key)
+            {
+                if let Rule::Smooth(_) = bucket_rule {
+                    excuses.forget_grants();
+                }
+                taken.sort_unstable();
+                note(&mut findings, names, key.limit, bucket_rule, learnt, bucket::judge(taken, course, excuses));
+            } else if let Some(tagged) = self.dated.get(&key) {
+                let fallback = Rule::Dated { carry: Permits::ZERO, period: Nanos::ZERO };
+                let rule = rule.unwrap_or(fallback);
+                for judged in dated::judge(tagged, learnt, course, &excuses) {
+                    note(&mut findings, names, key.limit, rule, learnt, judged);
+                }
+            }
+            if let Some(in_use) = self.places.remove(&key) {
+                let judged = places::judge(in_use, &self.last, course);
+                note(&mut findings, names, key.limit, Rule::Concurrency, learnt, judged);
+            }
         }
+        permits.retain(|key, _| !self.rules.contains_key(&key.limit));
         findings.into_values().collect()
     }
 
     /// What was reserved and not used was never spent.
     fn settle(&mut self, permits: &mut BTreeMap<Key, Vec<(Nanos, Permits)>>) {
-        for (key, settled) in std::mem::take(&mut self.settled) {
-            let taken = permits.entry(key).or_default();
-            taken.sort_unstable();
-            let dated = self.unused.entry(key).or_default();
-            dated.sort_unstable();
+        for (key, mut settled) in std::mem::take(&mut self.settled) {
+            settled.sort_unstable();
+            let mut to_settle: BTreeMap<(Nanos, Permits), Vec<Permits>> = BTreeMap::new();
             for (at, reserved, used) in settled {
-                let used = used.min(reserved);
-                if let Ok(found) = taken.binary_search(&(at, reserved)) {
-                    // In its place: stamps are looked for, costs only beside them.
-                    taken[found].1 = used;
-                    let from = taken.partition_point(|(other, _)| *other < at);
-                    let to = taken.partition_point(|(other, _)| *other <= at);
-                    taken[from..to].sort_unstable();
-                } else {
-                    let found = dated.partition_point(|(other, cost, _)| (*other, *cost) < (at, reserved));
-                    if let Some((_, _, window)) =
-                        dated.get(found).filter(|(t, c, _)| (*t, *c) == (at, reserved)).copied()
-                    {
-                        dated.remove(found);
-                        if let Some((sum, _)) = self.dated.get_mut(&(key, window)) {
-                            *sum -= u128::from(reserved.saturating_sub(used).0);
-                        }
-                    }
+                to_settle.entry((at, reserved)).or_default().push(used.min(reserved));
+            }
+            let mut settle = |at: Nanos, cost: &mut Permits| {
+                if let Some(used) = to_settle.get_mut(&(at, *cost)).and_then(Vec::pop) {
+                    *cost = used;
                 }
-            }
-            if taken.is_empty() {
-                permits.remove(&key);
-            }
+            };
+            permits.entry(key).and_modify(|taken| taken.iter_mut().for_each(|(at, cost)| settle(*at, cost)));
+            self.dated.entry(key).and_modify(|taken| taken.iter_mut().for_each(|(at, cost, _)| settle(*at, cost)));
         }
-    }
-
-    /// Of all that were ever in force: a lowered one binds the windows after.
-    fn largest(&self, limit: LimitId) -> Permits {
-        self.rules.get(&limit).into_iter().flatten().map(|(_, max, _)| *max).max().unwrap_or_default()
     }
 }
 
-struct Judged {
+fn note(
+    findings: &mut BTreeMap<LimitId, Finding>,
+    names: &BTreeMap<LimitId, String>,
+    limit: LimitId,
+    rule: Rule,
+    learnt: &[RuleLearnt],
+    judged: Judged,
+) {
+    let finding = findings.entry(limit).or_insert_with(|| empty(limit, rule, names));
+    finding.max = learnt.last().map_or(Permits::ZERO, |(_, max, _)| *max);
+    finding.permits += judged.permits;
+    finding.worst = finding.worst.max(judged.worst);
+    finding.worst_ratio = finding.worst_ratio.max(judged.ratio);
+    if judged.total > finding.busiest.0 {
+        finding.busiest = (judged.total, judged.span);
+    }
+}
+
+/// What was found of one key, or of one window of it.
+pub(super) struct Judged {
     permits: u64,
-    worst: u128,
-    ratio: f64,
+    pub(super) worst: Permits,
+    pub(super) ratio: f64,
     total: Permits,
     span: Nanos,
 }
 
 impl Judged {
-    /// Against what operators ordered for this key beside the limit, all of it at once.
-    fn excused(self, orders: &Told, key: Key, max: Permits) -> Self {
-        self.against(max, orders.most(key, max))
-    }
-
-    /// The same of a bucket, whose own bursts and rates are known by their time.
-    fn excused_once(self, orders: &Told, key: Key, max: Permits) -> Self {
-        self.against(max, orders.once(key, max))
-    }
-
-    fn against(self, max: Permits, most: Permits) -> Self {
-        if most == max { self } else { Self { ratio: self.ratio * max.0 as f64 / most.0.max(1) as f64, ..self } }
+    pub(super) fn new(permits: u64, worst: u128, ratio: f64, total: u128, span: Nanos) -> Self {
+        let narrow = |wide: u128| Permits(u64::try_from(wide).unwrap_or(u64::MAX));
+        Self { permits, worst: narrow(worst), ratio, total: narrow(total), span }
     }
 }
 
 fn empty(limit: LimitId, rule: Rule, names: &BTreeMap<LimitId, String>) -> Finding {
     let window = match rule {
-        Rule::Bucket(rate) => rate.per,
-        Rule::Concurrency | Rule::Dated => Nanos::ZERO,
+        Rule::Bucket(rate) | Rule::Smooth(rate) => rate.per,
+        Rule::Concurrency | Rule::Dated { .. } => Nanos::ZERO,
     };
     Finding {
         limit,
@@ -208,87 +192,15 @@ fn empty(limit: LimitId, rule: Rule, names: &BTreeMap<LimitId, String>) -> Findi
         busiest: (Permits::ZERO, Nanos::ZERO),
         worst: Permits::ZERO,
         worst_ratio: 0.0,
+        debt: Permits::ZERO,
     }
 }
 
-/// The deepest a bucket was drawn: the largest sum of any stretch of time, less what the rate brought in it. In units of
-/// permits × `per`, so that nothing is rounded.
-fn bucket(permits: &[(Nanos, Permits)], learnt: &[(Nanos, Permits, Rule)]) -> Judged {
-    let (mut drawn, mut before) = (0_u128, permits[0].0);
-    let (mut worst, mut worst_ratio, mut sum) = (0, 0.0_f64, 0_u128);
-    for (at, cost) in permits {
-        let (burst, rate) = in_force(learnt, before, *at);
-        let per = u128::from(rate.per.0.max(1));
-        let came = u128::from(at.saturating_sub(before).0) * u128::from(rate.permits);
-        drawn = drawn.saturating_sub(came).saturating_add(u128::from(cost.0).saturating_mul(per));
-        worst = worst.max(drawn.div_ceil(per));
-        worst_ratio = worst_ratio.max(ratio(drawn, u128::from(burst.0).saturating_mul(per)));
-        sum = sum.saturating_add(u128::from(cost.0));
-        before = *at;
-    }
-    Judged {
-        permits: permits.len() as u64,
-        worst,
-        ratio: worst_ratio,
-        total: Permits(u64::try_from(sum).unwrap_or(u64::MAX)),
-        span: before.saturating_sub(permits[0].0),
-    }
-}
-
-/// The largest burst and the fastest rate that may have been in force between `from` and `to`: a change binds within D.
-fn in_force(learnt: &[(Nanos, Permits, Rule)], from: Nanos, to: Nanos) -> (Permits, Rate) {
-    let (mut burst, mut fastest) = (Permits::ZERO, Rate { permits: 0, per: Nanos(1) });
-    for (nth, (since, max, rule)) in learnt.iter().enumerate() {
-        let until = learnt[nth..].iter().find(|(_, other, of)| (other, of) != (max, rule));
-        let until = until.map_or(Nanos::MAX, |(later, ..)| later.saturating_add(LEASE_TTL));
-        if let Rule::Bucket(rate) = rule
-            && *since <= to.saturating_add(LEASE_TTL)
-            && until >= from
-        {
-            burst = burst.max(*max);
-            if rate.slower(fastest) == fastest {
-                fastest = *rate;
-            }
-        }
-    }
-    (burst, fastest)
-}
-
-/// The most places in use at a time. A process that ended without a word gave its own up no earlier than its last record.
-fn crowd(places: Places, last: &BTreeMap<Incarnation, Nanos>, learnt: &[(Nanos, Permits, Rule)]) -> Judged {
-    let Places { mut changes, open, begun } = places;
-    for (incarnation, left) in open.into_iter().filter(|(_, left)| *left > 0) {
-        // After its last word: what that may have begun was in use.
-        let last = last.get(&incarnation).copied().unwrap_or_default();
-        changes.push((last.saturating_add(Nanos(1)), -left));
-    }
-    changes.sort_unstable(); // Ends first.
-    let (mut now, mut worst, mut worst_ratio, mut total) = (0_i128, 0_i128, 0.0_f64, 0_i128);
-    for (at, change) in &changes {
-        now += change;
-        total += change.max(&0);
-        worst = worst.max(now);
-        let held = learnt.iter().enumerate().filter(|(nth, (since, max, _))| {
-            let until = learnt[*nth..].iter().find(|(_, other, _)| other != max).map(|(later, ..)| *later);
-            *since <= at.saturating_add(LEASE_TTL) && until.is_none_or(|until| until.saturating_add(LEASE_TTL) >= *at)
-        });
-        let max = held.map(|(_, (_, max, _))| max.0).max().unwrap_or(0);
-        worst_ratio = worst_ratio.max(ratio(u128::try_from(now).unwrap_or(0), u128::from(max)));
-    }
-    let span = changes.last().map_or(Nanos::ZERO, |(at, _)| at.saturating_sub(changes[0].0));
-    Judged {
-        permits: begun,
-        worst: u128::try_from(worst).unwrap_or(0),
-        ratio: worst_ratio,
-        total: Permits(u64::try_from(total).unwrap_or(u64::MAX)),
-        span,
-    }
-}
-
-fn ratio(sum: u128, max: u128) -> f64 {
+pub(super) fn ratio(sum: u128, max: u128) -> f64 {
     match (sum, max) {
         (0, _) => 0.0,
         (_, 0) => f64::INFINITY,
+        (sum, max) if sum > max => (sum as f64 / max as f64).max(1.0 + f64::EPSILON),
         (sum, max) => sum as f64 / max as f64,
     }
 }
@@ -299,7 +211,7 @@ mod tests {
 
     use super::super::{Evidence, RequestMark, header};
     use super::*;
-    use crate::protocol::Kind;
+    use crate::protocol::{Kind, Rate};
 
     const KEY: Key = Key { limit: LimitId(3), subject: Subject(1) };
     const REQUEST: RequestMark = RequestMark(1 << 64);

@@ -7,7 +7,7 @@ use siphasher::sip128::Hasher128 as _;
 use tidegate_model::{LimitId, Nanos, Permits, Subject};
 
 use super::RECORD_BYTES;
-use crate::protocol::{Key, Kind, Rate};
+use crate::protocol::{Key, Kind, Period, Rate};
 
 const KIND_SHIFT: u32 = 56;
 const COST: u64 = (1 << KIND_SHIFT) - 1;
@@ -19,8 +19,20 @@ pub enum Rule {
     Bucket(Rate),
     /// At most `max` at a time.
     Concurrency,
-    /// At most `max` in each calendar window.
-    Dated,
+    /// At most `max` in each calendar window: so much of it is what the one before may have left. How long one is about;
+    /// zero: nobody said.
+    Dated { carry: Permits, period: Nanos },
+    /// As a bucket. What is granted adds to `max` while the order stands.
+    Smooth(Rate),
+}
+
+impl Rule {
+    pub(super) fn rate(&self) -> Rate {
+        match self {
+            Self::Bucket(rate) | Self::Smooth(rate) => *rate,
+            Self::Concurrency | Self::Dated { .. } => Rate { permits: 0, per: Nanos(1) },
+        }
+    }
 }
 
 /// One line of a decision log.
@@ -61,7 +73,7 @@ pub enum Record {
         cost: Permits,
         request: RequestMark,
     },
-    /// Of the `reserved` permits that were taken at `at` so many were used.
+    /// Of the `reserved` permits that were taken at `at` so many were used; what is above is owed.
     Settled {
         at: Nanos,
         key: Key,
@@ -93,7 +105,7 @@ pub enum Record {
         key: Key,
         rate: Rate,
     },
-    /// So many permits beyond the maximum, once.
+    /// So many permits beyond the maximum, once. None: the order is gone.
     Extra {
         at: Nanos,
         key: Key,
@@ -155,10 +167,11 @@ impl Record {
     pub fn policy(at: Nanos, limit: LimitId, max: Permits, kind: &Kind) -> Self {
         let (max, rule) = match kind {
             Kind::Sliding { window } => return Self::Policy { at, limit, max, window: *window },
-            Kind::Bucket { rate } | Kind::Smooth { rate } => (max, Rule::Bucket(*rate)),
+            Kind::Bucket { rate } => (max, Rule::Bucket(*rate)),
+            Kind::Smooth { rate } => (max, Rule::Smooth(*rate)),
             Kind::Concurrency => (max, Rule::Concurrency),
-            Kind::Calendar { .. } => (max, Rule::Dated),
-            Kind::Budget(budget) => (max.saturating_add(budget.carry), Rule::Dated),
+            Kind::Calendar { period, .. } => (max, dated(*period, Permits::ZERO)),
+            Kind::Budget(budget) => (max, dated(budget.period, budget.carry)),
         };
         Self::Rule { at, limit, max, rule }
     }
@@ -176,10 +189,14 @@ impl Record {
                 (at, key.limit, key.subject.0, used.0.min(COST), 7, u128::from(reserved.0))
             }
             Self::Rule { at, limit, max, rule } => {
-                let (code, rate) = match rule {
-                    Rule::Bucket(rate) => (1, rate),
-                    Rule::Concurrency => (2, Rate { permits: 0, per: Nanos::ZERO }),
-                    Rule::Dated => (3, Rate { permits: 0, per: Nanos::ZERO }),
+                let (code, max, rate) = match rule {
+                    Rule::Bucket(rate) => (1, max, rate),
+                    Rule::Concurrency => (2, max, Rate { permits: 0, per: Nanos::ZERO }),
+                    // The first judges knew one number: what may be carried over is in it.
+                    Rule::Dated { carry, period } => {
+                        (3, max.saturating_add(carry), Rate { permits: carry.0, per: period })
+                    }
+                    Rule::Smooth(rate) => (4, max, rate),
                 };
                 let subject = u128::from(max.0) | u128::from(rate.per.0) << 64;
                 (at, limit, subject, 0, 8, code | u128::from(rate.permits) << 64)
@@ -240,13 +257,18 @@ impl Record {
             6 => Some(Self::End { at, key, cost: spent, request }),
             7 => Some(Self::Settled { at, key, used: spent, reserved: Permits(low(request.0)) }),
             8 => {
-                let rule = match low(request.0) {
-                    1 => Rule::Bucket(Rate { permits: high(request.0), per: Nanos(high(subject)) }),
-                    2 => Rule::Concurrency,
-                    3 => Rule::Dated,
+                let (max, rate) = (Permits(low(subject)), Rate { permits: high(request.0), per: Nanos(high(subject)) });
+                let (max, rule) = match low(request.0) {
+                    1 => (max, Rule::Bucket(rate)),
+                    2 => (max, Rule::Concurrency),
+                    3 => {
+                        let carry = Permits(rate.permits).min(max);
+                        (max.saturating_sub(carry), Rule::Dated { carry, period: rate.per })
+                    }
+                    4 => (max, Rule::Smooth(rate)),
                     _ => return None,
                 };
-                Some(Self::Rule { at, limit, max: Permits(low(subject)), rule })
+                Some(Self::Rule { at, limit, max, rule })
             }
             1 => Some(Self::Permit {
                 at,
@@ -287,6 +309,10 @@ impl Record {
     }
 }
 
+fn dated(period: Period, carry: Permits) -> Rule {
+    Rule::Dated { carry, period: Nanos::from_secs(period.seconds()) }
+}
+
 pub(super) fn check(bytes: &[u8; RECORD_BYTES]) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(&bytes[8..]);
@@ -320,6 +346,24 @@ mod tests {
                 LimitId(8),
                 Permits(7),
                 &Kind::Bucket { rate: Rate { permits: 3, per: Nanos(9) } },
+            ),
+            Record::policy(
+                Nanos(9),
+                LimitId(8),
+                Permits(7),
+                &Kind::Smooth { rate: Rate { permits: 3, per: Nanos(9) } },
+            ),
+            Record::policy(
+                Nanos(9),
+                LimitId(8),
+                Permits(7),
+                &Kind::Budget(crate::protocol::Budget {
+                    period: Period::Month,
+                    zone: "UTC".into(),
+                    unit: crate::protocol::Unit::Tokens,
+                    carry: Permits(3),
+                    alerts: Vec::new(),
+                }),
             ),
             Record::Ordered { at: Nanos(9), key: KEY, max: Permits(5) },
             Record::Rated { at: Nanos(9), key: KEY, rate: Rate { permits: u64::MAX, per: Nanos(7) } },

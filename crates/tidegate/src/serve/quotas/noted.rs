@@ -24,6 +24,8 @@ pub(super) struct Noted {
     maxima: BTreeMap<Whose, Permits>,
     /// The same of rates.
     rates: BTreeMap<Whose, Rate>,
+    /// Grants that stand, by their orders.
+    extras: BTreeMap<u64, Key>,
 }
 
 /// To be stamped when it is written.
@@ -47,6 +49,14 @@ impl Noted {
         let mut news: Vec<Draft> = Vec::new();
         for extra in orders.extras.iter().copied().filter(|extra| self.begun < extra.id) {
             news.push(Box::new(move |at| Record::Extra { at, key: extra.key, permits: extra.permits, id: extra.id }));
+        }
+        self.extras.extend(orders.extras.iter().map(|extra| (extra.id, extra.key)));
+        if epoch <= in_ledger {
+            // It binds that they are gone.
+            let gone = self.extras.extract_if(.., |id, _| orders.extras.iter().all(|extra| extra.id != *id));
+            for (id, key) in gone {
+                news.push(Box::new(move |at| Record::Extra { at, key, permits: Permits::ZERO, id }));
+            }
         }
         for reset in orders.resets.iter().copied() {
             let record = move |done| -> Draft {
@@ -222,6 +232,20 @@ mod tests {
         assert_eq!(told(3, 3, &[(None, 20)], &[(None, 2), (Some(1), 3)]), [own(3)]);
         assert_eq!(told(3, 4, &[], &[]), [policy(20, 5), own(0)], "five again, for all");
         assert_eq!(told(4, 4, &[], &[]), [policy(10, 5)]);
+    }
+
+    #[test]
+    fn a_grant_is_told_when_it_is_given_and_when_it_is_gone_for_good() {
+        let mut noted = Noted::new(0);
+        let key = Key { limit: ID, subject: Subject(1) };
+        let extra = |permits| Record::Extra { at: Nanos(5), key, permits: Permits(permits), id: 1 };
+        let granted = vec![tidegate_quota::protocol::Extra { id: 1, key, permits: Permits(7) }];
+        let orders = Orders { epoch: 1, extras: granted, ..Orders::default() };
+        assert_eq!(news(&mut noted, 0, &orders), [extra(7)]);
+        assert_eq!(news(&mut noted, 1, &orders), []);
+        assert_eq!(news(&mut noted, 1, &maxima(2, &[])), [], "leases may go by it still");
+        assert_eq!(news(&mut noted, 2, &maxima(2, &[])), [extra(0)]);
+        assert_eq!(news(&mut noted, 2, &maxima(2, &[])), []);
     }
 
     #[test]
