@@ -187,7 +187,7 @@ proptest! {
 
     #[test]
     fn a_keys_own_maximum_counts_in_place_of_its_limits_for_every_kind(
-        mine in 1..9_u64, from in 0..STEPS, till in 0..STEPS,
+        mine in 1..9_u64, from in 1..STEPS, till in 0..STEPS,
         permits in proptest::collection::vec((0..STEPS, 1..4_u64), 1..20),
     ) {
         let orders = [own(from, mine), own(from + till, 0)];
@@ -205,6 +205,20 @@ proptest! {
         prop_assert_eq!(holds([rule(0, 4, &calendar)].into_iter().chain(orders).chain(of_budget)), dated_holds(&plain, &tagged));
         prop_assert_eq!(holds([rule(0, 4, &Kind::Concurrency)].into_iter().chain(orders).chain(runs)), places_hold(&plain, &permits));
     }
+}
+
+#[test]
+fn a_keys_own_rate_fills_its_bucket_while_it_has_one() {
+    let rated =
+        |step, permits| Record::Rated { at: at(step), key: KEY, rate: Rate { permits, per: Nanos(at(1).0 * 2) } };
+    let log = |orders: &[Record], steps: std::ops::Range<u64>| {
+        let taken = steps.map(|step| permit(step, 3, None));
+        holds([rule(0, 3, &bucket(1))].into_iter().chain(orders.iter().copied()).chain(taken))
+    };
+    assert!(!log(&[], 10..12));
+    assert!(log(&[rated(9, 6), rated(20, 0)], 10..25), "three in each step");
+    assert!(!log(&[rated(9, 5), rated(20, 0)], 10..25));
+    assert!(!log(&[rated(9, 6), rated(20, 0)], 10..26), "and no longer than D");
 }
 
 #[test]

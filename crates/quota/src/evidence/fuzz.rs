@@ -4,8 +4,8 @@
 use tidegate_model::{Nanos, Permits};
 
 use super::record::check;
-use super::{Evidence, Learnt, MAGIC, RECORD_BYTES, Record};
-use crate::protocol::{Key, LEASE_TTL};
+use super::{Evidence, Learnt, MAGIC, RECORD_BYTES, Record, Rule};
+use crate::protocol::{Key, LEASE_TTL, Rate};
 
 /// The slow way is quadratic.
 const MOST_RECORDS: usize = 320;
@@ -37,6 +37,7 @@ pub fn decision_log(bytes: &[u8]) {
 }
 
 fn agree(evidence: Evidence) {
+    others_agree(&evidence);
     let (mut evidence, policies) = (evidence.clone(), evidence.policies.clone());
     // What was settled for less counts for less, and what a bucket or a calendar judges is not in windows.
     let mut settled = evidence.permits.clone();
@@ -53,6 +54,46 @@ fn agree(evidence: Evidence) {
         assert_eq!(u128::from(finding.worst.0), worst.min(u128::from(u64::MAX)), "the fullest window");
         assert_eq!(finding.worst_ratio.to_bits(), ratio.to_bits(), "its share of the maximum");
     }
+}
+
+/// Where nobody ordered anything: sums by tag, and every stretch of a bucket that was never another one.
+fn others_agree(evidence: &Evidence) {
+    let (mut others, mut permits) = (evidence.others.clone(), evidence.permits.clone());
+    others.settle(&mut permits);
+    let findings = if evidence.orders.is_empty() { evidence.clone().judge() } else { Vec::new() };
+    for finding in findings {
+        let learnt = others.rules.get(&finding.limit).map_or(&[][..], Vec::as_slice);
+        let mut least = 0;
+        match (finding.rule, learnt) {
+            (Some(Rule::Dated { .. }), _) => {
+                for (_, tagged) in others.dated.iter().filter(|(key, _)| key.limit == finding.limit) {
+                    let sum = |window: u32| tagged.iter().filter(move |tagged| tagged.2 == window);
+                    let sums = tagged.iter().map(|tagged| sum(tagged.2).map(|(_, cost, _)| u128::from(cost.0)).sum());
+                    least = sums.fold(least, u128::max);
+                }
+            }
+            (Some(Rule::Bucket(rate) | Rule::Smooth(rate)), [(since, ..)]) if *since <= LEASE_TTL => {
+                for (_, taken) in permits.iter().filter(|(key, _)| key.limit == finding.limit) {
+                    least = taken.iter().map(|(from, _)| deepest(taken, *from, rate)).fold(least, u128::max);
+                }
+            }
+            _ => {}
+        }
+        assert!(u128::from(finding.worst.0) >= least.min(u128::from(u64::MAX)), "{finding:?} is {least} at least");
+    }
+}
+
+/// The most that any stretch from there took beyond what came, in whole permits.
+fn deepest(taken: &[(Nanos, Permits)], from: Nanos, rate: Rate) -> u128 {
+    let ends = taken.iter().map(|(to, _)| *to).filter(|to| from <= *to);
+    let beyond = ends.map(|to| {
+        let inside = taken.iter().filter(|(at, _)| from <= *at && *at <= to);
+        let came = u128::from(to.saturating_sub(from).0) * u128::from(rate.permits);
+        // A permit that has begun to come may have been rounded up at each one before.
+        let came = came.div_ceil(u128::from(rate.per.0.max(1))).saturating_add(1);
+        inside.map(|(_, cost)| u128::from(cost.0)).sum::<u128>().saturating_sub(came)
+    });
+    beyond.max().unwrap_or(0)
 }
 
 /// The sum of every window that ends with a permit, from the definition.
@@ -102,6 +143,14 @@ mod tests {
             cost: Permits(cost),
             request: RequestMark(u128::from(at)),
         };
+        let (key, rate) = (Key { limit, subject: Subject(1) }, Rate { permits: 3, per: Nanos(20) });
+        let bucket = |max| Record::Rule { at: Nanos(0), limit, max: Permits(max), rule: Rule::Bucket(rate) };
+        let rule = Rule::Dated { carry: Permits(3), period: Nanos::from_secs(3_600) };
+        let dated = Record::Rule { at: Nanos(0), limit, max: Permits(9), rule };
+        let tagged =
+            |at, cost, window| Record::taken(Nanos(at), key, Permits(cost), RequestMark(1 << 64), Some(window));
+        let extra = |permits| Record::Extra { at: Nanos(92), key, permits: Permits(permits), id: 4 };
+        let settled = Record::Settled { at: Nanos(90), key, used: Permits(7), reserved: Permits(4) };
         let steady: Vec<Record> = (0..12).map(|at| permit(at * 25, u128::from(at % 2), 1)).collect();
         let logs = [
             vec![],
@@ -109,6 +158,9 @@ mod tests {
             vec![policy(0, 5, 100), policy(250, 3, 100), permit(90, 1, 4), permit(250, 1, 3), permit(251, 1, 9)],
             vec![policy(5, 7, u64::MAX), permit(u64::MAX, 1, u64::MAX), permit(0, 1, u64::MAX), permit(9, 1, 8)],
             vec![permit(7, 1, 1)],
+            vec![bucket(5), permit(90, 1, 4), permit(100, 1, 2), permit(190, 1, 9), settled],
+            vec![Record::Rated { at: Nanos(9), key, rate }, bucket(2), permit(u64::MAX, 1, 9), permit(50, 1, 3)],
+            vec![dated, tagged(90, 4, 60), tagged(95, 4, 60), tagged(99, 9, 120), extra(7), extra(0), settled],
             // More than 64 bits hold.
             (0..300).map(|at| permit(at, 1, u64::MAX)).chain([policy(0, 5, 1_000)]).collect(),
         ];

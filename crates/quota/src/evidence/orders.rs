@@ -49,6 +49,10 @@ struct Reset {
 }
 
 impl Told {
+    pub(super) fn is_empty(&self) -> bool {
+        self.maxima.is_empty() && self.rates.is_empty() && self.extras.is_empty() && self.resets.is_empty()
+    }
+
     pub(super) fn see(&mut self, record: &Record) {
         match *record {
             Record::Ordered { at, key, max } => self.maxima.entry(key).or_default().push((at, max)),

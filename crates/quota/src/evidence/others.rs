@@ -125,7 +125,7 @@ impl Others {
     }
 
     /// What was reserved and not used was never spent.
-    fn settle(&mut self, permits: &mut BTreeMap<Key, Vec<(Nanos, Permits)>>) {
+    pub(super) fn settle(&mut self, permits: &mut BTreeMap<Key, Vec<(Nanos, Permits)>>) {
         for (key, mut settled) in std::mem::take(&mut self.settled) {
             settled.sort_unstable();
             let mut to_settle: BTreeMap<(Nanos, Permits), Vec<Permits>> = BTreeMap::new();
