@@ -14,6 +14,7 @@ use crate::walk::document;
 struct Load {
     urls: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
     admitted: Arc<AtomicU64>,
     failed: Arc<Mutex<Vec<String>>>,
     task: tokio::task::JoinHandle<()>,
@@ -22,8 +23,10 @@ struct Load {
 impl Load {
     fn start(urls: Vec<String>, key: String, per_second: u64) -> Self {
         let (urls, stop) = (Arc::new(Mutex::new(urls)), Arc::new(AtomicBool::new(false)));
-        let (admitted, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (asked, admitted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let failed = Arc::new(Mutex::new(Vec::new()));
         let (all, ends, good, bad) = (urls.clone(), stop.clone(), admitted.clone(), failed.clone());
+        let sent = asked.clone();
         let task = tokio::spawn(async move {
             let (client, mut at, mut nth) = (Client::new(), Instant::now(), 0_usize);
             let mut requests = tokio::task::JoinSet::new();
@@ -31,6 +34,7 @@ impl Load {
                 at += Duration::from_micros(1_000_000 / per_second);
                 tokio::time::sleep_until(at).await;
                 nth += 1;
+                sent.fetch_add(1, Ordering::Relaxed);
                 let url = {
                     let urls = all.lock().unwrap();
                     urls[nth % urls.len()].clone()
@@ -53,7 +57,7 @@ impl Load {
             }
             requests.join_all().await;
         });
-        Self { urls, stop, admitted, failed, task }
+        Self { urls, stop, asked, admitted, failed, task }
     }
 }
 
@@ -112,9 +116,13 @@ async fn three_nodes_become_seven_and_three_again_at_twice_the_limit_without_a_f
     println!("{:?} admitted, {} failed, the machine stalled for {stalled:?}, {verdict}", load.admitted, failed.len());
     assert!(verdict["worst_window_ratio"].as_f64().unwrap() <= 1.0, "{verdict}");
     assert_eq!(verdict["backend_requests_missing"], 0, "{verdict}");
-    if stalled < Duration::from_millis(100) {
+    // None on a machine that has time for us. A pause of a tenth of a second may be one of a leader and of a disk after the other,
+    // and then who waits for both is told 503: of few, whatever the machine does.
+    if stalled < Duration::from_millis(50) {
         assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
     }
+    let asked = load.asked.load(Ordering::Relaxed);
+    assert!(failed.len() as u64 * 50 <= asked, "{} of {asked} failed:\n{}", failed.len(), failed.join("\n"));
     let only_undecided = failed.iter().all(|why| why.contains("limit_unavailable"));
     assert!(only_undecided, "whatever the machine does:\n{}", failed.join("\n"));
     let share = verdict["limits"][0]["admitted_share"].as_f64().unwrap();
