@@ -78,7 +78,7 @@ impl Held {
 
     /// `request`: it was used, and the decision log knows of it.
     fn end(self, limiter: &Limiter, request: Option<RequestMark>, used: Permits) {
-        let Self { slot, key, what, pieces, window, .. } = self;
+        let Self { slot, key, what, pieces, .. } = self;
         match what {
             What::Place(ticket) => {
                 // Written down before somebody else may have the place: ends never come after the next begins.
@@ -91,7 +91,7 @@ impl Held {
             }
             What::Reserved(reservation) => {
                 let reserved = reservation.cost;
-                let settled = limiter.settle(&slot, reservation, used);
+                let (settled, window) = limiter.settle(&slot, reservation, used);
                 limiter.counters.owed.fetch_add(settled.owed.0, Ordering::Relaxed);
                 limiter.counters.refunded.fetch_add(settled.refunded.0, Ordering::Relaxed);
                 if let (Some(log), Some(request)) = (limiter.decisions(), request) {

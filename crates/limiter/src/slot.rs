@@ -403,6 +403,11 @@ impl Cold {
         Some(self.window_number.load(Ordering::Acquire))
     }
 
+    /// Of the permits in the cell. Under the holding's lock: they do not change meanwhile.
+    pub(crate) fn window_at_hand(&self) -> Option<u64> {
+        Some(self.window_number.load(Ordering::Acquire)).filter(|number| *number != 0)
+    }
+
     pub(crate) fn lapsed_at(&self) -> Nanos {
         Nanos(self.lapsed_at.load(Ordering::Acquire))
     }

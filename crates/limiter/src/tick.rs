@@ -14,7 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use tidegate_clock as clock;
 use tidegate_model::{Nanos, Permits};
 use tidegate_quota::holding::{News, REMINDER};
-use tidegate_quota::protocol::{Answer, Batch, Item, Reply, Verdict};
+use tidegate_quota::protocol::{Answer, Batch, Item, Reply, Verdict, next_batch};
 use tokio::time::Instant;
 
 use self::marks::Marks;
@@ -181,7 +181,7 @@ impl Tick {
         // Flags down before anything is read: what changes from here on marks its slot anew.
         fence(Ordering::SeqCst);
         let (mut slots, mut items) = (Vec::new(), Vec::new());
-        self.seq += 1;
+        self.seq = next_batch(self.seq, self.limiter.silent_for().is_some());
         for slot in looks {
             if let Some(item) = self.look(&slot) {
                 items.push(item);
@@ -189,7 +189,7 @@ impl Tick {
             }
             if items.len() == MOST_ITEMS {
                 self.exchange(std::mem::take(&mut slots), std::mem::take(&mut items));
-                self.seq += 1;
+                self.seq = next_batch(self.seq, false);
             }
         }
         if !items.is_empty() {

@@ -58,17 +58,48 @@ impl Period {
 /// Wall clocks agree that are no further apart.
 pub const APART: Millis = Millis(1_000);
 
-/// Did a clock that said `told`, whenever between question and answer it was looked at, agree with the one that read `asked`
-/// and `answered`? An answer that took longer than clocks may be apart says nothing.
-#[must_use]
-pub fn agrees(asked: Millis, told: Millis, answered: Millis) -> bool {
-    told.0.saturating_add(APART.0) >= answered.0 && told.0 <= asked.0.saturating_add(APART.0)
+/// By how many milliseconds a clock is ahead of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    pub least: i64,
+    pub most: i64,
 }
 
-/// May a leader open the windows that have begun by its own clock, if so many voters' clocks, its own included, agree with it?
+impl Ahead {
+    /// Of itself.
+    pub const NOT: Self = Self { least: 0, most: 0 };
+
+    /// Of one that said `told`, whenever between question and answer it was looked at.
+    #[must_use]
+    pub fn of(told: Millis, asked: Millis, answered: Millis) -> Self {
+        let ahead = |of: Millis| of.0.cast_signed().saturating_sub(told.0.cast_signed());
+        Self { least: ahead(asked), most: ahead(answered) }
+    }
+
+    /// Do they agree, once the clock was put back by `wrong`? An answer that took longer than clocks may be apart says nothing.
+    fn agrees(self, wrong: i64) -> bool {
+        let apart = APART.0.cast_signed();
+        wrong.saturating_sub(apart) <= self.least && self.most <= wrong.saturating_add(apart)
+    }
+}
+
+/// By how many milliseconds a leader's clock is ahead of a majority of the voters whose clocks agree: 0 if it is one of them,
+/// otherwise by the slowest of them. `None`: there is no such majority, and no window opens. `ahead`: of those that answered,
+/// itself included if it is a voter.
 #[must_use]
-pub fn may_open(agree: usize, voters: usize) -> bool {
-    agree > voters / 2 || !guard!("windows-open-by-agreement")
+pub fn ahead_of_majority(ahead: &[Ahead], voters: usize) -> Option<i64> {
+    let agree = |wrong: i64| ahead.iter().filter(|ahead| ahead.agrees(wrong)).count() > voters / 2;
+    if agree(0) || !guard!("windows-open-by-agreement") {
+        return Some(0);
+    }
+    ahead.iter().map(|ahead| ahead.most).filter(|wrong| agree(*wrong)).max()
+}
+
+/// The time that a majority agrees on. `asked` and `now` were read before and after the others were asked: a clock that is set
+/// meanwhile opens nothing early.
+#[must_use]
+pub fn agreed(asked: Millis, now: Millis, wrong: i64) -> Millis {
+    Millis(asked.min(now).0.saturating_sub_signed(wrong))
 }
 
 /// Is this the name of a time zone?
@@ -192,11 +223,38 @@ mod tests {
 
     #[test]
     fn a_clock_agrees_that_is_within_a_second_whenever_it_was_looked_at() {
-        let agreed = |told| agrees(Millis(10_000), Millis(told), Millis(10_400));
+        let agreed = |told| Ahead::of(Millis(told), Millis(10_000), Millis(10_400)).agrees(0);
         assert!(agreed(9_400) && agreed(11_000), "as far apart as they may be");
         assert!(!agreed(9_399) && !agreed(11_001));
-        assert!(!agrees(Millis(10_000), Millis(11_000), Millis(12_001)), "too long ago to say");
-        assert!(may_open(2, 3) && !may_open(1, 3) && !may_open(2, 4) && may_open(1, 1));
+        assert!(!Ahead::of(Millis(11_000), Millis(10_000), Millis(12_001)).agrees(0), "too long ago to say");
+    }
+
+    #[test]
+    fn a_clock_that_runs_wild_goes_by_those_that_agree() {
+        const HOUR: i64 = 3_600_000;
+        let majority = |ahead: &[(i64, i64)], voters| {
+            let ahead: Vec<Ahead> = ahead.iter().map(|&(least, most)| Ahead { least, most }).collect();
+            ahead_of_majority(&ahead, voters)
+        };
+        assert_eq!(majority(&[(0, 0), (-3, 2)], 3), Some(0), "the third need not be asked");
+        assert_eq!(majority(&[(0, 0), (HOUR, HOUR + 4), (0, 3)], 3), Some(0), "another one is wrong");
+        assert_eq!(majority(&[(0, 0), (HOUR, HOUR + 4), (HOUR - 5, HOUR + 2)], 3), Some(HOUR + 4), "this one is");
+        assert_eq!(majority(&[(0, 0), (-HOUR, -HOUR + 4), (-HOUR, -HOUR + 2)], 3), Some(-HOUR + 4));
+        assert_eq!(majority(&[(0, 0), (HOUR, HOUR), (-HOUR, -HOUR)], 3), None);
+        assert_eq!(majority(&[(0, 0)], 3), None);
+        assert_eq!(majority(&[(0, 0), (0, 0)], 4), None, "half are no majority");
+        assert_eq!(majority(&[(0, 0)], 1), Some(0));
+        assert_eq!(majority(&[(0, 0), (-1_200, 20)], 3), None, "an answer that took longer says too little");
+        let four_of_five = [(0, 0), (900, 900), (1_500, 1_500), (1_600, 1_600), (2_000, 2_000)];
+        assert_eq!(majority(&four_of_five, 5), Some(2_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_while_the_others_are_asked_opens_nothing_early() {
+        assert_eq!(agreed(Millis(5_000), Millis(5_010), 0), Millis(5_000));
+        assert_eq!(agreed(Millis(5_000), Millis(90_000), 0), Millis(5_000), "put forward after they had answered");
+        assert_eq!(agreed(Millis(90_000), Millis(5_000), 0), Millis(5_000), "put right before they were asked");
+        assert_eq!(agreed(Millis(90_000), Millis(90_010), 85_000), Millis(5_000));
     }
 
     #[test]

@@ -229,10 +229,16 @@ impl Holding {
     /// What somebody waits for, beyond what is here already. All of it asked for, a cost above half of the limit would wait
     /// for ever for what its own node holds.
     fn missing(&self, cell: &Cell, around: Surroundings) -> Permits {
+        // Of a rate no permits are waited for, but room.
+        if self.nature == Nature::Refilled || !guard!("waits-for-what-is-missing") {
+            return around.waiting;
+        }
         match self.promised.largest_missing() {
-            // What lies in the vault is not at hand yet.
-            _ if self.nature == Nature::Refilled || self.vault.permits() != Permits::ZERO => around.waiting,
-            Some(missing) => around.waiting.min(missing),
+            // What lies in the vault comes as soon as the disk has its mark; what is owed is paid of it before.
+            Some(missing) => {
+                around.waiting.min(missing.saturating_add(self.promised.debt()).saturating_sub(self.vault.permits()))
+            }
+            None if self.vault.permits() != Permits::ZERO => around.waiting, // Not at hand yet, and nobody's in particular.
             None => around.waiting.saturating_sub(cell.left()),
         }
     }
@@ -240,7 +246,7 @@ impl Holding {
     /// What is held, reservations included, and what more is wanted.
     fn count_spent(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
         let spent_before = self.reported;
-        if around.recalled {
+        if around.recalled && guard!("part-of-a-reservation-is-called-back") {
             cell.add(self.promised.give_up_parts());
         } else {
             self.promised.keep(cell.drain(self.earmarked())); // Whoever waits for much is first to have what is idle here.

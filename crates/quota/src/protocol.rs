@@ -113,6 +113,13 @@ pub fn oldest_decided(now: Nanos, ttl: Nanos) -> Nanos {
     if guard!("stale-batch-is-not-decided") { now.saturating_sub(Nanos(ttl.0 / 4)) } else { Nanos::ZERO }
 }
 
+/// The number of a process's next batch after `last`. A retry is a new batch as well: under the old number, the late answer
+/// to the first one would be taken for its own, and a lease would last from the retry on.
+#[must_use]
+pub fn next_batch(last: u64, is_retry: bool) -> u64 {
+    last + u64::from(!is_retry || guard!("retry-is-a-new-batch"))
+}
+
 /// A starving node is told to ask again after this long when permits were called back for it.
 pub const RECALL_TAKES: Nanos = Nanos::from_millis(5);
 

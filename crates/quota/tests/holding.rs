@@ -3,7 +3,9 @@
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
 use tidegate_quota::cell::Take;
 use tidegate_quota::holding::{News, Surroundings};
-use tidegate_quota::protocol::{Answer, Batch, Command, Entry, Item, Key, LEASE_TTL, Policy, Verdict, holder_time};
+use tidegate_quota::protocol::{
+    Answer, Batch, Command, Entry, Item, Key, LEASE_TTL, Policy, Verdict, holder_time, next_batch,
+};
 use tidegate_quota::{Cell, Holding, Ledger};
 
 const KEY: Key = Key { limit: LimitId(1), subject: Subject(7) };
@@ -235,4 +237,33 @@ fn what_is_reserved_stays_outstanding_until_it_is_settled_and_what_is_owed_is_pa
     let answer = decide(&mut ledger, node.seq, item);
     node.hear(&answer);
     assert_eq!((node.cell.left(), node.holding.debt()), (Permits(3), Permits::ZERO));
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_used_once() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    let item = Item { want: Permits(10), ..node.report(10) };
+    let answer = decide(&mut ledger, node.seq, item);
+    assert!(matches!(node.hear(&answer), News::Lease { granted: Permits(10), .. }));
+    assert_eq!(node.hear(&answer), News::Stale, "the network told it twice");
+    assert_eq!((node.cell.left(), ledger.charged(KEY)), (Permits(10), Permits(10)));
+}
+
+#[test]
+fn the_late_answer_to_a_batch_that_was_given_up_prolongs_nothing() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    let first = node.now;
+    node.seq = next_batch(node.seq, false) - 1;
+    let item = Item { want: Permits(10), ..node.report(10) };
+    let (seq, late) = (node.seq, decide(&mut ledger, node.seq, item));
+    node.now = node.now.saturating_add(Nanos::from_secs(1));
+    node.holding.failed(seq);
+    node.seq = next_batch(node.seq, true) - 1;
+    let item = node.report(10);
+    let news = node.holding.answer(&node.cell, seq, &late, W, node.now, || 2);
+    assert!(node.cell.expiry() <= first.saturating_add(holder_time(LEASE_TTL)), "D of the ledger runs since {first:?}");
+    assert_eq!(news, News::Stale);
+    let answer = decide(&mut ledger, node.seq, Item { want: Permits(10), ..item });
+    node.hear(&answer);
+    assert_eq!((node.cell.left(), ledger.charged(KEY)), (Permits(10), Permits(10)), "the first grant is handed back");
 }

@@ -237,3 +237,24 @@ fn an_opening_that_comes_late_changes_nothing() {
     let Verdict::Dated { window, .. } = world.hear(1, wants(4)).0 else { panic!("a dated lease") };
     assert_eq!(window, 100);
 }
+
+#[test]
+fn what_is_carried_over_is_counted_by_the_maximum_that_was_in_force() {
+    let mut world = World::new(100, budget(30));
+    world.open(100);
+    world.ask(1, wants(90));
+    world.ask(1, Say { spent: 90, ..Say::default() });
+    world.open(101);
+    // Nobody has looked at the key since the period began.
+    world.set(2, 200, budget(30));
+    assert_eq!(world.ledger.detail(KEY).expect("known").free, Permits(210), "ten of a hundred were left");
+
+    // Lowered, it takes nothing away that was left.
+    let mut world = World::new(100, budget(30));
+    world.open(100);
+    world.ask(1, wants(80));
+    world.ask(1, Say { spent: 80, ..Say::default() });
+    world.open(101);
+    world.set(2, 50, budget(30));
+    assert_eq!(world.ledger.detail(KEY).expect("known").free, Permits(70), "twenty of a hundred were left");
+}

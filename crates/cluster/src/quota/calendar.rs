@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tidegate_model::{Millis, NodeId};
+use tidegate_quota::calendar::{Ahead, agreed, ahead_of_majority};
 use tidegate_quota::protocol::Command;
 use tokio::time::Instant;
 
@@ -16,8 +17,6 @@ use crate::wire::{Lane, Request};
 
 /// How often is looked for windows that have begun. Their end is waited for to the millisecond.
 const LOOK: Duration = Duration::from_millis(200);
-/// Clocks agree that are no further apart.
-const APART: u64 = 1_000;
 /// For a voter to tell its time: an answer that took longer would say too little.
 const ASK: Duration = Duration::from_millis(500);
 const COMMIT: Duration = Duration::from_secs(2);
@@ -29,7 +28,8 @@ pub(crate) async fn turn_forever(cluster: Arc<Inner>) {
     // By how much this node's wall clock is wrong, and when that was found out.
     let mut known: Option<(i64, Instant)> = None;
     loop {
-        let now = agreed(known.map_or(0, |(wrong, _)| wrong));
+        let asked = wall();
+        let now = agreed(asked, asked, known.map_or(0, |(wrong, _)| wrong));
         let next = cluster.quota.read(|quota| quota.ledger.next_end());
         let until_next = next.map_or(LOOK, |end| Duration::from_millis(end.0.saturating_sub(now.0).max(1)));
         tokio::time::sleep(until_next.min(LOOK)).await;
@@ -38,7 +38,8 @@ pub(crate) async fn turn_forever(cluster: Arc<Inner>) {
             continue;
         }
         let has_windows = next.is_some() || !cluster.quota.read(|quota| quota.ledger.due_windows(wall())).is_empty();
-        let due = |wrong| cluster.quota.read(|quota| quota.ledger.due_windows(agreed(wrong)));
+        let asked = wall();
+        let due = |wrong| cluster.quota.read(|quota| quota.ledger.due_windows(agreed(asked, wall(), wrong)));
         let believed = known.is_some_and(|(wrong, at)| at.elapsed() < BELIEVED && due(wrong).is_empty());
         if !has_windows || believed {
             continue;
@@ -64,72 +65,30 @@ pub(crate) async fn turn_forever(cluster: Arc<Inner>) {
     }
 }
 
-/// The time that a majority agrees on.
-fn agreed(wrong: i64) -> Millis {
-    Millis(wall().0.saturating_sub_signed(wrong))
-}
-
 /// What the wall clock of this node says.
 pub(crate) fn wall() -> Millis {
     Millis(tidegate_clock::wall().0 / 1_000_000)
 }
 
-/// By how many milliseconds this node's clock is ahead of a majority of the voters whose clocks agree: 0 if it is one of them,
-/// otherwise by the slowest of them. `None`: there is no such majority.
+/// See [`ahead_of_majority`].
 async fn clocks_agree(cluster: &Arc<Inner>) -> Option<i64> {
     let voters: Vec<NodeId> = cluster.quota.replica.membership().voter_ids().map(NodeId).collect();
     let others = voters.iter().filter(|voter| **voter != cluster.me());
     let mut answers: FuturesUnordered<_> = others.map(|voter| ahead_of(cluster, *voter)).collect();
-    let mut ahead: Vec<(i64, i64)> = voters.contains(&cluster.me()).then_some((0, 0)).into_iter().collect();
+    let mut ahead: Vec<Ahead> = voters.contains(&cluster.me()).then_some(Ahead::NOT).into_iter().collect();
     while let Some(answer) = answers.next().await {
         ahead.extend(answer);
         // The usual case does not wait for whoever is slow, or gone.
-        if let Some(0) = majority(&ahead, voters.len()) {
+        if let Some(0) = ahead_of_majority(&ahead, voters.len()) {
             return Some(0);
         }
     }
-    majority(&ahead, voters.len())
+    ahead_of_majority(&ahead, voters.len())
 }
 
-/// Of bounds between which this clock is ahead of each voter's.
-fn majority(ahead: &[(i64, i64)], voters: usize) -> Option<i64> {
-    let apart = APART.cast_signed();
-    let agree = |at: i64| {
-        let near =
-            |(least, most): &&(i64, i64)| at.saturating_sub(apart) <= *least && *most <= at.saturating_add(apart);
-        ahead.iter().filter(near).count() > voters / 2
-    };
-    if agree(0) {
-        return Some(0);
-    }
-    ahead.iter().map(|(_, most)| *most).filter(|at| agree(*at)).max()
-}
-
-/// Between which bounds this node's clock is ahead of a voter's: it looked at its own between question and answer.
-async fn ahead_of(cluster: &Inner, voter: NodeId) -> Option<(i64, i64)> {
+/// How far this node's clock is ahead of a voter's.
+async fn ahead_of(cluster: &Inner, voter: NodeId) -> Option<Ahead> {
     let asked = wall();
     let told = cluster.peers.call::<Millis>(voter, Lane::Pulse, &Request::WallClock, ASK).await.ok()?;
-    let answered = wall();
-    let ahead = |of: Millis| of.0.cast_signed().saturating_sub(told.0.cast_signed());
-    Some((ahead(asked), ahead(answered)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_runs_wild_goes_by_those_that_agree() {
-        const HOUR: i64 = 3_600_000;
-        assert_eq!(majority(&[(0, 0), (-3, 2)], 3), Some(0), "the third need not be asked");
-        assert_eq!(majority(&[(0, 0), (HOUR, HOUR + 4), (0, 3)], 3), Some(0), "another one is wrong");
-        assert_eq!(majority(&[(0, 0), (HOUR, HOUR + 4), (HOUR - 5, HOUR + 2)], 3), Some(HOUR + 4), "this one is");
-        assert_eq!(majority(&[(0, 0), (-HOUR, -HOUR + 4), (-HOUR, -HOUR + 2)], 3), Some(-HOUR + 4));
-        assert_eq!(majority(&[(0, 0), (HOUR, HOUR), (-HOUR, -HOUR)], 3), None);
-        assert_eq!(majority(&[(0, 0)], 3), None);
-        assert_eq!(majority(&[(0, 0)], 1), Some(0));
-        assert_eq!(majority(&[(0, 0), (-1_200, 20)], 3), None, "an answer that took longer says too little");
-        let four_of_five = [(0, 0), (900, 900), (1_500, 1_500), (1_600, 1_600), (2_000, 2_000)];
-        assert_eq!(majority(&four_of_five, 5), Some(2_000));
-    }
+    Some(Ahead::of(told, asked, wall()))
 }

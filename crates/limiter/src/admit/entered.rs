@@ -33,7 +33,9 @@ impl Limiter {
     }
 
     /// What was used of a reservation is spent, the rest comes back; what was used beyond it is owed.
-    pub(crate) fn settle(&self, slot: &Slot, reservation: Reservation, used: Permits) -> Settled {
+    /// With the calendar window that what was paid at once beyond the reservation counts to: that of the permits at hand now,
+    /// and not of those that were reserved.
+    pub(crate) fn settle(&self, slot: &Slot, reservation: Reservation, used: Permits) -> (Settled, Option<u64>) {
         let mut holding = slot.holding();
         // What is owed is entered as well: it is paid from this lease, or lost with the process.
         self.enter(slot, used.saturating_sub(reservation.cost));
@@ -41,7 +43,7 @@ impl Limiter {
         if let Some(journal) = &self.journal {
             journal.give(slot.entry(), settled.refunded);
         }
-        settled
+        (settled, slot.window_at_hand())
     }
 
     /// `more` for a reservation that turns out too small. `false`: it is not there.

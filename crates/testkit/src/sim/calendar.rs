@@ -2,7 +2,7 @@
 //! it has begun by the shipped rules.
 
 use tidegate_model::Millis;
-use tidegate_quota::calendar::{agrees, may_open};
+use tidegate_quota::calendar::{Ahead, agreed, ahead_of_majority};
 use tidegate_quota::protocol::{Command, Opening};
 
 use super::scenario::{MILLI, SECOND};
@@ -35,11 +35,7 @@ impl World {
                 continue;
             }
             let asked = self.wall_of(voter, self.now);
-            let due = self.voters[voter].ledger.due_windows(asked);
-            if due.is_empty() {
-                continue;
-            }
-            let (mut agree, mut known_at) = (1, self.now);
+            let (mut ahead, mut known_at) = (vec![Ahead::NOT], self.now);
             for other in (0..self.voters.len()).filter(|other| *other != voter) {
                 if self.voters[voter].cut || !self.is_reachable(other) || self.random.chance(self.scenario.network.loss)
                 {
@@ -48,20 +44,23 @@ impl World {
                 let network = self.scenario.network;
                 let looked = self.now + self.random.between(network.quick, network.slow.max(network.quick));
                 let back = looked + self.random.between(network.quick, network.slow.max(network.quick));
-                if agrees(asked, self.wall_of(other, looked), self.wall_of(voter, back)) {
-                    (agree, known_at) = (agree + 1, known_at.max(back));
-                }
+                ahead.push(Ahead::of(self.wall_of(other, looked), asked, self.wall_of(voter, back)));
+                known_at = known_at.max(back);
             }
-            self.trace(|| format!("voter {voter} would open {due:?}, {agree} agree"));
-            if may_open(agree, self.voters.len()) {
+            self.trace(|| format!("voter {voter} is told it is ahead by {ahead:?}"));
+            if let Some(wrong) = ahead_of_majority(&ahead, self.voters.len()) {
                 let life = self.voters[voter].life;
-                self.at(known_at, Event::OpenWindows { voter, life, due });
+                self.at(known_at, Event::OpenWindows { voter, life, asked, wrong });
             }
         }
     }
 
-    pub(super) fn open_windows(&mut self, voter: usize, due: Vec<Opening>) {
-        self.propose(voter, Command::OpenWindows(due));
+    pub(super) fn open_windows(&mut self, voter: usize, asked: Millis, wrong: i64) {
+        let at = agreed(asked, self.wall_of(voter, self.now), wrong);
+        let due = self.voters[voter].ledger.due_windows(at);
+        if !due.is_empty() {
+            self.propose(voter, Command::OpenWindows(due));
+        }
     }
 
     /// A voter applied this before any other did. It was stamped at `stamped`.

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
-use tidegate_model::NodeId;
-use tidegate_quota::protocol::{Batch, Key, Opening, Recall, Reply};
+use tidegate_model::{Millis, NodeId};
+use tidegate_quota::protocol::{Batch, Key, Recall, Reply};
 
 use super::group::{Logged, Voter};
 use super::known::Known;
@@ -111,7 +111,8 @@ pub(super) enum Event {
     OpenWindows {
         voter: usize,
         life: u32,
-        due: Vec<Opening>,
+        asked: Millis,
+        wrong: i64,
     },
     SetClockRight {
         voter: usize,
@@ -386,7 +387,9 @@ impl World {
             Event::Lapse { node, life, call } if self.lives(node, life) => self.lapse(node, call),
             Event::Patient { node, limit, since } => self.patient(node, limit, since),
             Event::TurnCalendar => self.turn_calendar(),
-            Event::OpenWindows { voter, life, due } if self.voters[voter].life == life => self.open_windows(voter, due),
+            Event::OpenWindows { voter, life, asked, wrong } if self.voters[voter].life == life => {
+                self.open_windows(voter, asked, wrong);
+            }
             Event::SetClockRight { voter } => self.set_clock_right(voter),
             Event::Reply { node, reply } => self.reply(node, &reply),
             Event::Recall { node, recall } => self.recall(node, recall),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tidegate_model::{Nanos, Permits};
 use tidegate_quota::guard;
 use tidegate_quota::holding::{News, REMINDER, Surroundings};
-use tidegate_quota::protocol::{Answer, Batch, Item, Key, Nature, Recall, Reply, Verdict};
+use tidegate_quota::protocol::{Answer, Batch, Item, Key, Nature, Recall, Reply, Verdict, next_batch};
 
 use super::DEADLINE;
 use crate::sim::oracle::Admission;
@@ -52,10 +52,8 @@ impl World {
     /// One batch for all keys that have something to say, or that somebody waits for.
     fn report(&mut self, node: usize, only_pressed: bool) {
         let life = self.nodes[node].life;
-        if guard!("retry-is-a-new-batch") || !self.nodes[node].silent {
-            self.nodes[node].seq += 1;
-        }
-        let seq = self.nodes[node].seq;
+        let seq = next_batch(self.nodes[node].seq, self.nodes[node].silent);
+        self.nodes[node].seq = seq;
         self.nodes[node].busy = true;
         let (mut items, mut keys) = (Vec::new(), Vec::new());
         for key in self.nodes[node].listed.clone() {
