@@ -234,10 +234,13 @@ impl Holding {
             return around.waiting;
         }
         match self.promised.largest_missing() {
-            // What lies in the vault comes as soon as the disk has its mark; what is owed is paid of it before.
-            Some(missing) => {
-                around.waiting.min(missing.saturating_add(self.promised.debt()).saturating_sub(self.vault.permits()))
+            // What is owed is paid of a grant before: a grant of the cost alone would not be all of it. What lies in the vault
+            // comes as soon as the disk has its mark.
+            Some(missing) if around.waiting != Permits::ZERO => {
+                let lacks = around.waiting.min(missing).saturating_add(self.promised.debt());
+                lacks.min(around.max).saturating_sub(self.vault.permits())
             }
+            Some(_) => Permits::ZERO,
             None if self.vault.permits() != Permits::ZERO => around.waiting, // Not at hand yet, and nobody's in particular.
             None => around.waiting.saturating_sub(cell.left()),
         }

@@ -223,3 +223,21 @@ fn nodes_that_hold_parts_of_reservations_do_not_wait_for_each_other() {
     let stand: Vec<_> = world.nodes.iter().map(|node| &node.holding).collect();
     panic!("a hundred were free, and nobody has seventy: {stand:?}");
 }
+
+#[test]
+fn who_waits_asks_for_what_is_owed_as_well_since_that_is_paid_first() {
+    let mut world = World::sliding(1);
+    world.hold(0, 10);
+    let now = world.now;
+    let node = &mut world.nodes[0];
+    let reservation = node.holding.reserve(&node.cell, Permits(10), || now).expect("ten are there");
+    assert_eq!(node.holding.settle(&node.cell, reservation, Permits(16), || now).owed, Permits(6));
+    node.wait(40);
+    let (item, _) = world.exchange(0, 40, None);
+    assert_eq!(item.waiting, Permits(46));
+    assert_eq!(world.nodes[0].holding.debt(), Permits::ZERO);
+    assert!(
+        world.nodes[0].redeem(world.now).is_some(),
+        "with forty alone, six would be missing: a part to be called back"
+    );
+}

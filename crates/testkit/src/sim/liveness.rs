@@ -85,11 +85,15 @@ impl World {
         }
     }
 
+    /// Two windows for calls that run, and one for what they spent.
     fn judge_patience(&mut self, limit: usize, waited: u64) {
         let known = self.desk.in_force(limit);
-        if waited > 10 * self.scenario.longest() + 2 * SECOND && self.scenario.network.slow <= PROMPT {
+        if waited > 3 * self.scenario.longest() + 2 * SECOND && self.scenario.network.slow <= PROMPT {
             let seconds = waited as f64 / 1e9;
-            self.oracle.broken(format!("{:?}: a third of it was waited for {seconds:.3} s or more", known.key));
+            self.oracle.broken(format!(
+                "{:?} ({:?}): a third of it was waited for {seconds:.3} s or more",
+                known.key, known.sort
+            ));
         }
     }
 

@@ -14,6 +14,9 @@ const LONGEST: u64 = SECOND;
 /// As in `limiter`: a leader that says "ask again in a moment" is believed for so long.
 const SECOND_WIND: u64 = 120 * MILLI;
 const A_MOMENT: Nanos = Nanos::from_millis(20);
+/// A refused client that wants much comes again. Who lets time pass may miss the grant that gathered for him: what nobody on
+/// his node waits for is called back by whoever starves elsewhere.
+const AT_ONCE: u64 = 2 * MILLI;
 
 #[derive(Debug, Clone)]
 pub(super) struct Request {
@@ -166,7 +169,7 @@ impl World {
         let (limit, key) = (request.asks[0].0, self.first_key(node, request));
         match (taken, request.patient) {
             (true, Some(since)) => self.patience_paid(limit, since),
-            (false, Some(since)) => self.after(50 * MILLI, Event::Patient { node, limit, since }),
+            (false, Some(since)) => self.after(AT_ONCE, Event::Patient { node, limit, since }),
             (_, None) => {}
         }
         if !taken {

@@ -35,7 +35,7 @@ impl World {
     /// The call is on its way. Returns what does not end with it.
     pub(super) fn run(&mut self, node: usize, held: Vec<Hold>) -> Vec<Hold> {
         let (mut rest, mut call) = (Vec::new(), Call { places: Vec::new(), promised: Vec::new() });
-        let mut longest = SECOND;
+        let (mut longest, mut shortest) = (SECOND, u64::MAX);
         for Hold { key, cell, what, mark } in held {
             match what {
                 What::Place(id) => call.places.push(id),
@@ -43,6 +43,7 @@ impl World {
                 what => rest.push(Hold { key, cell, what, mark }),
             }
             longest = longest.max(self.oracle.window(key));
+            shortest = shortest.min(self.oracle.window(key));
         }
         if call.places.is_empty() && call.promised.is_empty() {
             return rest;
@@ -53,6 +54,7 @@ impl World {
             1 => self.random.below(5 * MILLI),
             _ => self.random.below(2 * longest),
         };
+        let lasts = lasts.min(self.ends_in_time(shortest));
         let (extends, may_extend) = (!call.promised.is_empty() && self.random.chance(0.3), self.now + lasts / 2);
         if extends {
             self.at(may_extend, Event::Extend { node, life, call: id });
@@ -65,6 +67,16 @@ impl World {
             self.count_running_places(node);
         }
         rest
+    }
+
+    /// How long a call may last at most. In the end, when it is judged how long somebody waits for much, none holds its
+    /// permits for longer than two windows: what is reserved is nobody else's, however long he waits.
+    fn ends_in_time(&self, window: u64) -> u64 {
+        if self.scenario.is_measured() {
+            return u64::MAX;
+        }
+        let calm = self.scenario.healed_at() + 4 * self.scenario.longest();
+        calm.saturating_sub(self.now).max(2 * window)
     }
 
     /// A call ends of itself: what was used may be less than reserved, or more; who hangs up has used little.
