@@ -258,6 +258,9 @@ impl World {
                 }
                 matched = Some(end);
                 state.commit = state.commit.max(commit.min(end));
+                if !state.learns() {
+                    state.learns_up_to = 0; // A voter for good: after a restart its log has it all, whatever its snapshot.
+                }
             } else {
                 matched = Some(state.commit.min(length.saturating_sub(1)));
             }

@@ -136,7 +136,8 @@ impl World {
         self.nodes[node].open.insert(seq, keys);
         self.after(DEADLINE, Event::Deadline { node, life, seq });
         let batch = Rc::new(Batch { node: node_id(node, self.nodes[node].joined), incarnation, seq, items });
-        let mistaken = self.scenario.faults.is_some() && self.random.chance(0.1);
+        let errs = self.scenario.faults.is_some() && self.now < self.scenario.healed_at();
+        let mistaken = errs && self.random.chance(0.1);
         let voter = if mistaken { None } else { self.leader() };
         let voter = voter.unwrap_or_else(|| self.random.index(self.voters.len()));
         if !self.nodes[node].cut && !self.voters[voter].cut {
