@@ -85,10 +85,10 @@ impl World {
         }
     }
 
-    /// Two windows for calls that run, and one for what they spent.
+    /// Two windows for calls that run, one for what they spent, and one for who came before.
     fn judge_patience(&mut self, limit: usize, waited: u64) {
         let known = self.desk.in_force(limit);
-        if waited > 3 * self.scenario.longest() + 2 * SECOND && self.scenario.network.slow <= PROMPT {
+        if waited > 4 * self.scenario.longest() + 2 * SECOND && self.scenario.network.slow <= PROMPT {
             let seconds = waited as f64 / 1e9;
             self.oracle.broken(format!(
                 "{:?} ({:?}): a third of it was waited for {seconds:.3} s or more",
