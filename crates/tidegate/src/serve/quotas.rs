@@ -31,6 +31,9 @@ use self::words::{Message, Reply};
 const LOOK: Duration = Duration::from_millis(250);
 /// One leader is asked for so long: it may have died a moment ago.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// What the quota leader refused before an entry, nodes repeat for a tenth of a second at most (`docs/quota.md`, refusals), from
+/// when they heard of it.
+const REPEATED: Duration = Duration::from_millis(130);
 /// For an entry in the quota log.
 const SETTLING: Duration = Duration::from_secs(3);
 
@@ -178,7 +181,7 @@ impl Quotas {
         }
     }
 
-    /// Returns when the quota log holds what this node knows of orders.
+    /// Returns when the quota log holds what this node knows of orders, and no node says what was true before it.
     pub(super) async fn settle(&self) -> Result<(), String> {
         let epoch = self.cluster.read(|state| state.orders.epoch());
         let ends = tokio::time::Instant::now() + SETTLING;
@@ -192,6 +195,7 @@ impl Quotas {
                         Ok(reply) => match codec::decode::<Reply>(&reply) {
                             Ok(Reply::Settled(Ok(()))) => {
                                 self.note();
+                                tokio::time::sleep(REPEATED).await;
                                 return Ok(());
                             }
                             Ok(Reply::Settled(Err(why))) => why,
