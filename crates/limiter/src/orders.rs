@@ -95,7 +95,7 @@ impl Limiter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use tidegate_model::{Incarnation, NodeId, Subject};
     use tidegate_policy::Kind;
