@@ -56,17 +56,14 @@ pub(super) fn write(usage: &Usage) -> Value {
 
 /// Classes that Bedrock does not have, told only if there are any.
 fn details(usage: &Usage) -> Option<Value> {
-    let classes = [
+    let mut object = Object::new();
+    object.put_positive(&[
         ("audioInputTokens", usage.audio_in),
         ("imageInputTokens", usage.image_in),
         ("reasoningOutputTokens", usage.reasoning),
         ("audioOutputTokens", usage.audio_out),
         ("imageOutputTokens", usage.image_out),
-    ];
-    let mut object = Object::new();
-    for (name, tokens) in classes.into_iter().filter(|(_, tokens)| *tokens > 0) {
-        object.put(name, tokens);
-    }
+    ]);
     object.put_some("cost", usage.cost.map(NanoUsd::dollars));
     object.unless_empty()
 }
@@ -77,19 +74,7 @@ mod tests {
 
     #[test]
     fn line_16_every_class_survives_our_own_writing() {
-        let usage = Usage {
-            input: 1,
-            cache_read: 2,
-            cache_write_5m: 3,
-            cache_write_1h: 4,
-            audio_in: 5,
-            image_in: 6,
-            output: 7,
-            reasoning: 8,
-            audio_out: 9,
-            image_out: 10,
-            cost: Some(NanoUsd(11_000)),
-        };
+        let usage = Usage::of_every_class();
         assert_eq!(read(&write(&usage)), Some(usage));
     }
 }

@@ -85,19 +85,7 @@ mod tests {
 
     #[test]
     fn line_16_every_class_survives_our_own_writing() {
-        let usage = Usage {
-            input: 1,
-            cache_read: 2,
-            cache_write_5m: 3,
-            cache_write_1h: 4,
-            audio_in: 5,
-            image_in: 6,
-            output: 7,
-            reasoning: 8,
-            audio_out: 9,
-            image_out: 10,
-            cost: Some(NanoUsd(11_000)),
-        };
+        let usage = Usage::of_every_class();
         assert_eq!(read(&write(&usage)), Some(usage));
     }
 }

@@ -44,6 +44,13 @@ impl Object {
         self.0.contains_key(name)
     }
 
+    /// Numbers that are not zero.
+    pub(crate) fn put_positive(&mut self, numbers: &[(&str, u64)]) {
+        for (name, number) in numbers.iter().filter(|(_, number)| *number > 0) {
+            self.put(name, *number);
+        }
+    }
+
     pub(crate) fn unless_empty(self) -> Option<Value> {
         (!self.0.is_empty()).then_some(Value::Object(self.0))
     }

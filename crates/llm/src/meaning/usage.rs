@@ -92,6 +92,26 @@ impl NanoUsd {
 }
 
 #[cfg(test)]
+impl Usage {
+    /// No two classes alike: what is lost or mixed up on the way shows.
+    pub(crate) const fn of_every_class() -> Self {
+        Self {
+            input: 1,
+            cache_read: 2,
+            cache_write_5m: 3,
+            cache_write_1h: 4,
+            audio_in: 5,
+            image_in: 6,
+            output: 7,
+            reasoning: 8,
+            audio_out: 9,
+            image_out: 10,
+            cost: Some(NanoUsd(11_000)),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
