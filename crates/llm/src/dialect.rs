@@ -142,6 +142,15 @@ impl Dialect {
         }
     }
 
+    /// How this dialect's streams are cut into pieces.
+    pub(crate) fn framing(self, bounds: Bounds) -> Framing {
+        match self {
+            Self::Bedrock => Framing::Aws(aws::Decoder::new(bounds.frame)),
+            Self::Gemini => Framing::Either { max: bounds.frame },
+            _ => Framing::Sse(sse::Decoder::new(bounds.frame)),
+        }
+    }
+
     pub fn decoder(self, bounds: Bounds) -> Decoder {
         Decoder::new(self, bounds)
     }
@@ -185,11 +194,6 @@ enum Reader {
 
 impl Decoder {
     fn new(dialect: Dialect, bounds: Bounds) -> Self {
-        let framing = match dialect {
-            Dialect::Bedrock => Framing::Aws(aws::Decoder::new(bounds.frame)),
-            Dialect::Gemini => Framing::Either { max: bounds.frame },
-            _ => Framing::Sse(sse::Decoder::new(bounds.frame)),
-        };
         let reader = match dialect {
             Dialect::OpenAiChat => Reader::OpenAiChat(openai_chat::Reader::default()),
             Dialect::OpenAiResponses => Reader::OpenAiResponses(openai_responses::Reader::default()),
@@ -197,7 +201,7 @@ impl Decoder {
             Dialect::Gemini => Reader::Gemini(gemini::Reader::default()),
             Dialect::Bedrock => Reader::Bedrock(bedrock::Reader::default()),
         };
-        Self { framing, reader, flow: Flow::new(bounds) }
+        Self { framing: dialect.framing(bounds), reader, flow: Flow::new(bounds) }
     }
 
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {

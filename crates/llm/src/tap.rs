@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::bounds::Bounds;
 use crate::dialect::Dialect;
-use crate::frame::{Frame, Framing, aws, sse};
+use crate::frame::{Frame, Framing, sse};
 use crate::meaning::Usage;
 use crate::{anthropic, bedrock, gemini, openai_chat, openai_responses};
 
@@ -23,16 +23,11 @@ pub struct Tap {
 impl Tap {
     /// `include_usage`: the caller asked for the usage chunk himself.
     pub fn new(dialect: Dialect, include_usage: bool, bounds: Bounds) -> Self {
-        let framing = match dialect {
-            Dialect::Bedrock => Framing::Aws(aws::Decoder::new(bounds.frame)),
-            Dialect::Gemini => Framing::Either { max: bounds.frame },
-            _ => Framing::Sse(sse::Decoder::new(bounds.frame)),
-        };
         Self {
             dialect,
             strip: dialect == Dialect::OpenAiChat && !include_usage,
             events: Events { max: bounds.frame, ..Events::default() },
-            framing,
+            framing: dialect.framing(bounds),
             meter: Meter::default(),
             broken: false,
         }

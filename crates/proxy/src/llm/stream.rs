@@ -101,23 +101,21 @@ impl Told {
     fn take(&mut self, data: Bytes) {
         self.decoder.push(&data, &mut self.events);
         self.events.iter().for_each(|event| self.account.event(event));
-        match &mut self.way {
+        let out = match &mut self.way {
             Way::Same { strip: None, .. } => {
                 self.events.clear();
                 self.ready.push_back(data);
+                return;
             }
             Way::Same { strip: Some(strip), .. } => {
                 self.events.clear();
                 let mut kept = Vec::with_capacity(data.len());
                 strip.push(&data, &mut kept);
-                self.ready.extend((!kept.is_empty()).then(|| Bytes::from(kept)));
+                kept
             }
-            Way::Other { encoder } => {
-                let mut out = Vec::new();
-                self.events.drain(..).for_each(|event| encoder.push(event, &mut out));
-                self.ready.extend((!out.is_empty()).then(|| Bytes::from(out)));
-            }
-        }
+            Way::Other { encoder } => encoded(encoder, &mut self.events),
+        };
+        self.hand_on(out);
     }
 
     /// The provider closed its stream.
@@ -130,19 +128,16 @@ impl Told {
         if failed {
             self.note(Cut::Upstream, "the provider's stream ended before its answer did");
         }
-        match &mut self.way {
+        let out = match &mut self.way {
             Way::Same { strip, .. } => {
                 self.events.clear();
                 let mut rest = Vec::new();
                 strip.iter_mut().for_each(|strip| strip.finish(&mut rest));
-                self.ready.extend((!rest.is_empty()).then(|| Bytes::from(rest)));
+                rest
             }
-            Way::Other { encoder } => {
-                let mut out = Vec::new();
-                self.events.drain(..).for_each(|event| encoder.push(event, &mut out));
-                self.ready.extend((!out.is_empty()).then(|| Bytes::from(out)));
-            }
-        }
+            Way::Other { encoder } => encoded(encoder, &mut self.events),
+        };
+        self.hand_on(out);
     }
 
     /// It broke after its first byte: the caller is told inside the stream, which then ends in order.
@@ -154,6 +149,10 @@ impl Told {
         if !self.decoder.is_over() {
             encoder.push(Event::Error(error), &mut out);
         }
+        self.hand_on(out);
+    }
+
+    fn hand_on(&mut self, out: Vec<u8>) {
         self.ready.extend((!out.is_empty()).then(|| Bytes::from(out)));
     }
 
@@ -169,6 +168,13 @@ impl Told {
             observer.exchange.client().returned(loan);
         }
     }
+}
+
+/// Events in the caller's words; none are left.
+fn encoded(encoder: &mut Encoder, events: &mut Vec<Event>) -> Vec<u8> {
+    let mut out = Vec::new();
+    events.drain(..).for_each(|event| encoder.push(event, &mut out));
+    out
 }
 
 pub(super) fn broken(why: &upstream::Broken) -> Error {
