@@ -160,7 +160,8 @@ impl Cluster {
         eventually("voters", Duration::from_secs(30), async || {
             let status = self.status().await;
             let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
-            nodes.iter().filter(|node| node["role"] == "voter" || node["role"] == "leader").count() >= count
+            let voters = nodes.iter().filter(|node| node["role"] == "voter").count();
+            status["settled"] == true && count <= voters
         })
         .await;
     }

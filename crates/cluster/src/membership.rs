@@ -151,15 +151,17 @@ async fn converge(cluster: &Inner) -> Result<bool, String> {
     let wanted = desired(cluster.me().0, &current, &seen);
     let settled = status.settled && inside.len() == members.len() && current == wanted;
     let settled = settled && seen.values().all(|seen| seen.live && seen.caught_up && !seen.draining);
-    let quota: BTreeSet<u64> = cluster.quota_members().await.unwrap_or_default();
-    let settled = settled && quota == wanted;
+    let quota = cluster.quota_status().await.unwrap_or_default();
+    let in_quota: BTreeSet<u64> = quota.voters.union(&quota.learners).map(|node| node.0).collect();
+    let quota_is_right = quota.settled && in_quota == wanted;
+    let settled = settled && quota_is_right;
     // Control first in …
     if !wanted.is_subset(&current) {
         let both: BTreeSet<u64> = current.union(&wanted).copied().collect();
         cluster.control.set_voters(both, true).await?;
     }
     // … then quota in and out …
-    if quota != wanted {
+    if !quota_is_right {
         let leader = quota_leader(cluster).await.ok_or("the quota group has no leader")?;
         let done: Done = if leader == cluster.me() {
             quota_voters(cluster, wanted.clone()).await

@@ -21,6 +21,8 @@ pub struct Status {
     pub node: NodeId,
     pub control: Part,
     pub quota: Part,
+    /// Both groups have the same voters, by entries that are committed: no failure finds them half changed.
+    pub settled: bool,
     pub members: Vec<MemberStatus>,
     /// Hash of the control state and the entry it is the outcome of: equal on all nodes at the same entry.
     pub state_hash: ([u8; 32], u64),
@@ -77,9 +79,11 @@ pub(crate) fn report(cluster: &Inner) -> NodeReport {
 }
 
 pub(crate) async fn status(cluster: &Inner) -> Status {
-    let leases = propose::leases(cluster, ASK).await;
+    let (leases, quota) = tokio::join!(propose::leases(cluster, ASK), cluster.quota_status());
     let own = report(cluster);
     let leases = leases.unwrap_or_default();
+    let control = &own.control.group;
+    let settled = control.settled && quota.is_some_and(|quota| quota.settled && quota.voters == control.voters);
     let voters = &own.control.group.voters;
     let members = cluster.control.read(|control| {
         let nodes = control.state.members.nodes();
@@ -105,7 +109,7 @@ pub(crate) async fn status(cluster: &Inner) -> Status {
     });
     let state_hash = state_hash(cluster);
     let (cluster, node) = (cluster.identity.cluster, own.node);
-    Status { cluster, node, control: own.control, quota: own.quota, members, state_hash }
+    Status { cluster, node, control: own.control, quota: own.quota, settled, members, state_hash }
 }
 
 /// Computed once per entry: the state may be megabytes, and whoever watches asks often.

@@ -197,8 +197,7 @@ impl Backend for OverCluster {
         let ready = self.readiness();
         let revision = self.cluster.read(|state| state.documents.current()).0;
         let mine = |member: &MemberStatus| member.id == status.node;
-        // The quota group changes its members after the control group: until both have, losing this node may cost a quorum
-        // less than people think. A node outside the quota group knows of the control group only.
+        // A newcomer votes once it does in both groups. A node outside the quota group knows of the control group only.
         let quota = &status.quota.group.voters;
         let votes = |member: &MemberStatus| member.voter && (quota.is_empty() || quota.contains(&member.id));
         let member = |member: &MemberStatus| Member {
@@ -225,6 +224,7 @@ impl Backend for OverCluster {
             revision,
             control: group(&status.control.group),
             quota: group(&status.quota.group),
+            settled: status.settled,
             nodes: status.members.iter().map(member).collect(),
         }
     }

@@ -201,6 +201,7 @@ impl Backend for Memory {
             revision,
             control: group,
             quota: group,
+            settled: true,
             nodes: inner.state.members.nodes().map(node).collect(),
         }
     }

@@ -46,6 +46,7 @@ impl From<&wire::ClusterStatus> for pb::ClusterStatus {
             revision: status.revision,
             control: Some(status.control.into()),
             quota: Some(status.quota.into()),
+            settled: status.settled,
             nodes: status.nodes.iter().map(pb::Node::from).collect(),
         }
     }
@@ -68,6 +69,7 @@ impl From<pb::ClusterStatus> for wire::ClusterStatus {
             revision: status.revision,
             control: status.control.unwrap_or_default().into(),
             quota: status.quota.unwrap_or_default().into(),
+            settled: status.settled,
             nodes: status.nodes.into_iter().map(wire::Node::from).collect(),
         }
     }

@@ -16,6 +16,8 @@ pub struct ClusterStatus {
     pub revision: u64,
     pub control: Group,
     pub quota: Group,
+    /// Who votes is not being changed: while it is, a failure may cost a quorum that the roles do not show.
+    pub settled: bool,
     pub nodes: Vec<Node>,
 }
 

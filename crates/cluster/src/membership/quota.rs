@@ -10,23 +10,21 @@ use tokio::time::Instant;
 
 use super::{CALL, CLOSE, HAND_OVER, PAUSE};
 use crate::cluster::Inner;
+use crate::group::GroupStatus;
 use crate::propose::PATIENCE;
 use crate::quota;
+use crate::status::NodeReport;
 use crate::wire::{Done, GroupId, Lane, PoliciesSet, Request};
 
 impl Inner {
-    /// The quota group's voters, if its leader can be asked.
-    pub(super) async fn quota_members(&self) -> Option<BTreeSet<u64>> {
+    /// How the quota group stands, if its leader can be asked.
+    pub(crate) async fn quota_status(&self) -> Option<GroupStatus> {
         let leader = quota_leader(self).await?;
-        let status = if leader == self.me() {
-            self.quota.status()
-        } else {
-            let report: crate::status::NodeReport =
-                self.peers.call(leader, Lane::Pulse, &Request::Report, CALL).await.ok()?;
-            report.quota.group
-        };
-        let all = status.voters.union(&status.learners).map(|node| node.0);
-        Some(all.collect())
+        if leader == self.me() {
+            return Some(self.quota.status());
+        }
+        let report: NodeReport = self.peers.call(leader, Lane::Pulse, &Request::Report, CALL).await.ok()?;
+        Some(report.quota.group)
     }
 }
 

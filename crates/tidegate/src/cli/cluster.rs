@@ -172,6 +172,9 @@ fn worded(status: &ClusterStatus) -> String {
     }
     text.push_str(&group("control", &status.control));
     text.push_str(&group("quota", &status.quota));
+    if !status.settled {
+        text.push_str("voters   are being changed: wait with taking a node away\n");
+    }
     text.push('\n');
     let header = ["id", "name", "role", "live", "leads", "revision", "applied", "peer", "admin", "version", "level"];
     text.push_str(&print::rendered(&header, status.nodes.iter().map(|node| row(status, node)).collect()));
