@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tidegate_clock as clock;
-use tidegate_model::{Incarnation, Nanos, NodeId, Permits, Subject};
+use tidegate_model::{Incarnation, NodeId, Permits, Subject};
 use tidegate_policy::{Limit, OnUnavailable};
 use tidegate_quota::cell::{Burnt, Grab, Take};
 use tidegate_quota::evidence::{Record, short_name};
@@ -31,6 +31,7 @@ use crate::journal::Journal;
 use crate::owner::Owners;
 use crate::permit::{Permit, Reserved, Taken};
 use crate::running::What;
+use crate::silence::Silence;
 use crate::slot::{Found, Pinned};
 use crate::table::Table;
 
@@ -73,10 +74,7 @@ pub struct Limiter {
     hasher: SubjectHasher,
     pub(crate) table: Table,
     pub(crate) bell: Bell,
-    /// Since when no leader answers (boot clock); 0: the last exchange went well.
-    silent_since: AtomicU64,
-    /// When one last answered (boot clock).
-    heard: AtomicU64,
+    pub(crate) silence: Silence,
     waiting: AtomicUsize,
     /// Live nodes, this one included.
     sharers: AtomicU64,
@@ -214,8 +212,7 @@ impl Limiter {
             hasher: SubjectHasher::new(&secret),
             bell: Bell::new(table.room()),
             table,
-            silent_since: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
+            silence: Silence::none(),
             waiting: AtomicUsize::new(0),
             sharers: AtomicU64::new(1),
             decisions,
@@ -447,18 +444,6 @@ impl Limiter {
         self.sharers.store(nodes as u64, Ordering::Relaxed);
     }
 
-    /// A leader has answered.
-    pub(crate) fn hear(&self) {
-        self.heard.store(clock::boot().0, Ordering::Relaxed);
-        self.silent_since.store(0, Ordering::Relaxed);
-    }
-
-    /// No leader answers: until one does, nobody waits for it.
-    pub(crate) fn fall_silent(&self) {
-        let _already =
-            self.silent_since.compare_exchange(0, clock::boot().0.max(1), Ordering::Relaxed, Ordering::Relaxed);
-    }
-
     /// The decision log, if it is kept.
     #[inline]
     pub(crate) fn decisions(&self) -> Option<&DecisionLog> {
@@ -503,7 +488,6 @@ impl Limiter {
     /// How long no leader has answered; `None`: the last exchange went well.
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
-        let since = self.silent_since.load(Ordering::Relaxed);
-        (since != 0).then(|| clock::boot().saturating_sub(Nanos(since)).into())
+        self.silence.lasts()
     }
 }

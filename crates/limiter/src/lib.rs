@@ -16,6 +16,7 @@ mod orders;
 mod owner;
 mod permit;
 mod running;
+mod silence;
 mod slot;
 mod sync;
 mod table;

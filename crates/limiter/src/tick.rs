@@ -74,6 +74,7 @@ type Exchange = Pin<Box<dyn Future<Output = Answered> + Send>>;
 struct Answered {
     seq: u64,
     slots: Vec<Handle>,
+    took: Nanos,
     reply: Result<Reply, Unreachable>,
 }
 
@@ -236,17 +237,18 @@ impl Tick {
         let leases = Arc::clone(&self.leases);
         self.limiter.counters.batches.fetch_add(1, Ordering::Relaxed);
         self.exchanges.push(Box::pin(async move {
+            let asked = clock::boot();
             let batch = Batch { node, incarnation, seq, items };
             let reply = match tokio::time::timeout(DEADLINE, leases.exchange(batch)).await {
                 Ok(reply) => reply,
                 Err(_) => Err(Unreachable("no answer in time".into())),
             };
-            Answered { seq, slots, reply }
+            Answered { seq, slots, took: clock::boot().saturating_sub(asked), reply }
         }));
     }
 
     fn answered(&mut self, answered: Answered) {
-        let Answered { seq, slots, reply } = answered;
+        let Answered { seq, slots, took, reply } = answered;
         // Before anybody is told: whoever pressed until here is told now, and presses again if it does not help him. A
         // report on his slot at once would hand back what he was just granted, before he comes to take it.
         let mut pressed = self.limiter.bell.take_presses();
@@ -256,7 +258,7 @@ impl Tick {
         }
         match reply {
             Ok(reply) => {
-                self.limiter.hear();
+                self.limiter.silence.ends(took);
                 // Answers come in the order of the items; those that were too old are left out.
                 let mut answers = reply.items.iter().peekable();
                 for slot in slots {
@@ -270,7 +272,7 @@ impl Tick {
             Err(unreachable) => {
                 tracing::debug!(%unreachable, keys = slots.len(), "no answer from the quota leader");
                 self.limiter.counters.exchange_failures.fetch_add(1, Ordering::Relaxed);
-                self.limiter.fall_silent();
+                self.limiter.silence.begins();
                 for slot in slots {
                     slot.holding().failed(seq);
                     self.limiter.bell.list_again(&slot, slot.number); // To ask anew, under a new number.

@@ -18,8 +18,6 @@ use crate::slot::{Found, Slot};
 
 /// Requests that wait for news at the same time; more are refused at once.
 const MOST_WAITING: usize = 8_192;
-/// The longest wait for news of one key: beyond it no leader is there.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// However often the news was good for somebody else.
 const LONGEST: Nanos = Nanos::SECOND;
 /// A leader that says "ask again in a moment" is believed for so long.
@@ -170,7 +168,7 @@ impl Limiter {
             return Err(Why::Exhausted { retry_after: until(slot, now) });
         }
         let waited_too_long = now >= started.saturating_add(LONGEST);
-        if waited_too_long || self.silent_since.load(Ordering::Relaxed) != 0 {
+        if waited_too_long || self.silence.is_given_up(now) {
             slot.miss(ask.cost);
             self.bell.list(slot, found.number);
             // A leader that answers for this key has permits for others only: that is a plain no.
@@ -191,10 +189,10 @@ impl Limiter {
         let heard = self.wait_for_news(found, ask.cost).await;
         drop(place);
         // A leader that answers others is there: this key's turn is still to come.
-        if heard || clock::boot() < Nanos(self.heard.load(Ordering::Relaxed)).saturating_add(PATIENCE.into()) {
+        if heard || self.silence.is_unlikely(clock::boot()) {
             return Ok(Next::TryAgain);
         }
-        self.fall_silent(); // Whoever comes next need not find out for himself.
+        self.silence.give_up(); // Whoever comes next need not find out for himself.
         unavailable(ask.limit)
     }
 
@@ -246,7 +244,7 @@ impl Limiter {
         news.as_mut().enable(); // Before the cost is queued: no answer to it can be missed.
         let _queued = Queued::new(slot, cost);
         self.bell.ring(found.number);
-        tokio::time::timeout(PATIENCE, news).await.is_ok()
+        tokio::time::timeout(self.silence.patience().into(), news).await.is_ok()
     }
 }
 
