@@ -16,7 +16,7 @@ pub(crate) use cluster::Cluster;
 pub(crate) use grpc::health_server;
 pub(crate) use node::{Node, TIDEGATE};
 pub(crate) use origin::{Origin, answer};
-pub(crate) use provider::{Provider, Says};
+pub(crate) use provider::{Asked, Provider, Says};
 pub(crate) use redis::Redis;
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ mod budgets;
 mod demo;
 mod failing;
 mod passing;
+mod proofs;
 mod translating;
 
 use std::time::Duration;

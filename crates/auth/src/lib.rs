@@ -1,10 +1,12 @@
-//! Who is asking: keys as presented in a request and the entries they stand for; tokens, and who signed them (`token`).
+//! Who is asking: keys as presented in a request and the entries they stand for; tokens, and who signed them (`token`);
+//! and how we prove to providers who we are (`outward`).
 //!
 //! Owns the shape of a key, its hash and where a request may carry it. Knows no document, no plan, no cluster: the
 //! binary fills [`Keys`] from the agreed state, `proxy` asks, `admin` mints. A secret is never stored, only its hash.
 
 mod keys;
 mod mint;
+pub mod outward;
 mod presented;
 mod strip;
 pub mod token;

@@ -25,6 +25,7 @@ mod cache;
 mod certificate;
 mod consumer;
 mod cors;
+mod credential;
 mod header;
 mod holder;
 mod host;

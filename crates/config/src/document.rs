@@ -37,7 +37,9 @@ pub use limit::{
     BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, WhenMissing,
     WhenUnavailable,
 };
-pub use llm::{DeploymentRule, LlmRule, LossRule, ModelRule, ProviderKind, ProviderRule};
+pub use llm::{
+    AwsRule, CallerKeyRule, DeploymentRule, GoogleRule, LlmRule, LossRule, ModelRule, ProviderKind, ProviderRule,
+};
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
 pub use route::{RouteRule, RouteTimeouts};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::compile::{Report, references};
-use crate::document::{AuthKind, Document, HeaderChanges, LimitRef, RouteRule, ScopePart, WebhookRule};
+use crate::document::{AuthKind, Document, HeaderChanges, LimitRef, ProviderRule, RouteRule, ScopePart, WebhookRule};
 use crate::path::Path;
 use crate::problem::Problem;
 use crate::source::Locations;
@@ -25,7 +25,7 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     let shared = document.issuers.iter().filter_map(|issuer| issuer.secret.as_deref()).flat_map(references);
     let webhooks = document.alerts.iter().flat_map(|alerts| &alerts.webhooks);
     let webhooks = webhooks.flat_map(|webhook| references(&webhook.url).into_iter().chain(key(webhook)));
-    let keys = document.providers.iter().filter_map(|provider| provider.key.as_deref()).flat_map(references);
+    let keys = document.providers.iter().flat_map(ProviderRule::proofs).flat_map(references);
     let secrets = document.routes.iter().flat_map(secrets).chain(redis).chain(shared).chain(webhooks).chain(keys);
     unused("secrets", document.secrets.iter().map(|s| &s.name), &secrets.collect(), &report);
     plans(document, &report);

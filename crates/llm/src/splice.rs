@@ -43,6 +43,46 @@ impl Edit {
     pub fn include_usage() -> Self {
         Self { path: &["stream_options", "include_usage"], value: true.into() }
     }
+
+    /// Where Anthropic's API is spoken at somebody else's place, the version stands in the body.
+    pub fn anthropic_version(version: &str) -> Self {
+        Self { path: &["anthropic_version"], value: version.into() }
+    }
+}
+
+/// The body without a member; `None` if it has none of that name.
+pub fn without(body: &[u8], name: &str) -> Result<Option<Vec<u8>>, Malformed> {
+    let members = spans::members(body)?;
+    let spans: Vec<Range<usize>> = members.iter().map(|member| member.span(body)).collect();
+    let mut out = Vec::with_capacity(body.len());
+    let (mut from, mut kept) = (0, 0);
+    for (i, member) in members.iter().enumerate() {
+        if member.name != name {
+            kept += 1;
+            continue;
+        }
+        // Up to where the member before it ends, or else from the brace to where the next one's name begins.
+        let next = members
+            .get(i + 1)
+            .map(|_| spans[i].end + body[spans[i].end..].iter().position(|b| *b == b',').unwrap_or(0));
+        let before =
+            if i == 0 { body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1) } else { spans[i - 1].end };
+        match next {
+            Some(comma) if kept == 0 => {
+                out.extend_from_slice(&body[from..before.max(from)]);
+                from = comma + 1;
+            }
+            _ => {
+                out.extend_from_slice(&body[from..before.max(from)]);
+                from = spans[i].end;
+            }
+        }
+    }
+    if kept == members.len() {
+        return Ok(None);
+    }
+    out.extend_from_slice(&body[from..]);
+    Ok(Some(out))
 }
 
 /// The body with the edits, or `None` if it says all of that already.
@@ -197,6 +237,23 @@ mod tests {
         let gemini = [Edit::max_tokens(Dialect::Gemini, false, 5)];
         let body = r#"{"generation_config":{"max_output_tokens":9}}"#;
         assert_eq!(spliced(body, &gemini), r#"{"generation_config":{"max_output_tokens":5}}"#);
+    }
+
+    #[test]
+    fn a_member_is_taken_out_wherever_it_stands() {
+        for (body, want) in [
+            (r#"{"model":"m"}"#, "{}"),
+            (r#"{ "model" : "m" , "b":1}"#, r#"{ "b":1}"#),
+            (r#"{"a":{"model":2}, "mod\u0065l":"m","b":[1,2]}"#, r#"{"a":{"model":2},"b":[1,2]}"#),
+            (r#"{"a":1,"model":"m" }"#, r#"{"a":1 }"#),
+            (r#"{"model":1,"model":2,"a":3}"#, r#"{"a":3}"#),
+            (r#"{"a":0,"model":1,"model":2}"#, r#"{"a":0}"#),
+        ] {
+            let out = String::from_utf8(without(body.as_bytes(), "model").unwrap().unwrap()).unwrap();
+            assert_eq!(out, want, "{body}");
+            serde_json::from_str::<serde_json::Value>(&out).unwrap();
+        }
+        assert_eq!(without(b"{\"a\":1}", "model").unwrap(), None);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header};
 
-use crate::Upstream;
+use crate::{CallerKeys, Credential, Upstream};
 
 /// What a route of models serves.
 #[derive(Debug)]
@@ -27,8 +27,11 @@ pub struct Provider {
     pub host: HeaderValue,
     /// Before each path: `/v1`. Without a slash at its end.
     pub base: Box<str>,
-    /// The header that proves who we are; its value is marked sensitive, so that nobody prints it.
-    pub credential: Option<(HeaderName, HeaderValue)>,
+    /// What proves who we are.
+    pub credential: Option<Credential>,
+    pub caller_keys: CallerKeys,
+    /// Azure's older paths: `deployments/NAME/…?api-version=`.
+    pub api_version: Option<Box<str>>,
     /// From the call of a stream to its first event.
     pub first_event: Option<Duration>,
 }
@@ -40,6 +43,8 @@ pub enum ProviderKind {
     Anthropic,
     Gemini,
     Vertex,
+    /// Claude on Vertex AI.
+    VertexAnthropic,
     Bedrock,
     Mistral,
     Cohere,
@@ -76,11 +81,27 @@ pub enum KeyPlace {
     GoogApiKey,
 }
 
+impl KeyPlace {
+    /// A key where the provider looks for it; `None`: it has characters that no header has.
+    #[must_use]
+    pub fn header(self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = match self {
+            Self::Bearer => (header::AUTHORIZATION, HeaderValue::try_from(format!("Bearer {key}"))),
+            Self::ApiKey => (HeaderName::from_static("api-key"), HeaderValue::from_str(key)),
+            Self::XApiKey => (HeaderName::from_static("x-api-key"), HeaderValue::from_str(key)),
+            Self::GoogApiKey => (HeaderName::from_static("x-goog-api-key"), HeaderValue::from_str(key)),
+        };
+        let mut value = value.ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
+}
+
 impl ProviderKind {
     #[must_use]
     pub const fn tongue(self) -> Tongue {
         match self {
-            Self::Anthropic => Tongue::Anthropic,
+            Self::Anthropic | Self::VertexAnthropic => Tongue::Anthropic,
             Self::Gemini | Self::Vertex => Tongue::Gemini,
             Self::Bedrock => Tongue::Bedrock,
             _ => Tongue::OpenAi,
@@ -133,7 +154,7 @@ impl ProviderKind {
             Self::Ollama => "http://127.0.0.1:11434/v1",
             Self::Qianfan => "https://qianfan.baidubce.com/v2",
             Self::Qwen => "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
-            Self::Azure | Self::Bedrock | Self::Vllm | Self::OpenAiCompatible => return None,
+            Self::Azure | Self::Bedrock | Self::VertexAnthropic | Self::Vllm | Self::OpenAiCompatible => return None,
         })
     }
 }

@@ -14,7 +14,7 @@ use tidegate_upstream::Upstreams;
 use crate::blocks::Blocks;
 use crate::bounds::Bounds;
 use crate::issuers::Issuers;
-use crate::llm::Rests;
+use crate::llm::{Rests, Tokens};
 use crate::seen::Seen;
 
 /// Shared by all listeners and runtimes of a node. A clone shares everything; a runtime of its own may be given its own
@@ -41,6 +41,8 @@ pub struct Gate {
     pub seen: Arc<Seen>,
     /// Deployments of language models that asked to be left alone for a while.
     pub rests: Arc<Rests>,
+    /// What proves to providers who we are, where that ends and is fetched anew.
+    pub tokens: Arc<Tokens>,
     /// Requests between first byte in and last byte out, on all listeners.
     pub in_flight: Count,
     /// Open client connections, tunnels included, on all listeners.

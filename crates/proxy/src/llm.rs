@@ -12,8 +12,11 @@ mod heard;
 mod left;
 mod listing;
 mod outward;
+mod own;
+mod prove;
 mod rest;
 mod stream;
+mod tokens;
 mod told;
 
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use self::account::Account;
 use self::attempt::{Attempt, Failed};
 use self::door::{Door, Task};
 use self::heard::Heard;
+use self::own::OwnKeys;
 use self::told::No;
 use crate::charge::Charge;
 use crate::connection::Client;
@@ -48,6 +52,7 @@ use crate::{forward, limits::Asked};
 
 pub use self::rest::Rests;
 pub(crate) use self::stream::Told;
+pub use self::tokens::Tokens;
 pub(crate) use self::told::in_dialect;
 
 /// A provider whose breaker is open: others are asked; when there are none, soon again.
@@ -108,10 +113,11 @@ impl<'a> Visit<'a, '_> {
         if !self.may(&model.name) {
             return Err(Refusal::ModelNotAllowed.into());
         }
+        let own = OwnKeys::of(parts, self.route, model)?;
         let spoken = Spoken { model: &model.name, most: heard.most(model) };
         let (charge, asks) = self.admit(parts, Some(spoken), observer, shown).await?;
         observer.charge = charge;
-        self.ask(parts, &heard, model, asks, observer).await
+        self.ask(parts, &heard, &own, model, asks, observer).await
     }
 
     fn listed(&self, door: &Door<'_>) -> Result<Response<Reply>, No> {
@@ -190,6 +196,7 @@ impl<'a> Visit<'a, '_> {
         &self,
         parts: &Parts,
         heard: &Heard<'_>,
+        own: &OwnKeys<'_>,
         model: &Model,
         asks: Asked<'a>,
         observer: &mut Observer,
@@ -199,6 +206,10 @@ impl<'a> Visit<'a, '_> {
         let (mut last, mut refused, mut sent) = (None, None, false);
         for deployment in self.gate.rests.last(choose::order(model, forward::draw), &heard.peek.model) {
             let provider = &deployment.provider;
+            let Some(own) = own.with(provider) else {
+                refused.get_or_insert_with(|| own.missing());
+                continue;
+            };
             let outgoing = match heard.outgoing(model, deployment) {
                 Ok(outgoing) => outgoing,
                 // Another one may speak the caller's language.
@@ -222,7 +233,7 @@ impl<'a> Visit<'a, '_> {
                 spoken.dialects.1 = outgoing.dialect.name();
                 spoken.fallbacks += u32::from(sent);
             }
-            let attempt = Attempt { visit: self, parts, heard, deployment, outgoing: &outgoing };
+            let attempt = Attempt { visit: self, parts, heard, own, deployment, outgoing: &outgoing };
             match Box::pin(attempt.make(account, &further, observer)).await {
                 Ok(response) => return Ok(response),
                 Err((back, failed)) => {

@@ -117,6 +117,7 @@ impl Node {
             blocks: Arc::default(),
             seen: Arc::default(),
             rests: Arc::default(),
+            tokens: Arc::default(),
             in_flight: tidegate_proxy::Count::default(),
             connections: tidegate_proxy::Count::default(),
         });

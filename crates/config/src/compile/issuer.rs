@@ -17,6 +17,8 @@ use crate::inputs::Inputs;
 use crate::path::Path;
 use crate::units::Span;
 
+pub(super) use self::keys::url;
+
 const MOST: usize = 32;
 const MOST_CLAIMS: usize = 16;
 const LONGEST_LEEWAY: Duration = Duration::from_secs(300);

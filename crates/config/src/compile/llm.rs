@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Uri, header};
+use http::{HeaderValue, Uri};
 use tidegate_policy::defaults::{PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
-use tidegate_policy::{Deployment, KeyPlace, Llm, Model, Provider, ProviderKind};
+use tidegate_policy::{CallerKeys, Deployment, Llm, Model, Provider, ProviderKind};
 
 use super::secret::Secrets;
-use super::{Names, Report, references, upstream};
+use super::{Names, Report, credential, upstream};
 use crate::decode::short;
 use crate::document::{
-    self, DeploymentRule, EndpointAddress, LlmRule, LossRule, ModelRule, ProviderRule, UpstreamRule, UpstreamTimes,
+    self, CallerKeyRule, DeploymentRule, EndpointAddress, LlmRule, LossRule, ModelRule, ProviderRule, UpstreamRule,
+    UpstreamTimes,
 };
 use crate::inputs::Inputs;
 use crate::path::Path;
@@ -46,7 +47,23 @@ fn provider(
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> Option<Provider> {
-    let ProviderRule { name, kind, url, key, timeouts, first_event, retries, max_connections, tls, breaker } = rule;
+    let ProviderRule {
+        name,
+        kind,
+        url,
+        key: _, // These four in `credential`.
+        token: _,
+        aws: _,
+        google: _,
+        api_version,
+        caller_keys,
+        timeouts,
+        first_event,
+        retries,
+        max_connections,
+        tls,
+        breaker,
+    } = rule;
     let kind = self::kind(*kind);
     if let Some(breaker) = breaker {
         let idle = [
@@ -59,11 +76,24 @@ fn provider(
             report.hinted(&path.field("breaker").field(field), "means nothing for a provider", hint);
         }
     }
-    let place = place(url.as_deref(), kind, &path.field("url"), report);
-    let credential = key.as_ref().and_then(|key| credential(key, kind, secrets, &path.field("key"), report));
+    let usual = credential::place(rule, kind, path, report);
+    let place = place(url.as_deref().or(usual.as_ref().map(|(url, _)| url.as_str())), kind, &path.field("url"), report);
+    let credential = credential::compile(rule, kind, url.as_deref(), secrets, path, report);
+    let api_version = self::api_version(api_version.as_deref(), kind, &path.field("api_version"), report);
     let first_event = upstream::span(*first_event, &path.field("first_event"), report);
     let times = timeouts.clone().unwrap_or_default();
     let (place, base) = place?;
+    let has_path = url.as_ref().and_then(|url| url.parse::<Uri>().ok()).is_some_and(|uri| uri.path() != "/");
+    let base = match usual {
+        Some((_, usual)) if !usual.is_empty() && !has_path => usual,
+        _ if api_version.is_some() && !has_path => "/openai".to_owned(),
+        _ => base,
+    };
+    let caller_keys = match caller_keys {
+        CallerKeyRule::Never => CallerKeys::Never,
+        CallerKeyRule::May => CallerKeys::May,
+        CallerKeyRule::Must => CallerKeys::Must,
+    };
     let rule = UpstreamRule {
         name: name.clone(),
         endpoints: vec![EndpointAddress {
@@ -93,7 +123,28 @@ fn provider(
     let upstream = Arc::new(upstream::one(&rule, inputs, path, report));
     let authority = place.split_once("://").map_or("", |(_, authority)| authority);
     let host = HeaderValue::from_str(authority).ok()?;
-    Some(Provider { name: name.as_str().into(), kind, upstream, host, base: base.into(), credential, first_event })
+    Some(Provider {
+        name: name.as_str().into(),
+        kind,
+        upstream,
+        host,
+        base: base.into(),
+        credential,
+        caller_keys,
+        api_version,
+        first_event,
+    })
+}
+
+fn api_version(text: Option<&str>, kind: ProviderKind, path: &Path<'_>, report: &Report<'_>) -> Option<Box<str>> {
+    let text = text?;
+    if kind != ProviderKind::Azure {
+        report.error(path, "means nothing but for `azure`");
+    }
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+        report.hinted(path, format!("`{}` is no version", short(text)), "write `2024-10-21`");
+    }
+    Some(text.into())
 }
 
 fn kind(kind: document::ProviderKind) -> ProviderKind {
@@ -104,6 +155,7 @@ fn kind(kind: document::ProviderKind) -> ProviderKind {
         Named::Anthropic => ProviderKind::Anthropic,
         Named::Gemini => ProviderKind::Gemini,
         Named::Vertex => ProviderKind::Vertex,
+        Named::VertexAnthropic => ProviderKind::VertexAnthropic,
         Named::Bedrock => ProviderKind::Bedrock,
         Named::Mistral => ProviderKind::Mistral,
         Named::Cohere => ProviderKind::Cohere,
@@ -139,34 +191,6 @@ fn place(url: Option<&str>, kind: ProviderKind, path: &Path<'_>, report: &Report
         report.hinted(path, format!("`{}` is not the address of a provider", short(given)), SHAPE);
     }
     place
-}
-
-/// The header as the provider wants it.
-fn credential(
-    key: &str,
-    kind: ProviderKind,
-    secrets: &Secrets<'_>,
-    path: &Path<'_>,
-    report: &Report<'_>,
-) -> Option<(HeaderName, HeaderValue)> {
-    if references(key).is_empty() {
-        let hint = "list it in `secrets` and write `${secrets.NAME}`: documents are shown to who may read them";
-        report.hinted(path, "a key does not stand in the document", hint);
-        return None;
-    }
-    let (key, _) = secrets.fill(key, path, report);
-    let (name, value) = match kind.key_place() {
-        KeyPlace::Bearer => (header::AUTHORIZATION, format!("Bearer {key}")),
-        KeyPlace::ApiKey => (HeaderName::from_static("api-key"), key),
-        KeyPlace::XApiKey => (HeaderName::from_static("x-api-key"), key),
-        KeyPlace::GoogApiKey => (HeaderName::from_static("x-goog-api-key"), key),
-    };
-    let Ok(mut value) = HeaderValue::from_str(&value) else {
-        report.error(path, "the secret has line ends or other control characters");
-        return None;
-    };
-    value.set_sensitive(true);
-    Some((name, value))
 }
 
 /// By position; `None` where one cannot be built.

@@ -17,14 +17,32 @@ pub struct ProviderRule {
     /// How it is spoken to.
     pub kind: ProviderKind,
     /// Scheme, host, port and the path before all others: `https://api.openai.com/v1`; without a path, that of its kind.
-    /// Required for `azure` (`https://NAME.openai.azure.com`), `bedrock` (`https://bedrock-runtime.REGION.amazonaws.com`), `vllm` and
-    /// `openai_compatible`. Default: where everybody finds it.
+    /// Required for `azure` (`https://NAME.openai.azure.com`), `vllm`, `openai_compatible`, and `bedrock`
+    /// (`https://bedrock-runtime.REGION.amazonaws.com`) without `aws.region`. Default: where everybody finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// A reference to a secret: `${secrets.NAME}`. Sent as the provider wants it; the caller's own key never is. Bedrock and
-    /// Vertex take API keys. Default: none.
+    /// A reference to a secret: `${secrets.NAME}`. Sent as the provider wants it; what the caller proved himself with never
+    /// is. At most one of `key`, `token`, `aws`, and an account or metadata server of `google`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// As `key`, but sent as `Authorization: Bearer` whatever the kind: a token of Entra ID for `azure`, an access token for
+    /// `vertex`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// For `bedrock`: each call is signed with these (Signature Version 4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<AwsRule>,
+    /// For `vertex` and `vertex_anthropic`: the project, and whose tokens are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub google: Option<GoogleRule>,
+    /// For `azure`: its older paths, `deployments/NAME/chat/completions?api-version=` with this version. Default: the `v1` API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// May callers bring a key of this provider's, for which it bills them? In the header `x-tidegate-provider-key`, as `KEY`
+    /// or `PROVIDER=KEY`; or, at routes without `auth`, as their SDK sends it. Such a call goes to nobody whose key the caller
+    /// did not bring.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub caller_keys: CallerKeyRule,
     /// Bounds on waiting. `first_byte` is 10m here unless it says otherwise, `idle` is 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<UpstreamTimes>,
@@ -46,19 +64,34 @@ pub struct ProviderRule {
     pub breaker: Option<BreakerRule>,
 }
 
+impl ProviderRule {
+    /// Texts that may name secrets.
+    pub(crate) fn proofs(&self) -> impl Iterator<Item = &str> {
+        let (aws, google) = (self.aws.as_ref(), self.google.as_ref());
+        let of_aws =
+            aws.map(|aws| [Some(&aws.access_key_id), Some(&aws.secret_access_key), aws.session_token.as_ref()]);
+        let others =
+            [self.key.as_ref(), self.token.as_ref(), google.and_then(|google| google.service_account.as_ref())];
+        others.into_iter().chain(of_aws.into_iter().flatten()).flatten().map(String::as_str)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub enum ProviderKind {
     OpenAi,
-    /// Azure OpenAI, by its `v1` API: models are named by their deployments.
+    /// Azure OpenAI: models are named by their deployments.
     Azure,
     Anthropic,
     /// The Gemini API.
     Gemini,
-    /// Gemini on Vertex AI, by API key.
+    /// Gemini on Vertex AI: by API key, or with `google`.
     Vertex,
-    /// Converse of Amazon Bedrock, by API key.
+    /// Claude on Vertex AI, with `google`.
+    #[serde(rename = "vertex_anthropic")]
+    VertexAnthropic,
+    /// Converse of Amazon Bedrock: by API key, or with `aws`.
     Bedrock,
     Mistral,
     /// By its OpenAI-compatible API.
@@ -76,6 +109,59 @@ pub enum ProviderKind {
     /// Anybody else who serves `chat/completions`.
     #[serde(rename = "openai_compatible")]
     OpenAiCompatible,
+}
+
+/// Credentials of an AWS account or role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsRule {
+    /// Itself, or `${secrets.NAME}`.
+    pub access_key_id: String,
+    /// `${secrets.NAME}`.
+    pub secret_access_key: String,
+    /// `${secrets.NAME}`: of credentials that end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<String>,
+    /// `eu-central-1`. Default: as the address says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+}
+
+/// A place on Vertex AI, and who is let in there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GoogleRule {
+    /// The project's id. Required unless `url` has a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// `europe-west4`. Default: `global`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// `${secrets.NAME}`: the JSON file of a service account. Each node fetches tokens with it, and new ones before they end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// The address of a metadata server that gives tokens: `http://metadata.google.internal` on Google's machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+}
+
+/// Whether callers may bring keys of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum CallerKeyRule {
+    /// They are not looked at.
+    #[default]
+    Never,
+    /// Theirs if they bring one, ours otherwise.
+    May,
+    /// Without one they are not served here.
+    Must,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_never(rule: &CallerKeyRule) -> bool {
+    *rule == CallerKeyRule::Never
 }
 
 /// A name that callers use, and who answers it.

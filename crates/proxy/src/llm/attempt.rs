@@ -21,7 +21,7 @@ use super::account::Account;
 use super::door::Task;
 use super::heard::{Heard, Outgoing};
 use super::stream::{Told, Way, broken};
-use super::{outward, told};
+use super::{outward, prove, told};
 use crate::forward;
 use crate::limits::Further;
 use crate::refusal::Refusal;
@@ -56,6 +56,8 @@ pub(super) struct Attempt<'a, 'b> {
     pub(super) visit: &'b Visit<'a, 'b>,
     pub(super) parts: &'b http::request::Parts,
     pub(super) heard: &'b Heard<'b>,
+    /// The caller's own key of this provider.
+    pub(super) own: Option<&'b str>,
     pub(super) deployment: &'b Deployment,
     pub(super) outgoing: &'b Outgoing,
 }
@@ -103,8 +105,12 @@ impl Attempt<'_, '_> {
     ) -> Result<Answer, Box<Failed>> {
         let Visit { gate, route, .. } = self.visit;
         let provider = &*self.deployment.provider;
-        let request = outward::request(self.parts, self.heard, self.outgoing, self.deployment, route)
+        let mut request = outward::request(self.parts, self.heard, self.outgoing, self.deployment, route)
             .map_err(|refusal| Box::new(Failed::ours(refusal)))?;
+        if let Err(why) = prove::show(&gate.tokens, provider, self.own, &mut request, &self.outgoing.body).await {
+            observer.record.detail = Some(why.as_str().into());
+            return Err(Box::new(Failed::unproven(&provider.name)));
+        }
         let (timeouts, again) = (route.timeouts, Some(further as &dyn upstream::Again));
         let call = Call { upstream: &provider.upstream, request, timeouts, upgrade: false, admitted: true, again };
         let mut call = pin!(gate.upstreams.call(call));
@@ -131,9 +137,14 @@ impl Attempt<'_, '_> {
         let find = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let mut error = self.outgoing.dialect.parse_error(status.as_u16(), &find, &body);
         // The gateway's own credentials are wrong: nothing that the caller could mend, nor his to read.
-        let ours = matches!(error.kind, Kind::Unauthenticated | Kind::Billing);
+        let ours = self.own.is_none()
+            && (matches!(error.kind, Kind::Unauthenticated | Kind::Billing) || prove::is_refused(&error));
         if ours {
-            let message = format!("the provider `{}` does not accept the gateway's key", self.deployment.provider.name);
+            let name = &self.deployment.provider.name;
+            let message = prove::off(headers, &error)
+                .map(|off| format!("the provider `{name}` does not accept the gateway's signature: {off}"))
+                .unwrap_or_else(|| format!("the provider `{name}` does not accept the gateway's key"));
+            prove::refused(&self.visit.gate.tokens, &self.deployment.provider, &message);
             error = Error { status: 502, ..Error::new(Kind::Server, message) };
         }
         let same = self.outgoing.dialect == self.heard.door.dialect && !ours;
@@ -285,6 +296,13 @@ impl Failed {
         let answered = !matches!(error.kind, Kind::BadStream | Kind::Timeout);
         let goes_on = !matches!(error.kind, Kind::BadRequest | Kind::ContentFiltered);
         Self { error, verbatim: None, goes_on, answered, refusal: None }
+    }
+
+    /// We could not show who we are; nobody was asked.
+    fn unproven(provider: &str) -> Self {
+        let message = format!("the gateway has no credentials for the provider `{provider}` at present");
+        let error = Error { status: 502, ..Error::new(Kind::Server, message) };
+        Self { error, verbatim: None, goes_on: true, answered: true, refusal: Some(Refusal::UpstreamConnect) }
     }
 
     fn late() -> Self {

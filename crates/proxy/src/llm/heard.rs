@@ -6,8 +6,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tidegate_llm::meaning::Call;
 use tidegate_llm::peek::{Peek, peek};
-use tidegate_llm::splice::{Edit, splice};
-use tidegate_llm::{Dialect, Losses, Site, Target};
+use tidegate_llm::splice::{Edit, splice, without};
+use tidegate_llm::{Dialect, Losses, Malformed, Site, Target};
 use tidegate_policy::{Deployment, Model, ProviderKind, Tongue};
 
 use super::door::{Door, Task};
@@ -58,10 +58,20 @@ impl<'a> Heard<'a> {
     }
 
     pub(super) fn outgoing(&self, model: &Model, deployment: &Deployment) -> Result<Outgoing, No> {
-        let (from, to) = (self.door.dialect, speaks(deployment.provider.kind, self.door.dialect));
-        if from != to {
-            return self.translated(model, deployment, to);
+        let kind = deployment.provider.kind;
+        let (from, to) = (self.door.dialect, speaks(kind, self.door.dialect));
+        let outgoing =
+            if from == to { self.passed(model, deployment)? } else { self.translated(model, deployment, to)? };
+        if kind != ProviderKind::VertexAnthropic {
+            return Ok(outgoing);
         }
+        let body = at_vertex(&outgoing.body, self.door.task == Task::Chat).map_err(|why| No::malformed(&why))?;
+        Ok(Outgoing { body: body.into(), ..outgoing })
+    }
+
+    /// As it came, but for what has to change.
+    fn passed(&self, model: &Model, deployment: &Deployment) -> Result<Outgoing, No> {
+        let from = self.door.dialect;
         let strips_usage =
             from == Dialect::OpenAiChat && self.door.task == Task::Chat && self.peek.stream && !self.peek.include_usage;
         let (name, thinks) =
@@ -72,7 +82,7 @@ impl<'a> Heard<'a> {
         edits.extend(self.bound(model).map(|most| Edit::max_tokens(from, thinks.reasoning_only, most)));
         let spliced = splice(&self.body, &edits).map_err(|why| No::malformed(&why))?;
         let body = spliced.map_or_else(|| self.body.clone(), Bytes::from);
-        Ok(Outgoing { dialect: to, body, dropped: None, strips_usage })
+        Ok(Outgoing { dialect: from, body, dropped: None, strips_usage })
     }
 
     fn translated(&self, model: &Model, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
@@ -104,6 +114,14 @@ impl<'a> Heard<'a> {
         let call = self.door.dialect.parse_call(&self.body, site).map_err(|why| No::malformed(&why))?;
         Ok(self.parsed.get_or_init(|| call))
     }
+}
+
+/// Claude on Vertex AI: the version stands in the body, the model in the path.
+fn at_vertex(body: &[u8], names_model: bool) -> Result<Vec<u8>, Malformed> {
+    let nameless = if names_model { without(body, "model")? } else { None };
+    let body = nameless.as_deref().unwrap_or(body);
+    let versioned = splice(body, &[Edit::anthropic_version("vertex-2023-10-16")])?;
+    Ok(versioned.unwrap_or_else(|| body.to_vec()))
 }
 
 /// What is spoken to a provider of this kind, for a caller who speaks `caller`.

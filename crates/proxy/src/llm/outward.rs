@@ -1,4 +1,4 @@
-//! A call as one provider wants it: path, headers, credentials.
+//! A call as one provider wants it: path and headers. What proves who we are comes last ([`super::prove`]).
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_llm::Dialect;
-use tidegate_policy::{Deployment, Route};
+use tidegate_policy::{Deployment, ProviderKind, Route};
 
 use super::door::Task;
 use super::heard::{Heard, Outgoing};
@@ -16,7 +16,7 @@ use crate::rewrite;
 
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// Of a model's name in a path.
-const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
 /// What else a caller's SDK says to a provider of its own dialect. Nothing that tells who calls.
 const ALONG: [&str; 6] = ["anthropic-", "openai-", "x-stainless-", "idempotency-key", "traceparent", "tracestate"];
@@ -50,9 +50,6 @@ pub(super) fn request(
         headers.entry(VERSION).or_insert(HeaderValue::from_static("2023-06-01"));
     }
     rewrite::edit(&mut headers, &route.request_headers);
-    if let Some((name, value)) = &provider.credential {
-        headers.insert(name.clone(), value.clone());
-    }
     let mut request = Request::new(Full::new(outgoing.body.clone()));
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
     Ok(request)
@@ -60,20 +57,32 @@ pub(super) fn request(
 
 fn path(heard: &Heard<'_>, dialect: Dialect, deployment: &Deployment) -> String {
     let model = utf8_percent_encode(deployment.model(&heard.peek.model), NAME);
+    let provider = &*deployment.provider;
+    if let Some(version) = &provider.api_version {
+        return match (dialect, &heard.door.task) {
+            (Dialect::OpenAiResponses, _) => format!("/responses?api-version={version}"),
+            (_, Task::Embed) => format!("/deployments/{model}/embeddings?api-version={version}"),
+            _ => format!("/deployments/{model}/chat/completions?api-version={version}"),
+        };
+    }
     let own = dialect == heard.door.dialect;
+    let stream = heard.peek.stream;
     match (dialect, &heard.door.task) {
         (Dialect::OpenAiChat | Dialect::OpenAiResponses, Task::Embed) => "/embeddings".to_owned(),
         (Dialect::OpenAiChat, _) => "/chat/completions".to_owned(),
         (Dialect::OpenAiResponses, _) => "/responses".to_owned(),
+        (Dialect::Anthropic, Task::Count) if provider.kind == ProviderKind::VertexAnthropic => {
+            "/models/count-tokens:rawPredict".to_owned()
+        }
+        (Dialect::Anthropic, _) if provider.kind == ProviderKind::VertexAnthropic => {
+            format!("/models/{model}:{}", if stream { "streamRawPredict" } else { "rawPredict" })
+        }
         (Dialect::Anthropic, Task::Count) => "/messages/count_tokens".to_owned(),
         (Dialect::Anthropic, _) => "/messages".to_owned(),
         (Dialect::Gemini, Task::Count) => format!("/models/{model}:countTokens"),
-        (Dialect::Gemini, _) if heard.peek.stream && own && !heard.door.sse => {
-            format!("/models/{model}:streamGenerateContent")
-        }
-        (Dialect::Gemini, _) if heard.peek.stream => format!("/models/{model}:streamGenerateContent?alt=sse"),
+        (Dialect::Gemini, _) if stream && own && !heard.door.sse => format!("/models/{model}:streamGenerateContent"),
+        (Dialect::Gemini, _) if stream => format!("/models/{model}:streamGenerateContent?alt=sse"),
         (Dialect::Gemini, _) => format!("/models/{model}:generateContent"),
-        (Dialect::Bedrock, _) if heard.peek.stream => format!("/model/{model}/converse-stream"),
-        (Dialect::Bedrock, _) => format!("/model/{model}/converse"),
+        (Dialect::Bedrock, _) => format!("/model/{model}/{}", if stream { "converse-stream" } else { "converse" }),
     }
 }

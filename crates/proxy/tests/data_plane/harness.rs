@@ -107,6 +107,7 @@ impl Setup {
             blocks: Arc::default(),
             seen: Arc::default(),
             rests: Arc::default(),
+            tokens: Arc::default(),
             in_flight: Count::default(),
             connections: Count::default(),
         });

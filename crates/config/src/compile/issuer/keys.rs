@@ -153,7 +153,7 @@ fn set(json: &[u8], path: &Path<'_>, report: &Report<'_>) -> Option<Keys> {
     Some(Keys::Set(json.to_vec()))
 }
 
-fn url(text: &str) -> Result<Url, &'static str> {
+pub(in crate::compile) fn url(text: &str) -> Result<Url, &'static str> {
     const SHAPE: &str = "write `https://id.example.com/jwks.json`";
     let uri: Uri = text.parse().map_err(|_| SHAPE)?;
     let https = match uri.scheme_str() {
