@@ -11,6 +11,7 @@ mod lint;
 mod load;
 mod prerequisites;
 mod run;
+mod sdks;
 mod test;
 
 use std::process::ExitCode;
@@ -89,6 +90,12 @@ enum Verb {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Official SDKs of language models against a real node (needs Python, Node.js, PyPI and npm).
+    Sdks {
+        /// Only cases with this in their line: "anthropic by-gemini loop".
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Format, clippy, dependencies, and the samples in deploy/.
     Lint {
         /// Repair the format instead of complaining.
@@ -117,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Mutants { only } => evidence::mutants(only.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
         Verb::CacheTests { only } => cache_tests::suite(only.as_deref()),
+        Verb::Sdks { only } => sdks::all(consent, only.as_deref()),
         Verb::Lint { fix } => lint::all(fix),
     };
     match done {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::Command;
 
-use crate::run::{Result, Stopped, find_program, run, say};
+use crate::run::{Result, Stopped, check, find_program, run, say};
 
 /// A program and the Debian package that brings it.
 #[derive(Debug, Clone, Copy)]
@@ -19,9 +19,24 @@ pub(crate) struct Need {
 pub(crate) const C_COMPILER: Need = Need { program: "cc", package: "build-essential", why: "to build the TLS library" };
 pub(crate) const HAPROXY: Need = Need { program: "haproxy", package: "haproxy", why: "as load balancer" };
 pub(crate) const NGINX: Need = Need { program: "nginx", package: "nginx-light", why: "to compare with" };
+pub(crate) const NODE: Need = Need { program: "node", package: "nodejs", why: "for SDKs of language models" };
+pub(crate) const NPM: Need = Need { program: "npm", package: "npm", why: "to install SDKs" };
+/// With what makes places for packages: in Debian a package of its own.
+pub(crate) const PYTHON: Need =
+    Need { program: "python3", package: "python3-venv", why: "for SDKs of language models" };
 pub(crate) const REDIS: Need = Need { program: "redis-server", package: "redis-server", why: "to share responses" };
 pub(crate) const VARNISH: Need = Need { program: "varnishd", package: "varnish", why: "to compare with" };
 pub(crate) const WRK: Need = Need { program: "wrk", package: "wrk", why: "to ask as fast as possible" };
+
+impl Need {
+    fn is_there(&self) -> bool {
+        find_program(self.program).is_some() && (self.program != PYTHON.program || makes_places())
+    }
+}
+
+fn makes_places() -> bool {
+    check(Command::new(PYTHON.program).args(["-c", "import venv, ensurepip"])).is_ok()
+}
 
 /// May packages be installed?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +51,7 @@ pub(crate) enum Consent {
 
 impl Consent {
     pub(crate) fn of(yes: bool) -> Self {
-        if yes || env::var("CI").is_ok_and(|value| value == "true" || value == "1") {
+        if yes || in_ci() {
             Self::Given
         } else if io::stdin().is_terminal() && io::stderr().is_terminal() {
             Self::Ask
@@ -46,9 +61,13 @@ impl Consent {
     }
 }
 
+pub(crate) fn in_ci() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true" || value == "1")
+}
+
 /// Returns when all of it is there.
 pub(crate) fn ensure(needs: &[Need], consent: Consent) -> Result {
-    let missing: Vec<Need> = needs.iter().copied().filter(|need| find_program(need.program).is_none()).collect();
+    let missing: Vec<Need> = needs.iter().copied().filter(|need| !need.is_there()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -69,7 +88,7 @@ pub(crate) fn ensure(needs: &[Need], consent: Consent) -> Result {
         return Err(by_hand);
     }
     install(&apt, &packages)?;
-    match missing.iter().find(|need| find_program(need.program).is_none()) {
+    match missing.iter().find(|need| !need.is_there()) {
         None => Ok(()),
         Some(need) => Err(Stopped(format!("{} is still missing after installing {}", need.program, need.package))),
     }

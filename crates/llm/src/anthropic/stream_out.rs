@@ -23,6 +23,8 @@ struct Writer {
     index: usize,
     opened: usize,
     silent: bool,
+    /// The block that speaks holds thoughts: SDKs leave out what comes to it under another name.
+    thinks: bool,
     stop: Stop,
     usage: Usage,
 }
@@ -30,7 +32,8 @@ struct Writer {
 impl Encoder {
     pub(crate) fn new(reply: Reply) -> Self {
         let sequence = Sequence::new(reply.bounds.held);
-        let writer = Writer { reply, index: 0, opened: 0, silent: false, stop: Stop::EndTurn, usage: Usage::default() };
+        let (stop, usage) = (Stop::EndTurn, Usage::default());
+        let writer = Writer { reply, index: 0, opened: 0, silent: false, thinks: false, stop, usage };
         Self { sequence, writer }
     }
 
@@ -74,6 +77,7 @@ impl Writer {
     }
 
     fn open(&mut self, kind: BlockKind, out: &mut Vec<u8>) {
+        self.thinks = matches!(kind, BlockKind::Reasoning);
         let block = match kind {
             BlockKind::Text | BlockKind::Refusal => json!({"type": "text", "text": ""}),
             BlockKind::Reasoning => json!({"type": "thinking", "thinking": "", "signature": ""}),
@@ -99,6 +103,7 @@ impl Writer {
 
     fn delta(&mut self, delta: Delta, out: &mut Vec<u8>) {
         match delta {
+            Delta::Text(text) if self.thinks => self.text("thinking_delta", "thinking", &text, out),
             Delta::Text(text) => self.text("text_delta", "text", &text, out),
             Delta::Arguments(text) => self.text("input_json_delta", "partial_json", &text, out),
             Delta::Signature(signature) => {

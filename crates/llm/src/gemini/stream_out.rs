@@ -67,10 +67,9 @@ impl Writer {
             }
             Event::Usage(usage) => self.usage = usage,
             Event::Stop(stop) => self.stop = stop,
-            Event::Ping => {
-                // JSON allows blanks between elements, SSE allows comments.
-                out.extend_from_slice(if self.reply.sse { b": ping\n\n" } else { b"\n" });
-            }
+            // JSON allows blanks between elements. SSE allows comments, but google-genai takes each line for JSON.
+            Event::Ping if self.reply.sse => {}
+            Event::Ping => out.push(b'\n'),
             Event::End => self.end(out),
             Event::Error(error) => {
                 self.element(&json!({"error": error::to_value(&error)}), out);

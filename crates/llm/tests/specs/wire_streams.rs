@@ -230,6 +230,27 @@ fn line_14_thoughts_are_read_in_every_spelling() {
 }
 
 #[test]
+fn line_14_streamed_thoughts_come_to_anthropics_sdk_as_thoughts() {
+    let chunks = [
+        chat_chunk(json!({"reasoning_content": "hm"}), Value::Null),
+        chat_chunk(json!({"content": "x"}), json!("stop")),
+    ];
+    let events = decode(CHAT, &on_the_wire(CHAT, &chunks), 9);
+    let out = encode(Dialect::Anthropic, &events, true);
+    let out = text(&out);
+    // Under the name of text the SDK leaves them out.
+    assert!(out.contains(r#""delta":{"type":"thinking_delta","thinking":"hm"}"#), "{out}");
+    assert!(out.contains(r#""delta":{"type":"text_delta","text":"x"}"#), "{out}");
+}
+
+#[test]
+fn line_3_a_ping_is_nothing_to_googles_sdk_which_takes_each_line_for_json() {
+    let mut out = Vec::new();
+    Dialect::Gemini.encoder(reply(true)).push(Event::Ping, &mut out);
+    assert_eq!(text(&out), "");
+}
+
+#[test]
 fn line_18_every_stop_means_the_same_in_every_dialect() {
     let stops = [
         (Stop::EndTurn, Gist::Done),
