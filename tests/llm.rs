@@ -4,6 +4,7 @@
 mod budgets;
 mod demo;
 mod failing;
+mod money;
 mod passing;
 mod proofs;
 mod translating;

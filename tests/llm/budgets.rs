@@ -13,7 +13,7 @@ use crate::harness::{Cluster, Provider, Says, eventually};
 use crate::llm::{document, open, post};
 
 /// Says so many tokens, and bills them.
-fn bills(prompt: u64, completion: u64) -> Says {
+pub(super) fn bills(prompt: u64, completion: u64) -> Says {
     let total = prompt + completion;
     let body = format!(
         "{{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"x\"}},\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"total_tokens\":{total}}}}}"

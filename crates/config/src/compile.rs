@@ -22,6 +22,7 @@ mod action;
 mod alerts;
 mod attach;
 mod cache;
+mod catalogue;
 mod certificate;
 mod consumer;
 mod cors;
@@ -47,6 +48,7 @@ mod upstream;
 use attach::Limits;
 pub(crate) use header::is_secret as is_secret_header;
 use holder::Holders;
+pub(crate) use llm::kind as kind_of;
 use name::Names;
 pub(crate) use report::Report;
 pub(crate) use secret::references;
@@ -74,6 +76,7 @@ pub fn compile(
         upstreams,
         providers,
         models,
+        catalogue,
         routes,
         certificates,
         listeners,
@@ -114,7 +117,8 @@ pub fn compile(
     let upstreams = upstream::compile(upstreams, inputs, &report);
     let issuers = issuer::Issuers::compile(issuers, &secrets, inputs, &report);
     let providers = llm::providers(providers, &upstream_names, &secrets, inputs, &report);
-    let models = llm::models(models, &provider_names, &providers, &report);
+    let known = catalogue::compile(catalogue, &report);
+    let models = llm::models(models, &provider_names, &providers, &known, &report);
     let world = route::World {
         issuers: &issuers,
         limits: &limits,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::compile::is_secret_header;
-use crate::document::Document;
+use crate::document::{CatalogueRow, Document};
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,6 +65,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         upstreams,
         providers,
         models,
+        catalogue,
         routes,
         certificates,
         listeners,
@@ -88,6 +89,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
     family("upstreams", named(&old.upstreams, |u| u.name.clone()), named(upstreams, |u| u.name.clone()));
     family("providers", named(&old.providers, |p| p.name.clone()), named(providers, |p| p.name.clone()));
     family("models", named(&old.models, |m| m.name.clone()), named(models, |m| m.name.clone()));
+    family("catalogue", named(&old.catalogue, CatalogueRow::key), named(catalogue, CatalogueRow::key));
     family("routes", named(&old.routes, |r| r.name.clone()), named(routes, |r| r.name.clone()));
     family("certificates", named(&old.certificates, |c| c.name.clone()), named(certificates, |c| c.name.clone()));
     family(

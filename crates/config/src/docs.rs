@@ -10,11 +10,12 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 17] = [
+const FAMILIES: [(&str, &str); 18] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
     ("providers", "ProviderRule"),
     ("models", "ModelRule"),
+    ("catalogue", "CatalogueRow"),
     ("limits", "LimitRule"),
     ("plans", "Plan"),
     ("consumers", "ConsumerEntry"),

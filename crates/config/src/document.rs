@@ -10,6 +10,7 @@ use crate::tree::{Node, Value};
 mod action;
 mod alerts;
 mod cache;
+mod catalogue;
 mod certificate;
 mod consumer;
 mod headers;
@@ -27,6 +28,7 @@ mod upstream;
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
 pub use alerts::{AlertRules, WebhookRule};
 pub use cache::{CacheDefaults, CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, RedisRule, TtlRule};
+pub use catalogue::{AboveRule, CatalogueRow, PriceRule};
 pub use certificate::{CertificateFiles, TlsVersions};
 pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
@@ -34,8 +36,8 @@ pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, Tenan
 pub use issuer::{AuthKind, IssuerRule, JwksRule, TokenSource, UnknownConsumer};
 pub use later::Later;
 pub use limit::{
-    BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, WhenMissing,
-    WhenUnavailable,
+    BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, UnpricedRule,
+    WhenMissing, WhenUnavailable,
 };
 pub use llm::{
     AwsRule, CallerKeyRule, DeploymentRule, GoogleRule, LlmRule, LossRule, ModelRule, ProviderKind, ProviderRule,
@@ -88,6 +90,9 @@ pub struct Document {
     /// The language models that callers name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelRule>,
+    /// What models cost and can do, where that is not what the built-in catalogue knows: `tidegate catalogue ls`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catalogue: Vec<CatalogueRow>,
     /// Which requests are taken and what happens to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<RouteRule>,
@@ -108,7 +113,7 @@ pub struct Document {
     pub alerts: Option<AlertRules>,
 }
 
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "version",
     "secrets",
     "consumers",
@@ -121,6 +126,7 @@ const FIELDS: [&str; 18] = [
     "upstreams",
     "providers",
     "models",
+    "catalogue",
     "routes",
     "certificates",
     "listeners",
@@ -162,6 +168,7 @@ impl Document {
                 "upstreams" => document.upstreams = list(node, notes),
                 "providers" => document.providers = list(node, notes),
                 "models" => document.models = list(node, notes),
+                "catalogue" => document.catalogue = list(node, notes),
                 "routes" => document.routes = list(node, notes),
                 "certificates" => document.certificates = list(node, notes),
                 "listeners" => document.listeners = decode::<Option<_>>(node, notes).flatten(),

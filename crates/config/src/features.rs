@@ -23,9 +23,15 @@ pub fn features(document: &Document) -> Vec<Feature> {
         Feature::Models => {
             let by_models = |limit: &LimitRule| {
                 limit.per.contains(&ScopePart::Model)
-                    || limit.cost.as_ref().is_some_and(|cost| cost.from == Some(CostSource::Tokens))
+                    || limit
+                        .cost
+                        .as_ref()
+                        .is_some_and(|cost| matches!(cost.from, Some(CostSource::Tokens | CostSource::Money)))
             };
-            !document.providers.is_empty() || !document.models.is_empty() || document.limits.iter().any(by_models)
+            !document.providers.is_empty()
+                || !document.catalogue.is_empty()
+                || !document.models.is_empty()
+                || document.limits.iter().any(by_models)
         }
         // Of the control log: commands, not documents.
         Feature::Endpoints

@@ -1,101 +1,234 @@
 //! Models and what is known of them: a data file, each row with its source and date. Prices change; whoever runs a gate
-//! overrides rows or replaces the file.
+//! overrides rows in the document, without a new binary.
+
+use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
 
 use crate::Dialect;
 use crate::json::Malformed;
-use crate::price::{Above, Prices, Tariff};
+use crate::price::{Above, Prices, Rates, Tariff};
 
 /// What this build knows.
 pub const BUILT_IN: &str = include_str!("../data/models.json");
+/// The format of the file.
+const VERSION: u32 = 2;
 
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    /// Sorted by name.
-    models: Vec<Model>,
+    /// When the built-in rows were written: `2026-11-20`.
+    release: String,
+    /// Sorted by provider and model, each once.
+    models: Vec<Arc<Model>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One model at one kind of provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    pub model: String,
+    /// The kind of provider, as documents name it: `openai`. Empty: any, where no row of its own says more.
     pub provider: String,
-    #[serde(deserialize_with = "dialect")]
-    pub dialect: Dialect,
-    /// Tokens, prompt and answer together.
-    pub context: u64,
+    /// The provider's name for it.
+    pub model: String,
+    pub dialect: Option<Dialect>,
+    /// The most tokens, prompt and answer together.
+    pub context: Option<u64>,
+    /// The most tokens of a prompt, where that is less.
+    pub input: Option<u64>,
     /// The most tokens of an answer, where the provider names a limit.
     pub output: Option<u64>,
-    pub modalities: Vec<String>,
-    pub capabilities: Vec<String>,
+    /// What it reads and writes: `text`, `image`, `audio`, `video`, `pdf`, `embedding`.
+    pub takes: Vec<String>,
+    pub gives: Vec<String>,
+    /// `tools`, `vision`, `json_schema`, `reasoning`, `prompt_cache`.
+    pub can: Vec<String>,
+    /// `None`: nobody said what it costs.
+    pub tariff: Option<Arc<Tariff>>,
+    /// Two tables that were made apart told the same prices when the row was written.
+    pub agreed: bool,
+    /// The provider no longer serves it from this day on.
+    pub until: Option<String>,
+    /// Where the provider tells its prices.
+    pub source: String,
+    /// When the row was true: `2026-11-20`.
+    pub date: String,
+}
+
+/// As the file has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    provider: String,
+    model: String,
+    #[serde(deserialize_with = "dialect")]
+    dialect: Dialect,
+    context: u64,
+    input: Option<u64>,
+    output: Option<u64>,
+    takes: Vec<String>,
+    gives: Vec<String>,
+    can: Vec<String>,
     prices: Prices,
     above: Option<Above>,
-    pub source: String,
-    /// When the row was true: `2025-08`.
-    pub date: String,
+    #[serde(default)]
+    tiers: Tiers,
+    agreed: bool,
+    until: Option<String>,
+    source: String,
+    date: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tiers {
+    flex: Option<Rates>,
+    priority: Option<Rates>,
+    batch: Option<Rates>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     version: u32,
-    models: Vec<Model>,
+    release: String,
+    models: Vec<Row>,
 }
 
 impl Catalogue {
-    pub fn built_in() -> Self {
-        Self::parse(BUILT_IN).expect("a test reads the file that is built in")
+    /// Read once, when it is first asked for.
+    pub fn built_in() -> &'static Self {
+        static READ: OnceLock<Catalogue> = OnceLock::new();
+        READ.get_or_init(|| Self::parse(BUILT_IN).expect("a test reads the file that is built in"))
     }
 
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let file: File = serde_json::from_str(text).map_err(|e| Malformed::new("", e.to_string()))?;
-        if file.version != 1 {
-            return Err(Malformed::new("version", "is not 1, the only one this build reads"));
+        if file.version != VERSION {
+            return Err(Malformed::new("version", format!("is not {VERSION}, the only one this build reads")));
         }
-        let mut models = file.models;
-        models.sort_by(|a, b| a.model.cmp(&b.model));
-        if let Some(pair) = models.windows(2).find(|pair| pair[0].model == pair[1].model) {
+        let mut models: Vec<_> = file.models.into_iter().map(|row| Arc::new(Model::from(row))).collect();
+        models.sort_by(|a, b| a.key().cmp(&b.key()));
+        if let Some(pair) = models.windows(2).find(|pair| pair[0].key() == pair[1].key()) {
             return Err(Malformed::new(format!("models.{}", pair[0].model), "is given twice"));
         }
-        Ok(Self { models })
+        Ok(Self { release: file.release, models })
     }
 
-    /// Rows of `other` stand for those of the same name.
-    pub fn overridden(mut self, other: Self) -> Self {
-        self.models.retain(|model| !other.models.iter().any(|new| new.model == model.model));
-        self.models.extend(other.models);
-        self.models.sort_by(|a, b| a.model.cmp(&b.model));
-        self
+    /// These rows stand for those of the same provider and model; what they do not say, the others still do.
+    #[must_use]
+    pub fn overridden(&self, rows: Vec<Model>) -> Self {
+        let mut models = self.models.clone();
+        for row in rows {
+            match models.binary_search_by(|known| known.key().cmp(&row.key())) {
+                Ok(at) => models[at] = Arc::new(row.over(&models[at])),
+                Err(at) => models.insert(at, Arc::new(row)),
+            }
+        }
+        Self { release: self.release.clone(), models }
     }
 
-    /// By its name, or by the name without its date (`gpt-4o-2024-08-06`) or its maker (`openai/gpt-4o`).
-    pub fn find(&self, name: &str) -> Option<&Model> {
-        let bare = name.rsplit('/').next().unwrap_or(name);
-        [name, bare].into_iter().find_map(|name| self.exact(name).or_else(|| self.exact(undated(name)?)))
+    /// By its name at a kind of provider, or by its name without a date (`gpt-4o-2024-08-06`). Rows of any provider come
+    /// last.
+    pub fn find(&self, provider: &str, name: &str) -> Option<&Arc<Model>> {
+        [provider, ""]
+            .into_iter()
+            .find_map(|provider| self.exact(provider, name).or_else(|| self.exact(provider, undated(name)?)))
     }
 
-    pub fn models(&self) -> &[Model] {
+    pub fn models(&self) -> &[Arc<Model>] {
         &self.models
     }
 
-    fn exact(&self, name: &str) -> Option<&Model> {
-        let at = self.models.binary_search_by(|model| model.model.as_str().cmp(name)).ok()?;
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    fn exact(&self, provider: &str, name: &str) -> Option<&Arc<Model>> {
+        let at = self.models.binary_search_by(|model| model.key().cmp(&(provider, name))).ok()?;
         self.models.get(at)
     }
 }
 
 impl Model {
-    pub fn tariff(&self) -> Tariff {
-        Tariff { prices: self.prices, above: self.above }
+    /// Of which only the names are known.
+    pub fn named(provider: &str, model: &str) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            dialect: None,
+            context: None,
+            input: None,
+            output: None,
+            takes: Vec::new(),
+            gives: Vec::new(),
+            can: Vec::new(),
+            tariff: None,
+            agreed: false,
+            until: None,
+            source: String::new(),
+            date: String::new(),
+        }
     }
 
     pub fn can(&self, capability: &str) -> bool {
-        self.capabilities.iter().any(|known| known == capability)
+        self.can.iter().any(|known| known == capability)
+    }
+
+    /// The most tokens of a prompt.
+    pub fn longest_prompt(&self) -> Option<u64> {
+        self.input.or(self.context)
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (&self.provider, &self.model)
+    }
+
+    fn over(self, known: &Self) -> Self {
+        let list = |own: Vec<String>, known: &Vec<String>| if own.is_empty() { known.clone() } else { own };
+        let text = |own: String, known: &String| if own.is_empty() { known.clone() } else { own };
+        Self {
+            // A price of one's own is as old as one says, and nobody agreed to it.
+            agreed: self.tariff.is_none() && known.agreed,
+            date: if self.tariff.is_some() { self.date } else { text(self.date, &known.date) },
+            source: if self.tariff.is_some() { self.source } else { text(self.source, &known.source) },
+            dialect: self.dialect.or(known.dialect),
+            context: self.context.or(known.context),
+            input: self.input.or(known.input.filter(|_| self.context.is_none())),
+            output: self.output.or(known.output),
+            takes: list(self.takes, &known.takes),
+            gives: list(self.gives, &known.gives),
+            can: list(self.can, &known.can),
+            tariff: self.tariff.or_else(|| known.tariff.clone()),
+            until: self.until.or_else(|| known.until.clone()),
+            provider: self.provider,
+            model: self.model,
+        }
     }
 }
 
-/// Without `-2024-08-06`, `-20250929` or `-latest`.
+impl From<Row> for Model {
+    fn from(row: Row) -> Self {
+        let Tiers { flex, priority, batch } = row.tiers;
+        let standard = Rates { prices: row.prices, above: row.above };
+        Self {
+            provider: row.provider,
+            model: row.model,
+            dialect: Some(row.dialect),
+            context: Some(row.context),
+            input: row.input,
+            output: row.output,
+            takes: row.takes,
+            gives: row.gives,
+            can: row.can,
+            tariff: Some(Arc::new(Tariff { standard, flex, priority, batch })),
+            agreed: row.agreed,
+            until: row.until,
+            source: row.source,
+            date: row.date,
+        }
+    }
+}
+
+/// Without `-2024-08-06`, `-20250929`, `@20250929` or `-latest`.
 fn undated(name: &str) -> Option<&str> {
     let digits = |text: &str, pattern: &[usize]| {
         let parts: Vec<&str> = text.split('-').collect();
@@ -105,7 +238,7 @@ fn undated(name: &str) -> Option<&str> {
     name.strip_suffix("-latest").or_else(|| {
         [(11, &[4, 2, 2][..]), (9, &[8][..])].into_iter().find_map(|(length, pattern)| {
             let (front, date) = name.split_at_checked(name.len().checked_sub(length)?)?;
-            digits(date.strip_prefix('-')?, pattern).then_some(front)
+            digits(date.strip_prefix(['-', '@'])?, pattern).then_some(front)
         })
     })
 }
@@ -117,42 +250,4 @@ fn dialect<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Dialect, D::Erro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::meaning::{NanoUsd, Usage};
-
-    #[test]
-    fn the_built_in_file_is_sound_and_every_row_tells_its_source_and_date() {
-        let catalogue = Catalogue::built_in();
-        println!("catalogue: {} models", catalogue.models().len());
-        for model in catalogue.models() {
-            assert!(model.source.starts_with("https://") && model.date.len() == 7, "{}", model.model);
-            assert!(model.context > 0 && model.prices.input > 0 && model.prices.output > 0, "{}", model.model);
-            assert!(model.prices.cache_read.unwrap_or(0) <= model.prices.input, "{}", model.model);
-            assert!(model.output.unwrap_or(1) <= model.context, "{}", model.model);
-        }
-    }
-
-    #[test]
-    fn a_model_is_found_by_its_dated_names_too() {
-        let catalogue = Catalogue::built_in();
-        for name in ["gpt-4o", "gpt-4o-2024-08-06", "openai/gpt-4o", "gpt-4o-latest"] {
-            assert_eq!(catalogue.find(name).map(|model| model.model.as_str()), Some("gpt-4o"), "{name}");
-        }
-        assert!(catalogue.find("claude-sonnet-4-5-20250929").is_some_and(|model| model.can("tools")));
-        for name in ["gpt-4o-mini-x", "", "é-20250929x", "-20250929", "unknown"] {
-            assert!(catalogue.find(name).is_none(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_row_of_ones_own_replaces_the_built_in_one() {
-        let own = r#"{"version":1,"models":[{"model":"gpt-4o","provider":"us","dialect":"openai_chat","context":9,
-            "modalities":["text"],"capabilities":[],"prices":{"input":1000000,"output":2000000},"source":"https://x","date":"2026-01"}]}"#;
-        let catalogue = Catalogue::built_in().overridden(Catalogue::parse(own).unwrap());
-        let usage = Usage { input: 2, output: 1, ..Usage::default() };
-        assert_eq!(catalogue.find("gpt-4o").unwrap().tariff().cost(&usage), NanoUsd(4_000));
-        assert!(Catalogue::parse(&own.replace("\"version\":1", "\"version\":2")).is_err());
-        assert!(Catalogue::parse(&own.replace("\"context\":9", "\"contxt\":9")).is_err());
-    }
-}
+mod tests;

@@ -25,4 +25,4 @@ pub use part::{Body, CacheHint, Media, MediaKind, Part, Source, ToolCall, ToolRe
 pub(crate) use sequence::Sequence;
 pub use thinking::{Depth, Effort, Thinking};
 pub use tool::{Function, Tool, ToolChoice};
-pub use usage::{NanoUsd, Usage};
+pub use usage::{NanoUsd, Tier, Usage};

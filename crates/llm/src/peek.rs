@@ -1,10 +1,15 @@
 //! The few fields that policy needs of a call, read without building a tree.
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize as _;
 use serde::de::IgnoredAny;
 
 use crate::dialect::{Dialect, Site};
 use crate::json::Malformed;
+use crate::meaning::Tier;
 use crate::spans::{self, Member};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +27,12 @@ pub struct Peek {
     pub prompt_bytes: usize,
     pub has_tools: bool,
     pub has_images: bool,
+    /// Where what is said stands in the body.
+    said: Range<usize>,
+    /// What else the model reads is kept by the provider: an earlier answer, a cache.
+    pub reads_more: bool,
+    /// The tier of service that it asks for.
+    pub tier: Tier,
     pub has_schema: bool,
 }
 
@@ -39,6 +50,10 @@ pub fn peek(dialect: Dialect, body: &[u8], site: Site<'_>) -> Result<Peek, Malfo
             seen.push(name);
         }
         peek.member(dialect, member)?;
+        if matches!(name, Some("messages" | "contents" | "input")) {
+            let at = (member.value.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
+            peek.said = at..at + member.value.len();
+        }
     }
     if let Some(model) = site.model {
         model.clone_into(&mut peek.model);
@@ -73,7 +88,33 @@ fn known(name: &str) -> Option<&'static str> {
     KNOWN.into_iter().find(|known| *known == name)
 }
 
+/// What stands for an image, a sound, a film, a file. Inside a JSON string a quote is escaped, so these are names or types.
+const MEDIA: [&str; 14] = [
+    "\"image_url\"",
+    "\"input_image\"",
+    "\"image\"",
+    "\"inlineData\"",
+    "\"inline_data\"",
+    "\"fileData\"",
+    "\"file_data\"",
+    "\"video_url\"",
+    "\"video\"",
+    "\"input_audio\"",
+    "\"document\"",
+    "\"input_file\"",
+    "\"file\"",
+    "\"file_id\"",
+];
+
 impl Peek {
+    /// Images, sounds, films and files in the body that was peeked at, never fewer than there are: their tokens are not
+    /// those of their bytes.
+    pub fn media(&self, body: &[u8]) -> usize {
+        static FINDERS: LazyLock<[Finder<'static>; MEDIA.len()]> = LazyLock::new(|| MEDIA.map(Finder::new));
+        let said = body.get(self.said.clone()).unwrap_or_default();
+        FINDERS.iter().map(|finder| finder.find_iter(said).count()).sum()
+    }
+
     fn member(&mut self, dialect: Dialect, member: &Member<'_>) -> Result<(), Malformed> {
         match member.name.as_ref() {
             "model" => self.model = read::<Option<String>>(member)?.unwrap_or_default(),
@@ -107,6 +148,10 @@ impl Peek {
                 self.prompt_bytes += member.value.len();
                 self.has_schema |= member.value.contains("\"json_schema\"");
             }
+            "previous_response_id" | "conversation" | "prompt" | "cachedContent" | "cached_content" => {
+                self.reads_more |= member.value != "null";
+            }
+            "service_tier" | "serviceTier" => self.tier = tier(member.value),
             _ => {}
         }
         Ok(())
@@ -125,6 +170,11 @@ impl Peek {
         self.prompt_bytes += member.value.len();
         Ok(())
     }
+}
+
+/// Bedrock's stands in an object. Left to the provider, it may be the dearest.
+fn tier(text: &str) -> Tier {
+    if text == "\"auto\"" { Tier::Priority } else { Tier::named(text) }
 }
 
 /// Gemini's `toolConfig` tells only how to choose; Bedrock's holds the tools.
@@ -199,6 +249,17 @@ mod tests {
         let bedrock = r#"{"messages":[],"inferenceConfig":{"maxTokens":4},"toolConfig":{"tools":[{}]}}"#;
         let seen = peek(Dialect::Bedrock, bedrock.as_bytes(), Site { model: Some("b"), stream: false }).unwrap();
         assert_eq!((seen.max_tokens, seen.has_tools), (Some(4), true));
+    }
+
+    #[test]
+    fn line_21_media_are_counted_where_they_are_said_and_not_in_words() {
+        let body = r#"{"model":"m","tools":[{"file":1}],"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}},
+            {"type":"text","text":"an \"image\" in words"},{"type":"input_audio","input_audio":{}}]}],"service_tier":"flex"}"#;
+        let seen = peeked(Dialect::OpenAiChat, body);
+        assert_eq!((seen.media(body.as_bytes()), seen.tier), (4, Tier::Flex));
+        let text = r#"{"model":"m","input":"hello","previous_response_id":"r1","service_tier":"auto"}"#;
+        let seen = peeked(Dialect::OpenAiResponses, text);
+        assert_eq!((seen.media(text.as_bytes()), seen.reads_more, seen.tier), (0, true, Tier::Priority));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::meaning::{NanoUsd, Usage};
+use crate::meaning::{NanoUsd, Tier, Usage};
 
 /// Micro-dollars per million tokens, by class. A class without a price of its own costs what its kind costs: anything that
 /// went in as `input`, anything that came out as `output`.
@@ -31,36 +31,70 @@ pub struct Above {
     pub prices: Prices,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tariff {
+/// The prices of one tier of service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
     pub prices: Prices,
     pub above: Option<Above>,
+}
+
+/// What one model costs at one provider. A tier without rates of its own costs what the standard one does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tariff {
+    pub standard: Rates,
+    pub flex: Option<Rates>,
+    pub priority: Option<Rates>,
+    pub batch: Option<Rates>,
 }
 
 impl Tariff {
     /// What the provider says it bills is worth more than our arithmetic.
     pub fn cost(&self, usage: &Usage) -> NanoUsd {
-        usage.cost.unwrap_or_else(|| match &self.above {
-            Some(above) if usage.prompt() > above.prompt => above.prices.cost(usage),
-            _ => self.prices.cost(usage),
-        })
+        usage.cost.unwrap_or_else(|| self.rates(usage.tier).cost(usage))
     }
 
-    /// The most that a call can cost whose prompt has at most so many bytes: a byte is never more than one token.
-    pub fn most(&self, prompt_bytes: u64, max_output: u64) -> NanoUsd {
-        let dearest = |prices: &Prices| {
-            let write = prices.cache_write_1h.max(prices.cache_write_5m).unwrap_or(0);
-            let input = prices.input.max(write).max(prices.audio_in.unwrap_or(0)).max(prices.image_in.unwrap_or(0));
-            let output = [prices.reasoning, prices.audio_out, prices.image_out].into_iter().flatten().max();
-            let output = prices.output.max(output.unwrap_or(0));
-            nano(u128::from(input) * u128::from(prompt_bytes) + u128::from(output) * u128::from(max_output))
+    /// The most that a call can cost with at most so many tokens in its prompt and its answer, if it asks for this tier.
+    pub fn most(&self, prompt: u64, output: u64, tier: Tier) -> NanoUsd {
+        self.standard.most(prompt, output).max(self.rates(tier).most(prompt, output))
+    }
+
+    fn rates(&self, tier: Tier) -> &Rates {
+        let own = match tier {
+            Tier::Standard => None,
+            Tier::Flex => self.flex.as_ref(),
+            Tier::Priority => self.priority.as_ref(),
+            Tier::Batch => self.batch.as_ref(),
         };
-        let above = self.above.as_ref().map_or(NanoUsd(0), |above| dearest(&above.prices));
-        dearest(&self.prices).max(above)
+        own.unwrap_or(&self.standard)
+    }
+}
+
+impl Rates {
+    fn cost(&self, usage: &Usage) -> NanoUsd {
+        match &self.above {
+            Some(above) if usage.prompt() > above.prompt => above.prices.cost(usage),
+            _ => self.prices.cost(usage),
+        }
+    }
+
+    fn most(&self, prompt: u64, output: u64) -> NanoUsd {
+        let above = self.above.as_ref().filter(|above| prompt > above.prompt);
+        let above = above.map_or(NanoUsd(0), |above| above.prices.most(prompt, output));
+        self.prices.most(prompt, output).max(above)
     }
 }
 
 impl Prices {
+    fn most(&self, prompt: u64, output: u64) -> NanoUsd {
+        let ins = [self.cache_read, self.cache_write_5m, self.cache_write_1h, self.audio_in, self.image_in];
+        let outs = [self.reasoning, self.audio_out, self.image_out];
+        let dearest =
+            |base: u64, others: &[Option<u64>]| others.iter().flatten().fold(base, |most, own| most.max(*own));
+        let (input, output_price) = (dearest(self.input, &ins), dearest(self.output, &outs));
+        nano((u128::from(input) * u128::from(prompt)).saturating_add(u128::from(output_price) * u128::from(output)))
+    }
+
     fn cost(&self, usage: &Usage) -> NanoUsd {
         let classes = [
             (usage.input, Some(self.input), self.input),
@@ -89,23 +123,26 @@ fn nano(pico: u128) -> NanoUsd {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    const SONNET: Tariff = Tariff {
-        prices: Prices {
-            input: 3_000_000,
-            output: 15_000_000,
-            cache_read: Some(300_000),
-            cache_write_5m: Some(3_750_000),
-            cache_write_1h: Some(6_000_000),
-            audio_in: None,
-            image_in: None,
-            reasoning: None,
-            audio_out: None,
-            image_out: None,
-        },
-        above: None,
+    const SONNET: Prices = Prices {
+        input: 3_000_000,
+        output: 15_000_000,
+        cache_read: Some(300_000),
+        cache_write_5m: Some(3_750_000),
+        cache_write_1h: Some(6_000_000),
+        audio_in: None,
+        image_in: None,
+        reasoning: None,
+        audio_out: None,
+        image_out: None,
     };
+
+    fn plain(prices: Prices) -> Tariff {
+        Tariff { standard: Rates { prices, above: None }, ..Tariff::default() }
+    }
 
     #[test]
     fn line_16_each_class_is_paid_once_at_its_own_price() {
@@ -119,15 +156,16 @@ mod tests {
             ..Usage::default()
         };
         // $0.003 + $0.003 + $0.000375 + $0.00006 + $0.00075 + $0.000075
-        assert_eq!(SONNET.cost(&usage), NanoUsd(3_000_000 + 3_000_000 + 375_000 + 60_000 + 750_000 + 75_000));
+        assert_eq!(plain(SONNET).cost(&usage), NanoUsd(3_000_000 + 3_000_000 + 375_000 + 60_000 + 750_000 + 75_000));
     }
 
     #[test]
     fn line_17_a_reported_cost_wins_and_long_prompts_have_other_prices() {
         let told = Usage { input: 1, cost: Some(NanoUsd(77)), ..Usage::default() };
-        assert_eq!(SONNET.cost(&told), NanoUsd(77));
+        assert_eq!(plain(SONNET).cost(&told), NanoUsd(77));
         let dear = Prices { input: 6_000_000, output: 22_500_000, ..Prices::default() };
-        let tariff = Tariff { above: Some(Above { prompt: 200_000, prices: dear }), ..SONNET };
+        let above = Some(Above { prompt: 200_000, prices: dear });
+        let tariff = Tariff { standard: Rates { prices: SONNET, above }, ..Tariff::default() };
         let at = Usage { input: 200_000, ..Usage::default() };
         let over = Usage { input: 100_000, cache_read: 100_001, ..Usage::default() };
         assert_eq!(tariff.cost(&at), NanoUsd(600_000_000));
@@ -135,17 +173,52 @@ mod tests {
     }
 
     #[test]
-    fn fractions_are_rounded_up_once_and_nothing_overflows() {
-        let cheap = Tariff { prices: Prices { input: 37_500, output: 1, ..Prices::default() }, above: None };
-        assert_eq!(cheap.cost(&Usage { input: 1, ..Usage::default() }), NanoUsd(38));
-        assert_eq!(cheap.cost(&Usage { input: 2, ..Usage::default() }), NanoUsd(75));
-        let most = Usage { input: u64::MAX, output: u64::MAX, ..Usage::default() };
-        assert_eq!(SONNET.cost(&most), NanoUsd(u64::MAX));
+    fn line_17_each_tier_has_its_own_prices_and_one_without_costs_the_standard() {
+        let rates =
+            |input| Some(Rates { prices: Prices { input, output: 2 * input, ..Prices::default() }, above: None });
+        let tariff = Tariff { flex: rates(500_000), priority: rates(2_000_000), ..plain(SONNET) };
+        let at = |tier| tariff.cost(&Usage { input: 1_000, output: 1_000, tier, ..Usage::default() });
+        assert_eq!(at(Tier::Standard), NanoUsd(18_000_000));
+        assert_eq!((at(Tier::Flex), at(Tier::Priority)), (NanoUsd(1_500_000), NanoUsd(6_000_000)));
+        assert_eq!(at(Tier::Batch), at(Tier::Standard));
+        for (text, tier) in [("ON_DEMAND_PRIORITY", Tier::Priority), ("default", Tier::Standard), ("flex", Tier::Flex)]
+        {
+            assert_eq!(Tier::named(text), tier);
+        }
     }
 
     #[test]
-    fn no_call_costs_more_than_its_bound() {
-        let usage = Usage { cache_write_1h: 90, audio_in: 10, output: 3, reasoning: 4, ..Usage::default() };
-        assert!(SONNET.cost(&usage) <= SONNET.most(100, 7));
+    fn fractions_are_rounded_up_once_and_nothing_overflows() {
+        let cheap = plain(Prices { input: 37_500, output: 1, ..Prices::default() });
+        assert_eq!(cheap.cost(&Usage { input: 1, ..Usage::default() }), NanoUsd(38));
+        assert_eq!(cheap.cost(&Usage { input: 2, ..Usage::default() }), NanoUsd(75));
+        let most = Usage { input: u64::MAX, output: u64::MAX, ..Usage::default() };
+        assert_eq!(plain(SONNET).cost(&most), NanoUsd(u64::MAX));
+        assert_eq!(plain(SONNET).most(u64::MAX, u64::MAX, Tier::Flex), NanoUsd(u64::MAX));
+    }
+
+    proptest! {
+        /// What is reserved is enough, whatever the classes are of what was used.
+        #[test]
+        fn no_call_costs_more_than_its_bound(
+            ins in prop::array::uniform6(0..200_000u64),
+            outs in prop::array::uniform4(0..50_000u64),
+            prices in prop::array::uniform10(0..90_000_000u64),
+            above in prop::array::uniform10(0..90_000_000u64),
+            tier in 0..4usize,
+        ) {
+            let of = |p: [u64; 10]| Prices {
+                input: p[0], output: p[1], cache_read: Some(p[2]), cache_write_5m: Some(p[3]), cache_write_1h: Some(p[4]),
+                audio_in: Some(p[5]), image_in: None, reasoning: Some(p[7]), audio_out: None, image_out: Some(p[9]),
+            };
+            let rates = Rates { prices: of(prices), above: Some(Above { prompt: 200_000, prices: of(above) }) };
+            let tariff = Tariff { priority: Some(rates), standard: Rates { above: None, ..rates }, ..Tariff::default() };
+            let tier = Tier::ALL[tier];
+            let usage = Usage {
+                input: ins[0], cache_read: ins[1], cache_write_5m: ins[2], cache_write_1h: ins[3], audio_in: ins[4],
+                image_in: ins[5], output: outs[0], reasoning: outs[1], audio_out: outs[2], image_out: outs[3], tier, cost: None,
+            };
+            prop_assert!(tariff.cost(&usage) <= tariff.most(usage.prompt(), usage.completion(), tier));
+        }
     }
 }

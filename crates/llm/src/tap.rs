@@ -102,20 +102,25 @@ impl Meter {
         let Ok(value) = serde_json::from_slice::<Value>(frame.data) else { return };
         let told = match dialect {
             Dialect::OpenAiChat => return self.chat(&value),
-            Dialect::OpenAiResponses => openai_responses::parse_usage(&value["response"]["usage"]),
+            Dialect::OpenAiResponses => {
+                let response = &value["response"];
+                openai_responses::parse_usage(&response["usage"]).map(|usage| usage.at(&response["service_tier"]))
+            }
             Dialect::Anthropic => {
                 let told = self.anthropic.read(&value["message"]["usage"]);
                 self.anthropic.read(&value["usage"]).or(told)
             }
             Dialect::Gemini => gemini::parse_usage(&value["usageMetadata"]),
-            Dialect::Bedrock => bedrock::parse_usage(&value["usage"]),
+            Dialect::Bedrock => {
+                bedrock::parse_usage(&value["usage"]).map(|usage| usage.at(&value["serviceTier"]["type"]))
+            }
         };
         self.usage = told.or(self.usage);
     }
 
     fn chat(&mut self, value: &Value) {
         let told = [&value["usage"], &value["x_groq"]["usage"]].into_iter().find_map(openai_chat::parse_usage);
-        self.usage = told.or(self.usage);
+        self.usage = told.map(|usage| usage.at(&value["service_tier"])).or(self.usage);
     }
 }
 

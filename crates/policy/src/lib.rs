@@ -29,9 +29,9 @@ pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use consumer::{Consumer, Consumers};
 pub use credential::{AwsKeys, CallerKeys, Credential, GoogleTokens, Hidden, ServiceAccount};
 pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
-pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix};
+pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unpriced};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
-pub use llm::{Deployment, KeyPlace, Llm, Model, Provider, ProviderKind, Tongue};
+pub use llm::{Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
     Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,

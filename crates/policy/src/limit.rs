@@ -70,6 +70,21 @@ pub enum Cost {
     Tokens {
         estimate: Option<Permits>,
     },
+    /// Nano-dollars of a call of a language model. Reserved is the most that it can come to at any deployment that may be
+    /// asked. Calls of other routes cost nothing.
+    Money {
+        unpriced: Unpriced,
+    },
+}
+
+/// What becomes of a call whose model has no known price, where a limit counts money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unpriced {
+    /// It is refused: nothing is ever free silently.
+    #[default]
+    Refuse,
+    /// It costs what its provider says, or else nothing, and is told as unpriced.
+    Free,
 }
 
 impl Cost {

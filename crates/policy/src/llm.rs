@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, header};
+use tidegate_llm::catalogue::{self, Catalogue};
+use tidegate_llm::price::Tariff;
 
 use crate::{CallerKeys, Credential, Upstream};
 
@@ -14,6 +16,8 @@ pub struct Llm {
     pub models: Vec<Arc<Model>>,
     /// Those that the models lead to, each once.
     pub providers: Vec<Arc<Provider>>,
+    /// Are callers told what their call cost?
+    pub tells_cost: bool,
 }
 
 /// Somebody who answers calls of models.
@@ -98,6 +102,32 @@ impl KeyPlace {
 }
 
 impl ProviderKind {
+    /// As documents and the catalogue name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Azure => "azure",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Vertex => "vertex",
+            Self::VertexAnthropic => "vertex_anthropic",
+            Self::Bedrock => "bedrock",
+            Self::Mistral => "mistral",
+            Self::Cohere => "cohere",
+            Self::Groq => "groq",
+            Self::DeepSeek => "deepseek",
+            Self::Xai => "xai",
+            Self::OpenRouter => "openrouter",
+            Self::HuggingFace => "huggingface",
+            Self::Ollama => "ollama",
+            Self::Vllm => "vllm",
+            Self::Qianfan => "qianfan",
+            Self::Qwen => "qwen",
+            Self::OpenAiCompatible => "openai_compatible",
+        }
+    }
+
     #[must_use]
     pub const fn tongue(self) -> Tongue {
         match self {
@@ -180,6 +210,31 @@ pub struct Deployment {
     pub weight: u32,
     /// Higher first.
     pub priority: i32,
+    /// What is known of its model.
+    pub facts: Facts,
+}
+
+/// What the document and the catalogue know of a deployment's model.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Of its own: worth more than the catalogue's.
+    pub price: Option<Arc<Tariff>>,
+    pub known: Known,
+}
+
+/// The row of a model.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// Its name stands in the document.
+    Row(Option<Arc<catalogue::Model>>),
+    /// Callers name it.
+    ByName(Arc<Catalogue>),
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self::Row(None)
+    }
 }
 
 impl Llm {
@@ -214,6 +269,21 @@ impl Deployment {
     pub fn model<'a>(&'a self, asked: &'a str) -> &'a str {
         self.model.as_deref().unwrap_or(asked)
     }
+
+    /// Its row of the catalogue, for a caller who named `asked`.
+    #[must_use]
+    pub fn row(&self, asked: &str) -> Option<&Arc<catalogue::Model>> {
+        match &self.facts.known {
+            Known::Row(row) => row.as_ref(),
+            Known::ByName(catalogue) => catalogue.find(self.provider.kind.name(), self.model(asked)),
+        }
+    }
+
+    /// `None`: nobody knows what it costs.
+    #[must_use]
+    pub fn tariff(&self, asked: &str) -> Option<&Arc<Tariff>> {
+        self.facts.price.as_ref().or_else(|| self.row(asked)?.tariff.as_ref())
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +294,7 @@ mod tests {
         let model = |name: &&str| {
             Arc::new(Model { name: Arc::from(*name), deployments: vec![], max_output: None, drops: false })
         };
-        Llm { models: names.iter().map(model).collect(), providers: vec![] }
+        Llm { models: names.iter().map(model).collect(), providers: vec![], tells_cost: false }
     }
 
     #[test]

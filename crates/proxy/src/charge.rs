@@ -46,12 +46,21 @@ impl Charge {
         }
     }
 
+    /// So many nano-dollars were used by now.
+    pub(crate) fn money(&mut self, used: u64) {
+        for (at, cost) in &self.costs {
+            if let Cost::Money { .. } = cost {
+                self.running.used(*at, Permits(used));
+            }
+        }
+    }
+
     pub(crate) fn ended(mut self, bytes_in: u64, bytes_out: u64) {
         for (at, cost) in &self.costs {
             match cost {
                 Cost::RequestBytes { .. } => self.running.used(*at, Permits(bytes_in)),
                 Cost::ResponseBytes { .. } => self.running.used(*at, Permits(bytes_out)),
-                Cost::Fixed(_) | Cost::Header { .. } | Cost::Tokens { .. } => {}
+                Cost::Fixed(_) | Cost::Header { .. } | Cost::Tokens { .. } | Cost::Money { .. } => {}
             }
         }
     }

@@ -13,13 +13,14 @@ use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use tidegate_limiter::{Ask, Key, Limiter, Permit, Quota, Refused, Standing, Why};
 use tidegate_model::Permits;
-use tidegate_policy::{Attached, ConsumerLimits, Cost, Limit, Mode, Route, Snapshot};
+use tidegate_policy::{Attached, ConsumerLimits, Cost, Limit, Mode, Route, Snapshot, Unpriced};
 use tidegate_telemetry as telemetry;
 use tidegate_upstream::Again;
 
 use crate::blocks::Blocks;
 use crate::head::Host;
 use crate::identify::Caller;
+use crate::llm::Most;
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
 use crate::seen::{Fate, Seen};
@@ -39,12 +40,12 @@ pub(crate) struct Scope<'a> {
 }
 
 /// A call of a language model, as limits count it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Spoken<'a> {
     /// By its name in the document.
     pub(crate) model: &'a str,
-    /// The tokens that it can come to, in and out.
-    pub(crate) most: u64,
+    /// What it can come to. Reckoned only for limits that ask.
+    pub(crate) most: &'a (dyn Fn() -> Most + Sync),
 }
 
 /// What was decided, for the headers and the record.
@@ -189,13 +190,17 @@ impl<'s> Gathered<'s> {
         for held in held {
             let cost = scope.route.limits.weight(held.base);
             let Some(limit) = snapshot.limits.get(held.limit).filter(|_| cost != Permits::ZERO) else { continue };
-            if matches!(limit.cost, Cost::Tokens { .. }) && scope.spoken.is_none() {
+            if scope.spoken.is_none() && matches!(limit.cost, Cost::Tokens { .. } | Cost::Money { .. }) {
                 continue;
             }
-            match subject::of(limiter, limit, held, scope) {
-                Ok(Some(subject)) => {
+            let asks = subject::of(limiter, limit, held, scope).and_then(|subject| {
+                let Some(subject) = subject else { return Ok(None) };
+                Ok(Some(Ask { limit, subject, cost: self::cost(limit, cost, scope)? }))
+            });
+            match asks {
+                Ok(Some(ask)) => {
                     self.places.push(held.limit);
-                    self.asks.push(Ask { limit, subject, cost: self::cost(limit, cost, scope) });
+                    self.asks.push(ask);
                 }
                 Ok(None) => {}
                 Err(refusal) => {
@@ -303,14 +308,24 @@ fn decided(
 }
 
 /// What is taken now: what a call costs, or what it may cost. `weight`: of the route.
-fn cost(limit: &Limit, weight: Permits, scope: &Scope<'_>) -> Permits {
-    match &limit.cost {
+///
+/// # Errors
+/// A limit of money, and nobody knows what the call costs.
+fn cost(limit: &Limit, weight: Permits, scope: &Scope<'_>) -> Result<Permits, Refusal> {
+    let most = || scope.spoken.map(|spoken| (spoken.most)());
+    Ok(match &limit.cost {
         Cost::Fixed(cost) => Permits(cost.0.saturating_mul(weight.0)),
         Cost::RequestBytes { estimate } => {
             let announced = scope.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
             announced.map_or(*estimate, Permits).max(Permits(1))
         }
         Cost::ResponseBytes { estimate } | Cost::Header { estimate, .. } => *estimate,
-        Cost::Tokens { estimate } => estimate.unwrap_or(Permits(scope.spoken.map_or(1, |spoken| spoken.most.max(1)))),
-    }
+        Cost::Tokens { estimate: Some(estimate) } => *estimate,
+        Cost::Tokens { estimate: None } => Permits(most().map_or(1, |most| most.tokens.max(1))),
+        Cost::Money { unpriced } => match (most().map_or(Some(0), |most| most.money), unpriced) {
+            (Some(most), _) => Permits(most.max(1)),
+            (None, Unpriced::Free) => Permits(1),
+            (None, Unpriced::Refuse) => return Err(Refusal::ModelUnpriced),
+        },
+    })
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response};
 use hyper::body::Incoming as Received;
 use tidegate_llm::Malformed;
 use tidegate_policy::{Llm, Model, Route, Snapshot};
@@ -50,6 +50,7 @@ use crate::relay::Observer;
 use crate::reply::Reply;
 use crate::{forward, limits::Asked};
 
+pub(crate) use self::heard::Most;
 pub use self::rest::Rests;
 pub(crate) use self::stream::Told;
 pub use self::tokens::Tokens;
@@ -57,6 +58,9 @@ pub(crate) use self::told::in_dialect;
 
 /// A provider whose breaker is open: others are asked; when there are none, soon again.
 const OPEN: Refusal = Refusal::BreakerOpen { retry_after: std::time::Duration::from_secs(1) };
+
+/// Dollars.
+const COST: HeaderName = HeaderName::from_static("x-tidegate-cost");
 
 /// A request of a route of models, whose caller is known.
 pub(crate) struct Visit<'a, 'b> {
@@ -114,7 +118,8 @@ impl<'a> Visit<'a, '_> {
             return Err(Refusal::ModelNotAllowed.into());
         }
         let own = OwnKeys::of(parts, self.route, model)?;
-        let spoken = Spoken { model: &model.name, most: heard.most(model) };
+        let most = || heard.most(model);
+        let spoken = Spoken { model: &model.name, most: &most };
         let (charge, asks) = self.admit(parts, Some(spoken), observer, shown).await?;
         observer.charge = charge;
         self.ask(parts, &heard, &own, model, asks, observer).await
@@ -186,9 +191,19 @@ impl<'a> Visit<'a, '_> {
         let permit = verdict?;
         let mut charge = Charge::of(permit.commit(self.origin.request_id.as_str().as_bytes()), &asks);
         if let Some(charge) = &mut charge {
-            charge.tokens(0); // Until somebody is asked.
+            // Until somebody is asked.
+            charge.tokens(0);
+            charge.money(0);
         }
         Ok((charge, asks))
+    }
+
+    /// Of an answer that is whole; a stream's cost is known when it has ended.
+    fn tell_cost(&self, response: &mut Response<Reply>, observer: &Observer) {
+        let spoken = observer.record.spoken.as_ref().filter(|_| self.llm.tells_cost);
+        if let Some(telemetry::Cost::Nanos(nanos)) = spoken.filter(|spoken| !spoken.stream).map(|spoken| spoken.cost) {
+            response.headers_mut().insert(COST, left::dollars(nanos));
+        }
     }
 
     /// One deployment after the other, until one begins to answer.
@@ -233,9 +248,13 @@ impl<'a> Visit<'a, '_> {
                 spoken.dialects.1 = outgoing.dialect.name();
                 spoken.fallbacks += u32::from(sent);
             }
+            account.at(deployment.tariff(&heard.peek.model));
             let attempt = Attempt { visit: self, parts, heard, own, deployment, outgoing: &outgoing };
             match Box::pin(attempt.make(account, &further, observer)).await {
-                Ok(response) => return Ok(response),
+                Ok(mut response) => {
+                    self.tell_cost(&mut response, observer);
+                    return Ok(response);
+                }
                 Err((back, failed)) => {
                     account = back;
                     account.failed(failed.answered, observer);

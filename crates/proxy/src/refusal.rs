@@ -81,6 +81,8 @@ pub enum Refusal {
     CallUntranslatable,
     ModelUnknown,
     ModelNotAllowed,
+    /// A limit counts money, and nobody knows what the model costs.
+    ModelUnpriced,
     /// The request came through us too often.
     Loop,
     /// TLS was agreed for another host, under laxer terms.
@@ -171,6 +173,7 @@ impl Refusal {
             Self::CallUntranslatable => line(StatusCode::BAD_REQUEST, "call_untranslatable", "The model's provider speaks another format, which cannot carry a field of this call.", "Leave the field out that the message names, or set `losses: drop` on the model.", Caller),
             Self::ModelUnknown => line(StatusCode::NOT_FOUND, "model_not_found", "No model of this name is served here.", "GET models lists them.", Caller),
             Self::ModelNotAllowed => line(StatusCode::FORBIDDEN, "model_not_allowed", "This caller may not use this model.", "Name the model in the consumer's and its plan's `models`, or leave those out.", Caller),
+            Self::ModelUnpriced => line(StatusCode::FORBIDDEN, "model_unpriced", "A limit of this caller counts money, and what this model costs is not known.", "Give the deployment a `price` or the model a row in `catalogue`, or set `cost: {from: money, unpriced: free}` on the limit.", Us),
             Self::Loop => line(StatusCode::LOOP_DETECTED, "loop", "The request goes round in circles: it came through this gateway too often.", "Check that no upstream leads back to the gateway.", Us),
             Self::Misdirected => line(StatusCode::MISDIRECTED_REQUEST, "misdirected", "This connection was made for another host, under a laxer TLS policy.", "Open a connection to this host and send its name with it.", Caller),
             Self::Fault => line(StatusCode::INTERNAL_SERVER_ERROR, "fault", "Something broke in the gateway.", "Report the request id to the operator.", Us),
@@ -237,6 +240,7 @@ impl Refusal {
             Self::CallUntranslatable,
             Self::ModelUnknown,
             Self::ModelNotAllowed,
+            Self::ModelUnpriced,
             Self::Loop,
             Self::Misdirected,
             Self::Fault,

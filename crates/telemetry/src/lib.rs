@@ -35,7 +35,7 @@ pub use record::{Cached, Cut, Record, Standing, Standings, Verdict};
 pub use redact::is_secret;
 pub use scene::Scene;
 pub use scrape::{CONTENT_TYPE, Kind, Sample};
-pub use spoken::{Spoken, Tokens};
+pub use spoken::{Cost, Spoken, Tokens};
 
 /// Everything this node tells about itself.
 #[derive(Debug)]

@@ -232,6 +232,10 @@ impl Requests {
         self.model_counter(e, "tidegate_llm_calls", help, |lane| &lane.calls)?;
         let help = "Deployments that failed before another one was asked";
         self.model_counter(e, "tidegate_llm_fallbacks", help, |lane| &lane.fallbacks)?;
+        let help = "What calls cost, in billionths of a dollar";
+        self.model_counter(e, "tidegate_llm_cost_nanos", help, |lane| &lane.cost_nanos)?;
+        let help = "Calls whose price nobody knows";
+        self.model_counter(e, "tidegate_llm_unpriced_calls", help, |lane| &lane.unpriced)?;
         let help = "Tokens by model and class; classes do not overlap";
         let mut metric = e.encode_descriptor("tidegate_llm_tokens", help, None, MetricType::Counter)?;
         self.each_model(|model, lanes| {

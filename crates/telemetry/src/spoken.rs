@@ -23,6 +23,7 @@ pub struct Spoken {
     pub tokens: Tokens,
     /// The provider did not say how many: they are an estimate.
     pub estimated: bool,
+    pub cost: Cost,
     /// From the call to the first token.
     pub first_token: Option<Duration>,
     pub finish: Option<&'static str>,
@@ -38,18 +39,45 @@ pub struct Tokens {
     pub cache_write: u64,
     pub output: u64,
     pub reasoning: u64,
+    pub audio_in: u64,
+    pub image_in: u64,
+    pub audio_out: u64,
+    pub image_out: u64,
+}
+
+/// What a call cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cost {
+    /// Nobody was asked, or nothing is billed for what was.
+    #[default]
+    None,
+    /// In billionths of a dollar.
+    Nanos(u64),
+    /// Nobody knows the price of what was used.
+    Unpriced,
+}
+
+impl Cost {
+    /// Nano-dollars that are known.
+    #[must_use]
+    pub fn nanos(self) -> u64 {
+        if let Self::Nanos(nanos) = self { nanos } else { 0 }
+    }
 }
 
 impl Tokens {
-    pub(crate) const NAMES: [&str; 5] = ["input", "cache_read", "cache_write", "output", "reasoning"];
+    pub(crate) const NAMES: [&str; 9] =
+        ["input", "cache_read", "cache_write", "output", "reasoning", "audio_in", "image_in", "audio_out", "image_out"];
 
     #[must_use]
     pub fn total(self) -> u64 {
         self.list().into_iter().fold(0, u64::saturating_add)
     }
 
-    fn list(self) -> [u64; 5] {
-        [self.input, self.cache_read, self.cache_write, self.output, self.reasoning]
+    /// By the places of [`Self::NAMES`].
+    fn list(self) -> [u64; Self::NAMES.len()] {
+        let Self { input, cache_read, cache_write, output, reasoning, audio_in, image_in, audio_out, image_out } = self;
+        [input, cache_read, cache_write, output, reasoning, audio_in, image_in, audio_out, image_out]
     }
 }
 
@@ -73,12 +101,31 @@ impl Spoken {
         if self.stream {
             line.field(key!("stream")).extend_from_slice(b"true");
         }
-        let Tokens { input, cache_read, cache_write, output, reasoning } = self.tokens;
+        let Tokens { input, cache_read, cache_write, output, reasoning, audio_in, image_in, audio_out, image_out } =
+            self.tokens;
         line.number(key!("input_tokens"), input);
         line.number(key!("cache_read_tokens"), cache_read);
         line.number(key!("cache_write_tokens"), cache_write);
         line.number(key!("output_tokens"), output);
         line.number(key!("reasoning_tokens"), reasoning);
+        // Hardly any call has these.
+        if audio_in > 0 {
+            line.number(key!("audio_in_tokens"), audio_in);
+        }
+        if image_in > 0 {
+            line.number(key!("image_in_tokens"), image_in);
+        }
+        if audio_out > 0 {
+            line.number(key!("audio_out_tokens"), audio_out);
+        }
+        if image_out > 0 {
+            line.number(key!("image_out_tokens"), image_out);
+        }
+        match self.cost {
+            Cost::None => {}
+            Cost::Nanos(nanos) => line.number(key!("cost_nanos"), nanos),
+            Cost::Unpriced => line.field(key!("unpriced")).extend_from_slice(b"true"),
+        }
         if self.estimated {
             line.field(key!("estimated")).extend_from_slice(b"true");
         }
@@ -103,12 +150,16 @@ pub(crate) struct ModelLane {
     /// By the places of [`Tokens::NAMES`].
     pub(crate) tokens: [AtomicU64; Tokens::NAMES.len()],
     pub(crate) first_token: Histogram,
+    pub(crate) cost_nanos: AtomicU64,
+    pub(crate) unpriced: AtomicU64,
 }
 
 impl ModelLane {
     pub(crate) fn count(&self, spoken: &Spoken) {
         self.calls.fetch_add(1, Relaxed);
         self.fallbacks.fetch_add(u64::from(spoken.fallbacks), Relaxed);
+        self.cost_nanos.fetch_add(spoken.cost.nanos(), Relaxed);
+        self.unpriced.fetch_add(u64::from(spoken.cost == Cost::Unpriced), Relaxed);
         for (class, tokens) in self.tokens.iter().zip(spoken.tokens.list()) {
             class.fetch_add(tokens, Relaxed);
         }

@@ -37,6 +37,9 @@ pub(super) fn compile(
     }
     if let Some(llm) = &rule.llm {
         let built = super::llm::route(llm, world.model_names, world.models, &path.field("llm"), report);
+        if let Some(llm) = &built {
+            super::llm::priced(llm, rule, world, path, report);
+        }
         return built.map(Action::Llm);
     }
     let to = targets(&rule.to, world, &path.field("to"), report)?;

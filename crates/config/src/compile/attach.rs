@@ -55,6 +55,11 @@ impl<'a> Limits<'a> {
         self.built.into_inner().into_iter().flatten().collect()
     }
 
+    /// As the document lists it.
+    pub(super) fn listed(&self, name: &str) -> Option<Arc<Limit>> {
+        self.built.borrow().get(self.names.place(name)?).cloned().flatten()
+    }
+
     /// A list of names.
     pub(super) fn named(&self, names: &[String], path: &Path<'_>, report: &Report<'_>) -> Vec<Brought> {
         few(names.len(), path, report);

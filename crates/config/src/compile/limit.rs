@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use siphasher::sip::SipHasher24;
 use tidegate_model::{LimitId, Revision};
-use tidegate_policy::{Cost, Dimension, Kind, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unit};
+use tidegate_policy::{Cost, Dimension, Kind, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unit, Unpriced};
 
 pub(super) use self::kind::MAX_MAX;
 use super::Report;
@@ -35,7 +35,10 @@ pub(super) fn compile(rules: &[LimitRule], revision: Revision, report: &Report<'
 
 fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_>) -> Option<Limit> {
     let per = scope(&rule.per, &path.field("per"), report);
-    let cost = cost::compile(rule.cost.as_ref(), &path.field("cost"), report);
+    let mut cost = cost::compile(rule.cost.as_ref(), &path.field("cost"), report);
+    if rule.cost.is_none() && rule.budget.as_ref().is_some_and(|budget| budget.money.is_some()) {
+        cost = Cost::Money { unpriced: Unpriced::Refuse };
+    }
     let (max, kind) = kind::compile(rule, path, report)?;
     // What is settled later comes back, which a part of a rate does not.
     let kind = match kind {
@@ -140,6 +143,7 @@ pub(crate) fn id(name: &str, kind: &Kind, cost: &Cost, per: &[Dimension]) -> Lim
         Cost::ResponseBytes { .. } => text.push_str("\0of response_bytes"),
         Cost::Header { name, .. } => text.push_str(&format!("\0of header:{name}")),
         Cost::Tokens { .. } => text.push_str("\0of tokens"),
+        Cost::Money { .. } => text.push_str("\0of money"),
     }
     for dimension in per {
         text.push('\0');

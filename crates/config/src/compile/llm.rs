@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
+use tidegate_llm::catalogue::Catalogue;
 use tidegate_policy::defaults::{PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
-use tidegate_policy::{CallerKeys, Deployment, Llm, Model, Provider, ProviderKind};
+use tidegate_policy::{CallerKeys, Cost, Deployment, Llm, Model, Provider, ProviderKind, Unpriced};
 
+use super::route::World;
 use super::secret::Secrets;
-use super::{Names, Report, credential, upstream};
+use super::{Names, Report, catalogue, credential, upstream};
 use crate::decode::short;
 use crate::document::{
-    self, CallerKeyRule, DeploymentRule, EndpointAddress, LlmRule, LossRule, ModelRule, ProviderRule, UpstreamRule,
-    UpstreamTimes,
+    self, CallerKeyRule, DeploymentRule, EndpointAddress, LlmRule, LossRule, ModelRule, ProviderRule, RouteRule,
+    UpstreamRule, UpstreamTimes,
 };
 use crate::inputs::Inputs;
 use crate::path::Path;
@@ -147,7 +149,7 @@ fn api_version(text: Option<&str>, kind: ProviderKind, path: &Path<'_>, report: 
     Some(text.into())
 }
 
-fn kind(kind: document::ProviderKind) -> ProviderKind {
+pub(crate) fn kind(kind: document::ProviderKind) -> ProviderKind {
     use document::ProviderKind as Named;
     match kind {
         Named::OpenAi => ProviderKind::OpenAi,
@@ -198,6 +200,7 @@ pub(super) fn models(
     rules: &[ModelRule],
     names: &Names<'_>,
     providers: &[Option<Arc<Provider>>],
+    known: &Arc<Catalogue>,
     report: &Report<'_>,
 ) -> Vec<Option<Arc<Model>>> {
     let list = Path::Root.field("models");
@@ -207,7 +210,9 @@ pub(super) fn models(
         if *max_output == Some(0) {
             report.error(&path.field("max_output"), "at least 1");
         }
-        let deployments = self::deployments(deployments, names, providers, &path.field("deployments"), report)?;
+        let exact = Some(name.as_str()).filter(|name| !name.ends_with('*'));
+        let deployments =
+            self::deployments(deployments, exact, names, providers, known, &path.field("deployments"), report)?;
         let (max_output, drops) = (*max_output, *losses == LossRule::Drop);
         Some(Arc::new(Model { name: name.as_str().into(), deployments, max_output, drops }))
     });
@@ -224,10 +229,13 @@ pub(super) fn check_model(name: &str, path: &Path<'_>, report: &Report<'_>) {
     }
 }
 
+/// `exact`: what callers name the model, if that is one name.
 fn deployments(
     rules: &[DeploymentRule],
+    exact: Option<&str>,
     names: &Names<'_>,
     providers: &[Option<Arc<Provider>>],
+    known: &Arc<Catalogue>,
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> Option<Vec<Deployment>> {
@@ -239,7 +247,7 @@ fn deployments(
     }
     let mut built = Vec::new();
     for (i, rule) in rules.iter().enumerate() {
-        let DeploymentRule { provider, model, weight, priority } = rule;
+        let DeploymentRule { provider, model, weight, priority, price, like } = rule;
         let item = path.item(i);
         if *weight > MAX_WEIGHT {
             report.error(&item.field("weight"), format!("at most {MAX_WEIGHT}"));
@@ -252,8 +260,11 @@ fn deployments(
             report.hinted(&item, "this deployment is in the list already", "use `weight` to give it a larger share");
         }
         let Some(at) = names.find(provider, &item.field("provider"), report) else { continue };
+        let Some(provider) = providers[at].clone() else { continue };
+        let name = model.as_deref().or(exact);
+        let facts = catalogue::facts((price.as_ref(), like.as_deref()), name, provider.kind, known, &item, report);
         let (model, weight, priority) = (model.as_deref().map(Box::from), *weight, *priority);
-        built.extend(providers[at].clone().map(|provider| Deployment { provider, model, weight, priority }));
+        built.push(Deployment { provider, model, weight, priority, facts });
     }
     built.sort_by_key(|deployment| std::cmp::Reverse(deployment.priority));
     (built.len() == rules.len() && !built.is_empty()).then_some(built)
@@ -279,7 +290,7 @@ pub(super) fn route(
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> Option<Llm> {
-    let LlmRule { models: listed } = rule;
+    let LlmRule { models: listed, tell_cost } = rule;
     if listed.is_empty() {
         report.hinted(&path.field("models"), "no model is served", "name one of `models`");
     }
@@ -291,5 +302,24 @@ pub(super) fn route(
             providers.push(Arc::clone(&deployment.provider));
         }
     }
-    (models.len() == listed.len() && !models.is_empty()).then_some(Llm { models, providers })
+    (models.len() == listed.len() && !models.is_empty()).then_some(Llm { models, providers, tells_cost: *tell_cost })
+}
+
+/// A limit of money on a route whose model has no price would refuse each of its calls.
+pub(super) fn priced(llm: &Llm, rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>) {
+    let asks = |name: &String| {
+        let limit = world.limits.listed(name);
+        limit.is_some_and(|limit| limit.cost == Cost::Money { unpriced: Unpriced::Refuse })
+    };
+    let Some(limit) = rule.limits.iter().find(|name| asks(name)) else { return };
+    for (i, model) in llm.models.iter().enumerate().filter(|(_, model)| model.stem().is_none()) {
+        for to in model.deployments.iter().filter(|to| to.tariff(&model.name).is_none()) {
+            let at = to.model(&model.name);
+            let reason =
+                format!("`{limit}` counts money, and what `{at}` costs at `{}` is not known", to.provider.name);
+            let hint = "give the deployment a `price` (of one's own machines: `{input: 0, output: 0}`) or `like`, or the limit \
+                        `cost: {from: money, unpriced: free}`";
+            report.hinted(&path.field("llm").field("models").item(i), reason, hint);
+        }
+    }
 }

@@ -57,6 +57,11 @@ impl<'d> Names<'d> {
         self.index.contains_key(name)
     }
 
+    /// The position of `name`, of which something else tells if there is none.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
     /// The position of `name` in its family.
     pub(super) fn find(&self, name: &str, path: &Path<'_>, report: &Report<'_>) -> Option<usize> {
         let found = self.index.get(name).copied();

@@ -152,16 +152,32 @@ pub struct CostRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub weight: Option<u64>,
-    /// `request_bytes`, `response_bytes`, `tokens` of a language model (calls of other routes cost nothing), or `header:NAME`:
-    /// a whole number in a header of the upstream's answer.
+    /// `request_bytes`, `response_bytes`, `tokens` or `money` of a language model (calls of other routes cost nothing), or
+    /// `header:NAME`: a whole number in a header of the upstream's answer. Money is counted in billionths of a dollar, of which
+    /// `max: 1000000000` is one; prices are the deployments' and the `catalogue`'s. Default of a `budget` of `money`: `money`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<CostSource>,
     /// Reserved until the cost is known. A header that does not come costs this much. Default: 1; of `request_bytes`, the
     /// length that the request announces; of `tokens`, the most that the call can come to: the bytes of its body and the
-    /// tokens of its answer that it or its model's `max_output` allows, or else 4096.
+    /// tokens of its answer that it, its model's `max_output` or the catalogue allows, or else 4096. Of `money` it is always the
+    /// most that the call can cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub estimate: Option<u64>,
+    /// Of `money`: what becomes of a call whose model has no known price at one of its deployments. Default: `refuse`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "UnpricedRule")]
+    pub unpriced: Option<UnpricedRule>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum UnpricedRule {
+    /// It is refused with `model_unpriced`.
+    Refuse,
+    /// It costs what its provider says that it cost, or else nothing.
+    Free,
 }
 
 /// Where a cost is taken from.
@@ -170,6 +186,7 @@ pub enum CostSource {
     RequestBytes,
     ResponseBytes,
     Tokens,
+    Money,
     Header(String),
 }
 
@@ -179,6 +196,7 @@ impl fmt::Display for CostSource {
             Self::RequestBytes => f.write_str("request_bytes"),
             Self::ResponseBytes => f.write_str("response_bytes"),
             Self::Tokens => f.write_str("tokens"),
+            Self::Money => f.write_str("money"),
             Self::Header(name) => write!(f, "header:{name}"),
         }
     }
@@ -197,11 +215,12 @@ impl<'de> Deserialize<'de> for CostSource {
             ("request_bytes", _) => Self::RequestBytes,
             ("response_bytes", _) => Self::ResponseBytes,
             ("tokens", _) => Self::Tokens,
+            ("money", _) => Self::Money,
             (_, Some(name)) => Self::Header(name.to_owned()),
             _ => {
                 return Err(serde::de::Error::unknown_variant(
                     &text,
-                    &["request_bytes", "response_bytes", "tokens", "header:NAME"],
+                    &["request_bytes", "response_bytes", "tokens", "money", "header:NAME"],
                 ));
             }
         })
@@ -218,7 +237,7 @@ impl JsonSchema for CostSource {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^(request_bytes|response_bytes|tokens|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"})
+        json_schema!({"type": "string", "pattern": "^(request_bytes|response_bytes|tokens|money|header:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$"})
     }
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::upstream::one;
-use super::{BreakerRule, RetryRules, UpstreamTimes, UpstreamTlsRule};
+use super::{BreakerRule, PriceRule, RetryRules, UpstreamTimes, UpstreamTlsRule};
 use crate::units::Span;
 
 /// Somebody who answers calls of models. For connections, breakers, metrics and `tidegate upstream` it is an upstream of
@@ -165,7 +165,7 @@ fn is_never(rule: &CallerKeyRule) -> bool {
 }
 
 /// A name that callers use, and who answers it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRule {
     /// What callers write into `model`. With a `*` at its end, every name that begins so: `gpt-*`. An exact name is worth
@@ -186,7 +186,7 @@ pub struct ModelRule {
 }
 
 /// One place where a model is served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeploymentRule {
     /// A provider's name.
@@ -201,6 +201,13 @@ pub struct DeploymentRule {
     /// Higher first. Default: 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i32,
+    /// What it costs here. Default: as the catalogue says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceRule>,
+    /// The model of the catalogue that this is, where its name does not tell (Azure's deployments): `openai/gpt-4o`, a kind of
+    /// provider and a name; or a name at a provider of this kind. Default: `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -229,4 +236,7 @@ pub struct LlmRule {
     /// Names of models that callers may use here.
     #[schemars(length(min = 1))]
     pub models: Vec<String>,
+    /// Answers that are no streams say in `x-tidegate-cost` how many dollars they cost.
+    #[serde(default)]
+    pub tell_cost: bool,
 }

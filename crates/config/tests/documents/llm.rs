@@ -120,6 +120,45 @@ providers:
 }
 
 #[test]
+fn prices_are_dollars_for_a_million_tokens_and_a_limit_of_money_wants_them() {
+    says(
+        "version: 1
+providers: [{name: o, kind: openai}, {name: v, kind: vllm, url: http://h:1}]
+models:
+  - {name: known, deployments: [{provider: o, model: gpt-5.4}]}
+  - {name: own, deployments: [{provider: v, price: {input: 0, output: 0}}]}
+  - {name: alike, deployments: [{provider: v, like: openai/gpt-5.4}]}
+  - {name: strange, deployments: [{provider: v}, {provider: o, model: gpt-5.4}]}
+  - {name: wrong, deployments: [{provider: v, price: {input: 0.0000001, output: 2000000}, like: nobody}]}
+  - {name: \"gpt-*\", deployments: [{provider: o}]}
+limits:
+  - {name: spend, budget: {money: 25, per: month}}
+  - {name: lenient, window: 1h, max: 1000000000, cost: {from: money, unpriced: free}}
+  - {name: odd, window: 1h, max: 1, cost: {from: money, estimate: 5}}
+  - {name: idle, window: 1h, max: 1, cost: {from: tokens, unpriced: free}}
+catalogue:
+  - {model: x, provider: vllm, context: 0}
+  - {model: y, price: {input: 1, output: 2, flex: {input: 1, output: 1, batch: {input: 1, output: 1}}}}
+  - {model: y}
+routes:
+  - {name: a, match: {path: /a/*}, llm: {models: [known, own, alike, strange, \"gpt-*\"]}, limits: [spend]}
+  - {name: b, match: {path: /b/*}, llm: {models: [strange]}, limits: [lenient]}
+",
+        &[
+            "line 8: models[4].deployments[0].price.input: at most 1000000 dollars for a million tokens, with up to 6 decimals (write `2.50`)",
+            "line 8: models[4].deployments[0].price.output: at most 1000000 dollars for a million tokens, with up to 6 decimals (write `2.50`)",
+            "line 8: models[4].deployments[0].like: the catalogue has no model `nobody` (write `openai/gpt-4o`; `tidegate catalogue ls` lists them)",
+            "line 13: limits[2].cost.estimate: what a call can cost is known from its prices (leave it out, and bound what a call can cost with the model's `max_output`)",
+            "line 14: limits[3].cost.unpriced: only `from: money` asks for prices",
+            "line 16: catalogue[0].context: at least 1",
+            "line 17: catalogue[1].price.flex: a tier has no tiers",
+            "line 18: catalogue[2]: `*/y` has a row already (make them one)",
+            "line 20: routes[0].llm.models[3]: `spend` counts money, and what `strange` costs at `v` is not known (give the deployment a `price` (of one's own machines: `{input: 0, output: 0}`) or `like`, or the limit `cost: {from: money, unpriced: free}`)",
+        ],
+    );
+}
+
+#[test]
 fn a_region_or_a_project_says_where_a_provider_is() {
     let text = "version: 1
 secrets: [{name: k, from: env:K}, {name: sa, from: env:SA}]
@@ -160,4 +199,30 @@ routes: [{name: r, match: {path: /*}, llm: {models: [m]}}]
     let Some(Credential::Header(name, value)) = &at(4).credential else { panic!("a token") };
     assert_eq!((name.as_str(), value.as_bytes()), ("authorization", b"Bearer secret-1".as_slice()));
     assert!(!format!("{llm:?}").contains("secret-"), "a secret is printed");
+}
+
+#[test]
+fn the_documents_catalogue_stands_before_the_built_in_one() {
+    let text = "version: 1
+providers: [{name: o, kind: openai}]
+catalogue:
+  - {model: gpt-5.4, provider: openai, price: {input: 1, output: 2.5, above: {prompt: 1000, price: {input: 3, output: 4}}}, date: 2027-01-01}
+  - {model: mine, context: 9000, max_output: 100, can: [tools]}
+models:
+  - {name: a, deployments: [{provider: o, model: gpt-5.4}]}
+  - {name: b, deployments: [{provider: o, model: gpt-5.4, price: {input: 7, output: 8}}]}
+  - {name: mine, deployments: [{provider: o}]}
+  - {name: \"*\", deployments: [{provider: o}]}
+routes: [{name: r, match: {path: /*}, llm: {models: [a, b, mine, \"*\"]}}]
+";
+    let snapshot = crate::compiled(text);
+    let Action::Llm(llm) = &snapshot.router.routes()[0].action else { panic!("a route of models") };
+    let to = |at: usize| &llm.models[at].deployments[0];
+    let price = |at: usize, asked: &str| to(at).tariff(asked).map(|tariff| tariff.standard.prices.input);
+    assert_eq!((price(0, "a"), price(1, "b"), price(2, "mine")), (Some(1_000_000), Some(7_000_000), None));
+    assert_eq!((price(3, "gpt-5.4"), price(3, "mine"), price(3, "gpt-4o")), (Some(1_000_000), None, Some(2_500_000)));
+    let row = to(2).row("mine").expect("a row of the document");
+    assert_eq!((row.context, row.output, row.can("tools")), (Some(9_000), Some(100), true));
+    let built_in = to(0).row("a").expect("a row");
+    assert!(built_in.context.is_some_and(|context| context > 100_000), "what the document leaves out is still known");
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::json::{Object, tally};
-use crate::meaning::{NanoUsd, Usage};
+use crate::meaning::{NanoUsd, Tier, Usage};
 
 /// Of a stream: each report is cumulative and replaces the fields it names (llm-wire line 4).
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,7 @@ pub(super) fn read(value: &Value) -> Option<Usage> {
         reasoning: tally(&output["thinking_tokens"]),
         audio_out: tally(&output["audio_tokens"]),
         image_out: tally(&output["image_tokens"]),
+        tier: Tier::read(&value["service_tier"]),
         cost: value["cost"].as_f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
@@ -79,6 +80,7 @@ pub(super) fn write(usage: &Usage) -> Value {
     let output =
         [("thinking_tokens", usage.reasoning), ("audio_tokens", usage.audio_out), ("image_tokens", usage.image_out)];
     value.put_some("output_tokens_details", details(&output));
+    value.put_some("service_tier", usage.tier.said());
     value.put_some("cost", usage.cost.map(NanoUsd::dollars));
     value.done()
 }

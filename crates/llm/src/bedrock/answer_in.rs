@@ -15,7 +15,7 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
     let mut answer = Answer::new(Dialect::Bedrock);
     answer.parts = blocks.iter().map(block).collect();
     answer.stop = stop::read(value["stopReason"].as_str().unwrap_or("end_turn"));
-    answer.usage = usage::read(&value["usage"]);
+    answer.usage = usage::read(&value["usage"]).map(|usage| usage.at(&value["serviceTier"]["type"]));
     for name in ["metrics", "trace", "additionalModelResponseFields", "performanceConfig", "serviceTier"] {
         if !value[name].is_null() {
             answer.extras.insert(name.to_owned(), value[name].clone());

@@ -42,7 +42,7 @@ impl Reader {
             "messageStop" => flow.stop(stop::read(value["stopReason"].as_str().unwrap_or("end_turn"))),
             "metadata" => {
                 if let Some(usage) = usage::read(&value["usage"]) {
-                    flow.usage(usage);
+                    flow.usage(usage.at(&value["serviceTier"]["type"]));
                 }
             }
             _ => {}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::json::{Object, tally};
-use crate::meaning::{NanoUsd, Usage};
+use crate::meaning::{NanoUsd, Tier, Usage};
 
 pub(crate) fn read(value: &Value) -> Option<Usage> {
     if !value.is_object() {
@@ -23,6 +23,7 @@ pub(crate) fn read(value: &Value) -> Option<Usage> {
         reasoning: tally(&more["reasoningOutputTokens"]),
         audio_out: tally(&more["audioOutputTokens"]),
         image_out: tally(&more["imageOutputTokens"]),
+        tier: Tier::read(&more["serviceTier"]),
         cost: more["cost"].as_f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
@@ -64,6 +65,7 @@ fn details(usage: &Usage) -> Option<Value> {
         ("audioOutputTokens", usage.audio_out),
         ("imageOutputTokens", usage.image_out),
     ]);
+    object.put_some("serviceTier", usage.tier.said());
     object.put_some("cost", usage.cost.map(NanoUsd::dollars));
     object.unless_empty()
 }

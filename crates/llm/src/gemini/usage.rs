@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::json::{Object, tally};
-use crate::meaning::{NanoUsd, Usage};
+use crate::meaning::{NanoUsd, Tier, Usage};
 
 pub(crate) fn read(value: &Value) -> Option<Usage> {
     if !value.is_object() {
@@ -24,6 +24,7 @@ pub(crate) fn read(value: &Value) -> Option<Usage> {
         image_in: fresh("IMAGE"),
         audio_out: of(&value["candidatesTokensDetails"], "AUDIO"),
         image_out: of(&value["candidatesTokensDetails"], "IMAGE"),
+        tier: Tier::read(&value["trafficType"]),
         cost: value["cost"].as_f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
@@ -57,6 +58,7 @@ pub(super) fn write(usage: &Usage) -> Value {
     let text = usage.prompt().saturating_sub(usage.audio_in).saturating_sub(usage.image_in);
     value.put_some("promptTokensDetails", details(text, usage.audio_in, usage.image_in));
     value.put_some("candidatesTokensDetails", details(usage.output, usage.audio_out, usage.image_out));
+    value.put_some("trafficType", usage.tier.said().map(|tier| format!("ON_DEMAND_{}", tier.to_ascii_uppercase())));
     value.put_some("cost", usage.cost.map(NanoUsd::dollars));
     value.done()
 }

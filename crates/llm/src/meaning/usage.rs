@@ -21,8 +21,50 @@ pub struct Usage {
     pub reasoning: u64,
     pub audio_out: u64,
     pub image_out: u64,
+    /// At whose prices.
+    pub tier: Tier,
     /// What the provider says it will bill (OpenRouter): worth more than our arithmetic.
     pub cost: Option<NanoUsd>,
+}
+
+/// How soon a provider serves a call, as it says in its answer: other tiers have other prices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tier {
+    #[default]
+    Standard,
+    Flex,
+    Priority,
+    Batch,
+}
+
+impl Tier {
+    pub const ALL: [Self; 4] = [Self::Standard, Self::Flex, Self::Priority, Self::Batch];
+
+    /// `flex`, `priority`, `batch`, Google's `ON_DEMAND_PRIORITY`; what is none of them is the standard.
+    pub fn named(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
+        let has = |word: &str| text.contains(word);
+        match () {
+            () if has("flex") => Self::Flex,
+            () if has("priority") => Self::Priority,
+            () if has("batch") => Self::Batch,
+            () => Self::Standard,
+        }
+    }
+
+    pub(crate) fn read(value: &serde_json::Value) -> Self {
+        value.as_str().map_or(Self::Standard, Self::named)
+    }
+
+    /// Where the standard goes without saying.
+    pub(crate) fn said(self) -> Option<&'static str> {
+        match self {
+            Self::Standard => None,
+            Self::Flex => Some("flex"),
+            Self::Priority => Some("priority"),
+            Self::Batch => Some("batch"),
+        }
+    }
 }
 
 /// A billionth of a dollar.
@@ -30,6 +72,11 @@ pub struct Usage {
 pub struct NanoUsd(pub u64);
 
 impl Usage {
+    /// Told outside of the report that a provider makes of its tokens.
+    pub(crate) fn at(self, tier: &serde_json::Value) -> Self {
+        Self { tier: if tier.is_string() { Tier::read(tier) } else { self.tier }, ..self }
+    }
+
     /// All that went in.
     pub fn prompt(&self) -> u64 {
         [self.input, self.cache_read, self.cache_writes(), self.audio_in, self.image_in]
@@ -106,6 +153,7 @@ impl Usage {
             reasoning: 8,
             audio_out: 9,
             image_out: 10,
+            tier: Tier::Priority,
             cost: Some(NanoUsd(11_000)),
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
     answer.parts = parts(message, &answer.id);
     answer.stop = stop::read(choice["finish_reason"].as_str());
     answer.stop = stop::settle(answer.stop, &answer.parts);
-    answer.usage = usage::parse_usage(&value["usage"]);
+    answer.usage = usage::parse_usage(&value["usage"]).map(|usage| usage.at(&value["service_tier"]));
     answer.extras = extras(value);
     Ok(answer)
 }

@@ -55,7 +55,7 @@ impl Reader {
         // On its own chunk, on the last one, on every one (a running report), or (Groq) elsewhere.
         let report = [&chunk["usage"], &chunk["x_groq"]["usage"]].into_iter().find_map(usage::parse_usage);
         if let Some(report) = report {
-            flow.usage(report);
+            flow.usage(report.at(&chunk["service_tier"]));
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::json::{Object, tally};
-use crate::meaning::{NanoUsd, Usage};
+use crate::meaning::{NanoUsd, Tier, Usage};
 
 /// `None` for `null` and for what is no object.
 pub(crate) fn parse_usage(value: &Value) -> Option<Usage> {
@@ -19,6 +19,7 @@ pub(crate) fn parse_usage(value: &Value) -> Option<Usage> {
         reasoning: tally(&completion["reasoning_tokens"]),
         audio_out: tally(&completion["audio_tokens"]),
         image_out: tally(&completion["image_tokens"]),
+        tier: Tier::read(&value["service_tier"]),
         cost: cost(value),
         ..Usage::default()
     };
@@ -82,6 +83,7 @@ pub(crate) fn render_usage(usage: &Usage) -> Value {
         .with("total_tokens", usage.total())
         .with("prompt_tokens_details", prompt.done())
         .with("completion_tokens_details", completion.done())
+        .maybe("service_tier", usage.tier.said())
         .maybe("cost", usage.cost.map(NanoUsd::dollars))
         .done()
 }

@@ -21,7 +21,7 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
     answer.created = whole(&value["created_at"]);
     answer.parts = items.iter().flat_map(item).collect();
     answer.stop = stop::read(value, &answer.parts);
-    answer.usage = usage::read(&value["usage"]);
+    answer.usage = usage::read(&value["usage"]).map(|usage| usage.at(&value["service_tier"]));
     Ok(answer)
 }
 

@@ -179,7 +179,7 @@ impl Reader {
             }
         }
         if let Some(usage) = usage::read(&response["usage"]) {
-            flow.usage(usage);
+            flow.usage(usage.at(&response["service_tier"]));
         }
         flow.stop(stop::of(response, self.has_calls, self.refused));
         flow.end();

@@ -7,12 +7,13 @@ use crate::meaning::Usage;
 use crate::openai_chat;
 
 /// The same report as chat's under other names.
-const NAMES: [(&str, &str); 5] = [
+const NAMES: [(&str, &str); 6] = [
     ("input_tokens", "prompt_tokens"),
     ("output_tokens", "completion_tokens"),
     ("input_tokens_details", "prompt_tokens_details"),
     ("output_tokens_details", "completion_tokens_details"),
     ("cost", "cost"),
+    ("service_tier", "service_tier"),
 ];
 
 pub(crate) fn read(value: &Value) -> Option<Usage> {

@@ -1,10 +1,12 @@
 //! What a call has used: as its provider says, or else by what went over the wire.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidegate_llm::meaning::{Answer, Delta, Error, Event, Gist, Stop, Usage};
-use tidegate_telemetry::Tokens;
+use tidegate_llm::meaning::{Answer, Delta, Error, Event, Gist, NanoUsd, Stop, Usage};
+use tidegate_llm::price::Tariff;
+use tidegate_telemetry::{Cost, Tokens};
 use tokio::time::Instant;
 
 use crate::relay::Observer;
@@ -17,8 +19,12 @@ pub(super) struct Account {
     began: Instant,
     /// Of the prompt, from its bytes.
     guess: u64,
-    /// Of tries whose end nobody knows: they may have cost something.
-    lost: u64,
+    /// Tokens of tries whose end nobody knows, and nano-dollars: they may have cost something.
+    lost: (u64, u64),
+    /// Of whom is asked now. `None`: nobody knows.
+    tariff: Option<Arc<Tariff>>,
+    /// Nothing is billed for calls of this kind.
+    free: bool,
     usage: Option<Usage>,
     /// The provider said all there is to say.
     whole: bool,
@@ -43,7 +49,9 @@ impl Account {
         Self {
             began: Instant::now(),
             guess,
-            lost: 0,
+            lost: (0, 0),
+            tariff: None,
+            free: false,
             usage: None,
             whole: false,
             deltas: 0,
@@ -54,18 +62,28 @@ impl Account {
         }
     }
 
+    /// Who is asked next bills by these prices.
+    pub(super) fn at(&mut self, tariff: Option<&Arc<Tariff>>) {
+        self.tariff = tariff.cloned();
+    }
+
     /// A call goes out: if nothing is ever heard of it, it may have cost its prompt.
     pub(super) fn sent(&self, observer: &mut Observer) {
-        self.write(observer, Tokens { input: self.guess.saturating_add(self.lost), ..Tokens::default() }, true);
+        self.write(observer, &self.guessed(), true);
     }
 
     /// A try failed. `answered`: the provider said so, and bills nothing.
     pub(super) fn failed(&mut self, answered: bool, observer: &mut Observer) {
         if !answered {
-            self.lost = self.lost.saturating_add(self.guess);
+            let cost = self.tariff.as_ref().map_or(0, |tariff| tariff.cost(&self.guessed()).0);
+            self.lost = (self.lost.0.saturating_add(self.guess), self.lost.1.saturating_add(cost));
         }
         (self.usage, self.whole, self.deltas, self.text, self.first) = (None, false, 0, 0, None);
-        self.write(observer, Tokens { input: self.lost, ..Tokens::default() }, self.lost > 0);
+        self.write(observer, &Usage::default(), self.lost.0 > 0);
+    }
+
+    fn guessed(&self) -> Usage {
+        Usage { input: self.guess, ..Usage::default() }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -112,7 +130,7 @@ impl Account {
 
     /// Nothing is billed for this one.
     pub(super) fn free(&mut self) {
-        (self.usage, self.whole) = (Some(Usage::default()), true);
+        (self.usage, self.whole, self.free) = (Some(Usage::default()), true, true);
     }
 
     pub(super) fn settle(&self, observer: &mut Observer) {
@@ -126,22 +144,42 @@ impl Account {
         if short {
             usage.output = usage.output.saturating_add(seen - usage.completion());
         }
-        let tokens = Tokens {
-            input: usage.input.saturating_add(usage.audio_in).saturating_add(usage.image_in).saturating_add(self.lost),
-            cache_read: usage.cache_read,
-            cache_write: usage.cache_writes(),
-            output: usage.output.saturating_add(usage.audio_out).saturating_add(usage.image_out),
-            reasoning: usage.reasoning,
-        };
-        self.write(observer, tokens, !known || short || self.lost > 0);
+        self.write(observer, &usage, !known || short || self.lost.0 > 0);
     }
 
-    fn write(&self, observer: &mut Observer, tokens: Tokens, estimated: bool) {
+    /// What the provider says that it bills is worth more than our arithmetic; without either nobody knows.
+    fn cost(&self, usage: &Usage) -> Cost {
+        let own = match &self.tariff {
+            _ if self.free || usage.total() == 0 && usage.cost.is_none() => Some(NanoUsd(0)),
+            Some(tariff) => Some(tariff.cost(usage)),
+            None => usage.cost,
+        };
+        match own {
+            Some(NanoUsd(0)) if self.lost.1 == 0 && usage.total() == 0 => Cost::None,
+            Some(NanoUsd(own)) => Cost::Nanos(own.saturating_add(self.lost.1)),
+            None => Cost::Unpriced,
+        }
+    }
+
+    fn write(&self, observer: &mut Observer, usage: &Usage, estimated: bool) {
+        let cost = self.cost(usage);
+        let tokens = Tokens {
+            input: usage.input.saturating_add(self.lost.0),
+            cache_read: usage.cache_read,
+            cache_write: usage.cache_writes(),
+            output: usage.output,
+            reasoning: usage.reasoning,
+            audio_in: usage.audio_in,
+            image_in: usage.image_in,
+            audio_out: usage.audio_out,
+            image_out: usage.image_out,
+        };
         if let Some(charge) = &mut observer.charge {
             charge.tokens(tokens.total());
+            charge.money(cost.nanos());
         }
         if let Some(spoken) = &mut observer.record.spoken {
-            (spoken.tokens, spoken.estimated) = (tokens, estimated);
+            (spoken.tokens, spoken.cost, spoken.estimated) = (tokens, cost, estimated);
             (spoken.first_token, spoken.finish) = (self.first_token, self.finish);
         }
     }

@@ -16,12 +16,22 @@ use crate::refusal::Refusal;
 
 /// Tokens of an answer that nobody bounded, as far as limits are concerned.
 const USUAL_OUTPUT: u64 = 4_096;
+/// Tokens of an image, a sound, a film or a file, as far as limits are concerned.
+const USUAL_MEDIUM: u64 = 16_384;
 
 pub(super) struct Heard<'a> {
     pub(super) door: Door<'a>,
     pub(super) body: Bytes,
     pub(super) peek: Peek,
     parsed: OnceLock<Call>,
+}
+
+/// What limits reserve for a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Most {
+    pub(crate) tokens: u64,
+    /// Nano-dollars. `None`: nobody knows what it costs at one of its deployments.
+    pub(crate) money: Option<u64>,
 }
 
 /// What goes to a provider.
@@ -41,14 +51,34 @@ impl<'a> Heard<'a> {
         Ok(Self { door, body, peek, parsed: OnceLock::new() })
     }
 
-    /// The most tokens it can come to: no token has less than a byte.
-    pub(super) fn most(&self, model: &Model) -> u64 {
-        let output = match (self.peek.max_tokens, model.max_output) {
-            _ if self.door.task != Task::Chat => 0,
-            (Some(asked), Some(most)) => asked.min(most),
-            (asked, most) => asked.or(most).unwrap_or(USUAL_OUTPUT),
-        };
-        (self.peek.prompt_bytes as u64).saturating_add(output.saturating_mul(self.peek.n))
+    /// The most that it can come to at any deployment that may be asked.
+    pub(super) fn most(&self, model: &Model) -> Most {
+        let asked = &*self.peek.model;
+        let media = self.peek.media(&self.body) as u64;
+        let bytes = (self.peek.prompt_bytes as u64).saturating_add(media.saturating_mul(USUAL_MEDIUM));
+        let mut most = Most { tokens: 0, money: Some(0) };
+        for deployment in &model.deployments {
+            let row = deployment.row(asked);
+            // No token is shorter than a byte, and none fits into a model beyond its longest prompt.
+            let prompt = match row.and_then(|row| row.longest_prompt()) {
+                Some(longest) if self.peek.reads_more => longest,
+                longest => longest.unwrap_or(u64::MAX).min(bytes),
+            };
+            let bounds = [self.peek.max_tokens, model.max_output, row.and_then(|row| row.output)];
+            let output = match self.door.task {
+                Task::Chat => bounds.into_iter().flatten().min().unwrap_or(USUAL_OUTPUT).saturating_mul(self.peek.n),
+                _ => 0,
+            };
+            most.tokens = most.tokens.max(prompt.saturating_add(output));
+            let tariff = deployment.tariff(asked);
+            most.money =
+                most.money.zip(tariff).map(|(most, tariff)| most.max(tariff.most(prompt, output, self.peek.tier).0));
+        }
+        // How many tokens there are is asked for nothing.
+        if self.door.task == Task::Count {
+            most.money = Some(0);
+        }
+        most
     }
 
     /// What is asked as the longest answer, where that is not what the caller asks.

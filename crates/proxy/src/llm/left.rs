@@ -1,7 +1,7 @@
-//! What is left of a caller's limits, as SDKs of models read it: `x-ratelimit-*` of requests and of tokens, each of the
-//! limit that has least left.
+//! What is left of a caller's limits, as SDKs of models read it: `x-ratelimit-*` of requests, of tokens and of dollars,
+//! each of the limit that has least left.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_policy::{Cost, Mode, Snapshot};
 use tidegate_telemetry::Standing;
 
@@ -9,13 +9,14 @@ use tidegate_telemetry::Standing;
 type Least = Option<(u64, u64)>;
 
 pub(super) fn headers(snapshot: &Snapshot, standings: &[Standing]) -> HeaderMap {
-    let (mut requests, mut tokens): (Least, Least) = (None, None);
+    let (mut requests, mut tokens, mut money): (Least, Least, Least) = (None, None, None);
     for standing in standings {
         let Some(limit) = snapshot.limits.get(standing.limit).filter(|limit| limit.mode == Mode::Enforce) else {
             continue;
         };
         let least = match limit.cost {
             Cost::Tokens { .. } => &mut tokens,
+            Cost::Money { .. } => &mut money,
             Cost::Fixed(_) => &mut requests,
             _ => continue,
         };
@@ -35,5 +36,28 @@ pub(super) fn headers(snapshot: &Snapshot, standings: &[Standing]) -> HeaderMap 
             headers.insert(HeaderName::from_static(remaining), left.into());
         }
     }
+    if let Some((max, left)) = money {
+        headers.insert(HeaderName::from_static("x-ratelimit-limit-cost"), dollars(max));
+        headers.insert(HeaderName::from_static("x-ratelimit-remaining-cost"), dollars(left));
+    }
     headers
+}
+
+/// `0.000175`: as many decimals as it takes.
+pub(super) fn dollars(nanos: u64) -> HeaderValue {
+    let text = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_are_told_to_the_last_billionth() {
+        for (nanos, text) in [(0, "0"), (1, "0.000000001"), (25_500_000_000, "25.5"), (10_000_000_000, "10")] {
+            assert_eq!(dollars(nanos), text);
+        }
+    }
 }
