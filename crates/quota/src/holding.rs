@@ -242,13 +242,14 @@ impl Holding {
             }
             Some(_) => Permits::ZERO,
             None if self.vault.permits() != Permits::ZERO => around.waiting, // Not at hand yet, and nobody's in particular.
-            None => around.waiting.saturating_sub(cell.left()),
+            None => around.waiting.saturating_sub(cell.left()).saturating_sub(self.promised.kept_for(around.waiting)),
         }
     }
 
     /// What is held, reservations included, and what more is wanted.
     fn count_spent(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
         let spent_before = self.reported;
+        cell.add(self.promised.end_turn(around.now));
         if around.recalled && guard!("part-of-a-reservation-is-called-back") {
             cell.add(self.promised.give_up_parts());
         } else {
@@ -272,11 +273,7 @@ impl Holding {
         let left = at_hand.saturating_add(self.vault.permits());
         let have = left.saturating_add(self.promised.held());
         let spent = self.granted.saturating_sub(have);
-        self.demand.saw(
-            Permits(spent.0.saturating_sub(spent_before.0)).saturating_add(around.missed),
-            around.now,
-            around.window,
-        );
+        self.demand.saw(spent.saturating_sub(spent_before), around);
         self.reported = spent;
         let queued = around.queued.saturating_add(self.promised.debt());
         let wish = self.demand.target(around).saturating_add(queued).min(around.max);
@@ -370,6 +367,7 @@ impl Holding {
             cell.renew(expiry.max(cell.expiry()));
             self.granted = self.granted.saturating_add(lease.granted);
             self.vault.put(lease.granted);
+            self.promised.granted_whole(asked.waiting > Permits(1) && lease.granted >= asked.waiting);
             if !self.vault.is_journalled() {
                 self.hand_out(cell, self.vault.permits(), now);
             }
@@ -430,7 +428,10 @@ struct Lease {
 /// a spike.
 #[derive(Debug, Default)]
 struct Demand {
+    /// Spent or missed.
     per_second: f64,
+    /// Spent alone: whoever is refused a large cost and comes again at once misses it again each time.
+    spent_per_second: f64,
     lately: Permits,
     seen: Option<Nanos>,
     /// Permits in use at a time, lately.
@@ -445,17 +446,19 @@ impl Demand {
         self.crowd.saturating_sub(busy).max(around.queued)
     }
 
-    fn saw(&mut self, permits: Permits, now: Nanos, window: Nanos) {
-        self.lately = permits;
-        let Some(before) = self.seen.replace(now) else { return };
-        let elapsed = now.saturating_sub(before).0 as f64;
+    /// What was spent since the last report, and what was missed.
+    fn saw(&mut self, spent: Permits, around: Surroundings) {
+        self.lately = spent.saturating_add(around.missed);
+        let Some(before) = self.seen.replace(around.now) else { return };
+        let elapsed = around.now.saturating_sub(before).0 as f64;
         if elapsed <= 0.0 {
             return;
         }
-        let rate = permits.0 as f64 * 1e9 / elapsed;
+        let rate = |permits: Permits| permits.0 as f64 * 1e9 / elapsed;
         // Remembers half as long as it looks ahead: one call alone never asks for a stock.
-        let weight = 1.0 - (-2.0 * elapsed / horizon(window)).exp();
-        self.per_second += (rate - self.per_second) * weight;
+        let weight = 1.0 - (-2.0 * elapsed / horizon(around.window)).exp();
+        self.per_second += (rate(self.lately) - self.per_second) * weight;
+        self.spent_per_second += (rate(spent) - self.spent_per_second) * weight;
     }
 
     /// What to hold.
@@ -464,9 +467,10 @@ impl Demand {
         steady.max(Permits(self.lately.0.saturating_mul(2))).min(around.max)
     }
 
-    /// What is needed before the next tick.
+    /// What is needed before the next tick: of what is at hand and was not enough, nothing is.
     fn soon(&self, around: Surroundings) -> Permits {
-        Permits((self.per_second * 0.02).round() as u64).min(around.max)
+        let per_second = if guard!("called-back-what-is-not-spent") { self.spent_per_second } else { self.per_second };
+        Permits((per_second * 0.02).round() as u64).min(around.max)
     }
 }
 

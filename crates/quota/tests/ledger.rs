@@ -2,7 +2,7 @@
 
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
 use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Batch, Command, Entry, Item, Key, LEASE_TTL, Outcome, Policy, Verdict};
+use tidegate_quota::protocol::{Batch, Command, Entry, Item, Key, LEASE_TTL, Outcome, Policy, RECALL_TAKES, Verdict};
 
 const KEY: Key = Key { limit: LimitId(1), subject: Subject(7) };
 const W: Nanos = Nanos::from_secs(1);
@@ -190,6 +190,33 @@ fn a_starving_node_calls_idle_permits_back() {
     let batch = Batch { node: NodeId(2), incarnation: Incarnation(9), seq: 1, items: vec![item] };
     let outcome = apply(&mut ledger, 100, Command::Batches(vec![batch]));
     assert_eq!(outcome.recalls.iter().map(|recall| recall.node).collect::<Vec<_>>(), [NodeId(1)]);
+}
+
+#[test]
+fn who_has_just_handed_all_back_is_not_gone() {
+    let mut ledger = ledger(100);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, ..Say::default() });
+    say(&mut ledger, 0, Say { node: 1, seq: 2, ..Say::default() }); // Called back.
+    let other = Say { node: 2, seq: 1, want: 90, waiting: 1, ..Say::default() };
+    assert_eq!(granted(say(&mut ledger, 5, other)), 51, "not all of it, back and forth");
+    say(&mut ledger, 0, Say { node: 2, seq: 2, ..Say::default() });
+    assert_eq!(granted(say(&mut ledger, 300, Say { seq: 3, ..other })), 90, "now it is");
+}
+
+#[test]
+fn a_report_that_was_on_its_way_when_its_node_was_asked_is_no_answer() {
+    let mut ledger = ledger(10);
+    say(&mut ledger, 0, Say { node: 1, seq: 1, want: 10, waiting: 10, ..Say::default() });
+    let retry = |verdict| match verdict {
+        Some(Verdict::Lease { retry, .. }) => retry,
+        other => panic!("{other:?}"),
+    };
+    let starves = Say { node: 2, want: 1, waiting: 1, ..Say::default() };
+    assert_eq!(retry(say(&mut ledger, 100, Say { seq: 1, ..starves })), RECALL_TAKES, "node 1 is asked");
+    say(&mut ledger, 1, Say { node: 1, seq: 2, have: 10, ..Say::default() });
+    assert_eq!(retry(say(&mut ledger, 6, Say { seq: 2, ..starves })), RECALL_TAKES, "it may not have known");
+    say(&mut ledger, 10, Say { node: 1, seq: 3, have: 10, ..Say::default() });
+    assert!(retry(say(&mut ledger, 0, Say { seq: 3, ..starves })) > Nanos::SECOND, "it needs all of it");
 }
 
 #[test]

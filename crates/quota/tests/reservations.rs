@@ -23,6 +23,8 @@ struct Node {
     seq: u64,
     /// Waits for so much, under this ticket.
     waits: Option<(Permits, u64)>,
+    /// The largest that was refused since the last report.
+    refused: u64,
     recalled: bool,
     journals: bool,
 }
@@ -31,12 +33,37 @@ impl Node {
     fn new(id: u64, journals: bool) -> Self {
         let holding = Holding::new(KEY, 1);
         let holding = if journals { holding.with_journal() } else { holding };
-        Self { id: NodeId(id), cell: Cell::default(), holding, seq: 0, waits: None, recalled: false, journals }
+        Self {
+            id: NodeId(id),
+            cell: Cell::default(),
+            holding,
+            seq: 0,
+            waits: None,
+            refused: 0,
+            recalled: false,
+            journals,
+        }
     }
 
     fn wait(&mut self, cost: u64) {
         let ticket = self.holding.wait(Permits(cost)).expect("nobody else waits");
         self.waits = Some((Permits(cost), ticket));
+    }
+
+    /// What waits is refused: there is nothing for it yet.
+    fn refuse(&mut self) {
+        let (cost, ticket) = self.waits.take().expect("it waits");
+        self.holding.leave(&self.cell, ticket);
+        self.refused = cost.0;
+    }
+
+    /// All that small ones get.
+    fn nibble(&mut self, now: Nanos) -> u64 {
+        let mut taken = 0;
+        while let Some(reservation) = self.holding.reserve(&self.cell, Permits(1), || now) {
+            taken += reservation.cost.0;
+        }
+        taken
     }
 
     /// What waits comes to take what it was granted.
@@ -74,14 +101,14 @@ impl World {
         let (window, now) = (W, self.now);
         let node = &mut self.nodes[at];
         node.seq += 1;
-        let waiting = node.waits.map_or(Permits::ZERO, |(cost, _)| cost);
+        let queued = node.waits.map_or(Permits::ZERO, |(cost, _)| cost);
         let around = Surroundings {
             now,
             window,
             max: MAX,
             missed: Permits(missed),
-            waiting,
-            queued: waiting,
+            waiting: queued.max(Permits(std::mem::take(&mut node.refused))),
+            queued,
             recalled: std::mem::take(&mut node.recalled),
             reserve: false,
         };
@@ -240,4 +267,60 @@ fn who_waits_asks_for_what_is_owed_as_well_since_that_is_paid_first() {
         world.nodes[0].redeem(world.now).is_some(),
         "with forty alone, six would be missing: a part to be called back"
     );
+}
+
+#[test]
+fn who_is_called_back_keeps_nothing_for_what_was_missed() {
+    let mut world = World::sliding(1);
+    world.hold(0, 40);
+    for _try_of_eighty in 0..20 {
+        world.exchange(0, 80, None);
+    }
+    world.nodes[0].recalled = true;
+    assert_eq!(world.exchange(0, 80, None).0.have, Permits::ZERO, "eighty again and again, and nothing was spent");
+}
+
+#[test]
+fn what_is_granted_between_two_tries_is_there_at_the_second() {
+    let mut world = World::sliding(2);
+    world.hold(1, 80);
+    world.nodes[0].wait(60);
+    let (_, outcome) = world.exchange(0, 60, None);
+    assert_eq!(outcome.recalls.len(), 1);
+    world.nodes[0].refuse();
+    world.exchange(1, 0, Some(0));
+    let (item, _) = world.exchange(0, 0, None);
+    assert_eq!(item.waiting, Permits(60), "refused, and asked for still");
+    world.nodes[0].nibble(world.now);
+    world.nodes[0].recalled = true;
+    world.exchange(0, 0, None);
+    world.nodes[0].wait(60);
+    assert!(world.nodes[0].redeem(world.now).is_some(), "neither small ones nor other nodes had of it");
+}
+
+#[test]
+fn what_is_kept_for_who_does_not_come_again_is_everybodys_after_a_moment() {
+    let mut world = World::sliding(1);
+    world.nodes[0].wait(60);
+    world.nodes[0].refuse();
+    world.exchange(0, 0, None);
+    let small = world.nodes[0].nibble(world.now);
+    assert!(small <= 40, "{small}");
+    for _report in 0..60 {
+        world.exchange(0, 0, None);
+    }
+    let charged = world.ledger.charged(KEY);
+    assert!(charged.0 <= small + 10, "a quarter of a second later {charged} are charged");
+}
+
+#[test]
+fn what_was_gathered_for_a_large_cost_is_not_for_small_ones_that_came_before_it() {
+    let mut world = World::sliding(2);
+    world.hold(1, 40);
+    let small = world.nodes[0].holding.wait(Permits(10)).expect("nobody else waits");
+    world.nodes[0].wait(60);
+    world.exchange(0, 70, None);
+    assert!(world.nodes[0].redeem(world.now).is_some(), "sixty were free, and are for whom they were granted");
+    let node = &mut world.nodes[0];
+    assert!(node.holding.redeem(&node.cell, small, || world.now).is_none());
 }

@@ -166,7 +166,7 @@ impl Holding {
     pub(super) fn count_shared(&mut self, cell: &Cell, around: super::Surroundings) -> (Permits, Permits) {
         self.take_stock(cell);
         let taken = std::mem::take(&mut self.shared.taken);
-        self.demand.saw(taken.saturating_add(around.missed), around.now, WHILE);
+        self.demand.saw(taken, super::Surroundings { window: WHILE, ..around });
         let wanted = around.queued.max(around.waiting) != Permits::ZERO || self.shared.queued != Permits::ZERO;
         let idle = self.demand.per_second < SOME && !wanted;
         let most = if idle { Permits::ZERO } else { self.shared.most };

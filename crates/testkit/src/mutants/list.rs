@@ -294,6 +294,23 @@ const PLAN: &[(&[&str], &[By])] = &[
         &[Spec(QUOTA, "reservations", "a_cost_above_half_of_the_limit_waits_only_for_what_its_node_lacks")],
     ),
     (
+        &["called-back-what-is-not-spent"],
+        &[Spec(QUOTA, "reservations", "who_is_called_back_keeps_what_is_spent_soon_and_nothing_for_what_was_missed")],
+    ),
+    (
+        &["turn-kept-between-tries"],
+        &[Spec(QUOTA, "reservations", "what_is_granted_between_two_tries_is_there_at_the_second")],
+    ),
+    (
+        &["granted-to-whom-it-was-gathered-for"],
+        &[Spec(QUOTA, "reservations", "what_was_gathered_for_a_large_cost_is_not_for_small_ones_that_came_before_it")],
+    ),
+    (
+        &["report-that-crosses-a-recall-is-no-answer"],
+        &[Spec(QUOTA, "ledger", "a_report_that_was_on_its_way_when_its_node_was_asked_is_no_answer")],
+    ),
+    (&["who-was-heard-lately-is-there"], &[Spec(QUOTA, "ledger", "who_has_just_handed_all_back_is_not_gone")]),
+    (
         &["part-of-a-reservation-is-called-back"],
         &[Spec(QUOTA, "reservations", "nodes_that_hold_parts_of_reservations_do_not_wait_for_each_other")],
     ),

@@ -30,19 +30,20 @@ impl World {
         }
     }
 
-    /// Nothing has gone wrong for a while, and nobody is far away.
-    fn is_calm(&self) -> bool {
+    /// Nothing has gone wrong for a while before `since`, and nobody is far away.
+    fn is_calm(&self, since: u64) -> bool {
         if !(0..self.voters.len()).any(|voter| self.leads(voter)) {
             return false;
         }
         let served = self.scenario.serves_again_at() + 2 * SECOND;
         let led = self.leads_since + 3 * SECOND;
-        !self.scenario.is_harassed() && self.now >= served.max(led) && self.scenario.network.slow <= PROMPT
+        !self.scenario.is_harassed() && since >= served.max(led) && self.scenario.network.slow <= PROMPT
     }
 
-    /// A request was refused because there are no permits. Wrong, if half of them are free, or three quarters.
-    pub(super) fn refused_for_want(&mut self, known: Known, cost: u64) {
-        if !self.is_calm() {
+    /// A request that came at `started` was refused because there are no permits. Wrong, if half of them are free, or seven
+    /// eighths. Not of one that a process took up before it was stopped, minutes ago.
+    pub(super) fn refused_for_want(&mut self, known: Known, cost: u64, started: u64) {
+        if !self.is_calm(started) {
             return;
         }
         let long = known.window.0 + known.window.0 / 8 + 500 * MILLI;

@@ -16,6 +16,8 @@ pub(super) const MOST_HELD: usize = 16;
 const TURN: Nanos = Nanos::from_secs(2);
 /// A recall is answered within this long, or not at all; meanwhile it is worth asking again after a moment.
 const RECALL_LASTS: Nanos = Nanos::from_millis(100);
+/// Who says so little after a recall may have said it before he heard of it: worth asking again until then.
+const CROSSING: Nanos = Nanos::from_millis(15);
 /// Above this window a grant is capped to 1/16 of the limit, so that a crash cannot strand a customer's day.
 const LONG_WINDOW: Nanos = Nanos::from_secs(60);
 const LONG_SHARE: u64 = 16;
@@ -43,7 +45,7 @@ impl Count {
         let gathering = gathering.map(|held| held.cost);
         let free = self.free(policy).saturating_sub(gathering.unwrap_or_default());
         let mut most = self.share(item.want, free, clock);
-        let spare = self.spare(node, free);
+        let spare = self.spare(node, free, clock);
         most = match item.waiting {
             Permits::ZERO => most.min(spare),
             waiting => most.min(waiting.0.saturating_add(spare.max(free.0 / 2))),
@@ -69,10 +71,13 @@ impl Count {
 
     /// What may be granted to be at hand, while nobody waits for it: as much stays free as nodes hold, so that whoever comes
     /// finds some without a recall. A node alone on a key has it to itself (an exclusive lease): the first other one calls
-    /// back what it needs.
-    fn spare(&self, node: NodeId, free: Permits) -> u64 {
-        let others =
-            |record: &&Record| record.node != node && record.outstanding.saturating_add(record.want) > Permits::ZERO;
+    /// back what it needs. Who was heard lately is there, though he has just handed back all he had.
+    fn spare(&self, node: NodeId, free: Permits, clock: Nanos) -> u64 {
+        let holds = |record: &Record| record.outstanding.saturating_add(record.want) > Permits::ZERO;
+        let lately =
+            |record: &Record| clock < record.heard.saturating_add(ACTIVE) && guard!("who-was-heard-lately-is-there");
+        let is_there = |record: &Record| holds(record) || lately(record);
+        let others = |record: &&Record| record.node != node && is_there(record);
         if !self.records.iter().any(|record| others(&record)) && guard!("a-node-alone-has-it-all") {
             return free.0;
         }
@@ -125,7 +130,11 @@ impl Count {
         let Record { node, recalled, .. } = self.records[at];
         let holds_idle = |r: &&Record| r.node != node && r.outstanding > r.pace;
         if recalled != Nanos::ZERO && clock < recalled.saturating_add(RECALL_LASTS) {
-            return self.records.iter().filter(holds_idle).any(|r| r.heard <= recalled);
+            // A report that was on its way already when its node was asked is no answer to that.
+            let crosses =
+                clock < recalled.saturating_add(CROSSING) && guard!("report-that-crosses-a-recall-is-no-answer");
+            let known = if crosses { recalled.saturating_add(RECALL_TAKES) } else { recalled };
+            return self.records.iter().filter(holds_idle).any(|r| r.heard <= known);
         }
         let before = recalls.len();
         // Who did not answer the last time is gone or cut off: its permits come back when they lapse.

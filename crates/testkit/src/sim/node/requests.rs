@@ -130,11 +130,12 @@ impl World {
         if cost > known.max.0 || covered || silent || at >= started + LONGEST {
             slot.missed += cost;
             slot.largest = slot.largest.max(cost);
+            self.trace(|| format!("node {node} refuses {cost} of {:?}, asked for at {started}, {covered}", known.key));
             self.list(node, known.key);
             self.give_up_waiting(node, &mut request);
             // Of several limits each may take a recall: the last one has what is left of the time.
             if !silent && cost <= known.max.0 && (request.asks.len() == 1 || at < started + 60 * MILLI) {
-                self.refused_for_want(known, cost);
+                self.refused_for_want(known, cost, started);
             }
             self.decide(node, &request, false);
             return;
