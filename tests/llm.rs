@@ -8,6 +8,7 @@ mod money;
 mod passing;
 mod proofs;
 mod translating;
+mod usage;
 
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ pub(crate) mod quota;
 mod said;
 mod token;
 mod upstream;
+mod usage;
 
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(p.clone(), "/v1/quota/unset", Role(Operator), LONG, quota::unset),
         op(p.clone(), "/v1/quota/ungrant", Role(Operator), LONG, quota::ungrant),
         op(p.clone(), "/v1/quota/unblock", Role(Operator), LONG, quota::unblock),
+        op(g.clone(), "/v1/usage", Role(Reader), SHORT, usage::list),
         op(g, "/v1/tokens", Role(Admin), SHORT, token::list),
         op(p, "/v1/tokens", Role(Admin), SHORT, token::create),
         op(d, "/v1/tokens/{id}", Role(Admin), SHORT, token::revoke),
@@ -156,6 +158,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         token::revoke,
         upstream::list,
         upstream::set,
+        usage::list,
         cache::stats,
         cache::kept,
         cache::purge,
@@ -179,6 +182,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         (name = "upstream", description = "Endpoints of upstreams: how they are, weights and drains set by hand"),
         (name = "cache", description = "Kept responses: what there is, and what is void"),
         (name = "quota", description = "Counters of limits, and orders about them"),
+        (name = "usage", description = "What language models were used: calls, tokens, money"),
         (name = "token", description = "Admin tokens: reader < operator < admin"),
         (name = "probe", description = "For load balancers and monitoring"),
     )

@@ -10,6 +10,7 @@ mod quota;
 mod refusal;
 mod token;
 mod upstream;
+mod usage;
 
 pub use cache::{CachePurge, CachePurged, CacheStats, KeptResponse, KeptResponses, NodeCache, RedisState};
 pub use cluster::{
@@ -28,3 +29,4 @@ pub use quota::{
 pub use refusal::{ErrorBody, ErrorReply};
 pub use token::{AdminToken, AdminTokens, CreateToken, IssuedToken, RevokedToken, Role};
 pub use upstream::{EndpointSet, EndpointState, SetEndpoint, Upstreams};
+pub use usage::{UsageAmounts, UsageProjection, UsageReply, UsageRow};

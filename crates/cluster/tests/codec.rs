@@ -143,6 +143,38 @@ fn rates() -> Vec<Command> {
     vec![give(None, None), give(Some(9), Some(40))]
 }
 
+/// What was used of language models.
+fn usage() -> Vec<Command> {
+    use tidegate_state::usage::{Amounts, Key, Report, Row, Tokens};
+    let key = Key {
+        tenant: "default".into(),
+        team: "web".into(),
+        consumer: "acme".into(),
+        route: "llm".into(),
+        model: "fast".into(),
+        provider: "one".into(),
+    };
+    let tokens = Tokens {
+        input: 1,
+        cache_read: 2,
+        cache_write: 3,
+        output: 4,
+        reasoning: 5,
+        audio_in: 6,
+        image_in: 7,
+        audio_out: 8,
+        image_out: 9,
+    };
+    let amounts = Amounts { calls: 300, failed: 1, estimated: 2, unpriced: 3, tokens, cost_nanos: 1 << 40 };
+    let report = |number| Report {
+        node: NodeId(1),
+        life: 1 << 90,
+        number,
+        rows: vec![Row { day: 0, key: key.clone(), amounts }],
+    };
+    vec![Command::ReportUsage(report(1)), Command::ReportUsage(report(2)), Command::ReportUsage(report(2))]
+}
+
 fn proposals() -> Vec<Proposal> {
     let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
     commands().into_iter().enumerate().map(number).collect()
@@ -195,12 +227,18 @@ fn what_was_written_once_is_read_for_ever() {
     }
     assert_eq!(state.orders.in_force().count(), 2);
     golden("orders-1.bin", &orders());
-    golden("state-5.bin", &state);
+    read_golden("state-5.bin", &state);
     for (at, command) in rates().into_iter().enumerate() {
         state.apply(&Proposal { request: RequestId(1 << 105 | at as u128), at: Millis(500), command });
     }
     golden("orders-2.bin", &rates());
-    golden("state-6.bin", &state);
+    read_golden("state-6.bin", &state);
+    for (at, command) in usage().into_iter().enumerate() {
+        state.apply(&Proposal { request: RequestId(1 << 106 | at as u128), at: Millis(600), command });
+    }
+    assert_eq!(state.usage.rows().map(|(_, _, amounts)| amounts.calls).sum::<u64>(), 600);
+    golden("usage-1.bin", &usage());
+    golden("state-7.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![

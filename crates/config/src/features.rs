@@ -39,6 +39,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
         | Feature::PlansOfKeys
         | Feature::Orders
         | Feature::Rates
+        | Feature::Usage
         | Feature::Journals => false,
     };
     Feature::ALL.into_iter().filter(uses).collect()

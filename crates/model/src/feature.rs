@@ -33,13 +33,15 @@ pub enum Feature {
     Models,
     /// Operators' orders about the rate of a bucket, in both logs.
     Rates,
+    /// Usage of language models, in the control log.
+    Usage,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -54,6 +56,7 @@ impl Feature {
         Self::Scopes,
         Self::Models,
         Self::Rates,
+        Self::Usage,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -73,7 +76,8 @@ impl Feature {
             | Self::Holders
             | Self::Scopes
             | Self::Models
-            | Self::Rates => 2,
+            | Self::Rates
+            | Self::Usage => 2,
         }
     }
 
@@ -93,6 +97,7 @@ impl Feature {
             Self::Webhooks => "`alerts`",
             Self::Holders => "`tenants`, `teams`, `products`, a maximum of one's own or a weight",
             Self::Rates => "an order about a bucket's rate",
+            Self::Usage => "a report of usage",
             Self::Scopes => {
                 "a part of `per` beyond tenant, consumer, key, route, ip and header, `on_missing` or `end_user`"
             }

@@ -13,6 +13,7 @@ use crate::orders::{Draft, Whom, Withdrawn};
 use crate::purges::Purge;
 use crate::recent::RequestId;
 use crate::tokens::Role;
+use crate::usage::Report;
 
 /// One entry of the control log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +107,8 @@ pub enum Command {
     },
     /// Orders that have ended by the proposal's wall clock are no longer in force.
     LapseOrders,
+    /// What was used of language models, by one process of a node.
+    ReportUsage(Report),
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +172,7 @@ impl Command {
             Self::GiveOrder(draft) if draft.what.rate().is_some() => Some(Feature::Rates),
             Self::GiveOrder(_) | Self::WithdrawOrder { .. } | Self::LapseOrders => Some(Feature::Orders),
             Self::CreateKeyOnPlan { .. } | Self::SetKeyPlan { .. } => Some(Feature::PlansOfKeys),
+            Self::ReportUsage(_) => Some(Feature::Usage),
             Self::Form(_)
             | Self::PublishDocument(_) // Its text has features of its own: whoever compiles it looks.
             | Self::CreateKey(_)
@@ -213,6 +217,7 @@ impl fmt::Debug for Command {
             Self::GiveOrder(_) => "GiveOrder",
             Self::WithdrawOrder { .. } => "WithdrawOrder",
             Self::LapseOrders => "LapseOrders",
+            Self::ReportUsage(_) => "ReportUsage",
         })
     }
 }

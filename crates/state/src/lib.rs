@@ -1,4 +1,5 @@
-//! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges, orders about limits.
+//! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges, orders about limits,
+//! usage of language models by day.
 //!
 //! Owns the control group's commands and what each of them does. Knows no clock, no network, no disk, no document
 //! schema: a document is text here. `cluster` replicates [`Proposal`]s and calls [`State::apply`]; everybody reads.
@@ -20,6 +21,7 @@ mod purges;
 mod recent;
 mod sealed;
 mod tokens;
+pub mod usage;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_model::Millis;
@@ -36,6 +38,7 @@ pub use purges::{Purge, Purges};
 pub use recent::RequestId;
 pub use sealed::Sealed;
 pub use tokens::{AdminToken, JoinToken, Role, Tokens};
+pub use usage::Usage;
 
 /// The state of the control group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +59,8 @@ pub struct State {
     pub key_plans: KeyPlans,
     #[serde(deserialize_with = "added_later")]
     pub orders: Orders,
+    #[serde(deserialize_with = "added_later")]
+    pub usage: Usage,
 }
 
 /// For fields that the first states did not have: those end before them.
@@ -104,7 +109,10 @@ impl State {
             }
             Command::Join(join) => self.join(join, at),
             Command::UpdateNode { id, addresses, feature_level } => self.members.update(*id, addresses, *feature_level),
-            Command::RemoveNode { id } => self.members.remove(*id),
+            Command::RemoveNode { id } => {
+                self.usage.forget(*id);
+                self.members.remove(*id)
+            }
             Command::CreateJoinToken { hash, expires_at, uses } => {
                 self.tokens.create_join(*hash, *expires_at, *uses, at)
             }
@@ -123,6 +131,9 @@ impl State {
             Command::GiveOrder(draft) => self.orders.give(draft, at),
             Command::WithdrawOrder { whom, what, author } => self.orders.withdraw(whom, *what, author, at),
             Command::LapseOrders => self.orders.lapse(at),
+            // Of a node that was removed nothing is heard any more: its last report came before, or is lost.
+            Command::ReportUsage(report) if self.members.node(report.node).is_none() => (Outcome::NotFound, Vec::new()),
+            Command::ReportUsage(report) => self.usage.report(report, at),
         }
     }
 

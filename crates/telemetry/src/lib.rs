@@ -18,6 +18,7 @@ mod redact;
 mod scene;
 mod scrape;
 mod spoken;
+mod usage;
 
 use std::io;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub struct Telemetry {
     meters: Arc<Meters>,
     scrape: Scrape,
     settings: ArcSwapOption<AccessLog>,
+    used: usage::Used,
 }
 
 impl Telemetry {
@@ -53,7 +55,8 @@ impl Telemetry {
         let meters = Arc::new(Meters::default());
         let log = Log::start()?;
         let scrape = Scrape::new(&meters, &log.counts());
-        let telemetry = Arc::new(Self { log, meters, scrape, settings: ArcSwapOption::empty() });
+        let telemetry =
+            Arc::new(Self { log, meters, scrape, settings: ArcSwapOption::empty(), used: usage::Used::default() });
         telemetry.apply(policy)?;
         Ok(telemetry)
     }
@@ -93,6 +96,12 @@ impl Telemetry {
     #[must_use]
     pub fn render(&self) -> String {
         self.scrape.render()
+    }
+
+    /// What language models were used since the last call of this.
+    #[must_use]
+    pub fn take_usage(&self) -> Vec<tidegate_state::usage::Row> {
+        self.used.take()
     }
 
     /// Adds a metric that is computed at each scrape. `name` without `tidegate_` and without `_total`.
@@ -135,6 +144,9 @@ impl Telemetry {
     pub(crate) fn finished(&self, record: &Record) {
         let took = tidegate_clock::boot().saturating_sub(record.started);
         self.meters.finished(record, took);
+        if let Some(spoken) = &record.spoken {
+            self.used.count(record, spoken, tidegate_clock::wall().0);
+        }
         if record.is_logged() && self.log.is_on() {
             self.log.push(|out| line::write(out, record, took, tidegate_clock::wall()));
         }

@@ -43,6 +43,11 @@ impl<T: Default> Laned<T> {
         self.0[lane()].get_or_init(Box::default)
     }
 
+    /// Those that were needed.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().filter_map(OnceLock::get).map(|lane| &**lane)
+    }
+
     pub(crate) fn sum(&self, of: impl Fn(&T) -> u64) -> u64 {
         self.0.iter().filter_map(OnceLock::get).map(|lane| of(lane)).fold(0, u64::wrapping_add)
     }

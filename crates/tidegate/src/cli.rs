@@ -1,10 +1,11 @@
 //! The command line: what can be said to `tidegate`, and what it answers with: words for people, JSON for programs, an
 //! exit code for scripts.
 //!
-//! Everything but `serve`, `dev`, `check`, `schema` and `quota verify` is a client of a node's admin port and knows no
+//! Everything but `serve`, `dev`, `check`, `schema`, `catalogue` and `quota verify` is a client of a node's admin port and knows no
 //! more than that API says.
 
 mod cache;
+mod catalogue;
 mod client;
 mod cluster;
 mod diff;
@@ -16,6 +17,7 @@ mod quota;
 mod sources;
 mod token;
 mod upstream;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,7 +47,7 @@ pub(crate) struct Global {
     /// PEM roots to trust at an https admin port, instead of the system's
     #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
     pub(crate) admin_ca: Option<PathBuf>,
-    /// Tables for people or JSON for programs; yaml: of `get` only
+    /// Tables for people or JSON for programs; yaml: of `get` only; csv: of `usage` and `catalogue` only
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Output,
 }
@@ -55,6 +57,7 @@ pub(crate) enum Output {
     Table,
     Json,
     Yaml,
+    Csv,
 }
 
 /// Something that is never printed.
@@ -113,6 +116,11 @@ pub(crate) enum Command {
     /// Counters of limits, orders about them, and proofs
     #[command(subcommand)]
     Quota(Box<quota::Verb>),
+    /// What language models were used, by whom, and what it cost
+    Usage(Box<usage::Asked>),
+    /// Models that this build knows, what they can and what they cost; needs no node
+    #[command(subcommand)]
+    Catalogue(catalogue::Verb),
 }
 
 /// Does what was asked and says how it went.
@@ -126,6 +134,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         }
         Command::Check(ask) => document::check(&ask, global.output),
         Command::Schema => document::schema(),
+        Command::Catalogue(verb) => Ok(catalogue::run(&verb, global.output)),
         Command::Quota(verb) => match *verb {
             quota::Verb::Verify(args) => verify(&args, global.output),
             other => ask_a_node(&global, Command::Quota(Box::new(other))),
@@ -155,6 +164,9 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
     if global.output == Output::Yaml && !matches!(command, Command::Get(_)) {
         return Err(Error::Usage("-o yaml is for `get`".to_owned()));
     }
+    if global.output == Output::Csv && !matches!(command, Command::Usage(_)) {
+        return Err(Error::Usage("-o csv is for `usage` and `catalogue`".to_owned()));
+    }
     let client = client::Client::new(global)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Local(error.into()))?;
@@ -171,7 +183,10 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Cache(verb) => cache::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
             Command::Quota(verb) => quota::run(&client, *verb, global.output).await,
-            Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema => Ok(Exit::Ok),
+            Command::Usage(asked) => usage::run(&client, &asked, global.output).await,
+            Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Catalogue(_) => {
+                Ok(Exit::Ok)
+            }
         }
     })
 }

@@ -20,6 +20,7 @@ mod quotas;
 mod ready;
 mod redis;
 mod staleness;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -43,6 +44,7 @@ use self::journals::Journals;
 use self::listeners::Listeners;
 use self::quotas::Quotas;
 use self::staleness::Staleness;
+use self::usage::UsageTold;
 
 /// Runs a node until it is told to end. `admin` and `token` are the global options of those names.
 ///
@@ -80,6 +82,7 @@ struct Node {
     caches: Arc<Caches>,
     quotas: Arc<Quotas>,
     staleness: Arc<Staleness>,
+    usage: Arc<UsageTold>,
     listeners: Listeners,
     drain: Drain,
     admin: ready::Admin,
@@ -142,6 +145,7 @@ impl Node {
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());
         gauges::register(&gate, &cluster, &effect, &staleness);
+        let usage = UsageTold::start(&cluster, &gate)?;
         Ok(Self {
             settings,
             cluster,
@@ -151,6 +155,7 @@ impl Node {
             caches,
             quotas,
             staleness,
+            usage,
             listeners,
             drain: Drain::new(),
             admin,

@@ -159,7 +159,7 @@ pub(super) async fn get(client: &Client, ask: &Get, output: Output) -> Result<Ex
     let reply: DocumentReply = client.send(ask.reading.of(Ask::new(Method::GET, &path))).await?;
     match output {
         Output::Json => print::raw(&sources::as_json(&reply.text)?),
-        Output::Table | Output::Yaml => print::raw(&reply.text),
+        Output::Table | Output::Yaml | Output::Csv => print::raw(&reply.text),
     }
     Ok(Exit::Ok)
 }

@@ -60,6 +60,18 @@ pub(super) fn clear() {
     }
 }
 
+/// One line (RFC 4180). Spreadsheets take what begins like a formula for one: those get a quote before them.
+pub(super) fn csv(cells: &[String]) {
+    let cell = |text: &String| {
+        let text = clean(text);
+        let formula = text.starts_with(['=', '+', '-', '@']).then_some("'").unwrap_or_default();
+        let quoted = text.contains([',', '"']);
+        let text = format!("{formula}{text}");
+        if quoted { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    };
+    line(&cells.iter().map(cell).collect::<Vec<_>>().join(","));
+}
+
 pub(super) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

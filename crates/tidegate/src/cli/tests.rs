@@ -51,6 +51,8 @@ fn every_verb_of_the_contract_is_understood() {
         "tidegate token create ci --role operator",
         "tidegate token ls",
         "tidegate token revoke 2",
+        "tidegate usage --by day,model --since 7d --until 2026-11-20 --consumer acme -o csv",
+        "tidegate catalogue ls gpt --provider openai -o json",
         "tidegate quota verify a b",
         "tidegate quota get per-key --key 7 --stale",
         "tidegate quota get x --consumer acme --tenant t --header x-a=b=c --header x-b= --ip 10.0.0.1 --route r",

@@ -51,6 +51,7 @@ pub(super) async fn drain(node: &Node) {
         tracing::warn!(after = ?settings.drain_timeout, "requests were still running and have been cut");
     }
     node.limiter.hand_back(Duration::from_secs(2)).await;
+    node.usage.tell_last().await;
     node.gate.telemetry.flush();
     if settings.leave
         && let Err(why) = node.cluster.leave().await
