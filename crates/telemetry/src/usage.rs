@@ -2,7 +2,7 @@
 //! lane of its own, so that calls do not fight over it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, PoisonError};
 
 use foldhash::fast::FixedState;
@@ -102,15 +102,15 @@ impl Lane {
         let coarse = Names { team: "other", consumer: "other", route: "other", provider: "other", ..names };
         let nothing = Names { tenant: "other", model: "other", ..coarse };
         for (names, most) in [(names, MOST), (coarse, MOST + MOST / 4), (nothing, usize::MAX)] {
-            let mut hasher = FixedState::default().build_hasher();
-            names.hash(&mut hasher);
-            let same = self.rows.entry(hasher.finish()).or_default();
-            if let Some(row) = same.iter_mut().find(|row| names.is(row)) {
+            let hash = FixedState::default().hash_one(names);
+            let same = self.rows.get_mut(&hash).and_then(|rows| rows.iter_mut().find(|row| names.is(row)));
+            if let Some(row) = same {
                 return row.amounts.add(amounts);
             }
             if self.count < most {
                 self.count += 1;
-                return same.push(Row { day: names.day, key: names.key(), amounts: *amounts });
+                let row = Row { day: names.day, key: names.key(), amounts: *amounts };
+                return self.rows.entry(hash).or_default().push(row);
             }
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn clear() {
 pub(super) fn csv(cells: &[String]) {
     let cell = |text: &String| {
         let text = clean(text);
-        let formula = text.starts_with(['=', '+', '-', '@']).then_some("'").unwrap_or_default();
+        let formula = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
         let quoted = text.contains([',', '"']);
         let text = format!("{formula}{text}");
         if quoted { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
