@@ -1,4 +1,4 @@
-//! The five dialects, and the one door to each of them.
+//! The six dialects, and the one door to each of them.
 
 use crate::bounds::Bounds;
 use crate::frame::{Frame, Framing, aws, sse};
@@ -6,7 +6,7 @@ use crate::json::Malformed;
 use crate::lost::Losses;
 use crate::meaning::{Answer, Body, Call, Error, Event, Flow, Stop};
 use crate::target::Target;
-use crate::{anthropic, bedrock, gemini, ids, openai_chat, openai_responses};
+use crate::{anthropic, bedrock, cohere, gemini, ids, openai_chat, openai_responses};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dialect {
@@ -15,6 +15,7 @@ pub enum Dialect {
     Anthropic,
     Gemini,
     Bedrock,
+    Cohere,
 }
 
 /// What the path of a request says: Gemini and Bedrock name the model there, and whether to stream.
@@ -55,7 +56,8 @@ impl Reply {
 pub type Headers<'a> = &'a dyn Fn(&str) -> Option<&'a str>;
 
 impl Dialect {
-    pub const ALL: [Self; 5] = [Self::OpenAiChat, Self::OpenAiResponses, Self::Anthropic, Self::Gemini, Self::Bedrock];
+    pub const ALL: [Self; 6] =
+        [Self::OpenAiChat, Self::OpenAiResponses, Self::Anthropic, Self::Gemini, Self::Bedrock, Self::Cohere];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -64,6 +66,7 @@ impl Dialect {
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
             Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
         }
     }
 
@@ -74,6 +77,7 @@ impl Dialect {
             Self::Anthropic => anthropic::parse_call(body),
             Self::Gemini => gemini::parse_call(body, site),
             Self::Bedrock => bedrock::parse_call(body, site),
+            Self::Cohere => cohere::parse_call(body),
         }
     }
 
@@ -85,6 +89,7 @@ impl Dialect {
             Self::Anthropic => anthropic::render_call(call, target, losses),
             Self::Gemini => gemini::render_call(call, target, losses),
             Self::Bedrock => bedrock::render_call(call, target, losses),
+            Self::Cohere => cohere::render_call(call, target, losses),
         }
     }
 
@@ -98,6 +103,7 @@ impl Dialect {
             Self::Anthropic => anthropic::parse_answer(&value),
             Self::Gemini => gemini::parse_answer(&value),
             Self::Bedrock => bedrock::parse_answer(&value),
+            Self::Cohere => cohere::parse_answer(&value),
         }?;
         // The provider may be a gateway like us.
         for part in &mut answer.parts {
@@ -119,13 +125,14 @@ impl Dialect {
             Self::Anthropic => anthropic::render_answer(answer, reply),
             Self::Gemini => gemini::render_answer(answer, reply),
             Self::Bedrock => bedrock::render_answer(answer),
+            Self::Cohere => cohere::render_answer(answer, reply),
         }
     }
 
     /// The body of anything but a 200.
     pub fn parse_error(self, status: u16, headers: Headers<'_>, body: &[u8]) -> Error {
         match self {
-            Self::OpenAiChat | Self::OpenAiResponses => openai_chat::parse_error(status, headers, body),
+            Self::OpenAiChat | Self::OpenAiResponses | Self::Cohere => openai_chat::parse_error(status, headers, body),
             Self::Anthropic => anthropic::parse_error(status, headers, body),
             Self::Gemini => gemini::parse_error(status, headers, body),
             Self::Bedrock => bedrock::parse_error(status, headers, body),
@@ -139,6 +146,7 @@ impl Dialect {
             Self::Anthropic => anthropic::render_error(error),
             Self::Gemini => gemini::render_error(error),
             Self::Bedrock => bedrock::render_error(error),
+            Self::Cohere => cohere::render_error(error),
         }
     }
 
@@ -162,6 +170,7 @@ impl Dialect {
             Self::Anthropic => Encoder::Anthropic(anthropic::Encoder::new(reply)),
             Self::Gemini => Encoder::Gemini(gemini::Encoder::new(reply)),
             Self::Bedrock => Encoder::Bedrock(bedrock::Encoder::new(reply)),
+            Self::Cohere => Encoder::Cohere(cohere::Encoder::new(reply)),
         }
     }
 
@@ -190,6 +199,7 @@ enum Reader {
     Anthropic(anthropic::Reader),
     Gemini(gemini::Reader),
     Bedrock(bedrock::Reader),
+    Cohere(cohere::Reader),
 }
 
 impl Decoder {
@@ -200,6 +210,7 @@ impl Decoder {
             Dialect::Anthropic => Reader::Anthropic(anthropic::Reader::default()),
             Dialect::Gemini => Reader::Gemini(gemini::Reader::default()),
             Dialect::Bedrock => Reader::Bedrock(bedrock::Reader::default()),
+            Dialect::Cohere => Reader::Cohere(cohere::Reader::default()),
         };
         Self { framing: dialect.framing(bounds), reader, flow: Flow::new(bounds) }
     }
@@ -242,6 +253,7 @@ impl Reader {
             Self::Anthropic(reader) => reader.frame(frame, flow),
             Self::Gemini(reader) => reader.frame(frame, flow),
             Self::Bedrock(reader) => reader.frame(frame, flow),
+            Self::Cohere(reader) => reader.frame(frame, flow),
         }
     }
 
@@ -261,6 +273,7 @@ pub enum Encoder {
     Anthropic(anthropic::Encoder),
     Gemini(gemini::Encoder),
     Bedrock(bedrock::Encoder),
+    Cohere(cohere::Encoder),
 }
 
 impl Encoder {
@@ -271,6 +284,7 @@ impl Encoder {
             Self::Anthropic(encoder) => encoder.push(event, out),
             Self::Gemini(encoder) => encoder.push(event, out),
             Self::Bedrock(encoder) => encoder.push(event, out),
+            Self::Cohere(encoder) => encoder.push(event, out),
         }
     }
 }

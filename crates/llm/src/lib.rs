@@ -1,7 +1,7 @@
-//! Chat calls in five providers' formats, and one meaning that all of them translate to and from.
+//! Chat calls in six providers' formats, and one meaning that all of them translate to and from.
 //!
 //! Owns: what a chat call, an answer, a stream event, a usage report and an error *mean* ([`meaning`]), how each dialect
-//! writes them ([`anthropic`], [`bedrock`], [`gemini`], [`openai_chat`], [`openai_responses`]), and the few edits that a
+//! writes them ([`anthropic`], [`bedrock`], [`cohere`], [`gemini`], [`openai_chat`], [`openai_responses`]), and the few edits that a
 //! body may suffer when caller and provider speak the same dialect ([`mod@splice`], [`peek`], [`tap`]): else it stays as it
 //! came.
 //!
@@ -22,7 +22,10 @@ pub mod anthropic;
 pub mod bedrock;
 pub mod bounds;
 pub mod catalogue;
+pub mod cohere;
+pub mod count;
 pub mod dialect;
+pub mod embed;
 pub mod frame;
 pub mod gemini;
 pub mod ids;
@@ -41,6 +44,7 @@ mod spans;
 pub mod splice;
 pub mod tap;
 pub mod target;
+pub mod unsaid;
 
 pub use dialect::{Decoder, Dialect, Encoder, Reply, Site};
 pub use json::Malformed;

@@ -180,8 +180,12 @@ fn is_hint(name: &str, value: &Value) -> bool {
 
 /// The caller's name for a field of the call.
 fn called(dialect: Dialect, name: &'static str) -> &'static str {
-    use Dialect::{Bedrock, Gemini, OpenAiResponses};
+    use Dialect::{Bedrock, Cohere, Gemini, OpenAiResponses};
     match (dialect, name) {
+        (Cohere, "top_p") => "p",
+        (Cohere, "top_k") => "k",
+        (Cohere, "stop") => "stop_sequences",
+        (Cohere, "format") => "response_format",
         (Gemini, "temperature") => "generationConfig.temperature",
         (Gemini, "top_p") => "generationConfig.topP",
         (Gemini, "top_k") => "generationConfig.topK",

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::meaning::{BlockKind, Body, Call, Event, Message, Tool, ToolChoice};
+use crate::meaning::{Answer, BlockKind, Body, Call, Event, Message, Tool, ToolChoice};
 
 /// What a dialect allows: all of them take 64 of these characters; Gemini adds dots and colons, which nobody misses.
 const LONGEST: usize = 64;
@@ -52,6 +52,14 @@ impl Names {
     pub fn restore_event(&self, event: &mut Event) {
         if let Event::Open { kind: BlockKind::ToolCall { name, .. }, .. } = event {
             self.restore(name);
+        }
+    }
+
+    pub fn restore_answer(&self, answer: &mut Answer) {
+        for part in &mut answer.parts {
+            if let Body::ToolCall(call) = &mut part.body {
+                self.restore(&mut call.name);
+            }
         }
     }
 

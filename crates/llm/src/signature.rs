@@ -45,6 +45,7 @@ fn mark(maker: Dialect) -> &'static str {
         Dialect::Anthropic => "TGsigAN0",
         Dialect::Gemini => "TGsigGE0",
         Dialect::Bedrock => "TGsigBR0",
+        Dialect::Cohere => "TGsigCO0",
     }
 }
 

@@ -21,7 +21,7 @@ impl Edit {
     /// `None`: the model stands in the path.
     pub fn model(dialect: Dialect, model: &str) -> Option<Self> {
         let path: &[&str] = match dialect {
-            Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::Anthropic => &["model"],
+            Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::Anthropic | Dialect::Cohere => &["model"],
             Dialect::Gemini | Dialect::Bedrock => return None,
         };
         Some(Self { path, value: model.into() })
@@ -31,7 +31,7 @@ impl Edit {
     pub fn max_tokens(dialect: Dialect, reasoning_only: bool, tokens: u64) -> Self {
         let path: &[&str] = match dialect {
             Dialect::OpenAiChat if reasoning_only => &["max_completion_tokens"],
-            Dialect::OpenAiChat | Dialect::Anthropic => &["max_tokens"],
+            Dialect::OpenAiChat | Dialect::Anthropic | Dialect::Cohere => &["max_tokens"],
             Dialect::OpenAiResponses => &["max_output_tokens"],
             Dialect::Gemini => &["generationConfig", "maxOutputTokens"],
             Dialect::Bedrock => &["inferenceConfig", "maxTokens"],

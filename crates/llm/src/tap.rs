@@ -7,7 +7,7 @@ use crate::bounds::Bounds;
 use crate::dialect::Dialect;
 use crate::frame::{Frame, Framing, sse};
 use crate::meaning::Usage;
-use crate::{anthropic, bedrock, gemini, openai_chat, openai_responses};
+use crate::{anthropic, bedrock, cohere, gemini, openai_chat, openai_responses};
 
 #[derive(Debug)]
 pub struct Tap {
@@ -114,6 +114,7 @@ impl Meter {
             Dialect::Bedrock => {
                 bedrock::parse_usage(&value["usage"]).map(|usage| usage.at(&value["serviceTier"]["type"]))
             }
+            Dialect::Cohere => cohere::parse_usage(&value["delta"]["usage"]),
         };
         self.usage = told.or(self.usage);
     }

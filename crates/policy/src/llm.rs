@@ -73,6 +73,8 @@ pub enum Tongue {
     Gemini,
     /// Converse.
     Bedrock,
+    /// `v2/chat`.
+    Cohere,
 }
 
 /// Where a provider looks for the key.
@@ -134,6 +136,7 @@ impl ProviderKind {
             Self::Anthropic | Self::VertexAnthropic => Tongue::Anthropic,
             Self::Gemini | Self::Vertex => Tongue::Gemini,
             Self::Bedrock => Tongue::Bedrock,
+            Self::Cohere => Tongue::Cohere,
             _ => Tongue::OpenAi,
         }
     }
@@ -175,7 +178,7 @@ impl ProviderKind {
             Self::Gemini => "https://generativelanguage.googleapis.com/v1beta",
             Self::Vertex => "https://aiplatform.googleapis.com/v1/publishers/google",
             Self::Mistral => "https://api.mistral.ai/v1",
-            Self::Cohere => "https://api.cohere.ai/compatibility/v1",
+            Self::Cohere => "https://api.cohere.com/v2",
             Self::Groq => "https://api.groq.com/openai/v1",
             Self::DeepSeek => "https://api.deepseek.com",
             Self::Xai => "https://api.x.ai/v1",

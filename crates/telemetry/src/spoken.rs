@@ -29,6 +29,8 @@ pub struct Spoken {
     pub finish: Option<&'static str>,
     /// Deployments that failed before.
     pub fallbacks: u32,
+    /// What of the call, and of the answer, another dialect could not carry.
+    pub dropped: Option<Box<str>>,
 }
 
 /// Classes that do not overlap.
@@ -134,6 +136,9 @@ impl Spoken {
         }
         if let Some(finish) = self.finish {
             line.word(key!("finish"), finish);
+        }
+        if let Some(dropped) = &self.dropped {
+            line.text(key!("dropped"), dropped.as_bytes());
         }
         if self.fallbacks > 0 {
             line.number(key!("fallbacks"), u64::from(self.fallbacks));

@@ -94,7 +94,7 @@ pub enum ProviderKind {
     /// Converse of Amazon Bedrock: by API key, or with `aws`.
     Bedrock,
     Mistral,
-    /// By its OpenAI-compatible API.
+    /// By its own `v2` API.
     Cohere,
     Groq,
     DeepSeek,
@@ -228,8 +228,8 @@ pub enum LossRule {
 
 /// A route of language models. By the ends of their paths it knows the calls of OpenAI (`chat/completions`, `responses`,
 /// `embeddings`, `models`), Anthropic (`messages`, `messages/count_tokens`), Gemini (`models/NAME:generateContent`,
-/// `:streamGenerateContent`, `:countTokens`) and Bedrock (`model/NAME/converse`, `converse-stream`), so one route may
-/// take them all.
+/// `:streamGenerateContent`, `:countTokens`), Bedrock (`model/NAME/converse`, `converse-stream`) and Cohere (`v2/chat`), so
+/// one route may take them all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LlmRule {

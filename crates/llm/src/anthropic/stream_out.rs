@@ -89,7 +89,7 @@ impl Writer {
                 json!({"type": "tool_use", "id": id, "name": name, "input": {}})
             }
             BlockKind::Foreign { dialect: Dialect::Anthropic, value } => value,
-            BlockKind::Foreign { .. } => {
+            BlockKind::Media(_) | BlockKind::Foreign { .. } => {
                 self.silent = true;
                 return;
             }

@@ -62,7 +62,7 @@ impl Writer {
     }
 
     fn open(&mut self, kind: BlockKind, out: &mut Vec<u8>) {
-        self.silent = matches!(kind, BlockKind::Foreign { .. });
+        self.silent = matches!(kind, BlockKind::Media(_) | BlockKind::Foreign { .. });
         if self.silent {
             return;
         }

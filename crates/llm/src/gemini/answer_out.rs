@@ -34,16 +34,20 @@ fn part(part: &Part, from: Dialect) -> Option<Value> {
             .maybe("thoughtSignature", signature.as_ref().map(|s| s.seal(Dialect::Gemini))),
         Body::Redacted(signature) => sealed(&signature.seal(Dialect::Gemini)),
         Body::ToolCall(call) => tool_call(call),
-        Body::Media(Media { source: Source::Base64 { media_type, data }, .. }) => {
-            Object::new().with("inlineData", json!({"mimeType": media_type, "data": data}))
-        }
+        Body::Media(media) => inline(media)?,
         Body::Foreign { dialect: Dialect::Gemini, value } => return Some(value.clone()),
-        Body::Media(_) | Body::ToolResult(_) | Body::Foreign { .. } => return None,
+        Body::ToolResult(_) | Body::Foreign { .. } => return None,
     };
     if from == Dialect::Gemini {
         object.extend(&part.extras);
     }
     Some(object.done())
+}
+
+/// `None`: it is not here, but somewhere.
+pub(super) fn inline(media: &Media) -> Option<Object> {
+    let Source::Base64 { media_type, data } = &media.source else { return None };
+    Some(Object::new().with("inlineData", json!({"mimeType": media_type, "data": data})))
 }
 
 pub(super) fn sealed(signature: &str) -> Object {

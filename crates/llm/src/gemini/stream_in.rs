@@ -85,6 +85,7 @@ impl Reader {
             }
             Body::Redacted(signature) => self.whole(BlockKind::Redacted(signature), None, flow),
             Body::ToolCall(call) => self.call(call, flow),
+            Body::Media(media) => self.whole(BlockKind::Media(media), None, flow),
             Body::Foreign { dialect, value } => self.whole(BlockKind::Foreign { dialect, value }, None, flow),
             _ => {}
         }

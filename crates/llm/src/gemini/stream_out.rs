@@ -94,6 +94,12 @@ impl Writer {
                 self.part(answer_out::sealed(&signature.seal(Dialect::Gemini)).done(), out);
                 Block::Silent
             }
+            BlockKind::Media(media) => {
+                if let Some(part) = answer_out::inline(&media) {
+                    self.part(part.done(), out);
+                }
+                Block::Silent
+            }
             BlockKind::Foreign { dialect, value } => {
                 if dialect == Dialect::Gemini {
                     self.part(value, out);

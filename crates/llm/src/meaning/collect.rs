@@ -67,6 +67,7 @@ fn opened(kind: &BlockKind) -> Part {
             arguments: String::new(),
             signature: signature.clone(),
         }),
+        BlockKind::Media(media) => Body::Media(media.clone()),
         BlockKind::Foreign { dialect, value } => Body::Foreign { dialect: *dialect, value: value.clone() },
     }
     .into()
@@ -134,7 +135,8 @@ fn told(body: &Body) -> Option<(BlockKind, Vec<Delta>)> {
         Body::Foreign { dialect, value } => {
             (BlockKind::Foreign { dialect: *dialect, value: value.clone() }, Vec::new())
         }
-        Body::Media(_) | Body::ToolResult(_) => return None,
+        Body::Media(media) => (BlockKind::Media(media.clone()), Vec::new()),
+        Body::ToolResult(_) => return None,
     })
 }
 

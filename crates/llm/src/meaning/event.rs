@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Error, Stop, Usage};
+use super::{Error, Media, Stop, Usage};
 use crate::Dialect;
 use crate::signature::Signature;
 
@@ -37,8 +37,17 @@ pub enum BlockKind {
     Refusal,
     Reasoning,
     Redacted(Signature),
-    ToolCall { id: String, name: String, signature: Option<Signature> },
-    Foreign { dialect: Dialect, value: Value },
+    ToolCall {
+        id: String,
+        name: String,
+        signature: Option<Signature>,
+    },
+    /// A picture, whole.
+    Media(Media),
+    Foreign {
+        dialect: Dialect,
+        value: Value,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

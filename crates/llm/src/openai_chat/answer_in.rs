@@ -37,12 +37,7 @@ fn parts(message: &Value, id: &str) -> Vec<Part> {
     if let Some(refusal) = text_of(&message["refusal"]) {
         parts.push(Body::Refusal(refusal.to_owned()).into());
     }
-    for image in message["images"].as_array().into_iter().flatten() {
-        if let Some(url) = text_of(&image["image_url"]["url"]) {
-            let source = source_of_url(url.to_owned());
-            parts.push(Body::Media(Media { kind: MediaKind::Image, source, name: None, detail: None }).into());
-        }
-    }
+    parts.extend(images(&message["images"]).map(|media| Body::Media(media).into()));
     // Speech comes with its words.
     if let Some(words) = text_of(&message["audio"]["transcript"]) {
         parts.push(Part::text(words));
@@ -51,6 +46,12 @@ fn parts(message: &Value, id: &str) -> Vec<Part> {
         parts.push(tool_call(call, id, i));
     }
     parts
+}
+
+/// OpenRouter's pictures.
+pub(super) fn images(list: &Value) -> impl Iterator<Item = Media> {
+    let urls = list.as_array().into_iter().flatten().filter_map(|image| text_of(&image["image_url"]["url"]));
+    urls.map(|url| Media { kind: MediaKind::Image, source: source_of_url(url.to_owned()), name: None, detail: None })
 }
 
 /// Text, or (Mistral) a list of texts and thoughts.

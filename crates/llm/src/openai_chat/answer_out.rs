@@ -74,17 +74,20 @@ impl Said {
                 self.details.push(thoughts::to_detail(None, signature, self.details.len()));
             }
             Body::ToolCall(call) => self.calls.push(tool_call(call)),
-            Body::Media(Media { kind: MediaKind::Image, source: Source::Base64 { media_type, data }, .. }) => {
-                let url = data_url(media_type, data);
-                self.images.push(json!({"type": "image_url", "image_url": {"url": url}}));
-            }
+            Body::Media(media) => self.images.extend(image(media)),
             Body::Foreign { dialect: Dialect::OpenAiChat, value } if value["type"] == "custom" => {
                 self.calls.push(value.clone());
             }
-            // What a provider's own tools did on the way: the text that follows tells what came of it.
-            Body::Media(_) | Body::ToolResult(_) | Body::Foreign { .. } => {}
+            // What a provider's own tools did on the way: `unsaid` names it.
+            Body::ToolResult(_) | Body::Foreign { .. } => {}
         }
     }
+}
+
+/// `None`: no picture, or one that is somewhere else.
+pub(super) fn image(media: &Media) -> Option<Value> {
+    let Media { kind: MediaKind::Image, source: Source::Base64 { media_type, data }, .. } = media else { return None };
+    Some(json!({"type": "image_url", "image_url": {"url": data_url(media_type, data)}}))
 }
 
 /// The signature goes along twice: beside the call for those who keep unknown fields, in its id for all others.

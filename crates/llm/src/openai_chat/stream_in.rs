@@ -72,6 +72,12 @@ impl Reader {
             list @ Value::Array(_) => self.pieces(list, flow),
             _ => {}
         }
+        for media in answer_in::images(&delta["images"]) {
+            self.close_words(flow);
+            if let Some(block) = flow.open(BlockKind::Media(media)) {
+                flow.close(block);
+            }
+        }
         if let Some(text) = text_of(&delta["refusal"]) {
             self.refused = true;
             let block = self.block(Slot::Refusal, flow);
@@ -91,6 +97,12 @@ impl Reader {
             match part.body {
                 Body::Text(text) => self.say(&text, flow),
                 Body::Reasoning { text, .. } => self.think(&text, flow),
+                Body::Foreign { dialect, value } => {
+                    self.close_words(flow);
+                    if let Some(block) = flow.open(BlockKind::Foreign { dialect, value }) {
+                        flow.close(block);
+                    }
+                }
                 _ => {}
             }
         }

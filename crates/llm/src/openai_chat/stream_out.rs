@@ -69,6 +69,12 @@ impl Encoder {
                 Block::Silent
             }
             BlockKind::ToolCall { id, name, signature } => self.open_call(&id, &name, signature.as_ref(), out),
+            BlockKind::Media(media) => {
+                if let Some(image) = answer_out::image(&media) {
+                    self.value(&json!({"images": [image]}), out);
+                }
+                Block::Silent
+            }
             BlockKind::Foreign { .. } => Block::Silent,
         };
         self.blocks.push(block);

@@ -72,7 +72,7 @@ pub(super) fn to_detail(text: Option<&str>, signature: &Signature, index: usize)
         Dialect::Anthropic | Dialect::Bedrock => "anthropic-claude-v1",
         Dialect::Gemini => "google-gemini-v1",
         Dialect::OpenAiResponses => "openai-responses-v1",
-        Dialect::OpenAiChat => "unknown",
+        Dialect::OpenAiChat | Dialect::Cohere => "unknown",
     };
     match text {
         Some(text) => {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{stop, thoughts, usage};
 use crate::Dialect;
 use crate::json::{string_of, text_of, whole};
-use crate::meaning::{Answer, Body, Error, Part, ToolCall};
+use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, Source, ToolCall};
 use crate::openai_chat;
 
 pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
@@ -38,8 +38,17 @@ fn item(item: &Value) -> Vec<Part> {
             })
             .into(),
         ],
-        _ => vec![Body::Foreign { dialect: Dialect::OpenAiResponses, value: item.clone() }.into()],
+        _ => vec![foreign(item).into()],
     }
+}
+
+/// What only this dialect has; a picture that its tool made is a picture.
+pub(super) fn foreign(item: &Value) -> Body {
+    let made = text_of(&item["result"]).filter(|_| item["type"] == "image_generation_call");
+    let Some(data) = made else { return Body::Foreign { dialect: Dialect::OpenAiResponses, value: item.clone() } };
+    let media_type = format!("image/{}", text_of(&item["output_format"]).unwrap_or("png"));
+    let source = Source::Base64 { media_type, data: data.to_owned() };
+    Body::Media(Media { kind: MediaKind::Image, source, name: None, detail: None })
 }
 
 pub(super) fn call_id(item: &Value) -> String {

@@ -6,7 +6,7 @@ use super::{stop, thoughts, usage};
 use crate::dialect::{Dialect, Reply};
 use crate::ids;
 use crate::json::Object;
-use crate::meaning::{Answer, Body, Part, Usage};
+use crate::meaning::{Answer, Body, Media, MediaKind, Part, Source, Usage};
 
 pub(crate) fn render_answer(answer: &Answer, reply: &Reply) -> Vec<u8> {
     let id = reply.id(&answer.id, "resp_");
@@ -73,6 +73,7 @@ fn item_id(response: &str, part: &Part, n: usize) -> String {
     let prefix = match part.body {
         Body::ToolCall(_) => "fc",
         Body::Reasoning { .. } | Body::Redacted(_) => "rs",
+        Body::Media(_) => "ig",
         _ => "msg",
     };
     numbered(response, prefix, n)
@@ -92,8 +93,18 @@ fn item(part: &Part, id: &str, own: bool) -> Option<Value> {
             function_call(id, &call_id, &call.name, &call.arguments, "completed")
         }
         Body::Foreign { dialect: Dialect::OpenAiResponses, value } => value.clone(),
-        Body::Media(_) | Body::ToolResult(_) | Body::Foreign { .. } => return None,
+        Body::Media(media) => return picture(media, id),
+        Body::ToolResult(_) | Body::Foreign { .. } => return None,
     })
+}
+
+/// As the dialect's own tool for pictures gives them; `None`: it is none.
+pub(super) fn picture(media: &Media, id: &str) -> Option<Value> {
+    let Media { kind: MediaKind::Image, source: Source::Base64 { media_type, data }, .. } = media else { return None };
+    let format = media_type.strip_prefix("image/").unwrap_or("png");
+    Some(
+        json!({"id": id, "type": "image_generation_call", "status": "completed", "output_format": format, "result": data}),
+    )
 }
 
 pub(super) fn output_text(text: &str, annotations: Option<Value>) -> Value {

@@ -6,7 +6,7 @@ use super::{answer_in, stop, thoughts, usage};
 use crate::Dialect;
 use crate::frame::Frame;
 use crate::json::{string_of, text_of, whole};
-use crate::meaning::{BlockKind, Delta, Error, Event, Flow, Start};
+use crate::meaning::{BlockKind, Body, Delta, Error, Event, Flow, Start};
 use crate::openai_chat;
 
 #[derive(Debug, Default)]
@@ -128,9 +128,12 @@ impl Reader {
             }
             Some("message") => {}
             _ => {
-                let value = item.clone();
                 self.any = true;
-                if let Some(block) = flow.open(BlockKind::Foreign { dialect: Dialect::OpenAiResponses, value }) {
+                let kind = match answer_in::foreign(item) {
+                    Body::Media(media) => BlockKind::Media(media),
+                    _ => BlockKind::Foreign { dialect: Dialect::OpenAiResponses, value: item.clone() },
+                };
+                if let Some(block) = flow.open(kind) {
                     flow.close(block);
                 }
             }

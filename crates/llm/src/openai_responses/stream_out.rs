@@ -6,7 +6,7 @@ mod item;
 use serde_json::{Value, json};
 
 use self::item::Item;
-use super::answer_out::{Response, numbered};
+use super::answer_out::{self, Response, numbered};
 use super::stop;
 use crate::dialect::{Dialect, Reply};
 use crate::frame::sse;
@@ -109,6 +109,11 @@ impl Writer {
                 self.begin(item, out);
             }
             BlockKind::Foreign { dialect: Dialect::OpenAiResponses, value } => self.whole(value, out),
+            BlockKind::Media(media) => {
+                if let Some(item) = answer_out::picture(&media, &numbered(&self.id, "ig", n)) {
+                    self.whole(item, out);
+                }
+            }
             BlockKind::Foreign { .. } => {}
         }
     }

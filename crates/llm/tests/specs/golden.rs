@@ -68,6 +68,7 @@ fn model(dialect: Dialect) -> &'static str {
         Dialect::Anthropic => "claude-sonnet-4-5",
         Dialect::Gemini => "gemini-2.5-flash",
         Dialect::Bedrock => "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        Dialect::Cohere => "command-a-03-2025",
     }
 }
 

@@ -89,6 +89,7 @@ fn said(call: &Call, first: &Call) -> Said {
     let wanted = |name: &String| match &first.tool_choice {
         // Who cannot narrow the choice narrows the tools.
         Some(ToolChoice::OneOf(names)) => names.contains(name),
+        Some(ToolChoice::Named(one)) => name == one,
         // Bedrock cannot say `none`: it gets no tools then.
         Some(ToolChoice::None) => false,
         _ => first.tools.iter().any(|tool| tool.function().is_some()),

@@ -118,6 +118,8 @@ fn dialect_of_body(value: &Value) -> Option<Dialect> {
         Some(Dialect::Anthropic)
     } else if has("candidates") {
         Some(Dialect::Gemini)
+    } else if kind == "message-start" || has("finish_reason") && has("message") {
+        Some(Dialect::Cohere)
     } else if has("messageStart") || has("contentBlockDelta") || has("contentBlockStart") || has("stopReason") {
         Some(Dialect::Bedrock)
     } else {

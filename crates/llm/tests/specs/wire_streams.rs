@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tidegate_llm::Dialect;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::{Answer, BlockKind, Body, Delta, Event, Gist, Kind, Stop, Usage};
+use tidegate_llm::unsaid::Unsaid;
 
 use crate::support::{collect, decode, encode, on_the_wire, reply};
 use crate::wire::{CHAT, answer_of, chat_chunk, text, translated};
@@ -362,4 +363,72 @@ fn line_21_azures_first_chunk_without_choices_is_no_start() {
     let events = decode(CHAT, &on_the_wire(CHAT, &[azure, chat_chunk(json!({"content": "x"}), json!("stop"))]), 5);
     assert!(matches!(&events[0], Event::Start(start) if start.id == "c" && start.model == "m"));
     assert!(matches!(&events[1], Event::Open { kind: BlockKind::Text, .. }));
+}
+
+#[test]
+fn line_13_thoughts_in_anthropics_streams_are_thinking_deltas() {
+    let chunk = |delta: Value| json!({"id": "c", "choices": [{"index": 0, "delta": delta}]});
+    let chunks = [
+        chunk(json!({"reasoning_content": "let me see"})),
+        chunk(json!({"content": "yes"})),
+        json!({"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+    ];
+    let events = decode(CHAT, &on_the_wire(CHAT, &chunks), 100);
+    let out = String::from_utf8(encode(Dialect::Anthropic, &events, true)).expect("it is text");
+    assert!(out.contains(r#""delta":{"type":"thinking_delta","thinking":"let me see"}"#), "{out}");
+    assert!(out.contains(r#""delta":{"type":"text_delta","text":"yes"}"#), "{out}");
+}
+
+#[test]
+fn line_21_pictures_are_streamed_to_who_can_show_them() {
+    let part = json!({"inlineData": {"mimeType": "image/png", "data": "aGk="}});
+    let chunk = json!({"responseId": "r", "candidates": [{"content": {"parts": [{"text": "Here:"}, part]},
+        "finishReason": "STOP", "index": 0}]});
+    let events = decode(Dialect::Gemini, &on_the_wire(Dialect::Gemini, &[chunk]), 10);
+    for (to, shown) in [
+        (CHAT, r#""images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,aGk="}}]"#),
+        (
+            Dialect::OpenAiResponses,
+            r#""type":"image_generation_call","status":"completed","output_format":"png","result":"aGk=""#,
+        ),
+        (Dialect::Gemini, r#""inlineData":{"mimeType":"image/png","data":"aGk="}"#),
+    ] {
+        let out = encode(to, &events, true);
+        let text = String::from_utf8_lossy(&out);
+        assert!(text.contains(shown), "{to:?}: {text}");
+        let home = decode(to, &out, 10);
+        let media = |event: &Event| matches!(event, Event::Open { kind: BlockKind::Media(_), .. });
+        assert_eq!(home.iter().filter(|event| media(event)).count(), 1, "{to:?}");
+    }
+    let mut unsaid = Unsaid::default();
+    let told: Vec<_> = events.iter().filter_map(|e| unsaid.event(e, Dialect::Anthropic).map(str::to_owned)).collect();
+    assert_eq!((told, unsaid.header()), (vec!["image".to_owned()], "answer.image".to_owned()));
+}
+
+#[test]
+fn a_plan_of_coheres_is_a_thought_and_a_call_without_arguments_has_an_empty_object() {
+    let stream = include_bytes!("../golden/streams/plan.cohere.txt");
+    let answer = collect(Dialect::Cohere, &decode(Dialect::Cohere, stream, 11)).expect("it ends").expect("in order");
+    let thoughts: Vec<&str> = answer
+        .parts
+        .iter()
+        .filter_map(|part| match &part.body {
+            Body::Reasoning { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(thoughts, ["A sum.", "Check it."]);
+    let calls: Vec<(&str, &str)> = answer
+        .parts
+        .iter()
+        .filter_map(|part| match &part.body {
+            Body::ToolCall(call) => Some((call.name.as_str(), call.arguments.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(calls, [("check", "{\"n\":4}"), ("now", "{}")]);
+    assert_eq!((answer.text().as_str(), &answer.stop), ("It is 4.", &Stop::ToolUse));
+    let failed = b"data: {\"type\":\"message-start\",\"id\":\"x\"}\n\ndata: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"ERROR\",\"error\":\"it broke\"}}\n\n";
+    let events = decode(Dialect::Cohere, failed, 7);
+    assert!(matches!(events.last(), Some(Event::Error(error)) if error.message == "it broke"), "{events:?}");
 }

@@ -8,10 +8,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
-use tidegate_llm::Reply as Spoken;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::{Error, Kind};
 use tidegate_llm::tap::Tap;
+use tidegate_llm::unsaid::Unsaid;
+use tidegate_llm::{Dialect, Reply as Spoken};
 use tidegate_policy::Deployment;
 use tidegate_upstream::{self as upstream, Answer, Call, CallFailed};
 use tokio::time::{Instant, timeout_at};
@@ -20,7 +21,7 @@ use super::Visit;
 use super::account::Account;
 use super::door::Task;
 use super::heard::{Heard, Outgoing};
-use super::stream::{Told, Way, broken};
+use super::stream::{Told, Translation, Way, broken};
 use super::{outward, prove, told};
 use crate::forward;
 use crate::limits::Further;
@@ -88,7 +89,7 @@ impl Attempt<'_, '_> {
             Ok(whole) => whole,
             Err(error) => return Err((account, Box::new(Failed::lost(error)))),
         };
-        match self.whole(&head.headers, whole, &mut account) {
+        match self.whole(&head.headers, whole, &mut account, observer) {
             Ok(response) => {
                 account.settle(observer);
                 Ok(response)
@@ -169,7 +170,14 @@ impl Attempt<'_, '_> {
                 let strip = self.outgoing.strips_usage.then(|| Box::new(Tap::new(from, false, reply.bounds)));
                 Way::Same { strip, encoder }
             }
-            false => Way::Other { encoder },
+            false => Way::Other(Box::new(Translation {
+                encoder: *encoder,
+                to,
+                comments: to != Dialect::Bedrock && (to != Dialect::Gemini || self.heard.door.sse),
+                names: self.outgoing.names.clone(),
+                dropped: self.outgoing.dropped.clone(),
+                unsaid: Unsaid::default(),
+            })),
         };
         let mut told = Told::new(body, from, way, &reply, account);
         let begun = match until {
@@ -187,13 +195,19 @@ impl Attempt<'_, '_> {
         let content_type = headers.get(CONTENT_TYPE).cloned().filter(|_| from == to).unwrap_or(content_type);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        self.name_losses(&mut response);
+        name_losses(self.outgoing.dropped.as_deref(), &mut response);
         Ok(response)
     }
 
-    fn whole(&self, headers: &HeaderMap, body: Bytes, account: &mut Account) -> Result<Response<Reply>, Box<Failed>> {
+    fn whole(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        account: &mut Account,
+        observer: &mut Observer,
+    ) -> Result<Response<Reply>, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
-        let answer = match self.heard.door.task {
+        let mut answer = match self.heard.door.task {
             Task::Chat => Some(from.parse_answer(&body).map_err(|error| Box::new(Failed::lost(error)))?),
             Task::Embed => {
                 account.counted(&body);
@@ -207,9 +221,18 @@ impl Attempt<'_, '_> {
         if let Some(answer) = &answer {
             account.answer(answer);
         }
-        let mut response = match answer {
+        let mut dropped = self.outgoing.dropped.clone();
+        let mut response = match &mut answer {
             Some(answer) if from != to => {
-                let mut response = Response::new(Reply::full(to.render_answer(&answer, &self.reply())));
+                if let Some(names) = &self.outgoing.names {
+                    names.restore_answer(answer);
+                }
+                let unsaid = Unsaid::of_answer(answer, to);
+                if !unsaid.is_empty() {
+                    let both: Vec<String> = dropped.into_iter().chain([unsaid.header()]).collect();
+                    dropped = Some(both.join(", "));
+                }
+                let mut response = Response::new(Reply::full(to.render_answer(answer, &self.reply())));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
@@ -219,7 +242,10 @@ impl Attempt<'_, '_> {
                 response
             }
         };
-        self.name_losses(&mut response);
+        name_losses(dropped.as_deref(), &mut response);
+        if let (Some(dropped), Some(spoken)) = (dropped, &mut observer.record.spoken) {
+            spoken.dropped = Some(dropped.into());
+        }
         Ok(response)
     }
 
@@ -233,12 +259,11 @@ impl Attempt<'_, '_> {
             bounds: Bounds::default(),
         }
     }
+}
 
-    fn name_losses(&self, response: &mut Response<Reply>) {
-        let dropped = self.outgoing.dropped.as_ref().and_then(|names| HeaderValue::from_str(names).ok());
-        if let Some(dropped) = dropped {
-            response.headers_mut().insert(DROPPED, dropped);
-        }
+fn name_losses(dropped: Option<&str>, response: &mut Response<Reply>) {
+    if let Some(dropped) = dropped.and_then(|names| HeaderValue::from_str(names).ok()) {
+        response.headers_mut().insert(DROPPED, dropped);
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) fn door(parts: &Parts) -> Option<Door<'_>> {
     let ends = |end: &str| path.ends_with(end);
     match () {
         () if ends("/chat/completions") => of(Dialect::OpenAiChat, Task::Chat),
+        () if ends("/v2/chat") => of(Dialect::Cohere, Task::Chat),
         () if ends("/responses") => of(Dialect::OpenAiResponses, Task::Chat),
         () if ends("/embeddings") => of(Dialect::OpenAiChat, Task::Embed),
         () if ends("/messages") => of(Dialect::Anthropic, Task::Chat),
@@ -114,6 +115,7 @@ mod tests {
             ("/v1beta/models/x:countTokens", Dialect::Gemini, Task::Count, Some("x"), false),
             ("/model/us.claude-v1%3A0/converse", Dialect::Bedrock, Task::Chat, Some("us.claude-v1:0"), false),
             ("/model/m/converse-stream", Dialect::Bedrock, Task::Chat, Some("m"), true),
+            ("/cohere/v2/chat", Dialect::Cohere, Task::Chat, None, false),
             ("/v1/models", Dialect::OpenAiChat, Task::List, None, false),
             ("/v1/models/org/name", Dialect::OpenAiChat, Task::Show("org/name".into()), None, false),
         ] {

@@ -1,10 +1,11 @@
 //! A call that was read: what policy needs of it, and what it becomes for a provider.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tidegate_llm::meaning::Call;
+use tidegate_llm::names::Names;
 use tidegate_llm::peek::{Peek, peek};
 use tidegate_llm::splice::{Edit, splice, without};
 use tidegate_llm::{Dialect, Losses, Malformed, Site, Target};
@@ -40,6 +41,8 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
     /// Names of fields that were left out.
     pub(super) dropped: Option<String>,
+    /// Of tools, as the caller calls them.
+    pub(super) names: Option<Arc<Names>>,
     /// OpenAI's chat: we asked for usage, the caller did not.
     pub(super) strips_usage: bool,
 }
@@ -112,7 +115,7 @@ impl<'a> Heard<'a> {
         edits.extend(self.bound(model).map(|most| Edit::max_tokens(from, thinks.reasoning_only, most)));
         let spliced = splice(&self.body, &edits).map_err(|why| No::malformed(&why))?;
         let body = spliced.map_or_else(|| self.body.clone(), Bytes::from);
-        Ok(Outgoing { dialect: from, body, dropped: None, strips_usage })
+        Ok(Outgoing { dialect: from, body, dropped: None, names: None, strips_usage })
     }
 
     fn translated(&self, model: &Model, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
@@ -123,6 +126,7 @@ impl<'a> Heard<'a> {
         let mut call = self.parsed()?.clone();
         call.stream = self.peek.stream;
         call.max_tokens = self.bound(model).or(call.max_tokens);
+        let names = Names::shorten(&mut call);
         let mut target = Target::guess(to, deployment.model(&self.peek.model));
         target.max_output = model.max_output.unwrap_or(target.max_output);
         let mut losses = Losses::new(self.door.dialect);
@@ -133,7 +137,8 @@ impl<'a> Heard<'a> {
                 .map_err(|why| No::told(Refusal::CallUntranslatable, why.to_string(), Some(why.path.clone())))?;
         }
         let dropped = (!losses.is_empty()).then(|| losses.header());
-        Ok(Outgoing { dialect: to, body: body.into(), dropped, strips_usage: false })
+        let names = (!names.is_empty()).then(|| Arc::new(names));
+        Ok(Outgoing { dialect: to, body: body.into(), dropped, names, strips_usage: false })
     }
 
     fn parsed(&self) -> Result<&Call, No> {
@@ -162,5 +167,6 @@ fn speaks(kind: ProviderKind, caller: Dialect) -> Dialect {
         Tongue::Anthropic => Dialect::Anthropic,
         Tongue::Gemini => Dialect::Gemini,
         Tongue::Bedrock => Dialect::Bedrock,
+        Tongue::Cohere => Dialect::Cohere,
     }
 }

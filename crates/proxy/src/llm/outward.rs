@@ -83,6 +83,7 @@ fn path(heard: &Heard<'_>, dialect: Dialect, deployment: &Deployment) -> String 
         (Dialect::Gemini, _) if stream && own && !heard.door.sse => format!("/models/{model}:streamGenerateContent"),
         (Dialect::Gemini, _) if stream => format!("/models/{model}:streamGenerateContent?alt=sse"),
         (Dialect::Gemini, _) => format!("/models/{model}:generateContent"),
+        (Dialect::Cohere, _) => "/chat".to_owned(),
         (Dialect::Bedrock, _) => format!("/model/{model}/{}", if stream { "converse-stream" } else { "converse" }),
     }
 }

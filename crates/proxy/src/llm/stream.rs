@@ -3,12 +3,15 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tidegate_llm::meaning::{Error, Event, Kind};
+use tidegate_llm::names::Names;
 use tidegate_llm::tap::Tap;
+use tidegate_llm::unsaid::Unsaid;
 use tidegate_llm::{Decoder, Dialect, Encoder, Reply};
 use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
@@ -38,9 +41,43 @@ pub(super) enum Way {
         strip: Option<Box<Tap>>,
         encoder: Box<Encoder>,
     },
-    Other {
-        encoder: Box<Encoder>,
-    },
+    Other(Box<Translation>),
+}
+
+/// Into another dialect.
+pub(super) struct Translation {
+    pub(super) encoder: Encoder,
+    pub(super) to: Dialect,
+    /// The stream has room for a comment.
+    pub(super) comments: bool,
+    pub(super) names: Option<Arc<Names>>,
+    /// Of the call, and what of the answer was left out until now.
+    pub(super) dropped: Option<String>,
+    pub(super) unsaid: Unsaid,
+}
+
+impl Translation {
+    /// Events in the caller's words; none are left.
+    fn encoded(&mut self, events: &mut Vec<Event>) -> Vec<u8> {
+        let mut out = Vec::new();
+        for mut event in events.drain(..) {
+            if let Some(names) = &self.names {
+                names.restore_event(&mut event);
+            }
+            let lost = self.unsaid.event(&event, self.to).filter(|_| self.comments);
+            let lost = lost.map(|name| format!(": x-tidegate-dropped: answer.{name}\n\n"));
+            self.encoder.push(event, &mut out);
+            out.extend(lost.into_iter().flat_map(String::into_bytes));
+        }
+        out
+    }
+
+    /// For the log.
+    fn all_dropped(&self) -> Option<Box<str>> {
+        let answer = (!self.unsaid.is_empty()).then(|| self.unsaid.header());
+        let both: Vec<String> = self.dropped.iter().cloned().chain(answer).collect();
+        (!both.is_empty()).then(|| both.join(", ").into())
+    }
 }
 
 impl Told {
@@ -113,7 +150,7 @@ impl Told {
                 strip.push(&data, &mut kept);
                 kept
             }
-            Way::Other { encoder } => encoded(encoder, &mut self.events),
+            Way::Other(translation) => translation.encoded(&mut self.events),
         };
         self.hand_on(out);
     }
@@ -135,7 +172,7 @@ impl Told {
                 strip.iter_mut().for_each(|strip| strip.finish(&mut rest));
                 rest
             }
-            Way::Other { encoder } => encoded(encoder, &mut self.events),
+            Way::Other(translation) => translation.encoded(&mut self.events),
         };
         self.hand_on(out);
     }
@@ -145,7 +182,10 @@ impl Told {
         self.ended = true;
         self.note(cut, &error.message);
         let mut out = Vec::new();
-        let (Way::Same { encoder, .. } | Way::Other { encoder }) = &mut self.way;
+        let encoder = match &mut self.way {
+            Way::Same { encoder, .. } => &mut **encoder,
+            Way::Other(translation) => &mut translation.encoder,
+        };
         if !self.decoder.is_over() {
             encoder.push(Event::Error(error), &mut out);
         }
@@ -168,13 +208,6 @@ impl Told {
             observer.exchange.client().returned(loan);
         }
     }
-}
-
-/// Events in the caller's words; none are left.
-fn encoded(encoder: &mut Encoder, events: &mut Vec<Event>) -> Vec<u8> {
-    let mut out = Vec::new();
-    events.drain(..).for_each(|event| encoder.push(event, &mut out));
-    out
 }
 
 pub(super) fn broken(why: &upstream::Broken) -> Error {
@@ -246,6 +279,9 @@ impl Drop for Told {
         self.give_back();
         if let Some(observer) = &mut self.observer {
             observer.whole = self.ended && self.ready.is_empty();
+            if let (Way::Other(translation), Some(spoken)) = (&self.way, &mut observer.record.spoken) {
+                spoken.dropped = translation.all_dropped();
+            }
             self.account.settle(observer);
         }
     }
