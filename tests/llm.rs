@@ -4,6 +4,7 @@
 mod budgets;
 mod demo;
 mod failing;
+mod kinds;
 mod money;
 mod passing;
 mod proofs;

@@ -27,6 +27,7 @@ pub mod count;
 pub mod dialect;
 pub mod embed;
 pub mod frame;
+pub mod fuzz;
 pub mod gemini;
 pub mod ids;
 mod json;

@@ -22,18 +22,19 @@ mod told;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
 use hyper::body::Incoming as Received;
 use tidegate_llm::Malformed;
+use tidegate_llm::meaning::Kind;
 use tidegate_policy::{Llm, Model, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 
 use self::account::Account;
 use self::attempt::{Attempt, Failed};
 use self::door::{Door, Task};
-use self::heard::Heard;
+use self::heard::{Beside, Heard};
 use self::own::OwnKeys;
 use self::told::No;
 use crate::charge::Charge;
@@ -56,6 +57,8 @@ pub(crate) use self::stream::Told;
 pub use self::tokens::Tokens;
 pub(crate) use self::told::in_dialect;
 
+/// Of a count of tokens that no provider made.
+const ESTIMATED: HeaderName = HeaderName::from_static("x-tidegate-estimated");
 /// A provider whose breaker is open: others are asked; when there are none, soon again.
 const OPEN: Refusal = Refusal::BreakerOpen { retry_after: std::time::Duration::from_secs(1) };
 
@@ -218,7 +221,7 @@ impl<'a> Visit<'a, '_> {
     ) -> Result<Response<Reply>, No> {
         let further = Further::new(&self.gate.limiter, asks, self.origin.request_id.as_str().as_bytes());
         let mut account = Account::new(heard.peek.prompt_bytes);
-        let (mut last, mut refused, mut sent) = (None, None, false);
+        let (mut last, mut refused, mut sent, mut estimate) = (None, None, false, None);
         for deployment in self.gate.rests.last(choose::order(model, forward::draw), &heard.peek.model) {
             let provider = &deployment.provider;
             let Some(own) = own.with(provider) else {
@@ -233,6 +236,11 @@ impl<'a> Visit<'a, '_> {
                     continue;
                 }
             };
+            match outgoing.beside {
+                Some(Beside::Estimate(tokens)) => return Ok(estimated(tokens, heard, account, observer)),
+                Some(Beside::Count(tokens)) => estimate = Some(tokens),
+                _ => {}
+            }
             if !self.gate.upstreams.admits(&provider.upstream) {
                 last.get_or_insert_with(|| Box::new(Failed::ours(OPEN)));
                 continue;
@@ -268,6 +276,11 @@ impl<'a> Visit<'a, '_> {
                 }
             }
         }
+        // Some models cannot be asked for a count.
+        let cannot = |failed: &Failed| matches!(failed.error.kind, Kind::BadRequest | Kind::NotFound | Kind::Forbidden);
+        if let (Some(tokens), true) = (estimate, last.as_deref().is_some_and(cannot)) {
+            return Ok(estimated(tokens, heard, account, observer));
+        }
         match (last, refused) {
             (Some(failed), _) => {
                 observer.record.refusal = failed.refusal.as_ref().map(Refusal::code);
@@ -278,6 +291,16 @@ impl<'a> Visit<'a, '_> {
             (None, None) => Err(Refusal::NoEndpoint.into()),
         }
     }
+}
+
+/// A count that is ours, and says so.
+fn estimated(tokens: u64, heard: &Heard<'_>, mut account: Account, observer: &mut Observer) -> Response<Reply> {
+    account.free();
+    account.settle(observer);
+    let mut response = Response::new(Reply::full(tidegate_llm::count::answer(tokens, heard.door.dialect)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(ESTIMATED, HeaderValue::from_static("true"));
+    response
 }
 
 fn allow(parts: &Parts, method: &Method) -> Result<(), Refusal> {

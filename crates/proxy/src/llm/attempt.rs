@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tidegate_llm::bounds::Bounds;
+use tidegate_llm::count;
 use tidegate_llm::meaning::{Error, Kind};
 use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Visit;
 use super::account::Account;
 use super::door::Task;
-use super::heard::{Heard, Outgoing};
+use super::heard::{Beside, Heard, Outgoing};
 use super::stream::{Told, Translation, Way, broken};
 use super::{outward, prove, told};
 use crate::forward;
@@ -34,6 +35,7 @@ use crate::request::poll_while;
 const LONGEST_ANSWER: usize = 128 << 20;
 const LONGEST_ERROR: usize = 1 << 20;
 const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
+const INPUT_TOKENS: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
 
 pub(super) struct Failed {
     pub(super) error: Error,
@@ -207,6 +209,9 @@ impl Attempt<'_, '_> {
         observer: &mut Observer,
     ) -> Result<Response<Reply>, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
+        if let Some(beside) = &self.outgoing.beside {
+            return self.beside(beside, headers, &body, account).map_err(|error| Box::new(Failed::lost(error)));
+        }
         let mut answer = match self.heard.door.task {
             Task::Chat => Some(from.parse_answer(&body).map_err(|error| Box::new(Failed::lost(error)))?),
             Task::Embed => {
@@ -246,6 +251,36 @@ impl Attempt<'_, '_> {
         if let (Some(dropped), Some(spoken)) = (dropped, &mut observer.record.spoken) {
             spoken.dropped = Some(dropped.into());
         }
+        Ok(response)
+    }
+
+    /// An answer that is no chat, in the caller's dialect.
+    fn beside(
+        &self,
+        beside: &Beside,
+        headers: &HeaderMap,
+        body: &[u8],
+        account: &mut Account,
+    ) -> Result<Response<Reply>, Error> {
+        let told = match beside {
+            Beside::Embed(from, embed) => {
+                let estimate = (embed.bytes() as u64).div_ceil(4);
+                // Bedrock tells it there for models that do not.
+                let counted = headers.get(INPUT_TOKENS).and_then(|count| count.to_str().ok()?.parse().ok());
+                let model = &self.heard.peek.model;
+                let (told, tokens) = embed.answer(*from, body, model, counted.unwrap_or(estimate))?;
+                if tokens.or(counted).is_some() {
+                    account.counted(&told);
+                }
+                told
+            }
+            Beside::Count(_) | Beside::Estimate(_) => {
+                account.free();
+                count::answer(count::parse(self.outgoing.dialect, body)?, self.heard.door.dialect)
+            }
+        };
+        let mut response = Response::new(Reply::full(told));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
     }
 

@@ -4,6 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tidegate_llm::count;
+use tidegate_llm::embed::{Embed, Embedder};
 use tidegate_llm::meaning::Call;
 use tidegate_llm::names::Names;
 use tidegate_llm::peek::{Peek, peek};
@@ -43,8 +45,19 @@ pub(super) struct Outgoing {
     pub(super) dropped: Option<String>,
     /// Of tools, as the caller calls them.
     pub(super) names: Option<Arc<Names>>,
+    /// Where it is no chat, and the provider speaks another dialect.
+    pub(super) beside: Option<Beside>,
     /// OpenAI's chat: we asked for usage, the caller did not.
     pub(super) strips_usage: bool,
+}
+
+/// What another dialect's answer to a call that is no chat becomes.
+pub(super) enum Beside {
+    Embed(Embedder, Embed),
+    /// The provider counts; what we would say if it cannot.
+    Count(u64),
+    /// It has no call for that.
+    Estimate(u64),
 }
 
 impl<'a> Heard<'a> {
@@ -115,13 +128,15 @@ impl<'a> Heard<'a> {
         edits.extend(self.bound(model).map(|most| Edit::max_tokens(from, thinks.reasoning_only, most)));
         let spliced = splice(&self.body, &edits).map_err(|why| No::malformed(&why))?;
         let body = spliced.map_or_else(|| self.body.clone(), Bytes::from);
-        Ok(Outgoing { dialect: from, body, dropped: None, names: None, strips_usage })
+        Ok(Outgoing { dialect: from, body, dropped: None, names: None, beside: None, strips_usage })
     }
 
     fn translated(&self, model: &Model, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
-        if self.door.task != Task::Chat {
-            let message = format!("the provider `{}` does not serve this call", deployment.provider.name);
-            return Err(No::told(Refusal::CallUntranslatable, message, None));
+        match self.door.task {
+            Task::Chat => {}
+            Task::Embed => return self.embedded(deployment, to),
+            Task::Count => return self.counted(deployment, to),
+            Task::List | Task::Show(_) => return Err(unserved(deployment)),
         }
         let mut call = self.parsed()?.clone();
         call.stream = self.peek.stream;
@@ -138,7 +153,41 @@ impl<'a> Heard<'a> {
         }
         let dropped = (!losses.is_empty()).then(|| losses.header());
         let names = (!names.is_empty()).then(|| Arc::new(names));
-        Ok(Outgoing { dialect: to, body: body.into(), dropped, names, strips_usage: false })
+        Ok(Outgoing { dialect: to, body: body.into(), dropped, names, beside: None, strips_usage: false })
+    }
+
+    fn embedded(&self, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
+        let model = deployment.model(&self.peek.model);
+        let embedder = match deployment.provider.kind {
+            ProviderKind::Cohere => Embedder::Cohere,
+            ProviderKind::Gemini => Embedder::Gemini,
+            ProviderKind::Vertex => Embedder::Vertex,
+            ProviderKind::Bedrock => Embedder::on_bedrock(model),
+            _ => return Err(unserved(deployment)),
+        };
+        let embed = Embed::parse(&self.body).map_err(|why| No::malformed(&why))?;
+        let body = embed.render(embedder, model);
+        let body = body.map_err(|why| {
+            let param = Some(why.path.clone());
+            No::told(Refusal::CallUntranslatable, why.to_string(), param)
+        })?;
+        let beside = Some(Beside::Embed(embedder, embed));
+        Ok(Outgoing { dialect: to, body: body.into(), dropped: None, names: None, beside, strips_usage: false })
+    }
+
+    fn counted(&self, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
+        let call = self.parsed()?;
+        let kind = deployment.provider.kind;
+        // OpenAI counts for its newer API alone.
+        let to = if kind == ProviderKind::OpenAi { Dialect::OpenAiResponses } else { to };
+        let target = Target::guess(to, deployment.model(&self.peek.model));
+        let estimate = count::estimate(call);
+        let (body, beside) = match count::render(call, to, &target, kind == ProviderKind::Gemini) {
+            Some(body) => (body, Beside::Count(estimate)),
+            None => (Vec::new(), Beside::Estimate(estimate)),
+        };
+        let beside = Some(beside);
+        Ok(Outgoing { dialect: to, body: body.into(), dropped: None, names: None, beside, strips_usage: false })
     }
 
     fn parsed(&self) -> Result<&Call, No> {
@@ -146,9 +195,29 @@ impl<'a> Heard<'a> {
             return Ok(call);
         }
         let site = Site { model: self.door.model.as_deref(), stream: self.peek.stream };
-        let call = self.door.dialect.parse_call(&self.body, site).map_err(|why| No::malformed(&why))?;
+        let inner = (self.door.dialect == Dialect::Gemini && self.door.task == Task::Count)
+            .then(|| counted_request(&self.body));
+        let body = inner.flatten().unwrap_or_else(|| self.body.clone());
+        let call = self.door.dialect.parse_call(&body, site).map_err(|why| No::malformed(&why))?;
         Ok(self.parsed.get_or_init(|| call))
     }
+}
+
+/// What is counted may stand inside.
+fn counted_request(body: &Bytes) -> Option<Bytes> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Inner<'a> {
+        #[serde(borrow, alias = "generate_content_request")]
+        generate_content_request: &'a serde_json::value::RawValue,
+    }
+    let inner: Inner<'_> = serde_json::from_slice(body).ok()?;
+    Some(Bytes::copy_from_slice(inner.generate_content_request.get().as_bytes()))
+}
+
+fn unserved(deployment: &Deployment) -> No {
+    let message = format!("the provider `{}` does not serve this call", deployment.provider.name);
+    No::told(Refusal::CallUntranslatable, message, None)
 }
 
 /// Claude on Vertex AI: the version stands in the body, the model in the path.

@@ -70,6 +70,7 @@ fn path(heard: &Heard<'_>, dialect: Dialect, deployment: &Deployment) -> String 
     match (dialect, &heard.door.task) {
         (Dialect::OpenAiChat | Dialect::OpenAiResponses, Task::Embed) => "/embeddings".to_owned(),
         (Dialect::OpenAiChat, _) => "/chat/completions".to_owned(),
+        (Dialect::OpenAiResponses, Task::Count) => "/responses/input_tokens".to_owned(),
         (Dialect::OpenAiResponses, _) => "/responses".to_owned(),
         (Dialect::Anthropic, Task::Count) if provider.kind == ProviderKind::VertexAnthropic => {
             "/models/count-tokens:rawPredict".to_owned()
@@ -79,11 +80,16 @@ fn path(heard: &Heard<'_>, dialect: Dialect, deployment: &Deployment) -> String 
         }
         (Dialect::Anthropic, Task::Count) => "/messages/count_tokens".to_owned(),
         (Dialect::Anthropic, _) => "/messages".to_owned(),
+        (Dialect::Gemini, Task::Embed) if provider.kind == ProviderKind::Vertex => format!("/models/{model}:predict"),
+        (Dialect::Gemini, Task::Embed) => format!("/models/{model}:batchEmbedContents"),
         (Dialect::Gemini, Task::Count) => format!("/models/{model}:countTokens"),
         (Dialect::Gemini, _) if stream && own && !heard.door.sse => format!("/models/{model}:streamGenerateContent"),
         (Dialect::Gemini, _) if stream => format!("/models/{model}:streamGenerateContent?alt=sse"),
         (Dialect::Gemini, _) => format!("/models/{model}:generateContent"),
+        (Dialect::Cohere, Task::Embed) => "/embed".to_owned(),
         (Dialect::Cohere, _) => "/chat".to_owned(),
+        (Dialect::Bedrock, Task::Embed) => format!("/model/{model}/invoke"),
+        (Dialect::Bedrock, Task::Count) => format!("/model/{model}/count-tokens"),
         (Dialect::Bedrock, _) => format!("/model/{model}/{}", if stream { "converse-stream" } else { "converse" }),
     }
 }
