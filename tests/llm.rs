@@ -6,6 +6,7 @@ mod demo;
 mod failing;
 mod kinds;
 mod money;
+mod native;
 mod passing;
 mod proofs;
 mod translating;

@@ -126,6 +126,7 @@ pub fn compile(
         upstreams: &upstream_names,
         built: &upstreams,
         model_names: &model_names,
+        providers: (&provider_names, &providers),
         models: &models,
         secrets: &secrets,
         regexes: matching::Regexes::default(),

@@ -17,6 +17,8 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     let upstreams = upstreams.chain(fallbacks);
     unused("upstreams", document.upstreams.iter().map(|u| &u.name), &upstreams.collect(), &report);
     let providers = document.models.iter().flat_map(|model| &model.deployments).map(|to| to.provider.as_str());
+    let natives = document.routes.iter().filter_map(|route| route.llm.as_ref()).flat_map(|llm| &llm.native);
+    let providers = providers.chain(natives.map(String::as_str));
     unused("providers", document.providers.iter().map(|p| &p.name), &providers.collect(), &report);
     let models = document.routes.iter().filter_map(|route| route.llm.as_ref()).flat_map(|llm| &llm.models);
     unused("models", document.models.iter().map(|m| &m.name), &models.map(String::as_str).collect(), &report);

@@ -5,6 +5,8 @@
 mod chunking;
 #[path = "specs/golden.rs"]
 mod golden;
+#[path = "specs/matrix.rs"]
+mod matrix;
 #[path = "specs/recorded.rs"]
 mod recorded;
 #[path = "specs/requests.rs"]

@@ -16,6 +16,8 @@ pub struct Llm {
     pub models: Vec<Arc<Model>>,
     /// Those that the models lead to, each once.
     pub providers: Vec<Arc<Provider>>,
+    /// Whose own paths are passed as they are.
+    pub native: Vec<Arc<Provider>>,
     /// Are callers told what their call cost?
     pub tells_cost: bool,
 }
@@ -210,6 +212,8 @@ pub struct Deployment {
     pub provider: Arc<Provider>,
     /// The provider's name for the model; `None`: the caller's.
     pub model: Option<Box<str>>,
+    /// Or what comes after so many bytes of it: `gpt-5` of `openai/gpt-5`.
+    pub after: usize,
     pub weight: u32,
     /// Higher first.
     pub priority: i32,
@@ -270,7 +274,7 @@ impl Deployment {
     /// The provider's name for what the caller named.
     #[must_use]
     pub fn model<'a>(&'a self, asked: &'a str) -> &'a str {
-        self.model.as_deref().unwrap_or(asked)
+        self.model.as_deref().or_else(|| asked.get(self.after..)).unwrap_or(asked)
     }
 
     /// Its row of the catalogue, for a caller who named `asked`.
@@ -297,7 +301,7 @@ mod tests {
         let model = |name: &&str| {
             Arc::new(Model { name: Arc::from(*name), deployments: vec![], max_output: None, drops: false })
         };
-        Llm { models: names.iter().map(model).collect(), providers: vec![], tells_cost: false }
+        Llm { models: names.iter().map(model).collect(), providers: vec![], native: vec![], tells_cost: false }
     }
 
     #[test]

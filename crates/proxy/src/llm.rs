@@ -11,6 +11,7 @@ mod door;
 mod heard;
 mod left;
 mod listing;
+mod native;
 mod outward;
 mod own;
 mod prove;
@@ -22,7 +23,7 @@ mod told;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
 use hyper::body::Incoming as Received;
@@ -52,6 +53,7 @@ use crate::reply::Reply;
 use crate::{forward, limits::Asked};
 
 pub(crate) use self::heard::Most;
+pub(crate) use self::native::Native;
 pub use self::rest::Rests;
 pub(crate) use self::stream::Told;
 pub use self::tokens::Tokens;
@@ -105,6 +107,9 @@ impl<'a> Visit<'a, '_> {
         observer: &mut Observer,
         shown: &mut Shown,
     ) -> Result<Response<Reply>, No> {
+        if let Some(native) = native::of(self.llm, &parts.uri) {
+            return self.native(native, door::door(parts), parts, body, observer, shown).await;
+        }
         let door = door::door(parts).ok_or(Refusal::CallUnknown)?;
         if let Task::List | Task::Show(_) = &door.task {
             allow(parts, &Method::GET)?;

@@ -114,6 +114,10 @@ fn lapsed() -> upstream::Broken {
 }
 
 impl Broken {
+    pub(crate) fn of(why: upstream::Broken) -> Self {
+        Self(why)
+    }
+
     pub(crate) fn lapsed() -> Self {
         Self(lapsed())
     }

@@ -8,7 +8,7 @@ use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use tidegate_telemetry::Cut;
 
-use crate::llm::Told;
+use crate::llm::{Native, Told};
 use crate::relay::{Broken, Observer, Relay};
 
 /// What hyper sends.
@@ -18,6 +18,8 @@ pub(crate) enum Reply {
     Relayed(Relay),
     /// A language model's answer, as it is made.
     Told(Box<Told>),
+    /// A provider's, as it came.
+    Native(Box<Native>),
     /// From the cache.
     Kept(tidegate_cache::Body, Box<Observer>),
 }
@@ -36,6 +38,7 @@ impl Reply {
                 Self::Ours(bytes, Some(observer))
             }
             Self::Told(told) => Self::Told(told.observed(observer)),
+            Self::Native(native) => Self::Native(native.observed(observer)),
             relayed => relayed,
         }
     }
@@ -66,6 +69,7 @@ impl Body for Reply {
             }
             Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
             Self::Told(told) => Pin::new(&mut **told).poll_frame(cx),
+            Self::Native(native) => Pin::new(&mut **native).poll_frame(cx),
             Self::Kept(body, observer) => {
                 if observer.lapsed(cx) {
                     return Poll::Ready(Some(Err(Broken::lapsed())));
@@ -89,6 +93,7 @@ impl Body for Reply {
             Self::Ours(bytes, _) => bytes.is_none(),
             Self::Relayed(relay) => relay.is_end_stream(),
             Self::Told(told) => told.is_end_stream(),
+            Self::Native(native) => native.is_end_stream(),
             Self::Kept(body, _) => body.is_end_stream(),
         }
     }
@@ -98,6 +103,7 @@ impl Body for Reply {
             Self::Ours(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Relayed(relay) => relay.size_hint(),
             Self::Told(told) => told.size_hint(),
+            Self::Native(native) => native.size_hint(),
             Self::Kept(body, _) => body.size_hint(),
         }
     }

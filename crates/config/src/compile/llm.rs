@@ -212,7 +212,7 @@ pub(super) fn models(
         }
         let exact = Some(name.as_str()).filter(|name| !name.ends_with('*'));
         let deployments =
-            self::deployments(deployments, exact, names, providers, known, &path.field("deployments"), report)?;
+            self::deployments(deployments, (name, exact), names, providers, known, &path.field("deployments"), report)?;
         let (max_output, drops) = (*max_output, *losses == LossRule::Drop);
         Some(Arc::new(Model { name: name.as_str().into(), deployments, max_output, drops }))
     });
@@ -232,7 +232,7 @@ pub(super) fn check_model(name: &str, path: &Path<'_>, report: &Report<'_>) {
 /// `exact`: what callers name the model, if that is one name.
 fn deployments(
     rules: &[DeploymentRule],
-    exact: Option<&str>,
+    (pattern, exact): (&str, Option<&str>),
     names: &Names<'_>,
     providers: &[Option<Arc<Provider>>],
     known: &Arc<Catalogue>,
@@ -261,10 +261,17 @@ fn deployments(
         }
         let Some(at) = names.find(provider, &item.field("provider"), report) else { continue };
         let Some(provider) = providers[at].clone() else { continue };
-        let name = model.as_deref().or(exact);
+        let rest = model.as_deref() == Some("*");
+        if model.as_deref().is_some_and(|model| model.contains('*')) && !(rest && exact.is_none()) {
+            let hint = "write `*` alone, for a model whose name ends with one: it is what callers have in its place";
+            report.hinted(&item.field("model"), "there is nothing that it stands for", hint);
+        }
+        let model = model.as_ref().filter(|_| !rest);
+        let after = if rest { pattern.len().saturating_sub(1) } else { 0 };
+        let name = model.map(String::as_str).or(exact);
         let facts = catalogue::facts((price.as_ref(), like.as_deref()), name, provider.kind, known, &item, report);
-        let (model, weight, priority) = (model.as_deref().map(Box::from), *weight, *priority);
-        built.push(Deployment { provider, model, weight, priority, facts });
+        let (model, weight, priority) = (model.map(|model| model.as_str().into()), *weight, *priority);
+        built.push(Deployment { provider, model, after, weight, priority, facts });
     }
     built.sort_by_key(|deployment| std::cmp::Reverse(deployment.priority));
     (built.len() == rules.len() && !built.is_empty()).then_some(built)
@@ -285,13 +292,13 @@ pub(super) fn allowed(
 /// What a route serves.
 pub(super) fn route(
     rule: &LlmRule,
-    names: &Names<'_>,
-    models: &[Option<Arc<Model>>],
+    (names, models): (&Names<'_>, &[Option<Arc<Model>>]),
+    (provider_names, all): (&Names<'_>, &[Option<Arc<Provider>>]),
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> Option<Llm> {
-    let LlmRule { models: listed, tell_cost } = rule;
-    if listed.is_empty() {
+    let LlmRule { models: listed, native, tell_cost } = rule;
+    if listed.is_empty() && native.is_empty() {
         report.hinted(&path.field("models"), "no model is served", "name one of `models`");
     }
     let found = names.find_all(listed, &path.field("models"), report);
@@ -302,7 +309,15 @@ pub(super) fn route(
             providers.push(Arc::clone(&deployment.provider));
         }
     }
-    (models.len() == listed.len() && !models.is_empty()).then_some(Llm { models, providers, tells_cost: *tell_cost })
+    let found = provider_names.find_all(native, &path.field("native"), report);
+    let natives: Vec<Arc<Provider>> = found.iter().filter_map(|at| all[*at].clone()).collect();
+    for provider in &natives {
+        if !providers.iter().any(|known| Arc::ptr_eq(known, provider)) {
+            providers.push(Arc::clone(provider));
+        }
+    }
+    let is_whole = models.len() == listed.len() && natives.len() == native.len();
+    (is_whole && !providers.is_empty()).then_some(Llm { models, providers, native: natives, tells_cost: *tell_cost })
 }
 
 /// A limit of money on a route whose model has no price would refuse each of its calls.

@@ -191,7 +191,8 @@ pub struct ModelRule {
 pub struct DeploymentRule {
     /// A provider's name.
     pub provider: String,
-    /// The provider's name for the model. Default: the name that the caller used.
+    /// The provider's name for the model. `*`: what the caller's name has in place of the pattern's `*`, `gpt-5` of
+    /// `openai/gpt-5` for `openai/*`. Default: the name that the caller used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Its share of the calls, against the others of its priority; 0 takes none but when all others failed.
@@ -233,9 +234,14 @@ pub enum LossRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LlmRule {
-    /// Names of models that callers may use here.
-    #[schemars(length(min = 1))]
+    /// Names of models that callers may use here. Required without `native`.
+    #[serde(default)]
     pub models: Vec<String>,
+    /// Names of providers whose own paths are passed as they are: `/openai/v1/files` goes to the provider `openai` as
+    /// `/v1/files`, with its credentials instead of the caller's, and nothing of it is gathered. Callers with a list of models
+    /// may not. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub native: Vec<String>,
     /// Answers that are no streams say in `x-tidegate-cost` how many dollars they cost.
     #[serde(default)]
     pub tell_cost: bool,

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::json::{Object, tally};
-use crate::meaning::{NanoUsd, Usage};
+use crate::meaning::{NanoUsd, Tier, Usage};
 
 pub(crate) fn read(value: &Value) -> Option<Usage> {
     let billed = [&value["billed_units"], &value["tokens"]].into_iter().find(|units| units.is_object())?;
@@ -19,6 +19,7 @@ pub(crate) fn read(value: &Value) -> Option<Usage> {
         reasoning: tally(&more["reasoning"]),
         audio_out: tally(&more["audio_out"]),
         image_out: tally(&more["image_out"]),
+        tier: Tier::read(&more["service_tier"]),
         cost: more["cost"].as_f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
@@ -41,6 +42,7 @@ pub(super) fn write(usage: &Usage) -> Value {
         ("audio_out", usage.audio_out),
         ("image_out", usage.image_out),
     ]);
+    more.put_some("service_tier", usage.tier.said());
     more.put_some("cost", usage.cost.map(NanoUsd::dollars));
     if usage.cache_read > 0 {
         value.put("cached_tokens", usage.cache_read);

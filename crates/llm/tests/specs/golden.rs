@@ -14,7 +14,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// Name and dialect of each source, with its text.
-fn sources(name: &str, end: &str) -> Vec<(String, Dialect, String)> {
+pub(crate) fn sources(name: &str, end: &str) -> Vec<(String, Dialect, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder(name)).expect("golden files are there") {
         let path = entry.expect("a folder can be read").path();

@@ -12,6 +12,8 @@ use tidegate_llm::{Dialect, Reply};
 
 pub(crate) struct Case {
     pub(crate) name: String,
+    /// Whose it is: a host, or the folder of a package.
+    pub(crate) house: String,
     pub(crate) dialect: Dialect,
     pub(crate) request: Option<Value>,
     /// The model in the path.
@@ -50,6 +52,7 @@ fn pair(line: &Value) -> Option<Case> {
     };
     Some(Case {
         name: line["id"].as_str().unwrap_or_default().to_owned(),
+        house: line["host"].as_str().unwrap_or_default().to_owned(),
         dialect,
         request: Some(line["req"].clone()).filter(Value::is_object),
         model: model_of_path(path),
@@ -63,6 +66,7 @@ fn dialect_of_path(path: &str) -> Option<Dialect> {
     let dialects = [
         ("/chat/completions", Dialect::OpenAiChat),
         ("/responses", Dialect::OpenAiResponses),
+        ("/v2/chat", Dialect::Cohere),
         ("/v1/messages", Dialect::Anthropic),
         (":generateContent", Dialect::Gemini),
         (":streamGenerateContent", Dialect::Gemini),
@@ -96,6 +100,8 @@ fn bodies(folder: &Path, cases: &mut Vec<Case>) {
 fn body(path: &Path) -> Option<Case> {
     let text = std::fs::read_to_string(path).ok()?;
     let name = path.file_name()?.to_string_lossy().into_owned();
+    let house =
+        path.ancestors().find(|folder| folder.ends_with("src"))?.parent()?.file_name()?.to_string_lossy().into_owned();
     let stream = name.ends_with(".chunks.txt");
     let lines: Vec<Value> = match stream {
         true => text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
@@ -103,7 +109,7 @@ fn body(path: &Path) -> Option<Case> {
     };
     let dialect = lines.iter().find_map(dialect_of_body)?;
     let body = if stream { on_the_wire(dialect, &lines) } else { text.into_bytes() };
-    Some(Case { name, dialect, request: None, model: None, status: 200, stream, body })
+    Some(Case { name, house, dialect, request: None, model: None, status: 200, stream, body })
 }
 
 fn dialect_of_body(value: &Value) -> Option<Dialect> {

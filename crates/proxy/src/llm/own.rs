@@ -27,15 +27,19 @@ impl<'a> OwnKeys<'a> {
     /// # Errors
     /// What it brings cannot be told apart, or is brought where nobody takes it.
     pub(super) fn of(parts: &'a Parts, route: &Route, model: &'a Model) -> Result<Self, No> {
-        let takes = || model.deployments.iter().map(|to| &*to.provider).filter(|p| p.caller_keys != CallerKeys::Never);
-        if takes().next().is_none() {
-            return Ok(Self::default());
-        }
+        let takes = model.deployments.iter().map(|to| &*to.provider);
+        let takes: Vec<&Provider> = takes.filter(|provider| provider.caller_keys != CallerKeys::Never).collect();
+        if takes.is_empty() { Ok(Self::default()) } else { Self::read(parts, route, &takes) }
+    }
+
+    /// `takes`: whose keys callers may bring.
+    fn read(parts: &'a Parts, route: &Route, takes: &[&'a Provider]) -> Result<Self, No> {
         let mut keys = Vec::new();
         for line in parts.headers.get_all(OWN) {
             let line = line.to_str().map_err(|_| wrong("has characters that no key has"))?;
             for item in line.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-                let named = item.split_once('=').filter(|(name, _)| takes().any(|provider| *provider.name == **name));
+                let named =
+                    item.split_once('=').filter(|(name, _)| takes.iter().any(|provider| *provider.name == **name));
                 let (name, key) = named.map_or((None, item), |(name, key)| (Some(name), key));
                 if key.is_empty() || key.len() > MAX_KEY_BYTES || keys.len() == MOST {
                     return Err(wrong("holds at most 16 keys of 512 bytes"));
@@ -51,13 +55,28 @@ impl<'a> OwnKeys<'a> {
             });
             keys.extend(carried.map(|key| (None, key)));
         }
-        let mut names: Vec<&str> = takes().map(|provider| &*provider.name).collect();
+        let mut names: Vec<&str> = takes.iter().map(|provider| &*provider.name).collect();
         names.dedup();
         if keys.iter().any(|(name, _)| name.is_none()) && (names.len() > 1 || keys.len() > 1) {
             let names = names.join(", ");
             return Err(wrong(&format!("has to say whose key it is: `PROVIDER=KEY`, PROVIDER is one of {names}")));
         }
         Ok(Self { any: !keys.is_empty(), keys })
+    }
+
+    /// Of a call that goes to one provider as it is.
+    ///
+    /// # Errors
+    /// It must bring one.
+    pub(super) fn alone(parts: &'a Parts, route: &Route, provider: &'a Provider) -> Result<Option<String>, No> {
+        if provider.caller_keys == CallerKeys::Never {
+            return Ok(None);
+        }
+        let keys = Self::read(parts, route, &[provider])?;
+        match keys.with(provider) {
+            Some(own) => Ok(own.map(str::to_owned)),
+            None => Err(keys.missing()),
+        }
     }
 
     /// May this provider be asked, and with which key of the caller's?

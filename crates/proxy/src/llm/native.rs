@@ -1,0 +1,331 @@
+//! A provider's own paths, passed as they are: files, batches, pictures, speech, whatever it has. Only what proves who calls
+//! is exchanged for what proves who we are. Nothing is gathered, but for what AWS wants signed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming as Received;
+use tidegate_llm::Decoder;
+use tidegate_llm::bounds::Bounds;
+use tidegate_llm::meaning::Event;
+use tidegate_policy::{Credential, Llm, Provider};
+use tidegate_telemetry::{self as telemetry, Cut};
+use tidegate_upstream::{self as upstream, Call};
+
+use super::account::Account;
+use super::door::{Door, Task};
+use super::heard::Most;
+use super::own::OwnKeys;
+use super::told::No;
+use super::{Visit, prove};
+use crate::inbound::{Broken as BrokenBody, Inbound};
+use crate::limits::Spoken;
+use crate::ratelimit::Shown;
+use crate::refusal::Refusal;
+use crate::relay::{Broken, Observer};
+use crate::reply::Reply;
+use crate::{forward, headers, rewrite};
+
+/// Tokens of an answer that nobody bounded, as far as limits are concerned.
+const USUAL_OUTPUT: u64 = 4_096;
+/// A whole answer that is longer than this is no chat's; its usage is estimated.
+const LONGEST_READ: usize = 4 << 20;
+
+/// Whose path it is, and which: `/openai/v1/files` of a route with `native: [openai]`.
+pub(super) fn of<'a>(llm: &'a Llm, uri: &'a Uri) -> Option<(&'a Arc<Provider>, &'a str)> {
+    let path = uri.path();
+    let mut rest = path;
+    while let Some(at) = rest.find('/') {
+        rest = &rest[at + 1..];
+        let (name, after) = rest.split_at(rest.find('/')?);
+        if let Some(provider) = llm.native.iter().find(|provider| *provider.name == *name) {
+            return (after.len() > 1).then_some((provider, after));
+        }
+    }
+    None
+}
+
+impl<'a> Visit<'a, '_> {
+    pub(super) async fn native(
+        &self,
+        (provider, path): (&Arc<Provider>, &str),
+        door: Option<Door<'_>>,
+        parts: &Parts,
+        body: &mut Option<Received>,
+        observer: &mut Observer,
+        shown: &mut Shown,
+    ) -> Result<Response<Reply>, No> {
+        let task = door.as_ref().map(|door| door.task.clone());
+        let dialect = door.as_ref().map(|door| door.dialect).filter(|_| matches!(task, Some(Task::Chat | Task::Embed)));
+        observer.record.spoken = Some(Box::new(telemetry::Spoken {
+            model: Arc::clone(&provider.name),
+            provider: Some(Arc::clone(&provider.name)),
+            dialects: (dialect.map_or("native", |dialect| dialect.name()), ""),
+            ..telemetry::Spoken::default()
+        }));
+        observer.record.towards = self.llm.place(provider);
+        // Which model is asked for stands somewhere in there: who may use only some may not come this way.
+        if self.is_restricted() {
+            return Err(Refusal::ModelNotAllowed.into());
+        }
+        let own = OwnKeys::alone(parts, self.route, provider)?;
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let speaks = dialect.is_some() && parts.method == Method::POST;
+        let prompt = if speaks { length.unwrap_or(self.route.max_body) } else { 0 };
+        let output = if speaks { USUAL_OUTPUT } else { 0 };
+        let most = || Most { tokens: prompt.saturating_add(output), money: None };
+        let (charge, _) =
+            self.admit(parts, Some(Spoken { model: &provider.name, most: &most }), observer, shown).await?;
+        observer.charge = charge;
+
+        let mut account = Account::new(usize::try_from(prompt).unwrap_or(usize::MAX));
+        if !speaks {
+            account.free();
+        }
+        let request = self.outgoing(provider, path, own.as_deref(), parts, body, observer).await?;
+        account.sent(observer);
+        let timeouts = self.route.timeouts;
+        let call =
+            Call { upstream: &provider.upstream, request, timeouts, upgrade: false, admitted: true, again: None };
+        let answer = match self.gate.upstreams.call(call).await {
+            Ok(answer) => answer,
+            Err(why) => {
+                observer.record.detail = Some(why.to_string().into());
+                account.failed(
+                    !matches!(why, upstream::CallFailed::Timeout(_) | upstream::CallFailed::Reset(_)),
+                    observer,
+                );
+                return Err(forward::failed(&why).into());
+            }
+        };
+        let record = &mut observer.record;
+        record.endpoint = Some(answer.endpoint.clone());
+        record.attempts += answer.attempts;
+        (record.connect, record.first_byte) = (answer.connect, Some(answer.first_byte));
+        let (head, source) = forward::without_hops(answer.response).into_parts();
+        let listens = speaks && head.status.is_success();
+        if speaks && !listens {
+            account.free(); // An error bills nothing.
+        }
+        let ear = Ear::new(dialect.filter(|_| listens), task, &head.headers);
+        let native = Native { source, ear, account, observer: None, loan: None, ended: false };
+        Ok(Response::from_parts(head, Reply::Native(Box::new(native))))
+    }
+
+    /// Has the caller a list of models?
+    fn is_restricted(&self) -> bool {
+        let plan = self.caller.map_or(self.route.limits.anonymous_plan, super::Caller::plan);
+        let plan = plan.and_then(|at| self.snapshot.plans.get(at)).is_some_and(|plan| plan.models.is_some());
+        let consumer = self.caller.and_then(|caller| caller.consumer);
+        plan || consumer.is_some_and(|consumer| consumer.models.is_some())
+    }
+
+    async fn outgoing(
+        &self,
+        provider: &Provider,
+        path: &str,
+        own: Option<&str>,
+        parts: &Parts,
+        body: &mut Option<Received>,
+        observer: &mut Observer,
+    ) -> Result<Request<Either<Inbound, Full<Bytes>>>, No> {
+        let query = parts.uri.query().map(|query| match self.route.auth.is_empty() && own.is_none() {
+            true => query.to_owned(),
+            false => tidegate_auth::strip_query(query).unwrap_or_else(|| query.to_owned()),
+        });
+        let query = query.filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
+        let uri: Uri = format!("{path}{query}").parse().map_err(|_| Refusal::InvalidPath)?;
+        let mut inbound = Inbound::new(
+            body.take().ok_or(Refusal::Fault)?,
+            self.route.max_body,
+            self.gate.bounds.body_timeout,
+            Arc::clone(self.client),
+        );
+        observer.tally = inbound.tally();
+        let signs = own.is_none() && matches!(provider.credential, Some(Credential::Aws(_)));
+        let whole = match signs {
+            true => {
+                let read = inbound.read_ahead(self.route.max_body).await.map_err(BrokenBody::refusal)?;
+                Some(read.ok_or(Refusal::BodyBroken)?)
+            }
+            false => None,
+        };
+        let mut kept = self.kept(parts);
+        kept.insert(HOST, provider.host.clone());
+        if whole.is_some() {
+            kept.remove(CONTENT_LENGTH);
+        }
+        rewrite::edit(&mut kept, &self.route.request_headers);
+        let sent = whole.clone().unwrap_or_default();
+        let body = whole.map_or(Either::Left(inbound), |whole| Either::Right(Full::new(whole)));
+        let mut request = Request::new(body);
+        (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (parts.method.clone(), uri, kept);
+        if let Err(why) = prove::show(&self.gate.tokens, provider, own, &mut request, &sent).await {
+            observer.record.detail = Some(why.into());
+            return Err(Refusal::UpstreamConnect.into());
+        }
+        Ok(request)
+    }
+
+    /// All that the caller says, but who calls.
+    fn kept(&self, parts: &Parts) -> HeaderMap {
+        let mut kept = parts.headers.clone();
+        headers::strip_hop_by_hop(&mut kept, headers::survey(&parts.headers));
+        headers::strip_internal(&mut kept);
+        tidegate_auth::strip_headers(&mut kept);
+        if let Some(caller) = self.caller {
+            caller.shed(&mut kept);
+        }
+        for name in [http::header::AUTHORIZATION, COOKIE, EXPECT] {
+            kept.remove(name);
+        }
+        headers::strip_where(&mut kept, |name| {
+            name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+        });
+        kept
+    }
+}
+
+/// What is heard of an answer that passes.
+enum Ear {
+    Deaf,
+    Stream(Box<Decoder>, Vec<Event>),
+    Whole(tidegate_llm::Dialect, bool, BytesMut),
+}
+
+impl Ear {
+    fn new(dialect: Option<tidegate_llm::Dialect>, task: Option<Task>, headers: &HeaderMap) -> Self {
+        let Some(dialect) = dialect.filter(|_| !headers.contains_key(CONTENT_ENCODING)) else { return Self::Deaf };
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let streams = kind.starts_with("text/event-stream") || kind.starts_with("application/vnd.amazon.eventstream");
+        match streams {
+            true => Self::Stream(Box::new(dialect.decoder(Bounds::default())), Vec::new()),
+            false => Self::Whole(dialect, task == Some(Task::Embed), BytesMut::new()),
+        }
+    }
+
+    fn hear(&mut self, data: &[u8], account: &mut Account) {
+        match self {
+            Self::Deaf => {}
+            Self::Stream(decoder, events) => {
+                decoder.push(data, events);
+                events.drain(..).for_each(|event| account.event(&event));
+            }
+            Self::Whole(_, _, held) if held.len() + data.len() > LONGEST_READ => *self = Self::Deaf,
+            Self::Whole(_, _, held) => held.extend_from_slice(data),
+        }
+    }
+
+    fn end(&mut self, account: &mut Account) {
+        match self {
+            Self::Whole(_, true, held) => account.counted(held),
+            Self::Whole(dialect, false, held) => {
+                if let Ok(answer) = dialect.parse_answer(held) {
+                    account.answer(&answer);
+                }
+            }
+            Self::Deaf | Self::Stream(..) => {}
+        }
+    }
+}
+
+/// The answer on its way. Its drop, early or late, ends the exchange and settles what it cost.
+pub(crate) struct Native {
+    source: upstream::Body,
+    ear: Ear,
+    account: Account,
+    /// `None` until the answer goes out.
+    observer: Option<Box<Observer>>,
+    loan: Option<(u64, u32)>,
+    ended: bool,
+}
+
+impl Native {
+    pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
+        self.observer = Some(observer);
+        self
+    }
+
+    fn give_back(&mut self) {
+        if let (Some(loan), Some(observer)) = (self.loan.take(), &self.observer) {
+            observer.exchange.client().returned(loan);
+        }
+    }
+
+    fn cut(&mut self, cut: Cut, why: upstream::Broken) -> Broken {
+        self.ended = true;
+        if let Some(observer) = &mut self.observer {
+            observer.record.cut = Some(cut);
+            observer.record.detail = Some(why.to_string().into());
+        }
+        Broken::of(why)
+    }
+}
+
+impl Body for Native {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        this.give_back();
+        if this.observer.as_mut().is_some_and(|observer| observer.lapsed(cx)) {
+            this.ended = true;
+            return Poll::Ready(Some(Err(Broken::lapsed())));
+        }
+        match std::task::ready!(Pin::new(&mut this.source).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    this.ear.hear(data, &mut this.account);
+                    if let Some(observer) = &mut this.observer {
+                        observer.sent(data.len());
+                        this.loan = observer.exchange.client().lend();
+                    }
+                }
+                Poll::Ready(Some(Ok(crate::trailers::sifted(frame))))
+            }
+            Some(Err(why)) => {
+                let cut = match why {
+                    upstream::Broken::Timeout(_) => Cut::Timeout,
+                    upstream::Broken::Reset(_) => Cut::Upstream,
+                };
+                Poll::Ready(Some(Err(this.cut(cut, why))))
+            }
+            None => {
+                this.ended = true;
+                if let Some(observer) = &mut this.observer {
+                    observer.whole = true;
+                }
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+impl Drop for Native {
+    fn drop(&mut self) {
+        self.give_back();
+        self.ear.end(&mut self.account);
+        let Some(observer) = &mut self.observer else { return };
+        // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
+        if !self.ended {
+            observer.whole = observer.record.method == Method::HEAD || self.source.is_end_stream();
+        }
+        self.account.settle(observer);
+    }
+}
