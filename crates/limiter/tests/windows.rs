@@ -68,8 +68,10 @@ async fn reserve(limiter: &Arc<Limiter>, limit: &Limit, cost: u64) -> Box<Runnin
     limiter.admit(&[ask]).await.expect("a hundred are free").commit(b"request").expect("it is settled later")
 }
 
+type Pairs = Vec<(u64, u64)>;
+
 /// Costs and windows of what was taken, and what was settled of so many reserved.
-fn written(folder: &Path) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+fn written(folder: &Path) -> (Pairs, Pairs) {
     let (mut taken, mut settled) = (Vec::new(), Vec::new());
     for file in std::fs::read_dir(folder).expect("a folder") {
         let bytes = std::fs::read(file.expect("a file").path()).expect("readable");

@@ -28,7 +28,7 @@ impl Known {
             max: limit.max,
             window: Nanos(limit.window),
             sort: limit.sort,
-            promised: limit.promised && limit.sort != Sort::Places,
+            promised: limit.promised && !matches!(limit.sort, Sort::Places | Sort::Smooth),
             share: limit.share && limit.sort == Sort::Sliding,
             active: true,
             revision: 0,
@@ -40,6 +40,7 @@ impl Known {
         match self.sort {
             Sort::Sliding => Kind::Sliding { window: self.window },
             Sort::Bucket => Kind::Bucket { rate: Rate { permits: self.max.0, per: self.window } },
+            Sort::Smooth => Kind::Smooth { rate: Rate { permits: self.max.0, per: self.window } },
             Sort::Places => Kind::Concurrency,
             Sort::Calendar => Kind::Calendar { period, zone },
             Sort::Budget { .. } => {
@@ -63,14 +64,18 @@ impl Known {
     /// What "a while" means to the limit, as `Kind::span` says.
     pub(super) fn span(&self) -> Nanos {
         match self.sort {
-            Sort::Sliding | Sort::Bucket => self.window,
+            Sort::Sliding | Sort::Bucket | Sort::Smooth => self.window,
             Sort::Places => Nanos::SECOND,
             Sort::Calendar | Sort::Budget { .. } => Nanos::from_secs(Period::Minute.seconds()),
         }
     }
 
     pub(super) fn nature(&self) -> Nature {
-        if self.sort == Sort::Places { Nature::InUse } else { Nature::Spent }
+        match self.sort {
+            Sort::Places => Nature::InUse,
+            Sort::Smooth => Nature::Refilled,
+            _ => Nature::Spent,
+        }
     }
 
     pub(super) fn is_dated(&self) -> bool {

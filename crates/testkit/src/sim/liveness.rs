@@ -43,11 +43,13 @@ impl World {
     /// A request that came at `started` was refused because there are no permits. Wrong, if half of them are free, or seven
     /// eighths. Not of one that a process took up before it was stopped, minutes ago.
     pub(super) fn refused_for_want(&mut self, known: Known, cost: u64, started: u64) {
-        if !self.is_calm(started) {
+        // Where two thirds gather for one and are kept for another, nothing is free for small ones.
+        if !self.is_calm(started) || self.scenario.has_huge_costs() {
             return;
         }
         let long = known.window.0 + known.window.0 / 8 + 500 * MILLI;
         let used = match known.sort {
+            Sort::Smooth => return, // Each moment that nobody holds a part of the rate is lost.
             Sort::Sliding | Sort::Bucket => self.oracle.lately(known.key, self.now.saturating_sub(long)),
             Sort::Places => {
                 let in_use: u64 =

@@ -15,10 +15,10 @@ use tidegate_quota::protocol::Key;
 use tidegate_quota::{Cell, Holding, guard};
 
 pub(super) use self::owner::Origin;
-use self::requests::Request;
+pub(super) use self::requests::Request;
 pub(super) use self::running::Call;
 pub(super) use self::take::Hold;
-use super::clock::{Clock, HOLDER_FASTEST, HOLDER_SLOWEST};
+use super::clock::{Clock, HOLDER_FASTEST, HOLDER_SLOWEST, LEADER_SLOWEST, Rate, leader_fastest};
 use super::known::Known;
 use super::random::Random;
 use super::scenario::{SECOND, Scenario};
@@ -39,6 +39,8 @@ pub(super) struct Node {
     /// How often this place in the cluster was filled anew.
     pub(super) joined: u64,
     pub(super) boot: Clock,
+    /// What the time is read from that parts of a rate are counted by.
+    pub(super) raw: Clock,
     pub(super) known: Vec<Known>,
     pub(super) slots: BTreeMap<Key, Slot>,
     /// Requests per nanosecond from its clients, and which limits they are for.
@@ -105,6 +107,7 @@ impl Node {
             parked: Vec::new(),
             joined: 1,
             boot: Clock::new(rate, random.below(1_000_000 * SECOND)),
+            raw: Clock::new(raw_rate(at, scenario), at as u64 * SECOND),
             known: scenario.limits.iter().map(Known::of).collect(),
             slots: BTreeMap::new(),
             rates: scenario.limits.iter().map(spread).collect(),
@@ -169,6 +172,16 @@ impl Node {
     fn next_number(&mut self) -> u64 {
         self.next_request += 1;
         self.next_request
+    }
+}
+
+/// The faster a holder's clock, the more it makes of its part of a rate.
+fn raw_rate(at: usize, scenario: &Scenario) -> Rate {
+    let fastest = leader_fastest();
+    if scenario.worst_clocks {
+        fastest
+    } else {
+        Random::new(scenario.seed ^ at as u64).between(LEADER_SLOWEST, fastest)
     }
 }
 

@@ -98,11 +98,11 @@ impl Oracle {
         Self { counted_from, ..Self::default() }
     }
 
-    /// A maximum is proposed for a key: a raise may bind from this moment.
-    pub(super) fn proposed(&mut self, known: &Known, max: Permits, now: u64) {
+    /// A maximum is proposed for a key, and of a bucket a rate: a raise may bind from this moment.
+    pub(super) fn proposed(&mut self, known: &Known, max: Permits, rate: u64, now: u64) {
         let counter = self.counters.entry(known.key).or_default();
         (counter.window, counter.sort) = (known.window.0, known.sort);
-        let (rate, carry) = (known.max.0, known.carry().0);
+        let carry = known.carry().0;
         counter.bounds.push(Bound { max: max.0, rate, carry, from: now, until: u64::MAX, replaced: u64::MAX });
     }
 
@@ -265,7 +265,7 @@ impl Oracle {
             counter.resets.sort_unstable();
             let complaint = match counter.sort {
                 Sort::Sliding => counter.worst_window(),
-                Sort::Bucket => counter.overdrawn(),
+                Sort::Bucket | Sort::Smooth => counter.overdrawn(),
                 Sort::Calendar | Sort::Budget { .. } => counter.overspent(),
                 Sort::Places => None, // Told while they are in use.
             };

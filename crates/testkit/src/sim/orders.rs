@@ -1,7 +1,7 @@
-//! Whoever runs the cluster and gives orders: other maxima, permits beyond them, counts that begin anew; and takes them back.
+//! Whoever runs the cluster and gives orders: other maxima and rates, permits beyond them, counts that begin anew; and takes them back.
 
-use tidegate_model::Permits;
-use tidegate_quota::protocol::{Command, Extra, Key, Maximum, Orders, Reset};
+use tidegate_model::{Nanos, Permits};
+use tidegate_quota::protocol::{Command, Extra, Key, Maximum, Orders, Rate, Rated, Reset};
 
 use super::known::Known;
 use super::publish::Desk;
@@ -12,6 +12,7 @@ use super::world::{Event, World};
 #[derive(Default)]
 pub(super) struct Ordered {
     newest: Orders,
+    rates: Vec<Rated>,
     in_force: u64,
 }
 
@@ -21,7 +22,19 @@ impl Ordered {
     }
 
     pub(super) fn command(&self) -> Option<Command> {
-        (!self.is_in_force()).then(|| Command::SetOrders(self.newest.clone()))
+        (!self.is_in_force()).then(|| match self.rates.is_empty() {
+            true => Command::SetOrders(self.newest.clone()),
+            false => Command::SetRatedOrders(self.newest.clone(), self.rates.clone()),
+        })
+    }
+
+    /// Permits that a bucket gets in its window's time, by orders.
+    pub(super) fn rate(&self, known: &Known) -> u64 {
+        let of_key = |rated: &&Rated| rated.limit == known.key.limit && rated.subject == Some(known.key.subject);
+        let of_limit = |rated: &&Rated| rated.limit == known.key.limit && rated.subject.is_none();
+        let rated = self.rates.iter().find(of_key).or_else(|| self.rates.iter().find(of_limit));
+        // Whole permits: what is ordered comes in a window, a half, a quarter of one.
+        rated.map_or(known.max.0, |Rated { rate, .. }| rate.permits * (known.window.0 / rate.per.0))
     }
 
     /// What a key may have by orders, in place of its document's maximum.
@@ -61,7 +74,15 @@ impl World {
         let epoch = orders.epoch;
         let max = known.max.0;
         let subject = if self.random.chance(0.5) { Some(subject) } else { None };
+        let rates = matches!(known.sort, Sort::Bucket | Sort::Smooth) && self.random.chance(0.4);
         match self.random.below(6) {
+            _ if rates => {
+                let permits = self.random.one_of(&[max * 2, max, max.div_ceil(3), max / 20 + 1]);
+                let per = Nanos(known.window.0 / self.random.one_of(&[1, 2, 4]));
+                let rates = &mut self.desk.ordered.rates;
+                rates.retain(|rated| (rated.limit, rated.subject) != (id, subject));
+                rates.push(Rated { limit: id, subject, rate: Rate { permits, per } });
+            }
             0 | 1 => {
                 let max = Permits(self.random.one_of(&[max * 2, max.div_ceil(3), max / 20 + 1]));
                 orders.maxima.retain(|maximum| (maximum.limit, maximum.subject) != (id, subject));
@@ -82,19 +103,21 @@ impl World {
 
     /// One order is gone.
     fn take_back(&mut self) {
-        let orders = &mut self.desk.ordered.newest;
+        let Ordered { newest: orders, rates, .. } = &mut self.desk.ordered;
         let (maxima, extras) = (orders.maxima.len(), orders.extras.len());
-        match self.random.index((maxima + extras).max(1)) {
+        match self.random.index((maxima + extras + rates.len()).max(1)) {
             at if at < maxima => _ = orders.maxima.remove(at),
             at if at - maxima < extras => _ = orders.extras.remove(at - maxima),
+            at if at - maxima - extras < rates.len() => _ = rates.remove(at - maxima - extras),
             _ => {}
         }
     }
 
     /// All orders are gone.
     pub(super) fn take_all_back(&mut self) {
-        let orders = &mut self.desk.ordered.newest;
+        let Ordered { newest: orders, rates, .. } = &mut self.desk.ordered;
         if orders.epoch > 0 {
+            rates.clear();
             *orders = Orders { epoch: orders.epoch + 1, ..Orders::default() };
             self.bind();
         }
@@ -103,7 +126,8 @@ impl World {
     /// Tells the oracle what may bind from now on.
     fn bind(&mut self) {
         for known in self.desk.all().filter(|known| known.active) {
-            self.oracle.proposed(known, self.desk.ordered.max(known), self.now);
+            let ordered = &self.desk.ordered;
+            self.oracle.proposed(known, ordered.max(known), ordered.rate(known), self.now);
         }
         self.after(0, Event::Publish);
     }

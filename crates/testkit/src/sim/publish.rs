@@ -74,7 +74,7 @@ impl World {
     pub(super) fn publish(&mut self) {
         if self.desk.in_force == 0 {
             for known in self.desk.document.clone() {
-                self.oracle.proposed(&known, known.max, self.now);
+                self.oracle.proposed(&known, known.max, known.max.0, self.now);
             }
         }
         if let Some(leader) = self.leader().filter(|leader| self.voters[*leader].frozen_until <= self.now) {
@@ -119,7 +119,7 @@ impl World {
                     }
                 }
             }
-            Command::SetOrders(orders) => self.ordered(orders, stamped),
+            Command::SetOrders(orders) | Command::SetRatedOrders(orders, _) => self.ordered(orders, stamped),
             Command::OpenWindows(openings) => self.opened(openings, stamped),
             Command::RemoveNode { node } if self.desk.removed == Some(*node) => {
                 self.desk.removed = None;
@@ -161,7 +161,7 @@ impl World {
                 self.desk.retired.push(*known);
                 known.key = Key { limit: LimitId(known.key.limit.0 + 1_000), ..known.key };
                 self.desk.keys.insert(known.key.limit, known.key);
-                let second = self.random.chance(0.5) && !known.is_dated();
+                let second = self.random.chance(0.5) && !known.is_dated() && known.sort != Sort::Smooth;
                 known.window = if second { Nanos::SECOND } else { Nanos(self.scenario.limits[limit].window) };
             }
         }
@@ -194,7 +194,8 @@ impl World {
         self.desk.revision += 1;
         // Withdrawn: what was in force stays the bound while nodes still serve the older document.
         if known.active {
-            self.oracle.proposed(&known, self.desk.ordered.max(&known), self.now);
+            let ordered = &self.desk.ordered;
+            self.oracle.proposed(&known, ordered.max(&known), ordered.rate(&known), self.now);
         }
         self.after(0, Event::Publish);
     }

@@ -1,5 +1,7 @@
 //! What a seed stands for: the cluster, its limits, its demand, its network. Faults are drawn while it runs.
 
+mod kinds;
+
 use tidegate_model::{LimitId, Permits, Subject};
 use tidegate_quota::protocol::Key;
 
@@ -64,6 +66,12 @@ pub enum Family {
     Mixed,
     /// Orders of operators all the time.
     Ordered,
+    /// As that, of buckets: maxima and rates.
+    Rated,
+    /// Costs above half of a limit.
+    Costly,
+    /// Rate shares.
+    Smooth,
 }
 
 impl Family {
@@ -71,8 +79,11 @@ impl Family {
     pub fn of(seed: u64) -> Self {
         match seed % 64 {
             1 => Self::Hermit,
+            n if n % 32 == 7 => Self::Smooth,
             n if n % 4 == 3 => Self::Stranded,
             n if n % 8 == 5 => Self::Edited,
+            n if n % 16 == 1 => Self::Costly,
+            n if n % 32 == 20 => Self::Rated,
             n if n % 16 == 9 => Self::Crowd,
             n if n % 16 == 10 => Self::Tails,
             n if n % 16 == 2 => Self::Buckets,
@@ -135,6 +146,8 @@ pub(super) enum Sort {
     Sliding,
     /// The maximum is the burst, and comes back in a window's time.
     Bucket,
+    /// A bucket that is full again within 25 ms: shared by rate.
+    Smooth,
     /// Calls run for a window's time and more.
     Places,
     /// Minutes of a wall clock that runs ten times as fast as time.
@@ -149,6 +162,8 @@ pub(super) enum Costs {
     Few,
     /// Now and then a quarter of the limit.
     Large,
+    /// Now and then two thirds of it.
+    Huge,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -176,82 +191,11 @@ impl Scenario {
             Family::Promised => Self::promised(seed),
             Family::Mixed => Self::mixed(seed),
             Family::Ordered => Self::ordered(seed),
+            Family::Rated => Self { seed, focus: Focus::Orders, ..Self::of_kind(48, Sort::Bucket, false) },
+            Family::Costly => Self::costly(seed),
+            Family::Smooth => Self::smooth(seed),
             Family::Any | Family::Wild => Self::wild(seed),
         }
-    }
-
-    /// Now as wild, now as stranded, now as edited, with limits of one kind.
-    fn of_kind(seed: u64, sort: Sort, promised: bool) -> Self {
-        let mut scenario = match seed / 16 % 4 {
-            0 | 2 => Self::wild(seed),
-            1 => Self::stranded(seed),
-            _ => Self::edited(seed),
-        };
-        let mut random = Random::new(seed ^ 0x6B69_6E64);
-        let window = match sort {
-            Sort::Calendar | Sort::Budget { .. } => 6 * SECOND,
-            _ if promised => random.one_of(&[1, 2, 4]) * SECOND,
-            _ => scenario.limits[0].window.min(10 * SECOND),
-        };
-        for limit in &mut scenario.limits {
-            (limit.sort, limit.window, limit.share) = (sort, window, sort == Sort::Sliding && limit.share);
-            limit.promised = promised;
-            if promised {
-                limit.costs = random.one_of(&[Costs::Few, Costs::Few, Costs::Large]);
-            }
-        }
-        scenario.network.slow = random.one_of(&[1, 1, 2, 20]) * MILLI;
-        let tail = 3 * (window + scenario.lease) + if promised { 12 * window } else { 0 };
-        Self { duration: scenario.duration.max(20 * SECOND + tail), ..scenario }
-    }
-
-    fn dated(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x6461_7465);
-        let budget = Sort::Budget { carry: random.one_of(&[0, 20, 100]) };
-        let sort = if random.chance(0.5) { Sort::Calendar } else { budget };
-        Self::of_kind(seed, sort, random.chance(0.3))
-    }
-
-    fn promised(seed: u64) -> Self {
-        let sort = if seed % 32 < 16 { Sort::Sliding } else { Sort::Bucket };
-        Self::of_kind(seed, sort, true)
-    }
-
-    /// Limits of all kinds, and calls with up to four of them.
-    fn mixed(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x6D69_7865);
-        let mut scenario = Self::of_kind(seed, Sort::Sliding, false);
-        let (nodes, window) = (scenario.nodes, scenario.limits[0].window);
-        let sorts =
-            [Sort::Sliding, Sort::Bucket, Sort::Places, Sort::Calendar, Sort::Budget { carry: 50 }, Sort::Sliding];
-        let first = random.index(sorts.len());
-        scenario.limits = (0..4)
-            .map(|nth| {
-                let sort = sorts[(first + nth) % sorts.len()];
-                let dated = matches!(sort, Sort::Calendar | Sort::Budget { .. });
-                let window = if dated { 6 * SECOND } else { window.min(4 * SECOND) };
-                let limit = Limit::draw(&mut random, nth as u64 + 1, window, nodes);
-                Limit { sort, promised: random.chance(0.3), ..limit }
-            })
-            .collect();
-        scenario.pairs = 0.6;
-        scenario.duration = scenario.duration.max(100 * SECOND);
-        scenario
-    }
-
-    /// As edited, by orders.
-    fn ordered(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x6F72_6465);
-        let sort = random.one_of(&[
-            Sort::Sliding,
-            Sort::Sliding,
-            Sort::Bucket,
-            Sort::Places,
-            Sort::Calendar,
-            Sort::Budget { carry: 50 },
-        ]);
-        let scenario = Self::of_kind(48, sort, false);
-        Self { seed, focus: Focus::Orders, ..scenario }
     }
 
     /// As wild, with many nodes, and for a shorter time.
@@ -485,7 +429,12 @@ impl Scenario {
     }
 
     pub(super) fn has_large_costs(&self) -> bool {
-        self.limits.iter().any(|limit| limit.costs == Costs::Large)
+        self.limits.iter().any(|limit| matches!(limit.costs, Costs::Large | Costs::Huge))
+    }
+
+    /// May more than half of a limit gather for one who waits?
+    pub(super) fn has_huge_costs(&self) -> bool {
+        self.limits.iter().any(|limit| limit.costs == Costs::Huge)
     }
 
     /// Does something go wrong to the very end?
@@ -539,7 +488,8 @@ impl Limit {
             Costs::One => 1,
             Costs::Few => random.between(1, 4),
             Costs::Large if random.chance(0.03) => (self.max.0 / 4).max(1),
-            Costs::Large => 1,
+            Costs::Huge if random.chance(0.02) => (self.max.0 * 2 / 3).max(1),
+            Costs::Large | Costs::Huge => 1,
         }
     }
 
@@ -549,6 +499,7 @@ impl Limit {
             Costs::One => 1.0,
             Costs::Few => 2.5,
             Costs::Large => 0.97 + 0.03 * self.max.0 as f64 / 4.0,
+            Costs::Huge => 0.98 + 0.02 * self.max.0 as f64 * 2.0 / 3.0,
         };
         self.demand * self.max.0 as f64 / cost / self.window as f64
     }

@@ -9,7 +9,7 @@ use tidegate_quota::protocol::{Batch, Key, Recall, Reply};
 
 use super::group::{Logged, Voter};
 use super::known::Known;
-use super::node::{Hold, Node, Origin};
+use super::node::{Hold, Node, Origin, Request};
 use super::oracle::Oracle;
 use super::publish::Desk;
 use super::random::Random;
@@ -79,6 +79,14 @@ pub(super) enum Event {
         node: usize,
         life: u32,
         request: u64,
+    },
+    /// The rate has brought what a request waited for.
+    Wake {
+        node: usize,
+        life: u32,
+        request: Request,
+        known: Known,
+        cost: u64,
     },
     GiveBack {
         node: usize,
@@ -381,6 +389,9 @@ impl World {
             Event::Look { node, life, key } if self.lives(node, life) => self.look(node, key),
             Event::Deadline { node, life, seq } if self.lives(node, life) => self.unanswered(node, seq),
             Event::Patience { node, life, request } if self.lives(node, life) => self.lose_patience(node, request),
+            Event::Wake { node, life, request, known, cost } if self.lives(node, life) => {
+                self.wake(node, request, known, cost);
+            }
             Event::GiveBack { node, life, held } if self.lives(node, life) => self.give_back(node, held),
             Event::Extend { node, life, call } if self.lives(node, life) => self.extend(node, call),
             Event::End { node, life, call } if self.lives(node, life) => self.end(node, call),
@@ -427,6 +438,7 @@ impl World {
             | Event::Look { .. }
             | Event::Deadline { .. }
             | Event::Patience { .. }
+            | Event::Wake { .. }
             | Event::GiveBack { .. }
             | Event::Extend { .. }
             | Event::End { .. }
@@ -449,6 +461,7 @@ impl World {
             Event::Arrive { node }
             | Event::Burst { node, .. }
             | Event::Patience { node, .. }
+            | Event::Wake { node, .. }
             | Event::GiveBack { node, .. }
             | Event::Extend { node, .. }
             | Event::End { node, .. }
@@ -485,9 +498,9 @@ impl World {
     /// little more than a window apart: what a fixed stretch of time holds depends on how many of them it happens to meet.
     pub(super) fn utilisation(&self, from: u64, to: u64) -> f64 {
         let known = self.desk.in_force(0);
-        let begins: Vec<u64> =
-            (from..=to.saturating_sub(known.window.0)).step_by((known.window.0 / 64) as usize).collect();
-        let shares = begins.iter().map(|begin| self.used(0, *begin, begin + known.window.0));
+        let long = known.window.0.max(SECOND);
+        let begins: Vec<u64> = (from..=to.saturating_sub(long)).step_by((long / 64) as usize).collect();
+        let shares = begins.iter().map(|begin| self.used(0, *begin, begin + long));
         shares.map(|(admitted, allowed)| admitted as f64 / allowed).sum::<f64>() / begins.len().max(1) as f64
     }
 

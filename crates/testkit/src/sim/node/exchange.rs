@@ -106,7 +106,8 @@ impl World {
             reserve: slot.known.share && slot.known.active,
         };
         let item = slot.holding.report(&slot.cell, seq, around);
-        if item.spent.0 != slot.taken {
+        // Of a part of a rate it says which room it gave up.
+        if item.spent.0 != slot.taken && slot.known.nature() != Nature::Refilled {
             let text = format!("node {node} took {} of {key:?} and reports {}", slot.taken, item.spent);
             self.oracle.broken(text);
         }
@@ -204,8 +205,10 @@ impl World {
         }
         // What is owed is paid before anybody else has of a grant, and is spent with that.
         let granted = match answer.verdict {
-            Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } => granted.0,
-            Verdict::Shared { .. } | Verdict::Reset | Verdict::Unknown => 0,
+            Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. } | Verdict::Shared { granted, .. } => {
+                granted.0
+            }
+            Verdict::Reset | Verdict::Unknown => 0,
         };
         let owed = slot.holding.debt().0;
         let (paid, window) = (debt.saturating_sub(owed), slot.window);

@@ -2,6 +2,7 @@
 
 use tidegate_model::{Nanos, Permits};
 use tidegate_quota::guard;
+use tidegate_quota::holding::Drawn;
 use tidegate_quota::protocol::Key;
 
 use super::take::{Hold, Took};
@@ -19,7 +20,7 @@ const A_MOMENT: Nanos = Nanos::from_millis(20);
 const AT_ONCE: u64 = 2 * MILLI;
 
 #[derive(Debug, Clone)]
-pub(super) struct Request {
+pub(in crate::sim) struct Request {
     pub(super) asks: Vec<(usize, u64)>,
     pub(super) started: u64,
     pub(super) waits_for: Key,
@@ -120,7 +121,8 @@ impl World {
                 request.ticket = ticket.map(|ticket| (known.key, ticket));
             }
         }
-        let Some(mut request) = self.forward(node, request, known, cost) else { return };
+        let Some(request) = self.forward(node, request, known, cost) else { return };
+        let Some(mut request) = self.sleep(node, request, known, cost) else { return };
         let (now, silent) = (self.nodes[node].boot.read(self.now), self.nodes[node].silent);
         let (started, at) = (request.started, self.now);
         let slot = self.slot(node, known);
@@ -149,6 +151,39 @@ impl World {
         self.nodes[node].waiting.insert(id, request);
         self.after(PATIENCE, Event::Patience { node, life, request: id });
         self.after((300 * MICRO).max(until), Event::Pressed { node, life });
+    }
+
+    /// Of a part of a rate: waits for what it brings, a moment at most, and asks nobody. Returned: this node holds none.
+    fn sleep(&mut self, node: usize, request: Request, known: Known, cost: u64) -> Option<Request> {
+        let life = self.nodes[node].life;
+        let drawn = self.draw(node, known, Permits(cost));
+        if self.nodes[node].life != life {
+            return None;
+        }
+        match drawn {
+            Drawn::Nothing => Some(request),
+            Drawn::In(wait) if wait > A_MOMENT || self.now >= request.started + A_MOMENT.0 => {
+                let slot = self.slot(node, known);
+                slot.missed += cost;
+                slot.largest = slot.largest.max(cost);
+                self.list(node, known.key);
+                self.decide(node, &request, false);
+                None
+            }
+            Drawn::In(_) | Drawn::There => {
+                let wait = if let Drawn::In(wait) = drawn { wait.0 } else { 0 };
+                self.slot(node, known).holding.queue(Permits(cost));
+                self.after(wait, Event::Wake { node, life, request, known, cost });
+                None
+            }
+        }
+    }
+
+    pub(in crate::sim) fn wake(&mut self, node: usize, request: Request, known: Known, cost: u64) {
+        if let Some(slot) = self.nodes[node].slots.get_mut(&known.key) {
+            slot.holding.unqueue(Permits(cost));
+        }
+        self.attempt(node, request);
     }
 
     /// What was kept for it is everybody's again.

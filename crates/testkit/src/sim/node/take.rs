@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tidegate_model::Permits;
 use tidegate_quota::cell::{Take, Ticket};
-use tidegate_quota::holding::Reservation;
+use tidegate_quota::holding::{Drawn, Reservation};
 use tidegate_quota::protocol::{Key, Nature};
 use tidegate_quota::{Cell, guard};
 
@@ -68,9 +68,22 @@ impl World {
                     return Took::Held(Hold { key: known.key, cell, what: What::Lease(ticket), mark });
                 }
                 Take::Burnt(_) => self.list(node, known.key),
+                Take::Short if self.draw(node, known, cost) == Drawn::There => {}
                 Take::Short => return self.take_reserved(node, known, cost),
             }
         }
+    }
+
+    /// What a node's part of the rate has brought.
+    pub(super) fn draw(&mut self, node: usize, known: Known, cost: Permits) -> Drawn {
+        if known.nature() != Nature::Refilled {
+            return Drawn::Nothing;
+        }
+        // Both are read under the holding's lock: no draw comes between.
+        let (boot, raw) = (self.nodes[node].boot.read(self.now), self.nodes[node].raw.read(self.now));
+        let slot = self.slot(node, known);
+        let cell = Rc::clone(&slot.cell);
+        slot.holding.draw(&cell, cost, boot, raw)
     }
 
     fn take_place(&mut self, node: usize, known: Known, cost: Permits) -> Took {

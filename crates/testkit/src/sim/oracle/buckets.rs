@@ -1,6 +1,7 @@
 //! Token buckets: every stretch of time τ, against burst + rate × τ.
 
-use super::Counter;
+use super::{Bound, Counter};
+use crate::sim::scenario::Sort;
 
 impl Counter {
     /// The first stretch that admits more: the bucket as it would be with a true clock, and with all nodes taking from it in
@@ -47,7 +48,9 @@ impl Counter {
     }
 
     fn filled(&self, level: u128, from: u64, to: u64) -> u128 {
-        let rates = self.bounds.iter().filter(|bound| bound.from <= from && from < bound.replaced);
+        // A part of a rate that is too large ends when its holder has said so, or with its lease.
+        let ends = |bound: &Bound| if self.sort == Sort::Smooth { bound.until } else { bound.replaced };
+        let rates = self.bounds.iter().filter(|bound| bound.from <= from && from < ends(bound));
         let rate = rates.map(|bound| bound.rate).max().unwrap_or(0);
         let come = u128::from(to - from) * u128::from(rate);
         level.saturating_add(come).min(u128::from(self.allowed(to, to)) * u128::from(self.window))
