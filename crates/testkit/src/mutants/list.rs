@@ -128,10 +128,7 @@ const PLAN: &[(&[&str], &[By])] = &[
     ),
     (
         &["share-within-the-rate", "share-within-the-burst", "share-lowered-when-acknowledged"],
-        &[
-            Seeds(Family::Smooth),
-            Spec(QUOTA, "shares", "a_part_of_the_rate_is_handed_on_only_after_its_holder_has_said_that_it_let_go"),
-        ],
+        &[Spec(QUOTA, "shares", "a_part_of_the_rate_is_handed_on_only_after_its_holder_has_said_that_it_let_go")],
     ),
     (&["share-leaves-the-rest"], &[Spec(QUOTA, "shares", "what_nobody_holds_fills_up_at_the_rest_of_the_rate")]),
     (
@@ -140,10 +137,7 @@ const PLAN: &[(&[&str], &[By])] = &[
     ),
     (
         &["share-fills-no-further-than-its-room"],
-        &[
-            Seeds(Family::Smooth),
-            Spec(QUOTA, "shares", "a_holder_fills_up_no_further_than_its_room_however_long_it_sleeps"),
-        ],
+        &[Spec(QUOTA, "shares", "a_holder_fills_up_no_further_than_its_room_however_long_it_sleeps")],
     ),
     (&["share-raised-from-then-on"], &[Spec(QUOTA, "shares", "a_raised_part_counts_from_when_it_is_known")]),
     (
@@ -160,10 +154,7 @@ const PLAN: &[(&[&str], &[By])] = &[
     ),
     (
         &["ordered-rate-binds"],
-        &[
-            Seeds(Family::Rated),
-            Spec(QUOTA, "orders", "an_ordered_rate_holds_for_a_bucket_or_one_subject_until_it_is_gone"),
-        ],
+        &[Spec(QUOTA, "orders", "an_ordered_rate_holds_for_a_bucket_or_one_subject_until_it_is_gone")],
     ),
     (
         &["extra-comes-once", "extra-is-used-up"],
