@@ -3,6 +3,7 @@
 use crate::bounds::Bounds;
 use crate::frame::{Frame, Framing, aws, sse};
 use crate::json::Malformed;
+use crate::lean::{self, Skipped};
 use crate::lost::Losses;
 use crate::meaning::{Answer, Body, Call, Error, Event, Flow, Stop};
 use crate::target::Target;
@@ -190,6 +191,8 @@ pub struct Decoder {
     framing: Framing,
     reader: Reader,
     flow: Flow,
+    /// What is passed over, where only usage and the end are wanted.
+    lean: Option<(Dialect, Skipped)>,
 }
 
 #[derive(Debug)]
@@ -212,15 +215,19 @@ impl Decoder {
             Dialect::Bedrock => Reader::Bedrock(bedrock::Reader::default()),
             Dialect::Cohere => Reader::Cohere(cohere::Reader::default()),
         };
-        Self { framing: dialect.framing(bounds), reader, flow: Flow::new(bounds) }
+        Self { framing: dialect.framing(bounds), reader, flow: Flow::new(bounds), lean: None }
     }
 
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
-        let Self { framing, reader, flow } = self;
+        let Self { framing, reader, flow, lean } = self;
         if flow.is_over() {
             return;
         }
-        if let Err(broken) = framing.push(bytes, &mut |frame| reader.frame(frame, flow)) {
+        let mut read = |frame: Frame<'_>| match lean {
+            Some((dialect, skipped)) if lean::is_text(*dialect, frame) => skipped.add(frame.data.len()),
+            _ => reader.frame(frame, flow),
+        };
+        if let Err(broken) = framing.push(bytes, &mut read) {
             flow.fail(Error::bad_stream(broken.reason()));
         }
         flow.take(out);
@@ -228,12 +235,22 @@ impl Decoder {
 
     /// The provider closed the stream: in order, or in the middle of its answer.
     pub fn finish(&mut self, out: &mut Vec<Event>) {
-        let Self { framing, reader, flow } = self;
+        let Self { framing, reader, flow, .. } = self;
         if !framing.finish(&mut |frame| reader.frame(frame, flow)) {
             flow.fail(Error::bad_stream("the provider's stream broke off inside a frame"));
         }
         reader.finish(flow);
         flow.take(out);
+    }
+
+    /// From here on text need not be told, only counted.
+    pub fn skim(&mut self, dialect: Dialect) {
+        self.lean.get_or_insert((dialect, Skipped::default()));
+    }
+
+    /// What was passed over since.
+    pub fn skipped(&self) -> Skipped {
+        self.lean.map(|(_, skipped)| skipped).unwrap_or_default()
     }
 
     /// `End` or `Error` was told; whatever comes is ignored.

@@ -158,7 +158,9 @@ pub fn call(bytes: &[u8]) {
         for to in Dialect::ALL {
             let mut losses = Losses::new(dialect);
             let body = to.render_call(&call, &Target::guess(to, "some-model"), &mut losses);
-            assert!(to.parse_call(&body, site).is_ok(), "{to:?} cannot read what we wrote for it");
+            // Its own dialect's strange blocks go back as they came: what they are is for its provider to say.
+            let read = to.parse_call(&body, site);
+            assert!(to == dialect || read.is_ok(), "{to:?} cannot read what we wrote for it: {read:?}");
             assert!(losses.header().is_ascii());
         }
     }

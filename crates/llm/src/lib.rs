@@ -31,6 +31,7 @@ pub mod fuzz;
 pub mod gemini;
 pub mod ids;
 mod json;
+mod lean;
 pub mod lost;
 pub mod meaning;
 pub mod names;
@@ -49,5 +50,6 @@ pub mod unsaid;
 
 pub use dialect::{Decoder, Dialect, Encoder, Reply, Site};
 pub use json::Malformed;
+pub use lean::Skipped;
 pub use lost::{Losses, Lost, Weight};
 pub use target::Target;

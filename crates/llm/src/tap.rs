@@ -77,7 +77,8 @@ struct Meter {
 impl Meter {
     /// One SSE event of the chat dialect: true if it is the chunk that only tells usage.
     fn takes_chunk(&mut self, event: &[u8]) -> bool {
-        if !contains(event, b"usage") {
+        // Most chunks say `"usage":null`, which says nothing.
+        if !tells_usage(event) {
             return false;
         }
         let mut only_usage = false;
@@ -126,7 +127,16 @@ impl Meter {
 }
 
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
-    bytes.windows(word.len()).any(|window| window == word)
+    memchr::memmem::find(bytes, word).is_some()
+}
+
+/// Is there a `usage` that is an object?
+fn tells_usage(event: &[u8]) -> bool {
+    const NAME: &[u8] = b"\"usage\"";
+    memchr::memmem::find_iter(event, NAME).any(|at| {
+        let rest = event[at + NAME.len()..].trim_ascii_start();
+        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().first() == Some(&b'{'))
+    })
 }
 
 /// Cuts a stream behind each blank line, bytes untouched.

@@ -156,3 +156,27 @@ fn an_answer_of_too_many_blocks_ends_in_an_error() {
     let events = cut(Dialect::OpenAiChat, &stream, &[]);
     assert!(matches!(events.last(), Some(Event::Error(error)) if error.message.contains("more blocks")), "{events:?}");
 }
+
+/// What is skimmed tells all but text: usage, the stop, the end.
+#[test]
+fn a_stream_that_is_skimmed_tells_its_usage_and_its_end() {
+    for dialect in Dialect::ALL {
+        let bytes = sample(dialect);
+        let all = cut(dialect, &bytes, &[]);
+        let mut decoder = dialect.decoder(Bounds::default());
+        let mut events = Vec::new();
+        decoder.skim(dialect);
+        bytes.chunks(7).for_each(|piece| decoder.push(piece, &mut events));
+        decoder.finish(&mut events);
+        check_promises(&events).expect("promises hold");
+        let told = |events: &[Event]| {
+            let ends = events.iter().filter(|event| matches!(event, Event::Usage(_) | Event::Stop(_) | Event::End));
+            ends.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(told(&events), told(&all), "{dialect:?}");
+        assert!(
+            dialect == Dialect::Gemini || decoder.skipped().pieces > 0 && decoder.skipped().text() > 0,
+            "{dialect:?}"
+        );
+    }
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidegate_llm::Skipped;
 use tidegate_llm::meaning::{Answer, Delta, Error, Event, Gist, NanoUsd, Stop, Usage};
 use tidegate_llm::price::Tariff;
 use tidegate_telemetry::{Cost, Tokens};
@@ -131,6 +132,17 @@ impl Account {
     /// Nothing is billed for this one.
     pub(super) fn free(&mut self) {
         (self.usage, self.whole, self.free) = (Some(Usage::default()), true, true);
+    }
+
+    /// The first token was seen: whatever text comes need only be counted.
+    pub(super) fn has_begun(&self) -> bool {
+        self.first_token.is_some()
+    }
+
+    /// Text that was passed over.
+    pub(super) fn skipped(&mut self, skipped: Skipped) {
+        self.deltas = self.deltas.saturating_add(skipped.pieces);
+        self.text = self.text.saturating_add(skipped.text());
     }
 
     pub(super) fn settle(&self, observer: &mut Observer) {

@@ -196,7 +196,7 @@ impl<'a> Visit<'a, '_> {
 /// What is heard of an answer that passes.
 enum Ear {
     Deaf,
-    Stream(Box<Decoder>, Vec<Event>),
+    Stream(tidegate_llm::Dialect, Box<Decoder>, Vec<Event>),
     Whole(tidegate_llm::Dialect, bool, BytesMut),
 }
 
@@ -206,7 +206,7 @@ impl Ear {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let streams = kind.starts_with("text/event-stream") || kind.starts_with("application/vnd.amazon.eventstream");
         match streams {
-            true => Self::Stream(Box::new(dialect.decoder(Bounds::default())), Vec::new()),
+            true => Self::Stream(dialect, Box::new(dialect.decoder(Bounds::default())), Vec::new()),
             false => Self::Whole(dialect, task == Some(Task::Embed), BytesMut::new()),
         }
     }
@@ -214,9 +214,12 @@ impl Ear {
     fn hear(&mut self, data: &[u8], account: &mut Account) {
         match self {
             Self::Deaf => {}
-            Self::Stream(decoder, events) => {
+            Self::Stream(dialect, decoder, events) => {
                 decoder.push(data, events);
                 events.drain(..).for_each(|event| account.event(&event));
+                if account.has_begun() {
+                    decoder.skim(*dialect);
+                }
             }
             Self::Whole(_, _, held) if held.len() + data.len() > LONGEST_READ => *self = Self::Deaf,
             Self::Whole(_, _, held) => held.extend_from_slice(data),
@@ -231,7 +234,8 @@ impl Ear {
                     account.answer(&answer);
                 }
             }
-            Self::Deaf | Self::Stream(..) => {}
+            Self::Stream(_, decoder, _) => account.skipped(decoder.skipped()),
+            Self::Deaf => {}
         }
     }
 }

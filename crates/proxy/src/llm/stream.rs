@@ -22,6 +22,7 @@ use crate::relay::{Broken, Observer};
 /// The body of an answer. Its drop, early or late, ends the exchange and settles what it cost.
 pub(crate) struct Told {
     source: upstream::Body,
+    from: Dialect,
     decoder: Decoder,
     way: Way,
     account: Account,
@@ -84,6 +85,7 @@ impl Told {
     pub(super) fn new(source: upstream::Body, from: Dialect, way: Way, reply: &Reply, account: Account) -> Self {
         Self {
             source,
+            from,
             decoder: from.decoder(reply.bounds),
             way,
             account,
@@ -138,6 +140,9 @@ impl Told {
     fn take(&mut self, data: Bytes) {
         self.decoder.push(&data, &mut self.events);
         self.events.iter().for_each(|event| self.account.event(event));
+        if matches!(self.way, Way::Same { .. }) && self.account.has_begun() {
+            self.decoder.skim(self.from);
+        }
         let out = match &mut self.way {
             Way::Same { strip: None, .. } => {
                 self.events.clear();
@@ -282,6 +287,7 @@ impl Drop for Told {
             if let (Way::Other(translation), Some(spoken)) = (&self.way, &mut observer.record.spoken) {
                 spoken.dropped = translation.all_dropped();
             }
+            self.account.skipped(self.decoder.skipped());
             self.account.settle(observer);
         }
     }
