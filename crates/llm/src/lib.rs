@@ -26,6 +26,7 @@ pub mod cohere;
 pub mod count;
 pub mod dialect;
 pub mod embed;
+pub mod estimate;
 pub mod frame;
 pub mod fuzz;
 pub mod gemini;

@@ -3,6 +3,8 @@
 
 #[path = "specs/chunking.rs"]
 mod chunking;
+#[path = "specs/estimates.rs"]
+mod estimates;
 #[path = "specs/golden.rs"]
 mod golden;
 #[path = "specs/matrix.rs"]

@@ -225,7 +225,7 @@ impl<'a> Visit<'a, '_> {
         observer: &mut Observer,
     ) -> Result<Response<Reply>, No> {
         let further = Further::new(&self.gate.limiter, asks, self.origin.request_id.as_str().as_bytes());
-        let mut account = Account::new(heard.peek.prompt_bytes);
+        let mut account = Account::new(heard.peek.prompt_bytes, heard.peek.has_tools);
         let (mut last, mut refused, mut sent, mut estimate) = (None, None, false, None);
         for deployment in self.gate.rests.last(choose::order(model, forward::draw), &heard.peek.model) {
             let provider = &deployment.provider;
@@ -261,7 +261,7 @@ impl<'a> Visit<'a, '_> {
                 spoken.dialects.1 = outgoing.dialect.name();
                 spoken.fallbacks += u32::from(sent);
             }
-            account.at(deployment.tariff(&heard.peek.model));
+            account.at(outgoing.dialect, deployment.tariff(&heard.peek.model));
             let attempt = Attempt { visit: self, parts, heard, own, deployment, outgoing: &outgoing };
             match Box::pin(attempt.make(account, &further, observer)).await {
                 Ok(mut response) => {

@@ -7,17 +7,19 @@ use serde::Deserialize;
 use tidegate_llm::Skipped;
 use tidegate_llm::meaning::{Answer, Delta, Error, Event, Gist, NanoUsd, Stop, Usage};
 use tidegate_llm::price::Tariff;
+use tidegate_llm::{Dialect, estimate};
 use tidegate_telemetry::{Cost, Tokens};
 use tokio::time::Instant;
 
 use crate::relay::Observer;
 
-/// Bytes of text that are a token, about.
-const BYTES: u64 = 4;
-
 #[derive(Debug)]
 pub(super) struct Account {
     began: Instant,
+    /// Bytes of the prompt, and has it tools?
+    prompt: (u64, bool),
+    /// What is spoken to whom is asked now.
+    dialect: Dialect,
     /// Of the prompt, from its bytes.
     guess: u64,
     /// Tokens of tries whose end nobody knows, and nano-dollars: they may have cost something.
@@ -45,11 +47,12 @@ pub(super) enum First {
 
 impl Account {
     /// `prompt`: bytes of the call.
-    pub(super) fn new(prompt: usize) -> Self {
-        let guess = (prompt as u64).div_ceil(BYTES);
+    pub(super) fn new(prompt: usize, has_tools: bool) -> Self {
         Self {
             began: Instant::now(),
-            guess,
+            prompt: (prompt as u64, has_tools),
+            dialect: Dialect::OpenAiChat,
+            guess: 0,
             lost: (0, 0),
             tariff: None,
             free: false,
@@ -63,9 +66,10 @@ impl Account {
         }
     }
 
-    /// Who is asked next bills by these prices.
-    pub(super) fn at(&mut self, tariff: Option<&Arc<Tariff>>) {
-        self.tariff = tariff.cloned();
+    /// Who is asked next speaks this, and bills by these prices.
+    pub(super) fn at(&mut self, dialect: Dialect, tariff: Option<&Arc<Tariff>>) {
+        (self.dialect, self.tariff) = (dialect, tariff.cloned());
+        self.guess = estimate::prompt(dialect, self.prompt.0, self.prompt.1);
     }
 
     /// A call goes out: if nothing is ever heard of it, it may have cost its prompt.
@@ -151,7 +155,7 @@ impl Account {
             usage.input = self.guess;
         }
         // A stream that broke off: its last report is from before.
-        let seen = self.deltas.max(self.text.div_ceil(BYTES));
+        let seen = self.deltas.max(estimate::answer(self.dialect, self.text));
         let short = (!known || !self.whole) && usage.completion() < seen;
         if short {
             usage.output = usage.output.saturating_add(seen - usage.completion());

@@ -19,6 +19,8 @@ use crate::refusal::Refusal;
 
 /// Tokens of an answer that nobody bounded, as far as limits are concerned.
 const USUAL_OUTPUT: u64 = 4_096;
+/// Tokens of the words with which a provider tells its model of tools: Anthropic's are 313 to about 800.
+const TOLD_OF_TOOLS: u64 = 1_024;
 /// Tokens of an image, a sound, a film or a file, as far as limits are concerned.
 const USUAL_MEDIUM: u64 = 16_384;
 
@@ -71,7 +73,8 @@ impl<'a> Heard<'a> {
     pub(super) fn most(&self, model: &Model) -> Most {
         let asked = &*self.peek.model;
         let media = self.peek.media(&self.body) as u64;
-        let bytes = (self.peek.prompt_bytes as u64).saturating_add(media.saturating_mul(USUAL_MEDIUM));
+        let unseen = media.saturating_mul(USUAL_MEDIUM).saturating_add(u64::from(self.peek.has_tools) * TOLD_OF_TOOLS);
+        let bytes = (self.peek.prompt_bytes as u64).saturating_add(unseen);
         let mut most = Most { tokens: 0, money: Some(0) };
         for deployment in &model.deployments {
             let row = deployment.row(asked);

@@ -128,7 +128,7 @@ impl Told {
 
     /// It did not begin: what was counted until now goes on with the next try.
     pub(super) fn into_account(mut self) -> Account {
-        std::mem::replace(&mut self.account, Account::new(0))
+        std::mem::replace(&mut self.account, Account::new(0, false))
     }
 
     pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
