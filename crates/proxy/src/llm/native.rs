@@ -12,9 +12,9 @@ use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming as Received;
-use tidegate_llm::Decoder;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::Event;
+use tidegate_llm::{Decoder, Dialect};
 use tidegate_policy::{Credential, Llm, Provider};
 use tidegate_telemetry::{self as telemetry, Cut};
 use tidegate_upstream::{self as upstream, Call};
@@ -85,7 +85,9 @@ impl<'a> Visit<'a, '_> {
             self.admit(parts, Some(Spoken { model: &provider.name, most: &most }), observer, shown).await?;
         observer.charge = charge;
 
-        let mut account = Account::new(usize::try_from(prompt).unwrap_or(usize::MAX));
+        let mut account = Account::new(usize::try_from(prompt).unwrap_or(usize::MAX), false);
+        // Which model it is stands unread in the body: what is used is told as unpriced.
+        account.at(dialect.unwrap_or(Dialect::OpenAiChat), None);
         if !speaks {
             account.free();
         }
