@@ -19,6 +19,7 @@ use anyhow::Result;
 
 pub(crate) use responder::{Args as Limited, serve as limited};
 
+use crate::figure::Figure;
 use crate::linux;
 use crate::node::Binary;
 use crate::process::Folder;
@@ -29,7 +30,7 @@ use costs::Cost;
 use exact::{Bill, Row};
 use failover::Killed;
 use plan::Case;
-use reach::{Figure, Measured};
+use reach::Measured;
 
 pub(crate) struct Options {
     pub(crate) quick: bool,

@@ -6,11 +6,13 @@ mod balancer;
 mod decide;
 mod demo;
 mod empty_proxy;
+mod figure;
 mod generator;
 mod histogram;
 mod http;
 mod limits;
 mod linux;
+mod llm;
 mod matrix;
 mod node;
 mod process;
@@ -94,6 +96,25 @@ enum Command {
         #[arg(long)]
         tidegate: Option<PathBuf>,
     },
+    /// Chat through gateways, side by side.
+    Llm {
+        /// Few and short rounds.
+        #[arg(long)]
+        quick: bool,
+        /// Only the subjects whose name contains this; several with + between.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<String>,
+        /// Where llm.md and llm.json go.
+        #[arg(long, default_value = "loadtest/results")]
+        results: PathBuf,
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
+    /// A provider of language models that does what the model's name says: README.md has the words.
+    Provider {
+        #[arg(long)]
+        http: SocketAddr,
+    },
     /// A gateway as small as it can be, whose limit is Redis, or counters that nodes exchange.
     Limited(limits::Limited),
     /// Measures decisions: from the caller's ids to the permit, in one process and without a socket.
@@ -153,6 +174,10 @@ fn run(command: Command) -> Result<()> {
         Command::Limits { quick, nodes, only, results, tidegate } => {
             limits::run(&limits::Options { quick, nodes, only, results, binary: node::Binary::at(tidegate)? })
         }
+        Command::Llm { quick, only, results, tidegate } => {
+            llm::run(&llm::Options { quick, only, results, binary: node::Binary::at(tidegate)? })
+        }
+        Command::Provider { http } => llm::provider(http),
         Command::Limited(args) => limits::limited(&args),
         Command::Constant { http, bytes } => shared::constant(http, bytes),
         Command::Decide => decide::measure().map(drop),

@@ -97,7 +97,7 @@ fn document(origin: &str, upstream: Value, route: Value) -> Value {
 }
 
 /// The middle one; of an even number the lower of the two.
-fn median<T: Copy>(of: &[T], by: impl Fn(&T) -> f64) -> Option<T> {
+pub(crate) fn median<T: Copy>(of: &[T], by: impl Fn(&T) -> f64) -> Option<T> {
     let mut sorted = of.to_vec();
     sorted.sort_by(|a, b| by(a).total_cmp(&by(b)));
     sorted.get(sorted.len().saturating_sub(1) / 2).copied()

@@ -10,22 +10,35 @@ pub(crate) enum What {
     Matrix,
     Shared,
     Limits,
+    Llm,
 }
 
-pub(crate) fn run(consent: Consent, quick: bool, what: What, only: Option<&str>) -> Result {
+pub(crate) struct Order {
+    pub(crate) what: What,
+    pub(crate) quick: bool,
+    pub(crate) only: Option<String>,
+    /// Of the build.
+    pub(crate) profile: Option<String>,
+}
+
+pub(crate) fn run(consent: Consent, order: &Order) -> Result {
+    let Order { what, quick, only, profile } = order;
     match what {
         What::Matrix => ensure(&[C_COMPILER, NGINX, WRK, HAPROXY], consent)?,
         What::Shared => ensure(&[C_COMPILER, NGINX, WRK, REDIS, VARNISH], consent)?,
         What::Limits => ensure(&[C_COMPILER, REDIS], consent)?,
+        What::Llm => ensure(&[C_COMPILER, NGINX, WRK], consent)?,
     }
     // Figures that are published come from the slow build.
-    let harness = build::harness(if quick { "release" } else { "bench-fat" })?;
+    let usual = if *quick { "release" } else { "bench-fat" };
+    let harness = build::harness(profile.as_deref().unwrap_or(usual))?;
     let mut arguments = vec![match what {
         What::Matrix => "matrix",
         What::Shared => "shared",
         What::Limits => "limits",
+        What::Llm => "llm",
     }];
-    if quick {
+    if *quick {
         arguments.push("--quick");
     }
     if let Some(only) = only {

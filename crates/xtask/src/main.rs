@@ -59,9 +59,15 @@ enum Verb {
         /// Limits side by side instead: Tidegate, Redis per request, counters exchanged at intervals.
         #[arg(long, conflicts_with = "shared")]
         limits: bool,
+        /// Chat through gateways instead: nginx, empty hyper, Tidegate three ways, LiteLLM and Portkey where they are installed.
+        #[arg(long, conflicts_with_all = ["shared", "limits"])]
+        llm: bool,
         /// Only the subjects whose name contains this.
         #[arg(long)]
         only: Option<String>,
+        /// The build that is measured; by default bench-fat, or release if it is to be quick.
+        #[arg(long)]
+        profile: Option<String>,
     },
     /// Run the fuzz targets (needs a nightly toolchain and cargo-fuzz).
     Fuzz {
@@ -110,15 +116,17 @@ fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Test { runner } => test::all(consent, &runner),
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
-        Verb::Load { quick, shared, limits, only } => {
-            let what = if limits {
+        Verb::Load { quick, shared, limits, llm, only, profile } => {
+            let what = if llm {
+                load::What::Llm
+            } else if limits {
                 load::What::Limits
             } else if shared {
                 load::What::Shared
             } else {
                 load::What::Matrix
             };
-            load::run(consent, quick, what, only.as_deref())
+            load::run(consent, &load::Order { what, quick, only, profile })
         }
         Verb::Sim { seeds, from } => evidence::sim(seeds, from),
         Verb::Mutants { only } => evidence::mutants(only.as_deref()),

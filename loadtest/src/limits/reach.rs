@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::cold::Cold;
 use super::costs::Cost;
 use super::exact::Row;
 use super::failover::Killed;
 use crate::decide::{Asked, Decided};
+use crate::figure::Figure;
 use crate::matrix::report::millis;
 
 /// All that was measured.
@@ -19,17 +18,6 @@ pub(super) struct Measured {
     pub(super) cold: Vec<Cold>,
     pub(super) killed: Vec<Killed>,
     pub(super) decided: Vec<Decided>,
-}
-
-/// One figure against what it is to be.
-pub(super) struct Figure {
-    pub(super) what: &'static str,
-    wanted: f64,
-    unit: &'static str,
-    /// At least as much, or at most.
-    at_least: bool,
-    /// `None`: not measured this time.
-    pub(super) got: Option<f64>,
 }
 
 pub(super) const OURS: &str = "tidegate";
@@ -62,8 +50,7 @@ impl Measured {
     }
 
     pub(super) fn figures(&self) -> Vec<Figure> {
-        let least = |what, wanted, unit, got| Figure { what, wanted, unit, at_least: true, got };
-        let most = |what, wanted, unit, got| Figure { what, wanted, unit, at_least: false, got };
+        let (least, most) = (Figure::least, Figure::most);
         let percent = |share: Option<f64>| share.map(|share| share * 100.0);
         let cold = self.cold.iter().find(|cold| cold.contender == OURS).map(|cold| millis(cold.p99));
         let decided = |limits| {
@@ -92,39 +79,12 @@ fn fair(row: &Row) -> bool {
     row.stream.rule.max >= 100 * row.nodes as u64
 }
 
-impl Figure {
-    pub(super) const COLUMNS: [&str; 4] = ["figure", "wanted", "measured", "reached"];
-
-    fn reached(&self) -> Option<bool> {
-        self.got.map(|got| if self.at_least { got >= self.wanted } else { got <= self.wanted })
-    }
-
-    pub(super) fn cells(&self) -> Vec<String> {
-        let Self { what, wanted, unit, at_least, got } = self;
-        vec![
-            (*what).to_owned(),
-            format!("{} {wanted}{unit}", if *at_least { "≥" } else { "≤" }),
-            got.map_or("not measured".to_owned(), |got| format!("{got:.2}{unit}")),
-            self.reached().map_or("", |reached| if reached { "yes" } else { "**no**" }).to_owned(),
-        ]
-    }
-
-    pub(super) fn json(&self) -> Value {
-        json!({"figure": self.what, "wanted": self.wanted, "measured": self.got, "reached": self.reached()})
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_was_not_measured_is_not_called_reached() {
-        let figures = Measured::default().figures();
-        assert!(figures.iter().all(|figure| figure.reached().is_none() && figure.cells()[3].is_empty()));
-        let most = Figure { what: "x", wanted: 1.0, unit: "", at_least: false, got: Some(1.004) };
-        assert_eq!(most.reached(), Some(false));
-        let least = Figure { at_least: true, ..most };
-        assert_eq!(least.reached(), Some(true));
+        assert!(Measured::default().figures().iter().all(|figure| figure.cells()[3].is_empty()));
     }
 }

@@ -132,7 +132,7 @@ pub(crate) fn wrk_of(
         bail!("stopped");
     }
     let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &last_cpu().to_string(), "wrk", "-t1"]);
+    command.args(["--cpu-list", &last_cpu().to_string(), "wrk", "-t1", "--timeout", "30s"]);
     command.args([format!("-c{CONNECTIONS}"), format!("-d{}s", time.as_secs().max(1))]);
     for (name, value) in headers {
         command.args(["-H", &format!("{name}: {value}")]);

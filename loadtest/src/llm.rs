@@ -1,0 +1,88 @@
+//! What chat costs on its way through a gateway, side by side in one run: nginx, an empty hyper proxy, Tidegate passing on,
+//! translating and with every policy, LiteLLM and Portkey where they are installed. README.md beside `src/` says how.
+
+mod first;
+mod measure;
+mod open;
+mod provider;
+mod reach;
+mod rivals;
+mod script;
+mod subject;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use crate::balancer::find_program;
+use crate::linux;
+use crate::node::Binary;
+use crate::process::Folder;
+use crate::shared::load_average;
+use crate::shared::report::{About, Report, Section};
+
+pub(crate) use provider::serve as provider;
+
+pub(crate) struct Options {
+    pub(crate) quick: bool,
+    /// Parts of the names of subjects; empty: all.
+    pub(crate) only: Vec<String>,
+    pub(crate) results: PathBuf,
+    pub(crate) binary: Binary,
+}
+
+/// What every subject is started with.
+struct Site<'a> {
+    binary: &'a Binary,
+    folder: &'a Path,
+    provider: std::net::SocketAddr,
+}
+
+const ABOUT: About = About {
+    file: "llm",
+    title: "Chat through a gateway",
+    rival: "nginx",
+    sections: &["cost", "first", "open", "reach"],
+};
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    for program in ["nginx", "wrk", "taskset"] {
+        ensure!(find_program(program).is_some(), "{program} is needed: install it, or use `cargo xtask load --llm`");
+    }
+    linux::note_signals();
+    linux::open_many_files();
+    let before = load_average();
+    let folder = Folder::fresh("llm")?;
+    let provider = provider::Provider::start(&folder.path)?;
+    let site = Site { binary: &options.binary, folder: &folder.path, provider: provider.address };
+    let wanted = |kind: &subject::Kind| {
+        options.only.is_empty() || options.only.iter().any(|only| kind.name().contains(only.as_str()))
+    };
+    let kinds: Vec<subject::Kind> = subject::Kind::installed().into_iter().filter(wanted).collect();
+    ensure!(!kinds.is_empty(), "no subject has this in its name");
+    let measured = measure::all(&site, &kinds, options.quick)?;
+    let mut report = Report::begin(&options.results, ABOUT, options.quick)?;
+    for (name, mut section) in measured.sections() {
+        section.load = format!("{before} → {}{}", load_average(), build());
+        println!("{}", section.text(name));
+        report.add(name, section)?;
+    }
+    Ok(())
+}
+
+/// Which build was measured: figures of different ones are not to be compared.
+fn build() -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    format!("; profile `{folder}`")
+}
+
+impl measure::Measured {
+    fn sections(&self) -> Vec<(&'static str, Section)> {
+        let mut reach = Section::new("What was to be reached", REACH.to_owned(), &crate::figure::Figure::COLUMNS);
+        reach::figures(self).iter().for_each(|figure| reach.row(figure.cells(), figure.json()));
+        vec![("cost", self.costs()), ("first", self.firsts()), ("open", self.opens()), ("reach", reach)]
+    }
+}
+
+const REACH: &str = "Medians of the rounds; × nginx: of this very run.";
