@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 
 use crate::balancer::find_program;
+use crate::figure::Figure;
 use crate::linux;
 use crate::node::Binary;
 use crate::process::Folder;
@@ -60,14 +61,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let kinds: Vec<subject::Kind> = subject::Kind::installed().into_iter().filter(wanted).collect();
     ensure!(!kinds.is_empty(), "no subject has this in its name");
-    let measured = measure::all(&site, &kinds, options.quick)?;
     let mut report = Report::begin(&options.results, ABOUT, options.quick)?;
-    for (name, mut section) in measured.sections() {
-        section.load = format!("{before} → {}{}", load_average(), build());
-        println!("{}", section.text(name));
-        report.add(name, section)?;
-    }
-    Ok(())
+    // At once, so that it is not lost when what comes next fails.
+    let mut add = |sections: Vec<(&'static str, Section)>| -> Result<()> {
+        for (name, mut section) in sections {
+            section.load = format!("{before} → {}{}", load_average(), build());
+            println!("{}", section.text(name));
+            report.add(name, section)?;
+        }
+        Ok(())
+    };
+    let mut measured = measure::rounds(&site, &kinds, options.quick)?;
+    add(vec![("cost", measured.costs()), ("first", measured.firsts())])?;
+    measured.open_many(&site, &kinds)?;
+    let mut reach = Section::new("What was to be reached", REACH.to_owned(), &Figure::COLUMNS);
+    reach::figures(&measured).iter().for_each(|figure| reach.row(figure.cells(), figure.json()));
+    add(vec![("open", measured.opens()), ("reach", reach)])
 }
 
 /// Which build was measured: figures of different ones are not to be compared.
@@ -75,14 +84,6 @@ fn build() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     format!("; profile `{folder}`")
-}
-
-impl measure::Measured {
-    fn sections(&self) -> Vec<(&'static str, Section)> {
-        let mut reach = Section::new("What was to be reached", REACH.to_owned(), &crate::figure::Figure::COLUMNS);
-        reach::figures(self).iter().for_each(|figure| reach.row(figure.cells(), figure.json()));
-        vec![("cost", self.costs()), ("first", self.firsts()), ("open", self.opens()), ("reach", reach)]
-    }
 }
 
 const REACH: &str = "Medians of the rounds; × nginx: of this very run.";

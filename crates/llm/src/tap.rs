@@ -1,6 +1,7 @@
 //! A stream that passes as it came, while its usage is read along. In the chat dialect the usage chunk that we asked for
 //! is held back if the caller did not ask (llm-wire line 1); nothing else is touched.
 
+use memchr::{memchr2, memmem};
 use serde_json::Value;
 
 use crate::bounds::Bounds;
@@ -45,6 +46,19 @@ impl Tap {
             return;
         }
         out.extend_from_slice(bytes);
+        self.read_along(bytes);
+    }
+
+    /// True: these bytes go on as they are, and were read along; what is `push`ed is copied.
+    pub fn passes(&mut self, bytes: &[u8]) -> bool {
+        if self.strip {
+            return self.events.is_between() && ends_an_event(bytes) && !tells_usage(bytes);
+        }
+        self.read_along(bytes);
+        true
+    }
+
+    fn read_along(&mut self, bytes: &[u8]) {
         let Self { dialect, framing, meter, broken, .. } = self;
         // Whether we can read it is our trouble, not the caller's.
         *broken = *broken || framing.push(bytes, &mut |frame| meter.read(*dialect, frame)).is_err();
@@ -97,7 +111,11 @@ impl Meter {
 
     fn read(&mut self, dialect: Dialect, frame: Frame<'_>) {
         // Most events tell nothing of usage; those are not parsed.
-        if !contains(frame.data, b"sage") {
+        let tells = match dialect {
+            Dialect::Gemini => memmem::find(frame.data, b"sage").is_some(),
+            _ => tells_usage(frame.data),
+        };
+        if !tells {
             return;
         }
         let Ok(value) = serde_json::from_slice::<Value>(frame.data) else { return };
@@ -126,17 +144,21 @@ impl Meter {
     }
 }
 
-fn contains(bytes: &[u8], word: &[u8]) -> bool {
-    memchr::memmem::find(bytes, word).is_some()
+/// Is there a member `usage` with anything in it? Most chunks of OpenAI's say that it is null.
+fn tells_usage(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"usage\"";
+    memmem::find_iter(bytes, NAME).any(|at| {
+        // Bytes that end too early tell it with their next piece.
+        match bytes[at + NAME.len()..].trim_ascii_start() {
+            [b':', value @ ..] => !value.trim_ascii_start().starts_with(b"null"),
+            rest => rest.is_empty(),
+        }
+    })
 }
 
-/// Is there a `usage` that is an object?
-fn tells_usage(event: &[u8]) -> bool {
-    const NAME: &[u8] = b"\"usage\"";
-    memchr::memmem::find_iter(event, NAME).any(|at| {
-        let rest = event[at + NAME.len()..].trim_ascii_start();
-        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().first() == Some(&b'{'))
-    })
+/// The last byte ends a blank line, whatever stands before.
+fn ends_an_event(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n")
 }
 
 /// Cuts a stream behind each blank line, bytes untouched.
@@ -150,24 +172,45 @@ struct Events {
 
 impl Events {
     fn push(&mut self, bytes: &[u8], take: &mut dyn FnMut(&[u8])) {
-        for byte in bytes {
-            self.held.push(*byte);
-            // The LF of a CRLF ends nothing; it may lead the next piece, where readers pass over it.
-            let ends = match byte {
-                b'\n' => !std::mem::take(&mut self.after_cr),
-                b'\r' => true,
-                _ => false,
+        let (mut from, mut at) = (0, 0);
+        while at < bytes.len() {
+            let Some(length) = memchr2(b'\n', b'\r', &bytes[at..]) else {
+                (self.in_line, self.after_cr) = (true, false);
+                break;
             };
-            self.after_cr = *byte == b'\r';
-            if !ends {
-                self.in_line |= !matches!(byte, b'\n' | b'\r');
+            if length > 0 {
+                (self.in_line, self.after_cr) = (true, false);
             }
-            // What has no end is no usage chunk.
-            if ends && !std::mem::take(&mut self.in_line) || self.held.len() >= self.max {
-                take(&self.held);
-                self.held.clear();
+            let end = bytes[at + length];
+            at += length + 1;
+            // The LF of a CRLF ends nothing; it may lead the next piece, where readers pass over it.
+            let ends = end == b'\r' || !self.after_cr;
+            self.after_cr = end == b'\r';
+            if ends && !std::mem::take(&mut self.in_line) {
+                self.tell(&bytes[from..at], take);
+                from = at;
             }
         }
+        let rest = &bytes[from..];
+        // What has no end is no usage chunk.
+        if self.held.len() + rest.len() >= self.max {
+            self.tell(rest, take);
+        } else {
+            self.held.extend_from_slice(rest);
+        }
+    }
+
+    fn tell(&mut self, bytes: &[u8], take: &mut dyn FnMut(&[u8])) {
+        if self.held.is_empty() {
+            return take(bytes);
+        }
+        self.held.extend_from_slice(bytes);
+        take(&self.held);
+        self.held.clear();
+    }
+
+    fn is_between(&self) -> bool {
+        self.held.is_empty() && !self.in_line && !self.after_cr
     }
 }
 
@@ -186,6 +229,30 @@ mod tests {
         (String::from_utf8(out).unwrap(), tap.usage())
     }
 
+    /// As the gateway does: what passes is not copied.
+    fn passed(include_usage: bool, step: usize) -> (String, Option<Usage>, usize) {
+        let mut tap = Tap::new(Dialect::OpenAiChat, include_usage, Bounds::default());
+        let (mut out, mut whole) = (Vec::new(), 0);
+        for piece in STREAM.as_bytes().chunks(step) {
+            if tap.passes(piece) {
+                out.extend_from_slice(piece);
+                whole += 1;
+            } else {
+                tap.push(piece, &mut out);
+            }
+        }
+        tap.finish(&mut out);
+        (String::from_utf8(out).unwrap(), tap.usage(), whole)
+    }
+
+    #[test]
+    fn whole_events_without_usage_pass_uncopied() {
+        let end = STREAM.find("data: {\"choices\":[{\"fin").unwrap();
+        let mut tap = Tap::new(Dialect::OpenAiChat, false, Bounds::default());
+        assert!(tap.passes(&STREAM.as_bytes()[..end]), "its usage is null");
+        assert!(!tap.passes(&STREAM.as_bytes()[end..]), "the usage chunk is in it");
+    }
+
     #[test]
     fn line_1_the_usage_chunk_is_read_always_and_shown_only_if_asked_for() {
         let usage = Some(Usage { input: 7, output: 2, ..Usage::default() });
@@ -195,6 +262,10 @@ mod tests {
         for step in 1..STREAM.len() {
             assert_eq!(tapped(true, step), (STREAM.to_owned(), usage), "step {step}");
             assert_eq!(tapped(false, step), (without.clone(), usage), "step {step}");
+            for (include_usage, want) in [(true, STREAM), (false, &*without)] {
+                let (told, used, whole) = passed(include_usage, step);
+                assert_eq!((&*told, used), (want, usage), "step {step}, {whole} passed");
+            }
         }
     }
 }

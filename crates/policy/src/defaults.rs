@@ -45,6 +45,8 @@ pub const PROVIDER_IDLE: Duration = Duration::from_secs(300);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Open connections to one endpoint, per node.
 pub const MAX_CONNECTIONS: usize = 1_024;
+/// As [`MAX_CONNECTIONS`], of providers of language models: each stream holds one for as long as it speaks.
+pub const PROVIDER_CONNECTIONS: u32 = 8_192;
 /// Idle connections kept to one endpoint, per node.
 pub const MAX_IDLE: usize = 128;
 /// An idle connection to an endpoint is closed after this.
@@ -128,6 +130,7 @@ pub fn table() -> Vec<Row> {
         row("silence of a provider", span(PROVIDER_IDLE), "providers[].timeouts.idle"),
         row("silence inside a body", span(IDLE_TIMEOUT), "upstreams[].timeouts.idle"),
         row("connections to one endpoint", MAX_CONNECTIONS.to_string(), "upstreams[].max_connections"),
+        row("connections to one provider", PROVIDER_CONNECTIONS.to_string(), "providers[].max_connections"),
         row("idle connections to one endpoint", MAX_IDLE.to_string(), "upstreams[].max_idle"),
         row("idle connection to an endpoint", span(UPSTREAM_KEEP_ALIVE), "upstreams[].idle_timeout"),
         row("retries after the first try", RETRIES.to_string(), "upstreams[].retries.max"),

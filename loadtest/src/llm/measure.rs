@@ -40,7 +40,7 @@ pub(super) struct Measured {
     open: Vec<(Kind, f64)>,
 }
 
-pub(super) fn all(site: &Site<'_>, kinds: &[Kind], quick: bool) -> Result<Measured> {
+pub(super) fn rounds(site: &Site<'_>, kinds: &[Kind], quick: bool) -> Result<Measured> {
     let mut running = Vec::new();
     for kind in kinds {
         eprintln!("  starting {}", kind.name());
@@ -57,22 +57,7 @@ pub(super) fn all(site: &Site<'_>, kinds: &[Kind], quick: bool) -> Result<Measur
             rounds.push(subject.round(site, time).with_context(|| subject.kind.name())?);
         }
     }
-    drop(running);
-    let mut measured = Measured { subjects, open: Vec::new() };
-    for kind in kinds {
-        // A process of its own: what it freed before would hide what a stream takes.
-        let count = if kind.is_slow() { OPEN / 20 } else { OPEN };
-        eprintln!("  {count} open streams, {}", kind.name());
-        let fresh = kind.start(site)?;
-        fresh.wrk(site, Ask::Chat, Duration::from_secs(1))?;
-        let bytes = open::measure(fresh.address, &fresh.request(Ask::Slow), count, &fresh.groups);
-        match bytes {
-            Ok(bytes) => measured.open.push((*kind, bytes)),
-            Err(why) if kind.is_slow() => eprintln!("  {}: {why:#}", kind.name()),
-            Err(why) => return Err(why.context(kind.name())),
-        }
-    }
-    Ok(measured)
+    Ok(Measured { subjects, open: Vec::new() })
 }
 
 impl Running {
@@ -83,20 +68,35 @@ impl Running {
         let rate = if self.kind.is_slow() { RATE / 20 } else { RATE };
         let direct =
             first::measure(site.provider, &request(site.provider.to_string(), Ask::First, false, &[]), rate, time)?;
-        let through = first::measure(self.address, &self.request(Ask::First), rate, time)?;
+        let through = first::measure(self.address, &self.request(Ask::First), rate, time);
+        let through = self.or_nothing(through.map(|it| (millis(it.p50), millis(it.p99))), (f64::NAN, f64::NAN))?;
         Ok(Round {
             chat,
             chats_per_second,
             burst,
             bursts_per_second,
             event: paced / PACED,
-            added_p50_ms: millis(through.p50) - millis(direct.p50),
-            added_p99_ms: millis(through.p99) - millis(direct.p99),
+            added_p50_ms: through.0 - millis(direct.p50),
+            added_p99_ms: through.1 - millis(direct.p99),
         })
     }
 
-    /// µs of CPU for each, and how many a second.
+    /// µs of CPU for each, and how many a second. Others may fail at one thing and not at the next.
     fn cost(&self, site: &Site<'_>, ask: Ask, time: Duration) -> Result<(f64, f64)> {
+        self.or_nothing(self.try_cost(site, ask, time), (f64::NAN, f64::NAN))
+    }
+
+    fn or_nothing<T>(&self, measured: Result<T>, nothing: T) -> Result<T> {
+        match measured {
+            Err(why) if self.kind.is_slow() => {
+                eprintln!("  {}: {why:#}", self.kind.name());
+                Ok(nothing)
+            }
+            measured => measured,
+        }
+    }
+
+    fn try_cost(&self, site: &Site<'_>, ask: Ask, time: Duration) -> Result<(f64, f64)> {
         self.wrk(site, ask, Duration::from_secs(1))?;
         let before = Usage::of(&self.groups);
         let (requests, seconds) = self.wrk(site, ask, time)?;
@@ -145,6 +145,22 @@ fn script(folder: &Path, ask: Ask, ours: bool) -> Result<PathBuf> {
 }
 
 impl Measured {
+    pub(super) fn open_many(&mut self, site: &Site<'_>, kinds: &[Kind]) -> Result<()> {
+        for kind in kinds {
+            let count = if kind.is_slow() { OPEN / 20 } else { OPEN };
+            eprintln!("  {count} open streams, {}", kind.name());
+            // A process of its own: what another one freed before would hide what a stream takes.
+            let fresh = kind.start(site)?;
+            fresh.wrk(site, Ask::Chat, Duration::from_secs(1))?;
+            match open::measure(fresh.address, &fresh.request(Ask::Slow), count, &fresh.groups) {
+                Ok(bytes) => self.open.push((*kind, bytes)),
+                Err(why) if kind.is_slow() => eprintln!("  {}: {why:#}", kind.name()),
+                Err(why) => return Err(why.context(kind.name())),
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn middle(&self, kind: Kind, of: fn(&Round) -> f64) -> Option<f64> {
         let (_, rounds) = self.subjects.iter().find(|(one, _)| *one == kind)?;
         median(rounds, of).as_ref().map(of)
@@ -177,6 +193,9 @@ impl Measured {
                 let middle = self.middle(*kind, of).unwrap_or(f64::NAN);
                 let ratio =
                     self.middle(Kind::Nginx, of).map_or(String::new(), |nginx| format!("{:.2}", middle / nginx));
+                if middle.is_nan() {
+                    return ["failed".to_owned(), String::new()];
+                }
                 [format!("{middle:.1} ({least:.1}–{most:.1})"), ratio]
             };
             let rate = |of: fn(&Round) -> f64| format!("{:.0}", self.middle(*kind, of).unwrap_or(f64::NAN));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
 use tidegate_llm::catalogue::Catalogue;
-use tidegate_policy::defaults::{PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
+use tidegate_policy::defaults::{PROVIDER_CONNECTIONS, PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
 use tidegate_policy::{CallerKeys, Cost, Deployment, Llm, Model, Provider, ProviderKind, Unpriced};
 
 use super::route::World;
@@ -115,7 +115,7 @@ fn provider(
             ..times
         }),
         retries: retries.clone(),
-        max_connections: *max_connections,
+        max_connections: max_connections.or(Some(PROVIDER_CONNECTIONS)),
         max_idle: None,
         idle_timeout: None,
         tls: tls.clone(),

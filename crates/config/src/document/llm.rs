@@ -52,7 +52,7 @@ pub struct ProviderRule {
     /// When a call is tried again here; other deployments are tried after it. Default: once, when no connection could be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<RetryRules>,
-    /// Open connections, per node. Default: 1024.
+    /// Open connections, per node: each stream holds one. Default: 8192.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,

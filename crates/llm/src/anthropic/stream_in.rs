@@ -1,5 +1,6 @@
 //! Anthropic's stream → events.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{answer_in, error, stop, usage};
@@ -26,8 +27,27 @@ struct Open {
     is_call: bool,
 }
 
+/// What most events are, read without a tree. Whatever it does not fit is read the other way.
+#[derive(Deserialize)]
+struct Piece<'a> {
+    index: u64,
+    #[serde(borrow)]
+    delta: Words<'a>,
+}
+
+#[derive(Deserialize)]
+struct Words<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    text: Option<String>,
+    thinking: Option<String>,
+}
+
 impl Reader {
     pub(crate) fn frame(&mut self, frame: Frame<'_>, flow: &mut Flow) {
+        if self.is_piece(frame, flow) {
+            return;
+        }
         let Ok(event) = serde_json::from_slice::<Value>(frame.data) else {
             return flow.fail(Error::bad_stream("an event of the provider's stream is not valid JSON"));
         };
@@ -42,6 +62,24 @@ impl Reader {
             "error" => flow.fail(error::of_value(0, &event["error"])),
             _ => {}
         }
+    }
+
+    fn is_piece(&self, frame: Frame<'_>, flow: &mut Flow) -> bool {
+        const BEGINS: &[u8] = br#"{"type":"content_block_delta","#;
+        if !frame.data.starts_with(BEGINS) {
+            return false;
+        }
+        let Ok(Piece { index, delta }) = serde_json::from_slice(frame.data) else { return false };
+        let (("text_delta", Some(text), _) | ("thinking_delta", _, Some(text))) =
+            (delta.kind, delta.text, delta.thinking)
+        else {
+            return false;
+        };
+        let open = self.open.iter().find(|open| open.index == index);
+        if let (Some(open), false) = (open, text.is_empty()) {
+            flow.delta(open.block, Delta::Text(text));
+        }
+        true
     }
 
     /// Some proxies send it twice. Some start another answer in the middle of the first: half of each is nobody's.

@@ -3,6 +3,8 @@
 //!
 //! One thing differs: an event without its blank line at the end of the stream is still told. Providers forget it.
 
+use memchr::{memchr, memchr2};
+
 use super::{Broken, Frame, FrameKind};
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl Decoder {
                 bytes = &bytes[1..];
                 continue;
             }
-            let end = bytes.iter().position(|b| matches!(b, b'\n' | b'\r'));
+            let end = memchr2(b'\n', b'\r', bytes);
             let (part, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
             if self.line.len() + self.data.len() + part.len() > self.max {
                 return Err(Broken::TooLarge);
@@ -50,7 +52,12 @@ impl Decoder {
             };
             self.after_cr = *ending == b'\r';
             bytes = &rest[1..];
-            if self.line.is_empty() {
+            // By far the most events: one line of data, all of it here, and its blank line right behind it.
+            if let (Some(data), true, b"\n") = (self.only_data(part), bytes.starts_with(b"\n"), &rest[..1]) {
+                take(Frame { kind: FrameKind::Data, name: &self.name, data });
+                self.name.clear();
+                bytes = &bytes[1..];
+            } else if self.line.is_empty() {
                 self.end_line(part, take);
             } else {
                 self.line.extend_from_slice(part);
@@ -61,6 +68,13 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// Of a line that is an event's first of data.
+    fn only_data<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+        let data =
+            line.strip_prefix(b"data:").filter(|_| self.line.is_empty() && !self.has_data && !self.first_line)?;
+        Some(data.strip_prefix(b" ").unwrap_or(data)).filter(|data| !data.is_empty())
     }
 
     pub fn finish(&mut self, take: &mut dyn FnMut(Frame<'_>)) {
@@ -79,7 +93,7 @@ impl Decoder {
         if line.is_empty() {
             return self.dispatch(take);
         }
-        let (field, value) = match line.iter().position(|b| *b == b':') {
+        let (field, value) = match memchr(b':', line) {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (line, &line[line.len()..]),
         };
@@ -92,7 +106,10 @@ impl Decoder {
                 self.data.extend_from_slice(value);
                 self.has_data = true;
             }
-            b"event" => self.name = String::from_utf8_lossy(value).into_owned(),
+            b"event" => {
+                self.name.clear();
+                self.name.push_str(&String::from_utf8_lossy(value));
+            }
             _ => {}
         }
     }

@@ -1,5 +1,7 @@
 //! A chat completion's chunks → events.
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::calls_in::Calls;
@@ -20,12 +22,62 @@ pub(crate) struct Reader {
     finish: Option<Stop>,
 }
 
+/// What most chunks are, some words and nothing else, read without a tree. Whatever it does not fit is read the other way.
+#[derive(Deserialize)]
+struct Piece {
+    choices: [Choice; 1],
+    usage: Option<IgnoredAny>,
+    x_groq: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    index: u64,
+    delta: Words,
+    finish_reason: Option<IgnoredAny>,
+}
+
+/// Anything else that a delta may hold, now or one day, is not for here.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Words {
+    #[serde(rename = "role")]
+    _role: Option<IgnoredAny>,
+    content: String,
+    refusal: Option<IgnoredAny>,
+    reasoning_content: Option<IgnoredAny>,
+    tool_calls: Option<IgnoredAny>,
+}
+
+impl Piece {
+    /// The words, where there is nothing else.
+    fn words(self) -> Option<String> {
+        let Self { choices: [choice], usage, x_groq, error } = self;
+        let Choice { index, delta, finish_reason } = choice;
+        let Words { content, refusal, reasoning_content, tool_calls, .. } = delta;
+        let more = [usage, x_groq, error, finish_reason, refusal, reasoning_content, tool_calls];
+        Some(content).filter(|content| index == 0 && !content.is_empty() && more.iter().all(Option::is_none))
+    }
+}
+
 impl Reader {
     pub(crate) fn frame(&mut self, frame: Frame<'_>, flow: &mut Flow) {
         if frame.data == b"[DONE]" {
             self.finish.get_or_insert(Stop::EndTurn);
             self.settle(flow);
             return flow.end();
+        }
+        if flow.has_started()
+            && frame.name.is_empty()
+            && let Some(text) = serde_json::from_slice(frame.data).ok().and_then(Piece::words)
+        {
+            let block = self.block(Slot::Text, flow);
+            if let Some(block) = block {
+                flow.delta(block, Delta::Text(text));
+            }
+            return;
         }
         let Ok(chunk) = serde_json::from_slice::<Value>(frame.data) else {
             return flow.fail(Error::bad_stream("a chunk of the provider's stream is not valid JSON"));

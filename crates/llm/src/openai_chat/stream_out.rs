@@ -134,13 +134,14 @@ impl Encoder {
     }
 
     fn text(&mut self, name: &str, text: &str, out: &mut Vec<u8>) {
-        let mut delta = Vec::with_capacity(text.len() + 32);
-        delta.extend_from_slice(b"{\"");
-        delta.extend_from_slice(name.as_bytes());
-        delta.extend_from_slice(b"\":");
-        write_text(text, &mut delta);
-        delta.push(b'}');
-        self.chunk(&delta, None, out);
+        out.reserve(self.head.len() + text.len() + 128);
+        self.begin(out);
+        out.extend_from_slice(b"{\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        write_text(text, out);
+        out.push(b'}');
+        self.end_chunk(None, out);
     }
 
     fn arguments(&mut self, index: usize, text: &str, out: &mut Vec<u8>) {
@@ -162,10 +163,18 @@ impl Encoder {
     }
 
     fn chunk(&mut self, delta: &[u8], finish: Option<&str>, out: &mut Vec<u8>) {
+        self.begin(out);
+        out.extend_from_slice(delta);
+        self.end_chunk(finish, out);
+    }
+
+    fn begin(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(&self.head);
         out.extend_from_slice(b",\"choices\":[{\"index\":0,\"delta\":");
-        out.extend_from_slice(delta);
+    }
+
+    fn end_chunk(&self, finish: Option<&str>, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
         match finish {
             Some(reason) => write_text(reason, out),
