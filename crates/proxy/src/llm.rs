@@ -19,6 +19,7 @@ mod rest;
 mod stream;
 mod tokens;
 mod told;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! A provider's stream on its way to the caller: event by event, as fast as the caller takes them, nothing gathered.
+//! A provider's stream on its way to the caller: event by event, as fast as the caller takes them; what came meanwhile goes
+//! out in one piece.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -17,6 +17,7 @@ use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
 
 use super::account::{Account, First};
+use super::waiting::Waiting;
 use crate::relay::{Broken, Observer};
 
 /// The body of an answer. Its drop, early or late, ends the exchange and settles what it cost.
@@ -27,7 +28,7 @@ pub(crate) struct Told {
     way: Way,
     account: Account,
     /// For the caller, and not taken yet.
-    ready: VecDeque<Bytes>,
+    ready: Waiting,
     ended: bool,
     events: Vec<Event>,
     /// `None` until the answer goes out.
@@ -89,7 +90,7 @@ impl Told {
             decoder: from.decoder(reply.bounds),
             way,
             account,
-            ready: VecDeque::new(),
+            ready: Waiting::default(),
             ended: false,
             events: Vec::new(),
             observer: None,
@@ -146,11 +147,14 @@ impl Told {
         let out = match &mut self.way {
             Way::Same { strip: None, .. } => {
                 self.events.clear();
-                self.ready.push_back(data);
+                self.ready.push(data);
                 return;
             }
             Way::Same { strip: Some(strip), .. } => {
                 self.events.clear();
+                if strip.passes(&data) {
+                    return self.ready.push(data);
+                }
                 let mut kept = Vec::with_capacity(data.len());
                 strip.push(&data, &mut kept);
                 kept
@@ -198,7 +202,7 @@ impl Told {
     }
 
     fn hand_on(&mut self, out: Vec<u8>) {
-        self.ready.extend((!out.is_empty()).then(|| Bytes::from(out)));
+        self.ready.push(out.into());
     }
 
     fn note(&mut self, cut: Cut, detail: &str) {
@@ -206,6 +210,16 @@ impl Told {
             observer.record.cut.get_or_insert(cut);
             observer.record.detail = Some(detail.into());
         }
+    }
+
+    /// What waits for the caller.
+    fn hand_out(&mut self) -> Option<Frame<Bytes>> {
+        let data = self.ready.take()?;
+        if let Some(observer) = &mut self.observer {
+            observer.sent(data.len());
+            self.loan = observer.exchange.client().lend();
+        }
+        Some(Frame::data(data))
     }
 
     fn give_back(&mut self) {
@@ -235,12 +249,10 @@ impl Body for Told {
         let this = &mut *self;
         this.give_back();
         loop {
-            if let Some(data) = this.ready.pop_front() {
-                if let Some(observer) = &mut this.observer {
-                    observer.sent(data.len());
-                    this.loan = observer.exchange.client().lend();
+            if this.ended || this.ready.is_enough() {
+                if let Some(piece) = this.hand_out() {
+                    return Poll::Ready(Some(Ok(piece)));
                 }
-                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             if this.ended {
                 if let Some(observer) = &mut this.observer {
@@ -252,7 +264,10 @@ impl Body for Told {
                 this.breaks(Cut::Upstream, Error::new(Kind::Overloaded, "the lease of a concurrency limit has ended"));
                 continue;
             }
-            match ready!(Pin::new(&mut this.source).poll_frame(cx)) {
+            let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
+                return this.hand_out().map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(piece))));
+            };
+            match frame {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         this.take(data);
