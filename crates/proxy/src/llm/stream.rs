@@ -249,10 +249,10 @@ impl Body for Told {
         let this = &mut *self;
         this.give_back();
         loop {
-            if this.ended || this.ready.is_enough() {
-                if let Some(piece) = this.hand_out() {
-                    return Poll::Ready(Some(Ok(piece)));
-                }
+            if (this.ended || this.ready.is_enough())
+                && let Some(piece) = this.hand_out()
+            {
+                return Poll::Ready(Some(Ok(piece)));
             }
             if this.ended {
                 if let Some(observer) = &mut this.observer {
