@@ -1,24 +1,22 @@
 //! A provider's own paths, passed as they are: files, batches, pictures, speech, whatever it has. Only what proves who calls
 //! is exchanged for what proves who we are. Nothing is gathered, but for what AWS wants signed.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod passing;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming as Received;
-use tidegate_llm::bounds::Bounds;
-use tidegate_llm::meaning::Event;
-use tidegate_llm::{Decoder, Dialect};
+use tidegate_llm::Dialect;
 use tidegate_policy::{Credential, Llm, Provider};
-use tidegate_telemetry::{self as telemetry, Cut};
+use tidegate_telemetry as telemetry;
 use tidegate_upstream::{self as upstream, Call};
 
+use self::passing::Ear;
 use super::account::Account;
 use super::door::{Door, Task};
 use super::heard::Most;
@@ -29,14 +27,14 @@ use crate::inbound::{Broken as BrokenBody, Inbound};
 use crate::limits::Spoken;
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
-use crate::relay::{Broken, Observer};
+use crate::relay::Observer;
 use crate::reply::Reply;
 use crate::{forward, headers, rewrite};
 
 /// Tokens of an answer that nobody bounded, as far as limits are concerned.
 const USUAL_OUTPUT: u64 = 4_096;
-/// A whole answer that is longer than this is no chat's; its usage is estimated.
-const LONGEST_READ: usize = 4 << 20;
+
+pub(crate) use self::passing::Native;
 
 /// Whose path it is, and which: `/openai/v1/files` of a route with `native: [openai]`.
 pub(super) fn of<'a>(llm: &'a Llm, uri: &'a Uri) -> Option<(&'a Arc<Provider>, &'a str)> {
@@ -117,7 +115,7 @@ impl<'a> Visit<'a, '_> {
             account.free(); // An error bills nothing.
         }
         let ear = Ear::new(dialect.filter(|_| listens), task, &head.headers);
-        let native = Native { source, ear, account, observer: None, loan: None, ended: false };
+        let native = Native::new(source, ear, account);
         Ok(Response::from_parts(head, Reply::Native(Box::new(native))))
     }
 
@@ -192,146 +190,5 @@ impl<'a> Visit<'a, '_> {
             name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
         });
         kept
-    }
-}
-
-/// What is heard of an answer that passes.
-enum Ear {
-    Deaf,
-    Stream(tidegate_llm::Dialect, Box<Decoder>, Vec<Event>),
-    Whole(tidegate_llm::Dialect, bool, BytesMut),
-}
-
-impl Ear {
-    fn new(dialect: Option<tidegate_llm::Dialect>, task: Option<Task>, headers: &HeaderMap) -> Self {
-        let Some(dialect) = dialect.filter(|_| !headers.contains_key(CONTENT_ENCODING)) else { return Self::Deaf };
-        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let streams = kind.starts_with("text/event-stream") || kind.starts_with("application/vnd.amazon.eventstream");
-        match streams {
-            true => Self::Stream(dialect, Box::new(dialect.decoder(Bounds::default())), Vec::new()),
-            false => Self::Whole(dialect, task == Some(Task::Embed), BytesMut::new()),
-        }
-    }
-
-    fn hear(&mut self, data: &[u8], account: &mut Account) {
-        match self {
-            Self::Deaf => {}
-            Self::Stream(dialect, decoder, events) => {
-                decoder.push(data, events);
-                events.drain(..).for_each(|event| account.event(&event));
-                if account.has_begun() {
-                    decoder.skim(*dialect);
-                }
-            }
-            Self::Whole(_, _, held) if held.len() + data.len() > LONGEST_READ => *self = Self::Deaf,
-            Self::Whole(_, _, held) => held.extend_from_slice(data),
-        }
-    }
-
-    fn end(&mut self, account: &mut Account) {
-        match self {
-            Self::Whole(_, true, held) => account.counted(held),
-            Self::Whole(dialect, false, held) => {
-                if let Ok(answer) = dialect.parse_answer(held) {
-                    account.answer(&answer);
-                }
-            }
-            Self::Stream(_, decoder, _) => account.skipped(decoder.skipped()),
-            Self::Deaf => {}
-        }
-    }
-}
-
-/// The answer on its way. Its drop, early or late, ends the exchange and settles what it cost.
-pub(crate) struct Native {
-    source: upstream::Body,
-    ear: Ear,
-    account: Account,
-    /// `None` until the answer goes out.
-    observer: Option<Box<Observer>>,
-    loan: Option<(u64, u32)>,
-    ended: bool,
-}
-
-impl Native {
-    pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
-        self.observer = Some(observer);
-        self
-    }
-
-    fn give_back(&mut self) {
-        if let (Some(loan), Some(observer)) = (self.loan.take(), &self.observer) {
-            observer.exchange.client().returned(loan);
-        }
-    }
-
-    fn cut(&mut self, cut: Cut, why: upstream::Broken) -> Broken {
-        self.ended = true;
-        if let Some(observer) = &mut self.observer {
-            observer.record.cut = Some(cut);
-            observer.record.detail = Some(why.to_string().into());
-        }
-        Broken::of(why)
-    }
-}
-
-impl Body for Native {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = &mut *self;
-        this.give_back();
-        if this.observer.as_mut().is_some_and(|observer| observer.lapsed(cx)) {
-            this.ended = true;
-            return Poll::Ready(Some(Err(Broken::lapsed())));
-        }
-        match std::task::ready!(Pin::new(&mut this.source).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.ear.hear(data, &mut this.account);
-                    if let Some(observer) = &mut this.observer {
-                        observer.sent(data.len());
-                        this.loan = observer.exchange.client().lend();
-                    }
-                }
-                Poll::Ready(Some(Ok(crate::trailers::sifted(frame))))
-            }
-            Some(Err(why)) => {
-                let cut = match why {
-                    upstream::Broken::Timeout(_) => Cut::Timeout,
-                    upstream::Broken::Reset(_) => Cut::Upstream,
-                };
-                Poll::Ready(Some(Err(this.cut(cut, why))))
-            }
-            None => {
-                this.ended = true;
-                if let Some(observer) = &mut this.observer {
-                    observer.whole = true;
-                }
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.source.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.source.size_hint()
-    }
-}
-
-impl Drop for Native {
-    fn drop(&mut self) {
-        self.give_back();
-        self.ear.end(&mut self.account);
-        let Some(observer) = &mut self.observer else { return };
-        // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
-        if !self.ended {
-            observer.whole = observer.record.method == Method::HEAD || self.source.is_end_stream();
-        }
-        self.account.settle(observer);
     }
 }
