@@ -4,11 +4,14 @@
 mod budgets;
 mod demo;
 mod failing;
+mod falling_back;
 mod kinds;
 mod money;
 mod native;
 mod passing;
 mod proofs;
+mod recipes;
+mod routing;
 mod translating;
 mod usage;
 

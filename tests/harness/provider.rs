@@ -32,6 +32,8 @@ pub(crate) struct Says {
     pub(crate) thinks: Duration,
     /// Breaks the connection after the last piece.
     pub(crate) breaks: bool,
+    /// Says nothing more after the last piece, and does not end either.
+    pub(crate) stalls: bool,
     /// Tokens that it bills for this answer, once it began.
     pub(crate) bills: u64,
 }
@@ -76,6 +78,7 @@ impl Says {
             pace: Duration::ZERO,
             thinks: Duration::ZERO,
             breaks: false,
+            stalls: false,
             bills: 0,
         }
     }
@@ -139,8 +142,8 @@ impl Provider {
         let says = answers(&asked);
         self.asked.lock().unwrap().push(asked);
         let (running, cancelled) = (Arc::clone(&self.running), Arc::clone(&self.cancelled));
-        let mut saying =
-            Saying { left: VecDeque::new(), pace: says.pace, breaks: says.breaks, sleep: None, running, cancelled };
+        let (pace, breaks, stalls) = (says.pace, says.breaks, says.stalls);
+        let mut saying = Saying { left: VecDeque::new(), pace, breaks, stalls, sleep: None, running, cancelled };
         saying.running.fetch_add(1, Ordering::SeqCst);
         saying.left = says.pieces.iter().cloned().collect();
         tokio::time::sleep(says.thinks).await;
@@ -171,6 +174,7 @@ pub(crate) struct Saying {
     left: VecDeque<Bytes>,
     pace: Duration,
     breaks: bool,
+    stalls: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     running: Arc<AtomicUsize>,
     cancelled: Arc<AtomicUsize>,
@@ -190,6 +194,7 @@ impl hyper::body::Body for Saying {
         }
         match this.left.pop_front() {
             Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None if this.stalls => Poll::Pending,
             None if this.breaks => Poll::Ready(Some(Err(std::io::Error::other("broken on purpose")))),
             None => Poll::Ready(None),
         }

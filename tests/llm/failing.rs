@@ -31,8 +31,8 @@ const ASK: &str = r#"{"model":"fast","messages":[{"role":"user","content":"hello
 #[tokio::test]
 async fn another_deployment_is_asked_before_the_first_byte_whatever_the_first_one_does() {
     let one = Provider::start(|asked| {
-        let odd = asked.json()["user"].as_str().unwrap_or_default().to_owned();
-        match odd.as_str() {
+        let odd = asked.json()["model"].as_str().unwrap_or_default().to_owned();
+        match odd.trim_start_matches("odd-").trim_end_matches("-stream") {
             "429" => Says::error(429, THROTTLED).with("retry-after", "0"),
             "500" => Says::error(500, "<html>oops</html>"),
             "529" => Says::error(529, "{}"),
@@ -56,7 +56,12 @@ async fn another_deployment_is_asked_before_the_first_byte_whatever_the_first_on
     })
     .await;
     let cluster = Cluster::start(1).await;
-    let text = document(&cluster, &[("one", "openai", &one), ("two", "groq", &two)], REST);
+    // Each kind has a deployment of its own: who fails in a row is asked last.
+    let rest = "\
+models: [{name: \"odd-*\", deployments: [{provider: one, priority: 1}, {provider: two}]}]
+routes: [{name: llm, match: {path: /*}, llm: {models: [\"odd-*\"]}}]
+";
+    let text = document(&cluster, &[("one", "openai", &one), ("two", "groq", &two)], rest);
     cluster.apply(&text.replace("kind: openai,", "kind: openai, first_event: 1s,")).await;
     for (odd, stream) in [
         ("429", false),
@@ -72,11 +77,13 @@ async fn another_deployment_is_asked_before_the_first_byte_whatever_the_first_on
         ("late", true),
         ("break", true),
     ] {
-        let ask = format!(r#"{{"model":"fast","user":"{odd}","stream":{stream},"messages":[]}}"#);
+        let name = format!("odd-{odd}{}", if stream { "-stream" } else { "" });
+        let ask = format!(r#"{{"model":"{name}","stream":{stream},"messages":[]}}"#);
         let answer = post(&cluster, "/v1/chat/completions", &[], &ask).await;
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         assert!(answer.status == 200 && text.contains("from two"), "{odd} {stream}: {} {text}", answer.status);
         assert!(!text.contains("overloaded"), "{odd}: answers of two providers are mixed: {text}");
+        assert_eq!(one.last().json()["model"], name.as_str(), "it was not asked first");
     }
     let line = told(&cluster, |line| line["status"] == 200).await;
     assert_eq!((&line["llm"]["fallbacks"], &line["upstream"]), (&1.into(), &"two".into()), "{line}");

@@ -191,7 +191,7 @@ async fn without_a_token_the_next_deployment_answers() {
     }
     assert!(google.asked().iter().all(|asked| asked.line == "POST /token"), "the model was asked without a token");
     assert!(google.asked().len() <= 2, "a token's endpoint that fails is left alone for a while");
-    let line = told(&cluster, |line| line["status"] == 200).await;
+    let line = told(&cluster, |line| line["llm"]["fallbacks"] == 1).await;
     assert_eq!((&line["llm"]["provider"], &line["llm"]["fallbacks"]), (&"o".into(), &1.into()), "{line}");
 }
 

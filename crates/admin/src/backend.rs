@@ -14,8 +14,8 @@ use tidegate_state::{Command, Outcome, Publish, State};
 
 pub use crate::routes::quota::By;
 use crate::wire::{
-    ClusterStatus, EndpointState, JoinToken, KeptResponse, NodeApplied, NodeCache, Problem, QuotaCount, QuotaSubject,
-    QuotaTopEntry, ReadyReply,
+    ClusterStatus, DeploymentState, EndpointState, JoinToken, KeptResponse, NodeApplied, NodeCache, Problem,
+    QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
 };
 
 /// Compiles a document with what a node knows: files, secrets, environment.
@@ -53,6 +53,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The endpoints of upstreams, as every live node that answers sees them.
     async fn endpoints(&self) -> Vec<EndpointState>;
+
+    /// Deployments of language models, as every live node that answers sees them.
+    async fn deployments(&self) -> Vec<DeploymentState>;
 
     /// The response caches of all live nodes that answer.
     async fn caches(&self) -> Vec<NodeCache>;

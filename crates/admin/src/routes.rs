@@ -5,6 +5,7 @@ mod cache;
 mod cluster;
 mod document;
 mod key;
+mod model;
 mod probe;
 mod publish;
 pub(crate) mod quota;
@@ -72,6 +73,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(d.clone(), "/v1/cluster/nodes/{id}", Role(Admin), SHORT, cluster::remove),
         op(g.clone(), "/v1/upstreams", Role(Reader), SHORT, upstream::list),
         op(p.clone(), "/v1/upstreams/endpoint", Role(Operator), SHORT, upstream::set),
+        op(g.clone(), "/v1/models", Role(Reader), SHORT, model::list),
         op(g.clone(), "/v1/cache", Role(Reader), SHORT, cache::stats),
         op(g.clone(), "/v1/cache/kept", Role(Reader), SHORT, cache::kept),
         op(p.clone(), "/v1/cache/purge", Role(Operator), LONG, cache::purge),
@@ -157,6 +159,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         token::create,
         token::revoke,
         upstream::list,
+        model::list,
         upstream::set,
         usage::list,
         cache::stats,
@@ -180,6 +183,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         (name = "key", description = "Credentials of consumers"),
         (name = "cluster", description = "Members"),
         (name = "upstream", description = "Endpoints of upstreams: how they are, weights and drains set by hand"),
+        (name = "model", description = "Deployments of language models: how they are"),
         (name = "cache", description = "Kept responses: what there is, and what is void"),
         (name = "quota", description = "Counters of limits, and orders about them"),
         (name = "usage", description = "What language models were used: calls, tokens, money"),

@@ -6,6 +6,7 @@ mod cache;
 mod cluster;
 mod document;
 mod key;
+mod model;
 mod quota;
 mod refusal;
 mod token;
@@ -22,6 +23,7 @@ pub use document::{
     Severity,
 };
 pub use key::{CreateKey, IssuedKey, Key, KeyPlan, KeyState, Keys, RevokedKey, RotateKey};
+pub use model::{DeploymentState, Deployments};
 pub use quota::{
     GetQuota, OrderQuota, QuotaCount, QuotaEvent, QuotaHolder, QuotaOrder, QuotaOrdered, QuotaOrders, QuotaSubject,
     QuotaTop, QuotaTopEntry,

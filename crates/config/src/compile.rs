@@ -35,10 +35,12 @@ mod limit;
 mod llm;
 mod loops;
 mod matching;
+mod model;
 mod name;
 mod redis;
 mod report;
 mod route;
+mod routing;
 mod secret;
 mod shadow;
 mod sick;
@@ -104,7 +106,10 @@ pub fn compile(
     let model_names = models.iter().map(|m| m.name.as_str());
     let model_names = Names::collect_as("models", "model", model_names, llm::check_model, &report);
     for (i, plan) in plans.iter().enumerate() {
-        llm::allowed(plan.models.as_deref(), &model_names, &root.field("plans").item(i).field("models"), &report);
+        let list = root.field("plans");
+        let path = list.item(i);
+        llm::allowed(plan.models.as_deref(), &model_names, &path.field("models"), &report);
+        model::words(plan.residency.as_ref(), &path.field("residency"), &report);
     }
 
     let limits = Limits::new(&limit_names, limit::compile(limits, revision, &report));
@@ -118,7 +123,18 @@ pub fn compile(
     let issuers = issuer::Issuers::compile(issuers, &secrets, inputs, &report);
     let providers = llm::providers(providers, &upstream_names, &secrets, inputs, &report);
     let known = catalogue::compile(catalogue, &report);
-    let models = llm::models(models, &provider_names, &providers, &known, &report);
+    let models = model::compile(
+        &model::World {
+            rules: models,
+            names: &model_names,
+            provider_names: &provider_names,
+            providers: &providers,
+            limits: &limits,
+            secrets: &secrets,
+            known: &known,
+        },
+        &report,
+    );
     let world = route::World {
         issuers: &issuers,
         limits: &limits,

@@ -22,6 +22,7 @@ mod llm;
 mod matching;
 mod network;
 mod route;
+mod routing;
 mod sick;
 mod upstream;
 
@@ -40,11 +41,13 @@ pub use limit::{
     WhenMissing, WhenUnavailable,
 };
 pub use llm::{
-    AwsRule, CallerKeyRule, DeploymentRule, GoogleRule, LlmRule, LossRule, ModelRule, ProviderKind, ProviderRule,
+    Ability, AwsRule, CallerKeyRule, DeploymentRule, GoogleRule, LlmRule, LossRule, ModelRule, ProviderKind,
+    ProviderRule,
 };
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
 pub use route::{RouteRule, RouteTimeouts};
+pub use routing::{ConditionRule, HedgeRule, OnErrorRule, ReactionRule, StickyRule, StrategyKind, ThenKind};
 pub use sick::{BreakerRule, HealthRule, SlowRule, StatusRange};
 pub use upstream::{
     BalanceKind, EndpointAddress, ProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes, UpstreamTlsRule,

@@ -32,6 +32,8 @@ pub fn features(document: &Document) -> Vec<Feature> {
                 || !document.catalogue.is_empty()
                 || !document.models.is_empty()
                 || document.limits.iter().any(by_models)
+                || document.consumers.iter().any(|consumer| consumer.residency.is_some())
+                || document.plans.iter().any(|plan| plan.residency.is_some())
         }
         // Of the control log: commands, not documents.
         Feature::Endpoints

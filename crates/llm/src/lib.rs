@@ -39,6 +39,7 @@ pub mod names;
 pub mod openai_chat;
 pub mod openai_responses;
 pub mod peek;
+pub mod prefix;
 pub mod price;
 mod retry;
 pub mod schema;

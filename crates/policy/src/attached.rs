@@ -109,6 +109,8 @@ pub struct Plan {
     pub limits: Vec<Attached>,
     /// The language models that callers on it may use, by their names in the document; `None`: all.
     pub models: Option<Vec<Arc<str>>>,
+    /// Regions or tags of deployments, one of which a call must stay in; `None`: anywhere.
+    pub residency: Option<Vec<Box<str>>>,
 }
 
 /// A list of plans with its index; reads like the list.

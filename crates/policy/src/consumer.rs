@@ -18,6 +18,8 @@ pub struct Consumer {
     pub limits: ConsumerLimits,
     /// The language models it may use, by their names in the document; `None`: all.
     pub models: Option<Vec<Arc<str>>>,
+    /// Regions or tags of deployments, one of which a call must stay in; `None`: anywhere.
+    pub residency: Option<Vec<Box<str>>>,
 }
 
 /// Tenant, then name. Looked into by every call with a key; what is in it comes from documents, and not from clients.

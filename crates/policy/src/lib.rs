@@ -10,6 +10,7 @@ pub mod path;
 mod alerts;
 mod attached;
 mod cache;
+pub mod condition;
 mod consumer;
 mod credential;
 mod issuer;
@@ -18,6 +19,7 @@ mod listener;
 mod llm;
 mod route;
 mod router;
+mod routing;
 mod sick;
 mod upstream;
 
@@ -31,12 +33,13 @@ pub use credential::{AwsKeys, CallerKeys, Credential, GoogleTokens, Hidden, Serv
 pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
 pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unpriced};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
-pub use llm::{Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
+pub use llm::{Abilities, Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
     Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,
 };
 pub use router::{Captured, Matched, Router};
+pub use routing::{Choice, ChoiceTo, Hedge, OnError, Reaction, Routing, Sticky, StickyBy, Strategy, Then};
 pub use sick::{Breaker, Check, Fallback, Health, Slow};
 use tidegate_model::Revision;
 pub use tidegate_quota::calendar::is_zone;

@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, header};
 use tidegate_llm::catalogue::{self, Catalogue};
 use tidegate_llm::price::Tariff;
 
-use crate::{CallerKeys, Credential, Upstream};
+use crate::{Attached, CallerKeys, Choice, Credential, Reaction, Routing, Upstream};
 
 /// What a route of models serves.
 #[derive(Debug)]
@@ -205,20 +205,41 @@ pub struct Model {
     pub max_output: Option<u64>,
     /// What cannot be carried to another provider's format is left out and told in a header; otherwise the call is refused.
     pub drops: bool,
+    pub routing: Routing,
 }
 
 #[derive(Debug)]
 pub struct Deployment {
     pub provider: Arc<Provider>,
+    /// Tells it from another deployment of the same model at the same provider.
+    pub name: Option<Box<str>>,
     /// The provider's name for the model; `None`: the caller's.
     pub model: Option<Box<str>>,
     /// Or what comes after so many bytes of it: `gpt-5` of `openai/gpt-5`.
     pub after: usize,
+    /// Instead of the provider's.
+    pub credential: Option<Credential>,
+    pub region: Option<Box<str>>,
+    pub tags: Vec<Box<str>>,
     pub weight: u32,
     /// Higher first.
     pub priority: i32,
+    /// What it takes of calls, whoever calls.
+    pub limits: Vec<Attached>,
+    /// Where that differs from what the catalogue says.
+    pub abilities: Abilities,
     /// What is known of its model.
     pub facts: Facts,
+}
+
+/// What a deployment can do; `None`: as the catalogue says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Tokens, prompt and answer together.
+    pub context: Option<u64>,
+    pub tools: Option<bool>,
+    pub vision: Option<bool>,
+    pub json_schema: Option<bool>,
 }
 
 /// What the document and the catalogue know of a deployment's model.
@@ -263,6 +284,25 @@ impl Llm {
 }
 
 impl Model {
+    /// Models that calls of this one may be taken to: fallbacks, those of conditions and of errors. Not theirs.
+    pub fn leads_to(&self) -> impl Iterator<Item = &Arc<Model>> {
+        let Routing { fallbacks, conditions, on_error, .. } = &self.routing;
+        let of_conditions = conditions.iter().filter_map(Choice::model);
+        fallbacks.iter().chain(of_conditions).chain(on_error.reactions().into_iter().filter_map(Reaction::model))
+    }
+
+    /// All deployments that a call of this model may come to.
+    pub fn reach(&self) -> Vec<&Deployment> {
+        let (mut seen, mut left): (Vec<&Self>, Vec<&Self>) = (Vec::new(), vec![self]);
+        while let Some(model) = left.pop() {
+            if !seen.iter().any(|known| std::ptr::eq(*known, model)) {
+                seen.push(model);
+                left.extend(model.leads_to().map(|model| &**model));
+            }
+        }
+        seen.into_iter().flat_map(|model| &model.deployments).collect()
+    }
+
     /// `gpt-` of `gpt-*`.
     #[must_use]
     pub fn stem(&self) -> Option<&str> {
@@ -271,6 +311,35 @@ impl Model {
 }
 
 impl Deployment {
+    /// Who it is, in every document and on every node: `provider/model`, with `#name` if it has one.
+    #[must_use]
+    pub fn id(&self, asked: &str) -> String {
+        let (provider, model) = (&self.provider.name, self.model(asked));
+        match &self.name {
+            Some(name) => format!("{provider}/{model}#{name}"),
+            None => format!("{provider}/{model}"),
+        }
+    }
+
+    /// What proves to its provider who we are.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref().or(self.provider.credential.as_ref())
+    }
+
+    /// Is it in this place: in its region or one within it (`eu` has `eu-west-1`), or so tagged?
+    #[must_use]
+    pub fn is_in(&self, place: &str) -> bool {
+        let within =
+            |region: &str| region.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        self.region.as_deref().is_some_and(within) || self.has_tag(place)
+    }
+
+    #[must_use]
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags.iter().any(|known| **known == *tag)
+    }
+
     /// The provider's name for what the caller named.
     #[must_use]
     pub fn model<'a>(&'a self, asked: &'a str) -> &'a str {
@@ -299,7 +368,13 @@ mod tests {
 
     fn llm(names: &[&str]) -> Llm {
         let model = |name: &&str| {
-            Arc::new(Model { name: Arc::from(*name), deployments: vec![], max_output: None, drops: false })
+            Arc::new(Model {
+                name: Arc::from(*name),
+                deployments: vec![],
+                max_output: None,
+                drops: false,
+                routing: Routing::default(),
+            })
         };
         Llm { models: names.iter().map(model).collect(), providers: vec![], native: vec![], tells_cost: false }
     }

@@ -14,7 +14,7 @@ use tidegate_upstream::Upstreams;
 use crate::blocks::Blocks;
 use crate::bounds::Bounds;
 use crate::issuers::Issuers;
-use crate::llm::{Rests, Tokens};
+use crate::llm::{Fleet, Tokens};
 use crate::seen::Seen;
 
 /// Shared by all listeners and runtimes of a node. A clone shares everything; a runtime of its own may be given its own
@@ -39,8 +39,8 @@ pub struct Gate {
     pub blocks: Arc<Blocks>,
     /// Whom this node saw lately, by name.
     pub seen: Arc<Seen>,
-    /// Deployments of language models that asked to be left alone for a while.
-    pub rests: Arc<Rests>,
+    /// What is known of deployments of language models.
+    pub fleet: Arc<Fleet>,
     /// What proves to providers who we are, where that ends and is fetched anew.
     pub tokens: Arc<Tokens>,
     /// Requests between first byte in and last byte out, on all listeners.

@@ -44,7 +44,7 @@ pub use drain::{Drain, Draining, Phase};
 pub use gate::{Count, Gate};
 pub use issuers::{IssuerFacts, Issuers, Line as IssuerLine};
 pub use limits::{Unclear, Words};
-pub use llm::{Rests, Tokens};
+pub use llm::{DeploymentFacts, Fleet, Rest, Tokens, Why};
 pub use refusal::{Blame, Line, Refusal, page as error_page};
 pub use seen::{Seen, Sighting};
 pub use server::{Listener, bind, serve};

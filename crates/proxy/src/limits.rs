@@ -13,11 +13,12 @@ use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use tidegate_limiter::{Ask, Key, Limiter, Permit, Quota, Refused, Standing, Why};
 use tidegate_model::Permits;
-use tidegate_policy::{Attached, ConsumerLimits, Cost, Limit, Mode, Route, Snapshot, Unpriced};
+use tidegate_policy::{Attached, ConsumerLimits, Cost, Kind, Limit, Mode, Route, Snapshot, Unpriced};
 use tidegate_telemetry as telemetry;
 use tidegate_upstream::Again;
 
 use crate::blocks::Blocks;
+use crate::charge::Charge;
 use crate::head::Host;
 use crate::identify::Caller;
 use crate::llm::Most;
@@ -234,6 +235,18 @@ impl<'a> Further<'a> {
     /// Of the first try.
     pub(crate) fn asks(&self) -> &[Ask<'a>] {
         &self.asks
+    }
+
+    /// As [`Again::may`], for a try beside one that runs on: it takes of limits of tokens as well, and both are paid. `None`: it
+    /// may not.
+    pub(crate) async fn beside(&self) -> Option<Option<Box<Charge>>> {
+        let holds = |ask: &Ask<'_>| !matches!(ask.limit.kind, Kind::Concurrency);
+        let asks: Asked<'_> = self.asks.iter().copied().filter(holds).collect();
+        if asks.is_empty() {
+            return Some(None);
+        }
+        let permit = tokio::time::timeout(SOON, self.limiter.admit(&asks)).await.ok()?.ok()?;
+        Some(Charge::of(permit.commit(self.request_id), &asks))
     }
 
     pub(crate) fn vain(self) -> Option<(Arc<str>, u32)> {

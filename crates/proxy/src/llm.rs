@@ -1,24 +1,28 @@
 //! Calls of language models: start reading at [`serve`].
 //!
-//! Which call it is and whose words it speaks ([`door`]), what it asks for ([`heard`]), whom to ask and in what
-//! order ([`choose`]), each try ([`attempt`], [`outward`]), the stream on its way back ([`stream`]), what it cost
-//! ([`account`]), and every "no" in the caller's own words ([`told`]). What formats mean is `tidegate-llm`'s to say.
+//! Which call it is and whose words it speaks ([`door`]), what it asks for ([`heard`]) and needs ([`needs`]), whom to ask and
+//! in what order ([`choose`]), one after the other ([`asking`]), each try ([`attempt`], [`outward`]), the stream on its way
+//! back ([`stream`]), what it cost ([`account`]), and every "no" in the caller's own words ([`told`]). What is known of
+//! deployments is in [`fleet`]. What formats mean is `tidegate-llm`'s to say.
 
 mod account;
+mod asking;
 mod attempt;
 mod choose;
 mod door;
+mod fleet;
 mod heard;
 mod left;
 mod listing;
 mod native;
+mod needs;
 mod outward;
 mod own;
 mod prove;
-mod rest;
 mod stream;
 mod tokens;
 mod told;
+mod trouble;
 mod waiting;
 
 use std::sync::Arc;
@@ -29,14 +33,15 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
 use hyper::body::Incoming as Received;
 use tidegate_llm::Malformed;
-use tidegate_llm::meaning::Kind;
 use tidegate_policy::{Llm, Model, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 
 use self::account::Account;
-use self::attempt::{Attempt, Failed};
+use self::asking::{Asking, Call};
+use self::choose::Chooser;
 use self::door::{Door, Task};
-use self::heard::{Beside, Heard};
+use self::heard::Heard;
+use self::needs::Needs;
 use self::own::OwnKeys;
 use self::told::No;
 use crate::charge::Charge;
@@ -45,17 +50,17 @@ use crate::gate::Gate;
 use crate::head::Host;
 use crate::identify::Caller;
 use crate::inbound::{Broken, Inbound};
+use crate::limits::Asked;
 use crate::limits::{self, Further, Scope, Spoken};
 use crate::origin::Origin;
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
 use crate::relay::Observer;
 use crate::reply::Reply;
-use crate::{forward, limits::Asked};
 
+pub use self::fleet::{DeploymentFacts, Fleet, Rest, Why};
 pub(crate) use self::heard::Most;
 pub(crate) use self::native::Native;
-pub use self::rest::Rests;
 pub(crate) use self::stream::Told;
 pub use self::tokens::Tokens;
 pub(crate) use self::told::in_dialect;
@@ -120,8 +125,9 @@ impl<'a> Visit<'a, '_> {
         }
         allow(parts, &Method::POST)?;
         let bytes = self.read(parts, body, observer).await?;
-        let heard = Heard::new(door, bytes)?;
+        let mut heard = Heard::new(door, bytes)?;
         let model = self.llm.model(&heard.peek.model).ok_or_else(|| unknown(&heard.peek.model))?;
+        heard.cap = model.max_output;
         observer.record.spoken = Some(Box::new(begun(model, &heard)));
         if !self.may(&model.name) {
             return Err(Refusal::ModelNotAllowed.into());
@@ -177,15 +183,7 @@ impl<'a> Visit<'a, '_> {
         shown: &mut Shown,
     ) -> Result<(Option<Box<Charge>>, Asked<'a>), No> {
         let (gate, snapshot) = (self.gate, self.snapshot);
-        let scope = Scope {
-            route: self.route,
-            caller: self.caller,
-            address: self.origin.address,
-            host: self.host,
-            method: &parts.method,
-            headers: &parts.headers,
-            spoken,
-        };
+        let scope = self.scope(parts, spoken);
         let asked = limits::of(snapshot, self.route, self.caller);
         if gate.blocks.any() {
             limits::unblocked(&gate.blocks, &gate.limiter, snapshot, &asked, &scope)?;
@@ -215,86 +213,39 @@ impl<'a> Visit<'a, '_> {
         }
     }
 
-    /// One deployment after the other, until one begins to answer.
     async fn ask(
         &self,
         parts: &Parts,
         heard: &Heard<'_>,
         own: &OwnKeys<'_>,
-        model: &Model,
+        model: &'a Model,
         asks: Asked<'a>,
         observer: &mut Observer,
     ) -> Result<Response<Reply>, No> {
         let further = Further::new(&self.gate.limiter, asks, self.origin.request_id.as_str().as_bytes());
-        let mut account = Account::new(heard.peek.prompt_bytes, heard.peek.has_tools);
-        let (mut last, mut refused, mut sent, mut estimate) = (None, None, false, None);
-        for deployment in self.gate.rests.last(choose::order(model, forward::draw), &heard.peek.model) {
-            let provider = &deployment.provider;
-            let Some(own) = own.with(provider) else {
-                refused.get_or_insert_with(|| own.missing());
-                continue;
-            };
-            let outgoing = match heard.outgoing(model, deployment) {
-                Ok(outgoing) => outgoing,
-                // Another one may speak the caller's language.
-                Err(no) => {
-                    refused.get_or_insert(no);
-                    continue;
-                }
-            };
-            match outgoing.beside {
-                Some(Beside::Estimate(tokens)) => return Ok(estimated(tokens, heard, account, observer)),
-                Some(Beside::Count(tokens)) => estimate = Some(tokens),
-                _ => {}
-            }
-            if !self.gate.upstreams.admits(&provider.upstream) {
-                last.get_or_insert_with(|| Box::new(Failed::ours(OPEN)));
-                continue;
-            }
-            // A further try is a request: it takes of all limits of requests anew.
-            if sent && !tidegate_upstream::Again::may(&further).await {
-                break;
-            }
-            observer.record.towards = self.llm.place(provider);
-            if let Some(spoken) = &mut observer.record.spoken {
-                spoken.provider = Some(Arc::clone(&provider.name));
-                spoken.deployed = Some(deployment.model(&heard.peek.model).into());
-                spoken.dialects.1 = outgoing.dialect.name();
-                spoken.fallbacks += u32::from(sent);
-            }
-            account.at(outgoing.dialect, deployment.tariff(&heard.peek.model));
-            let attempt = Attempt { visit: self, parts, heard, own, deployment, outgoing: &outgoing };
-            match Box::pin(attempt.make(account, &further, observer)).await {
-                Ok(mut response) => {
-                    self.tell_cost(&mut response, observer);
-                    return Ok(response);
-                }
-                Err((back, failed)) => {
-                    account = back;
-                    account.failed(failed.answered, observer);
-                    self.gate.rests.note(deployment, &heard.peek.model, &failed.error);
-                    sent = true;
-                    let goes_on = failed.goes_on;
-                    last = Some(failed);
-                    if !goes_on {
-                        break;
-                    }
-                }
-            }
-        }
-        // Some models cannot be asked for a count.
-        let cannot = |failed: &Failed| matches!(failed.error.kind, Kind::BadRequest | Kind::NotFound | Kind::Forbidden);
-        if let (Some(tokens), true) = (estimate, last.as_deref().is_some_and(cannot)) {
-            return Ok(estimated(tokens, heard, account, observer));
-        }
-        match (last, refused) {
-            (Some(failed), _) => {
-                observer.record.refusal = failed.refusal.as_ref().map(Refusal::code);
-                observer.record.detail.get_or_insert_with(|| failed.error.message.as_str().into());
-                Ok(failed.response(heard.door.dialect))
-            }
-            (None, Some(no)) => Err(no),
-            (None, None) => Err(Refusal::NoEndpoint.into()),
+        let plan = self.caller.map_or(self.route.limits.anonymous_plan, Caller::plan);
+        let plan = plan.and_then(|at| self.snapshot.plans.get(at)).and_then(|plan| plan.residency.as_ref());
+        let consumer = self.caller.and_then(|caller| caller.consumer).and_then(|consumer| consumer.residency.as_ref());
+        let needs = Needs::of(&heard.peek, heard.door.task == Task::Chat, &parts.headers, [plan, consumer]);
+        let (fleet, headers, caller, snapshot) = (&*self.gate.fleet, &parts.headers, self.caller, self.snapshot);
+        let chooser = Chooser { fleet, heard, headers, caller, snapshot, needs: &needs };
+        let call = Call { visit: self, parts, heard, own, further: &further, chooser, model };
+        let asking = Asking::new(call)?;
+        let mut response = asking.run(observer).await?;
+        self.tell_cost(&mut response, observer);
+        Ok(response)
+    }
+
+    /// What limits may count by.
+    fn scope<'s>(&'s self, parts: &'s Parts, spoken: Option<Spoken<'s>>) -> Scope<'s> {
+        Scope {
+            route: self.route,
+            caller: self.caller,
+            address: self.origin.address,
+            host: self.host,
+            method: &parts.method,
+            headers: &parts.headers,
+            spoken,
         }
     }
 }

@@ -79,6 +79,8 @@ pub enum Refusal {
     CallUnknown,
     CallInvalid,
     CallUntranslatable,
+    /// No deployment has what a call needs.
+    NoneCan,
     ModelUnknown,
     ModelNotAllowed,
     /// A limit counts money, and nobody knows what the model costs.
@@ -171,6 +173,7 @@ impl Refusal {
             Self::CallUnknown => line(StatusCode::NOT_FOUND, "call_unknown", "This is no call that language models are asked by.", "Served are chat/completions, responses, embeddings, models, messages, messages/count_tokens, models/NAME:generateContent, :streamGenerateContent, :countTokens, model/NAME/converse and converse-stream.", Caller),
             Self::CallInvalid => line(StatusCode::BAD_REQUEST, "call_invalid", "The body is not a call of a language model.", "The message of the answer names the field.", Caller),
             Self::CallUntranslatable => line(StatusCode::BAD_REQUEST, "call_untranslatable", "The model's provider speaks another format, which cannot carry a field of this call.", "Leave the field out that the message names, or set `losses: drop` on the model.", Caller),
+            Self::NoneCan => line(StatusCode::BAD_REQUEST, "no_deployment_can", "No deployment of this model has what the call needs.", "The message of the answer says what is missing: context, tools, images, JSON schema, residency or tags.", Caller),
             Self::ModelUnknown => line(StatusCode::NOT_FOUND, "model_not_found", "No model of this name is served here.", "GET models lists them.", Caller),
             Self::ModelNotAllowed => line(StatusCode::FORBIDDEN, "model_not_allowed", "This caller may not use this model.", "Name the model in the consumer's and its plan's `models`, or leave those out.", Caller),
             Self::ModelUnpriced => line(StatusCode::FORBIDDEN, "model_unpriced", "A limit of this caller counts money, and what this model costs is not known.", "Give the deployment a `price` or the model a row in `catalogue`, or set `cost: {from: money, unpriced: free}` on the limit.", Us),
@@ -238,6 +241,7 @@ impl Refusal {
             Self::CallUnknown,
             Self::CallInvalid,
             Self::CallUntranslatable,
+            Self::NoneCan,
             Self::ModelUnknown,
             Self::ModelNotAllowed,
             Self::ModelUnpriced,

@@ -31,6 +31,8 @@ pub struct Spoken {
     pub fallbacks: u32,
     /// What of the call, and of the answer, another dialect could not carry.
     pub dropped: Option<Box<str>>,
+    /// Deployments that were asked beside a late one.
+    pub hedges: u32,
 }
 
 /// Classes that do not overlap.
@@ -142,6 +144,9 @@ impl Spoken {
         }
         if self.fallbacks > 0 {
             line.number(key!("fallbacks"), u64::from(self.fallbacks));
+        }
+        if self.hedges > 0 {
+            line.number(key!("hedges"), u64::from(self.hedges));
         }
         line.close();
     }

@@ -60,6 +60,7 @@ fn policy(routes: &[&str], upstream: &str, limited: &str) -> Snapshot {
     });
     let consumer = |name: &str| Consumer {
         models: None,
+        residency: None,
         name: name.into(),
         tenant: "default".into(),
         team: None,

@@ -12,6 +12,7 @@ mod diff;
 mod document;
 mod exit;
 mod key;
+mod model;
 mod print;
 mod quota;
 mod sources;
@@ -107,6 +108,9 @@ pub(crate) enum Command {
     /// Endpoints of upstreams: how they are, weights and drains set by hand
     #[command(subcommand)]
     Upstream(upstream::Verb),
+    /// Deployments of language models: how they are
+    #[command(subcommand)]
+    Model(model::Verb),
     /// Kept responses: purge them, see what there is
     #[command(subcommand)]
     Cache(cache::Verb),
@@ -180,6 +184,7 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Cluster(verb) => cluster::run(&client, verb, global.output).await,
             Command::Key(verb) => key::run(&client, verb, global.output).await,
             Command::Upstream(verb) => upstream::run(&client, verb, global.output).await,
+            Command::Model(verb) => model::run(&client, verb, global.output).await,
             Command::Cache(verb) => cache::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
             Command::Quota(verb) => quota::run(&client, *verb, global.output).await,

@@ -119,7 +119,7 @@ impl Node {
             keys_stale: Arc::new(AtomicBool::new(false)),
             blocks: Arc::default(),
             seen: Arc::default(),
-            rests: Arc::default(),
+            fleet: Arc::default(),
             tokens: Arc::default(),
             in_flight: tidegate_proxy::Count::default(),
             connections: tidegate_proxy::Count::default(),

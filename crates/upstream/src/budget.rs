@@ -13,7 +13,7 @@ const FLOOR_EVERY: u64 = 100; // milliseconds per retry of the floor
 const FLOOR_BURST: u64 = 10;
 
 #[derive(Debug, Default)]
-pub(crate) struct Budget {
+pub struct Budget {
     requests: Laned<Window>,
     retries: Window,
     /// When the floor would be full again, in milliseconds (GCRA).
@@ -22,12 +22,12 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// A request came (its retries do not count). `now` is counted from any fixed instant.
-    pub(crate) fn request(&self, now: Duration) {
+    pub fn request(&self, now: Duration) {
         self.requests.at(shard::lane()).add(now.as_secs());
     }
 
     /// May one be tried again now? Counts it if so.
-    pub(crate) fn retry(&self, ratio: f64, now: Duration) -> bool {
+    pub fn retry(&self, ratio: f64, now: Duration) -> bool {
         let second = now.as_secs();
         #[expect(clippy::cast_precision_loss, reason = "counts of ten seconds are far below 2^52")]
         let room = ratio > 0.0

@@ -39,6 +39,7 @@ use tokio::time::Instant;
 
 pub use answer::{Again, Answer, Call};
 pub use body::{Body, Broken};
+pub use budget::Budget;
 pub use facts::EndpointFacts;
 pub use failed::{BoxError, CallFailed, Phase};
 

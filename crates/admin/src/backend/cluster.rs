@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole, time};
 use crate::access::wall_clock;
 use crate::wire::{
-    ClusterStatus, EndpointState, Group, JoinToken, KeptResponse, Node as Member, NodeApplied, NodeCache, NodeRole,
-    Problem, QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
+    ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node as Member, NodeApplied,
+    NodeCache, NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
 };
 
 /// An election takes a second or two.
@@ -45,12 +45,16 @@ pub trait Quotas: Send + Sync {
 
 type Endpoints = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<EndpointState>> + Send>> + Send + Sync;
 
+type Deployments = dyn Fn() -> Pin<Box<dyn Future<Output = Vec<DeploymentState>> + Send>> + Send + Sync;
+
 /// What the process around the cluster knows.
 pub struct Node {
     /// Called on a thread for long work.
     pub compile: Box<Compile>,
     /// The endpoints of upstreams on all live nodes.
     pub endpoints: Box<Endpoints>,
+    /// The deployments of language models on all live nodes.
+    pub deployments: Box<Deployments>,
     pub caches: Box<dyn Caches>,
     pub quotas: Box<dyn Quotas>,
     /// Short: every probe calls it.
@@ -166,6 +170,10 @@ impl Backend for OverCluster {
 
     async fn endpoints(&self) -> Vec<EndpointState> {
         (self.node.endpoints)().await
+    }
+
+    async fn deployments(&self) -> Vec<DeploymentState> {
+        (self.node.deployments)().await
     }
 
     async fn caches(&self) -> Vec<NodeCache> {

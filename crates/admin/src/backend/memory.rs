@@ -13,8 +13,8 @@ use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, Req
 use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole};
 use crate::access::{hash, mint, wall_clock};
 use crate::wire::{
-    ClusterStatus, EndpointState, Group, JoinToken, KeptResponse, Node, NodeApplied, NodeCache, NodeRole, Problem,
-    QuotaCount, QuotaSubject, QuotaTopEntry, Readiness, ReadyReply,
+    ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node, NodeApplied, NodeCache,
+    NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, Readiness, ReadyReply,
 };
 
 pub struct Memory {
@@ -132,6 +132,10 @@ impl Backend for Memory {
             ejections: 0,
             epoch: ruling.epoch,
         }]
+    }
+
+    async fn deployments(&self) -> Vec<DeploymentState> {
+        Vec::new()
     }
 
     /// An empty one.

@@ -38,6 +38,12 @@ impl Claims {
         }
     }
 
+    /// All of them, by name.
+    #[must_use]
+    pub fn all(&self) -> &[(Box<str>, Claim)] {
+        &self.0
+    }
+
     #[must_use]
     pub fn top(&self, name: &str) -> Option<&Claim> {
         self.0.iter().find(|(known, _)| **known == *name).map(|(_, claim)| claim)

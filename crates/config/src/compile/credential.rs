@@ -107,7 +107,13 @@ pub(super) fn compile(
 }
 
 /// The header as the provider wants it.
-fn key(key: &str, place: KeyPlace, secrets: &Secrets<'_>, path: &Path<'_>, report: &Report<'_>) -> Option<Credential> {
+pub(super) fn key(
+    key: &str,
+    place: KeyPlace,
+    secrets: &Secrets<'_>,
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<Credential> {
     if references(key).is_empty() {
         report.hinted(path, "a key does not stand in the document", SECRET);
         return None;

@@ -70,6 +70,7 @@ impl<'d> Holders<'d> {
             name: rule.name.clone(),
             limits: limits.attached(list, |_| false),
             models: rule.models.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect()),
+            residency: rule.residency.as_ref().map(|words| words.iter().map(|word| word.as_str().into()).collect()),
         };
         rules.iter().zip(&self.plans).map(plan).collect::<Vec<_>>().into()
     }
@@ -196,7 +197,7 @@ fn teams<'d>(
 fn plans(rules: &[Plan], limits: &Limits<'_>, report: &Report<'_>) -> Vec<Vec<Brought>> {
     let list = Path::Root.field("plans");
     let plans = rules.iter().enumerate().map(|(i, plan)| {
-        let Plan { name, limits: refs, models: _ } = plan;
+        let Plan { name, limits: refs, models: _, residency: _ } = plan;
         limits.owned(refs, Owner::Plan(name), &list.item(i).field("limits"), report)
     });
     plans.collect()

@@ -1,26 +1,21 @@
-//! Providers and models.
+//! Providers, the names of models, and routes of them.
 
 use std::sync::Arc;
 
 use http::{HeaderValue, Uri};
-use tidegate_llm::catalogue::Catalogue;
 use tidegate_policy::defaults::{PROVIDER_CONNECTIONS, PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
-use tidegate_policy::{CallerKeys, Cost, Deployment, Llm, Model, Provider, ProviderKind, Unpriced};
+use tidegate_policy::{CallerKeys, Cost, Llm, Model, Provider, ProviderKind, Unpriced};
 
 use super::route::World;
 use super::secret::Secrets;
-use super::{Names, Report, catalogue, credential, upstream};
+use super::{Names, Report, credential, upstream};
 use crate::decode::short;
 use crate::document::{
-    self, CallerKeyRule, DeploymentRule, EndpointAddress, LlmRule, LossRule, ModelRule, ProviderRule, RouteRule,
-    UpstreamRule, UpstreamTimes,
+    self, CallerKeyRule, EndpointAddress, LlmRule, ProviderRule, RouteRule, UpstreamRule, UpstreamTimes,
 };
 use crate::inputs::Inputs;
 use crate::path::Path;
 use crate::units::Span;
-
-const MAX_DEPLOYMENTS: usize = 32;
-const MAX_WEIGHT: u32 = 1_000_000;
 
 /// By position; `None` where one cannot be built.
 pub(super) fn providers(
@@ -195,30 +190,6 @@ fn place(url: Option<&str>, kind: ProviderKind, path: &Path<'_>, report: &Report
     place
 }
 
-/// By position; `None` where one cannot be built.
-pub(super) fn models(
-    rules: &[ModelRule],
-    names: &Names<'_>,
-    providers: &[Option<Arc<Provider>>],
-    known: &Arc<Catalogue>,
-    report: &Report<'_>,
-) -> Vec<Option<Arc<Model>>> {
-    let list = Path::Root.field("models");
-    let each = rules.iter().enumerate().map(|(i, rule)| {
-        let ModelRule { name, deployments, max_output, losses } = rule;
-        let path = list.item(i);
-        if *max_output == Some(0) {
-            report.error(&path.field("max_output"), "at least 1");
-        }
-        let exact = Some(name.as_str()).filter(|name| !name.ends_with('*'));
-        let deployments =
-            self::deployments(deployments, (name, exact), names, providers, known, &path.field("deployments"), report)?;
-        let (max_output, drops) = (*max_output, *losses == LossRule::Drop);
-        Some(Arc::new(Model { name: name.as_str().into(), deployments, max_output, drops }))
-    });
-    each.collect()
-}
-
 /// Names that callers may write: those of the houses have slashes, colons and dots.
 pub(super) fn check_model(name: &str, path: &Path<'_>, report: &Report<'_>) {
     let stem = name.strip_suffix('*').unwrap_or(name);
@@ -227,54 +198,6 @@ pub(super) fn check_model(name: &str, path: &Path<'_>, report: &Report<'_>) {
         let reason = format!("`{}` cannot be the name of a model", short(name));
         report.hinted(path, reason, "1 to 128 letters, digits and `-_.@:+/`, and maybe a `*` at the end");
     }
-}
-
-/// `exact`: what callers name the model, if that is one name.
-fn deployments(
-    rules: &[DeploymentRule],
-    (pattern, exact): (&str, Option<&str>),
-    names: &Names<'_>,
-    providers: &[Option<Arc<Provider>>],
-    known: &Arc<Catalogue>,
-    path: &Path<'_>,
-    report: &Report<'_>,
-) -> Option<Vec<Deployment>> {
-    if rules.is_empty() {
-        report.hinted(path, "a model has at least one deployment", "write `- {provider: NAME}`");
-    }
-    if rules.len() > MAX_DEPLOYMENTS {
-        report.error(path, format!("at most {MAX_DEPLOYMENTS} deployments"));
-    }
-    let mut built = Vec::new();
-    for (i, rule) in rules.iter().enumerate() {
-        let DeploymentRule { provider, model, weight, priority, price, like } = rule;
-        let item = path.item(i);
-        if *weight > MAX_WEIGHT {
-            report.error(&item.field("weight"), format!("at most {MAX_WEIGHT}"));
-        }
-        if model.as_ref().is_some_and(|model| model.is_empty() || model.len() > 256 || model.contains(char::is_control))
-        {
-            report.error(&item.field("model"), "1 to 256 characters, none of them a control character");
-        }
-        if rules[..i].iter().any(|other| (&other.provider, &other.model) == (provider, model)) {
-            report.hinted(&item, "this deployment is in the list already", "use `weight` to give it a larger share");
-        }
-        let Some(at) = names.find(provider, &item.field("provider"), report) else { continue };
-        let Some(provider) = providers[at].clone() else { continue };
-        let rest = model.as_deref() == Some("*");
-        if model.as_deref().is_some_and(|model| model.contains('*')) && !(rest && exact.is_none()) {
-            let hint = "write `*` alone, for a model whose name ends with one: it is what callers have in its place";
-            report.hinted(&item.field("model"), "there is nothing that it stands for", hint);
-        }
-        let model = model.as_ref().filter(|_| !rest);
-        let after = if rest { pattern.len().saturating_sub(1) } else { 0 };
-        let name = model.map(String::as_str).or(exact);
-        let facts = catalogue::facts((price.as_ref(), like.as_deref()), name, provider.kind, known, &item, report);
-        let (model, weight, priority) = (model.map(|model| model.as_str().into()), *weight, *priority);
-        built.push(Deployment { provider, model, after, weight, priority, facts });
-    }
-    built.sort_by_key(|deployment| std::cmp::Reverse(deployment.priority));
-    (built.len() == rules.len() && !built.is_empty()).then_some(built)
 }
 
 /// Of the models that a route serves: those that somebody may use.
@@ -304,9 +227,18 @@ pub(super) fn route(
     let found = names.find_all(listed, &path.field("models"), report);
     let models: Vec<Arc<Model>> = found.iter().filter_map(|at| models[*at].clone()).collect();
     let mut providers: Vec<Arc<Provider>> = Vec::new();
-    for deployment in models.iter().flat_map(|model| &model.deployments) {
-        if !providers.iter().any(|known| Arc::ptr_eq(known, &deployment.provider)) {
-            providers.push(Arc::clone(&deployment.provider));
+    let mut left: Vec<&Arc<Model>> = models.iter().collect();
+    let mut seen: Vec<&Arc<Model>> = Vec::new();
+    while let Some(model) = left.pop() {
+        if seen.iter().any(|known| Arc::ptr_eq(known, model)) {
+            continue;
+        }
+        seen.push(model);
+        left.extend(model.leads_to());
+        for deployment in &model.deployments {
+            if !providers.iter().any(|known| Arc::ptr_eq(known, &deployment.provider)) {
+                providers.push(Arc::clone(&deployment.provider));
+            }
         }
     }
     let found = provider_names.find_all(native, &path.field("native"), report);
@@ -328,7 +260,7 @@ pub(super) fn priced(llm: &Llm, rule: &RouteRule, world: &World<'_>, path: &Path
     };
     let Some(limit) = rule.limits.iter().find(|name| asks(name)) else { return };
     for (i, model) in llm.models.iter().enumerate().filter(|(_, model)| model.stem().is_none()) {
-        for to in model.deployments.iter().filter(|to| to.tariff(&model.name).is_none()) {
+        for to in model.reach().into_iter().filter(|to| to.tariff(&model.name).is_none()) {
             let at = to.model(&model.name);
             let reason =
                 format!("`{limit}` counts money, and what `{at}` costs at `{}` is not known", to.provider.name);

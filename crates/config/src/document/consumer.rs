@@ -38,6 +38,9 @@ pub struct ConsumerEntry {
     /// The language models it may use, of those that a route serves: names of `models`. Its plan may allow fewer. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
+    /// Calls of language models go only to deployments in one of these regions, or with one of these tags. Default: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<Vec<String>>,
     /// The header it names its end users in, for limits `per: [end_user]`. Default: as the route says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_user: Option<String>,

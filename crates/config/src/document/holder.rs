@@ -55,6 +55,9 @@ pub struct Plan {
     /// The language models that callers on it may use: names of `models`. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<Vec<String>>,
+    /// Calls of language models go only to deployments in one of these regions, or with one of these tags. Default: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<Vec<String>>,
 }
 
 /// Routes that are offered together. A route is in one product at most.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::routing::{ConditionRule, HedgeRule, OnErrorRule, StickyRule, StrategyKind};
 use super::upstream::one;
 use super::{BreakerRule, PriceRule, RetryRules, UpstreamTimes, UpstreamTlsRule};
 use crate::units::Span;
@@ -171,10 +172,35 @@ pub struct ModelRule {
     /// What callers write into `model`. With a `*` at its end, every name that begins so: `gpt-*`. An exact name is worth
     /// more than a pattern, a longer pattern more than a shorter one.
     pub name: String,
-    /// Who answers: those of the highest priority by weight; when one fails before the first byte, the others, one after
-    /// the other.
+    /// Who answers: of those that can, the ones of the highest priority, as `strategy` says; when one fails before the first
+    /// byte, the others, one after the other.
     #[schemars(length(min = 1))]
     pub deployments: Vec<DeploymentRule>,
+    /// Which deployment of one priority is asked first.
+    #[serde(default, skip_serializing_if = "is_weighted")]
+    pub strategy: StrategyKind,
+    /// How `strategy: sticky` keeps what belongs together at one deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickyRule>,
+    /// The first that holds says whom a call may go to; where none does, to all deployments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionRule>,
+    /// Names of models that are asked, in this order, when no deployment of this one answers; and theirs after them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<String>,
+    /// What is done about a failure before the first byte, by its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnErrorRule>,
+    /// Tries of one call at most, the first included, those at fallbacks too. Default: 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32))]
+    pub attempts: Option<u32>,
+    /// No further try of a call begins later than this after the call came. Default: 2m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Span>,
+    /// A second deployment is asked as well when the first one is late; who answers first is heard. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<HedgeRule>,
     /// The most tokens that an answer may have. A call that says nothing asks for so many, one that asks for more gets so
     /// many: then limits know what it can come to. Default: as the caller and the provider say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,12 +215,35 @@ pub struct ModelRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeploymentRule {
+    /// Tells it from another deployment of the same model at the same provider: one in another region, one with another key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// A provider's name.
     pub provider: String,
     /// The provider's name for the model. `*`: what the caller's name has in place of the pattern's `*`, `gpt-5` of
     /// `openai/gpt-5` for `openai/*`. Default: the name that the caller used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Instead of the provider's `key`: `${secrets.NAME}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Where it computes: `eu-west-1`. Callers and their `residency` may ask for it, or for what it is in: `eu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Words that `conditions`, `residency` and callers choose it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Limits that each call to it passes, whoever calls: what its provider allows, say. One whose limit is spent is passed
+    /// over; when nobody else is left, the caller is told when to come again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
+    /// Tokens that prompt and answer may have together. Default: as the catalogue says; a model that is not in it takes all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub context: Option<u64>,
+    /// All that it can beyond text. Default: as the catalogue says; a model that is not in it can everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub can: Option<Vec<Ability>>,
     /// Its share of the calls, against the others of its priority; 0 takes none but when all others failed.
     #[serde(default = "one")]
     #[schemars(range(max = 1_000_000))]
@@ -209,6 +258,24 @@ pub struct DeploymentRule {
     /// provider and a name; or a name at a provider of this kind. Default: `model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub like: Option<String>,
+}
+
+/// What not every model can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Ability {
+    /// Call tools.
+    Tools,
+    /// See images in prompts.
+    Vision,
+    /// Answer by a JSON schema.
+    JsonSchema,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_weighted(kind: &StrategyKind) -> bool {
+    *kind == StrategyKind::Weighted
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

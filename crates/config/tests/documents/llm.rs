@@ -40,11 +40,48 @@ routes:
             "line 12: models[1].name: `a*b` cannot be the name of a model (1 to 128 letters, digits and `-_.@:+/`, and maybe a `*` at the end)",
             "line 13: models[2].max_output: at least 1",
             "line 13: models[2].deployments[0].provider: no provider is named `bak` (did you mean `back`?)",
-            "line 14: models[3].deployments[1]: this deployment is in the list already (use `weight` to give it a larger share)",
+            "line 14: models[3].deployments[1]: this deployment is in the list already (use `weight` to give it a larger share, or give it a `name` of its own)",
             "line 16: routes[0].llm.models: no model is served (name one of `models`)",
             "line 17: routes[1].llm.models[0]: no model is named `slow`",
             "line 17: routes[1].upgrade: means nothing without `to`",
             "line 18: routes[2]: a route does one of `to`, `redirect`, `respond`, `llm` (write `to: [{upstream: NAME}]`)",
+        ],
+    );
+}
+
+#[test]
+fn what_routing_cannot_mean_is_said_with_a_hint() {
+    says(
+        "version: 1
+providers: [{name: p, kind: ollama}]
+plans: [{name: gold, residency: [\"e u\"]}]
+models:
+  - {name: a, deployments: [{provider: p}], fallbacks: [b, none]}
+  - {name: b, deployments: [{provider: p}], on_error: {auth: {model: a}, server: {then: next, model: a, retries: 9, wait: 2m}}}
+  - {name: c, deployments: [{provider: p}], sticky: {by: [prompt]}, attempts: 0}
+  - {name: d, deployments: [{provider: p}], strategy: sticky, sticky: {by: [cookie, \"header:\"], load: 5}, hedge: {after: 1s, at_most: 9}}
+  - {name: e, deployments: [{provider: p}], conditions: [{when: \"modle == 'a'\", tags: [x]}, {when: \"stream\"}, {when: \"1 +\", model: c}]}
+  - {name: f, deployments: [{provider: p, limits: [l], context: 0, tags: [\"a b\"], key: sk-1}, {provider: p}, {provider: p, name: two}]}
+",
+        &[
+            "line 3: plans[0].residency[0]: `e u` cannot be a name (1 to 128 letters, digits and `-_.@:+/`)",
+            "line 5: models[0].fallbacks[1]: no model is named `none`",
+            "line 5: models[0]: `a` leads back to itself, or over more than 8 others (let fallbacks, conditions and errors lead to models that lead to no more)",
+            "line 6: models[1]: `b` leads back to itself, or over more than 8 others (let fallbacks, conditions and errors lead to models that lead to no more)",
+            "line 7: models[2].attempts: 1 to 32",
+            "line 7: models[2].sticky: goes with `strategy: sticky` (write `strategy: sticky`)",
+            "line 8: models[3].sticky.load: 100 to 10000 percent of a fair share",
+            "line 8: models[3].sticky.by[0]: calls have no `cookie` (there are `header:NAME`, `claim:NAME`, `user`, `prompt_cache_key`, `consumer`, `key`, `prompt`)",
+            "line 8: models[3].sticky.by[1]: `` is not a header name",
+            "line 8: models[3].hedge.at_most: 1 to 3",
+            "line 9: models[4].conditions[0].when: nothing is named `modle`: there are model, caller, headers, prompt, tags, stream, max_tokens, user (write CEL: `prompt.tokens > 8000 && caller.consumer == \"acme\"`)",
+            "line 9: models[4].conditions[1]: a condition has exactly one of `tags`, `model` (write `tags: [NAME]`)",
+            "line 9: models[4].conditions[2].when: is no expression, at 1:4: Syntax error: mismatched input '<EOF>' (write CEL: `prompt.tokens > 8000 && caller.consumer == \"acme\"`)",
+            "line 10: models[5].deployments[0].context: at least 1",
+            "line 10: models[5].deployments[0].tags[0]: `a b` cannot be a name (1 to 128 letters, digits and `-_.@:+/`)",
+            "line 10: models[5].deployments[0].limits[0]: no limit is named `l`",
+            "line 10: models[5].deployments[0].key: a key does not stand in the document (list it in `secrets` and write `${secrets.NAME}`: documents are shown to who may read them)",
+            "line 10: models[5].deployments[1]: this deployment is in the list already (use `weight` to give it a larger share, or give it a `name` of its own)",
         ],
     );
 }

@@ -23,7 +23,7 @@ pub(super) struct Account {
     /// Of the prompt, from its bytes.
     guess: u64,
     /// Tokens of tries whose end nobody knows, and nano-dollars: they may have cost something.
-    lost: (u64, u64),
+    lost: Lost,
     /// Of whom is asked now. `None`: nobody knows.
     tariff: Option<Arc<Tariff>>,
     /// Nothing is billed for calls of this kind.
@@ -37,6 +37,9 @@ pub(super) struct Account {
     first_token: Option<Duration>,
     finish: Option<&'static str>,
 }
+
+/// Tokens and nano-dollars.
+pub(super) type Lost = (u64, u64);
 
 /// How an answer begins.
 #[derive(Debug)]
@@ -66,29 +69,54 @@ impl Account {
         }
     }
 
-    /// Who is asked next speaks this, and bills by these prices.
+    /// Who is asked speaks this, and bills by these prices.
     pub(super) fn at(&mut self, dialect: Dialect, tariff: Option<&Arc<Tariff>>) {
         (self.dialect, self.tariff) = (dialect, tariff.cloned());
         self.guess = estimate::prompt(dialect, self.prompt.0, self.prompt.1);
     }
 
+    /// Of one try: it knows nothing of others.
+    pub(super) fn fork(&self, dialect: Dialect, tariff: Option<&Arc<Tariff>>) -> Self {
+        let mut fork = Self { began: self.began, prompt: self.prompt, ..Self::new(0, false) };
+        fork.at(dialect, tariff);
+        fork
+    }
+
+    /// Tries whose end nobody knows, beside this one.
+    pub(super) fn owes(&mut self, lost: Lost) {
+        self.lost = lost;
+    }
+
+    /// What it may have cost if nothing is ever heard of it: its prompt.
+    pub(super) fn guess(&self) -> Lost {
+        let usage = Usage { input: self.guess, ..Usage::default() };
+        (self.guess, self.tariff.as_ref().map_or(0, |tariff| tariff.cost(&usage).0))
+    }
+
+    /// Of the answer, as far as it came.
+    pub(super) fn output(&self) -> u64 {
+        self.usage.map_or(0, |usage| usage.completion()).max(self.seen())
+    }
+
+    fn seen(&self) -> u64 {
+        self.deltas.max(estimate::answer(self.dialect, self.text))
+    }
+
     /// A call goes out: if nothing is ever heard of it, it may have cost its prompt.
     pub(super) fn sent(&self, observer: &mut Observer) {
-        self.write(observer, &self.guessed(), true);
+        self.write(observer, &Usage { input: self.guess, ..Usage::default() }, true);
     }
 
-    /// A try failed. `answered`: the provider said so, and bills nothing.
+    /// It failed. `answered`: the provider said so, and bills nothing.
     pub(super) fn failed(&mut self, answered: bool, observer: &mut Observer) {
-        if !answered {
-            let cost = self.tariff.as_ref().map_or(0, |tariff| tariff.cost(&self.guessed()).0);
-            self.lost = (self.lost.0.saturating_add(self.guess), self.lost.1.saturating_add(cost));
-        }
-        (self.usage, self.whole, self.deltas, self.text, self.first) = (None, false, 0, 0, None);
-        self.write(observer, &Usage::default(), self.lost.0 > 0);
+        let lost = if answered { (0, 0) } else { self.guess() };
+        self.stands(lost, observer);
     }
 
-    fn guessed(&self) -> Usage {
-        Usage { input: self.guess, ..Usage::default() }
+    /// So much is lost by now, or may be, and nothing else is known.
+    pub(super) fn stands(&mut self, lost: Lost, observer: &mut Observer) {
+        self.lost = lost;
+        self.write(observer, &Usage::default(), lost.0 > 0);
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -155,7 +183,7 @@ impl Account {
             usage.input = self.guess;
         }
         // A stream that broke off: its last report is from before.
-        let seen = self.deltas.max(estimate::answer(self.dialect, self.text));
+        let seen = self.seen();
         let short = (!known || !self.whole) && usage.completion() < seen;
         if short {
             usage.output = usage.output.saturating_add(seen - usage.completion());

@@ -1,7 +1,8 @@
-//! One try at one deployment: what came of it, and whether another one is asked.
+//! One try at one deployment, and what came of it. It touches nothing of the call's: another may run beside it.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::count;
-use tidegate_llm::meaning::{Error, Kind};
+use tidegate_llm::meaning::{Answer as Answered, Error, Gist, Kind};
 use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
 use tidegate_llm::{Dialect, Reply as Spoken};
@@ -21,15 +22,15 @@ use tokio::time::{Instant, timeout_at};
 use super::Visit;
 use super::account::Account;
 use super::door::Task;
+use super::fleet::Going;
 use super::heard::{Beside, Heard, Outgoing};
 use super::stream::{Told, Translation, Way, broken};
+use super::trouble::Trouble;
 use super::{outward, prove, told};
 use crate::forward;
 use crate::limits::Further;
 use crate::refusal::Refusal;
-use crate::relay::Observer;
 use crate::reply::Reply;
-use crate::request::poll_while;
 
 /// Bytes of a whole answer: images come in it.
 const LONGEST_ANSWER: usize = 128 << 20;
@@ -41,8 +42,8 @@ pub(super) struct Failed {
     pub(super) error: Error,
     /// As the provider told it, where the caller speaks its language.
     pub(super) verbatim: Option<Verbatim>,
-    /// Somebody else may do better.
-    pub(super) goes_on: bool,
+    /// `None`: the caller's own fault, or ours; nobody else would do better.
+    pub(super) trouble: Option<Trouble>,
     /// The provider said so: it bills nothing.
     pub(super) answered: bool,
     pub(super) refusal: Option<Refusal>,
@@ -55,83 +56,104 @@ pub(super) struct Verbatim {
 }
 
 /// What a try is made with.
-pub(super) struct Attempt<'a, 'b> {
-    pub(super) visit: &'b Visit<'a, 'b>,
-    pub(super) parts: &'b http::request::Parts,
-    pub(super) heard: &'b Heard<'b>,
+pub(super) struct Attempt<'v, 'a, 'b> {
+    pub(super) visit: &'v Visit<'a, 'b>,
+    pub(super) parts: &'v http::request::Parts,
+    pub(super) heard: &'v Heard<'v>,
     /// The caller's own key of this provider.
-    pub(super) own: Option<&'b str>,
-    pub(super) deployment: &'b Deployment,
-    pub(super) outgoing: &'b Outgoing,
+    pub(super) own: Option<&'v str>,
+    pub(super) further: &'v Further<'a>,
+    pub(super) deployment: &'a Deployment,
+    pub(super) outgoing: Outgoing,
+    pub(super) account: Account,
+    pub(super) going: Going,
+    /// An answer that a filter left nothing of is a failure: somebody else may answer.
+    pub(super) filtered_fails: bool,
 }
 
-impl Attempt<'_, '_> {
-    /// The account comes back when it failed; otherwise it is settled, or goes with the stream.
-    pub(super) async fn make(
-        &self,
-        mut account: Account,
-        further: &Further<'_>,
-        observer: &mut Observer,
-    ) -> Result<Response<Reply>, (Account, Box<Failed>)> {
-        account.sent(observer);
+/// What came of a try.
+pub(super) struct Tried {
+    pub(super) outcome: Result<Box<Won>, Box<Failed>>,
+    /// Who answered, and after how long.
+    pub(super) answer: Option<(Arc<str>, u32, Option<Duration>, Duration)>,
+    /// For the record.
+    pub(super) detail: Option<Box<str>>,
+}
+
+impl Tried {
+    /// Without an answer.
+    pub(super) fn failed(failed: Failed) -> Self {
+        Self { outcome: Err(Box::new(failed)), answer: None, detail: None }
+    }
+}
+
+pub(super) struct Won {
+    pub(super) response: Response<Reply>,
+    pub(super) rest: Rest,
+    /// What could not be said in the caller's dialect.
+    pub(super) dropped: Option<Box<str>>,
+}
+
+/// What the answer's body is, and where it is counted.
+pub(super) enum Rest {
+    /// It is in the response.
+    Whole(Box<Account>),
+    Stream(Box<Told>),
+}
+
+/// What is known of an answer once its head came.
+type Heads = (HeaderMap, upstream::Body);
+
+impl Attempt<'_, '_, '_> {
+    pub(super) async fn make(self) -> Tried {
         let until =
             self.deployment.provider.first_event.filter(|_| self.heard.peek.stream).map(|most| Instant::now() + most);
-        let answer = match self.call(further, observer, until).await {
-            Ok(answer) => answer,
-            Err(failed) => return Err((account, failed)),
-        };
-        let (head, body) = answer.response.into_parts();
-        if head.status != StatusCode::OK {
-            return Err((account, Box::new(self.refused(head.status, &head.headers, body).await)));
-        }
-        if self.heard.peek.stream {
-            return self.stream(&head.headers, body, account, until).await;
-        }
-        let whole = match read(body, LONGEST_ANSWER).await {
-            Ok(whole) => whole,
-            Err(error) => return Err((account, Box::new(Failed::lost(error)))),
-        };
-        match self.whole(&head.headers, whole, &mut account, observer) {
-            Ok(response) => {
-                account.settle(observer);
-                Ok(response)
+        let (mut answered, mut detail) = (None, None);
+        let outcome = match self.call(until).await {
+            Ok(answer) => {
+                answered = Some((answer.endpoint.clone(), answer.attempts, answer.connect, answer.first_byte));
+                let (head, body) = answer.response.into_parts();
+                if head.status == StatusCode::OK {
+                    self.hear((head.headers, body), until).await
+                } else {
+                    Err(Box::new(self.refused(head.status, &head.headers, body).await))
+                }
             }
-            Err(failed) => Err((account, failed)),
-        }
+            Err((failed, why)) => {
+                detail = why;
+                Err(failed)
+            }
+        };
+        Tried { outcome: outcome.map(Box::new), answer: answered, detail }
     }
 
-    async fn call(
-        &self,
-        further: &Further<'_>,
-        observer: &mut Observer,
-        until: Option<Instant>,
-    ) -> Result<Answer, Box<Failed>> {
+    async fn hear(self, (headers, body): Heads, until: Option<Instant>) -> Result<Won, Box<Failed>> {
+        if self.heard.peek.stream {
+            return self.stream(&headers, body, until).await;
+        }
+        let whole = read(body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))?;
+        self.whole(&headers, whole)
+    }
+
+    async fn call(&self, until: Option<Instant>) -> Result<Answer, (Box<Failed>, Option<Box<str>>)> {
         let Visit { gate, route, .. } = self.visit;
         let provider = &*self.deployment.provider;
-        let mut request = outward::request(self.parts, self.heard, self.outgoing, self.deployment, route)
-            .map_err(|refusal| Box::new(Failed::ours(refusal)))?;
-        if let Err(why) = prove::show(&gate.tokens, provider, self.own, &mut request, &self.outgoing.body).await {
-            observer.record.detail = Some(why.as_str().into());
-            return Err(Box::new(Failed::unproven(&provider.name)));
-        }
-        let (timeouts, again) = (route.timeouts, Some(further as &dyn upstream::Again));
+        let mut request = outward::request(self.parts, self.heard, &self.outgoing, self.deployment, route)
+            .map_err(|refusal| (Box::new(Failed::ours(refusal)), None))?;
+        prove::show(&gate.tokens, provider, self.deployment.credential(), self.own, &mut request, &self.outgoing.body)
+            .await
+            .map_err(|why| (Box::new(Failed::unproven(&provider.name)), Some(why.into())))?;
+        let (timeouts, again) = (route.timeouts, Some(self.further as &dyn upstream::Again));
         let call = Call { upstream: &provider.upstream, request, timeouts, upgrade: false, admitted: true, again };
-        let mut call = pin!(gate.upstreams.call(call));
-        let outcome = {
-            let asked = poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx));
-            match until {
-                None => asked.await,
-                Some(until) => match timeout_at(until, asked).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(Box::new(Failed::late())),
-                },
-            }
+        let call = gate.upstreams.call(call);
+        let outcome = match until {
+            None => call.await,
+            Some(until) => match timeout_at(until, call).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err((Box::new(Failed::late()), None)),
+            },
         };
-        let answer = outcome.map_err(|refusal| Box::new(Failed { goes_on: false, ..Failed::ours(refusal) }))?;
-        answer.map(|answer| noted(answer, observer)).map_err(|why| {
-            observer.record.detail = Some(why.to_string().into());
-            Box::new(Failed::of(&why))
-        })
+        outcome.map_err(|why| (Box::new(Failed::of(&why)), Some(why.to_string().into())))
     }
 
     /// The provider says no.
@@ -147,23 +169,21 @@ impl Attempt<'_, '_> {
             let message = prove::off(headers, &error)
                 .map(|off| format!("the provider `{name}` does not accept the gateway's signature: {off}"))
                 .unwrap_or_else(|| format!("the provider `{name}` does not accept the gateway's key"));
-            prove::refused(&self.visit.gate.tokens, &self.deployment.provider, &message);
+            prove::refused(&self.visit.gate.tokens, name, self.deployment.credential(), &message);
             error = Error { status: 502, ..Error::new(Kind::Server, message) };
         }
         let same = self.outgoing.dialect == self.heard.door.dialect && !ours;
         let verbatim = same.then(|| Verbatim { status, headers: along(headers), body });
-        let own_fault =
-            matches!(error.kind, Kind::BadRequest | Kind::TooLarge | Kind::ContentFiltered) && status.is_client_error();
-        Failed { error, verbatim, goes_on: !own_fault, answered: true, refusal: None }
+        let trouble = if ours { Some(Trouble::Auth) } else { Trouble::of(&error) };
+        Failed { error, verbatim, trouble, answered: true, refusal: None }
     }
 
     async fn stream(
-        &self,
+        self,
         headers: &HeaderMap,
         body: upstream::Body,
-        account: Account,
         until: Option<Instant>,
-    ) -> Result<Response<Reply>, (Account, Box<Failed>)> {
+    ) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
         let reply = self.reply();
         let encoder = Box::new(to.encoder(reply.clone()));
@@ -181,51 +201,50 @@ impl Attempt<'_, '_> {
                 unsaid: Unsaid::default(),
             })),
         };
-        let mut told = Told::new(body, from, way, &reply, account);
-        let begun = match until {
-            None => told.begins().await,
-            Some(until) => match timeout_at(until, told.begins()).await {
-                Ok(begun) => begun,
-                Err(_) => return Err((told.into_account(), Box::new(Failed::late()))),
-            },
-        };
-        if let Err(error) = begun {
-            return Err((told.into_account(), Box::new(Failed::lost(*error))));
-        }
-        let mut response = Response::new(Reply::Told(Box::new(told)));
+        let mut response = Response::new(Reply::full(Bytes::new()));
         let content_type = HeaderValue::from_static(to.stream_content_type(self.heard.door.sse));
         let content_type = headers.get(CONTENT_TYPE).cloned().filter(|_| from == to).unwrap_or(content_type);
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         name_losses(self.outgoing.dropped.as_deref(), &mut response);
-        Ok(response)
+        let mut told = Box::new(Told::new(body, from, way, &reply, (self.account, self.going)));
+        let begun = match until {
+            None => told.begins().await,
+            Some(until) => match timeout_at(until, told.begins()).await {
+                Ok(begun) => begun,
+                Err(_) => return Err(Box::new(Failed::late())),
+            },
+        };
+        begun.map_err(|error| Box::new(Failed::lost(*error)))?;
+        Ok(Won { response, rest: Rest::Stream(told), dropped: None })
     }
 
-    fn whole(
-        &self,
-        headers: &HeaderMap,
-        body: Bytes,
-        account: &mut Account,
-        observer: &mut Observer,
-    ) -> Result<Response<Reply>, Box<Failed>> {
+    fn whole(mut self, headers: &HeaderMap, body: Bytes) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
-        if let Some(beside) = &self.outgoing.beside {
-            return self.beside(beside, headers, &body, account).map_err(|error| Box::new(Failed::lost(error)));
+        if let Some(beside) = self.outgoing.beside.take() {
+            let mut account = Box::new(self.account.fork(from, None));
+            std::mem::swap(&mut *account, &mut self.account);
+            let response = self.beside(&beside, headers, &body, &mut account);
+            let response = response.map_err(|error| Box::new(Failed::lost(error)))?;
+            self.going.whole();
+            return Ok(Won { response, rest: Rest::Whole(account), dropped: None });
         }
         let mut answer = match self.heard.door.task {
             Task::Chat => Some(from.parse_answer(&body).map_err(|error| Box::new(Failed::lost(error)))?),
             Task::Embed => {
-                account.counted(&body);
+                self.account.counted(&body);
                 None
             }
             Task::Count | Task::List | Task::Show(_) => {
-                account.free();
+                self.account.free();
                 None
             }
         };
         if let Some(answer) = &answer {
-            account.answer(answer);
+            self.account.answer(answer);
         }
+        let empty = |answer: &Answered| answer.stop.gist() == Gist::Filtered && answer.text().is_empty();
+        let filtered = self.filtered_fails && answer.as_ref().is_some_and(empty);
         let mut dropped = self.outgoing.dropped.clone();
         let mut response = match &mut answer {
             Some(answer) if from != to => {
@@ -242,16 +261,20 @@ impl Attempt<'_, '_> {
                 response
             }
             _ => {
-                let mut response = Response::new(Reply::full(body));
+                let mut response = Response::new(Reply::full(body.clone()));
                 *response.headers_mut() = along(headers);
                 response
             }
         };
-        name_losses(dropped.as_deref(), &mut response);
-        if let (Some(dropped), Some(spoken)) = (dropped, &mut observer.record.spoken) {
-            spoken.dropped = Some(dropped.into());
+        if filtered {
+            let error = Error::new(Kind::ContentFiltered, "the provider's filter left nothing of the answer");
+            let verbatim =
+                (from == to).then(|| Verbatim { status: StatusCode::OK, headers: response.headers().clone(), body });
+            return Err(Box::new(Failed { verbatim, answered: false, ..Failed::lost(error) }));
         }
-        Ok(response)
+        name_losses(dropped.as_deref(), &mut response);
+        self.going.whole();
+        Ok(Won { response, rest: Rest::Whole(Box::new(self.account)), dropped: dropped.map(Into::into) })
     }
 
     /// An answer that is no chat, in the caller's dialect.
@@ -302,15 +325,6 @@ fn name_losses(dropped: Option<&str>, response: &mut Response<Reply>) {
     }
 }
 
-/// Who answered.
-fn noted(answer: Answer, observer: &mut Observer) -> Answer {
-    let record = &mut observer.record;
-    record.endpoint = Some(answer.endpoint.clone());
-    record.attempts += answer.attempts;
-    (record.connect, record.first_byte) = (answer.connect, Some(answer.first_byte));
-    answer
-}
-
 /// What a caller learns of a provider's head: the rest is between us and them.
 fn along(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(4);
@@ -354,15 +368,15 @@ impl Failed {
     /// The provider broke off, or what it said cannot be read.
     fn lost(error: Error) -> Self {
         let answered = !matches!(error.kind, Kind::BadStream | Kind::Timeout);
-        let goes_on = !matches!(error.kind, Kind::BadRequest | Kind::ContentFiltered);
-        Self { error, verbatim: None, goes_on, answered, refusal: None }
+        Self { trouble: Trouble::of(&error), error, verbatim: None, answered, refusal: None }
     }
 
     /// We could not show who we are; nobody was asked.
     fn unproven(provider: &str) -> Self {
         let message = format!("the gateway has no credentials for the provider `{provider}` at present");
         let error = Error { status: 502, ..Error::new(Kind::Server, message) };
-        Self { error, verbatim: None, goes_on: true, answered: true, refusal: Some(Refusal::UpstreamConnect) }
+        let (trouble, refusal) = (Some(Trouble::Auth), Some(Refusal::UpstreamConnect));
+        Self { error, verbatim: None, trouble, answered: true, refusal }
     }
 
     fn late() -> Self {
@@ -376,15 +390,18 @@ impl Failed {
         let line = refusal.line();
         let kind = Kind::of_status(line.status.as_u16());
         let mut error = Error { status: line.status.as_u16(), ..Error::new(kind, line.message) };
-        if let Refusal::BreakerOpen { retry_after } = refusal {
+        if let Refusal::BreakerOpen { retry_after }
+        | Refusal::Limited { retry_after }
+        | Refusal::LimitUnavailable { retry_after } = refusal
+        {
             error.retry_after = u64::try_from(retry_after.max(Duration::from_secs(1)).as_millis()).ok();
         }
-        Self { error, verbatim: None, goes_on: true, answered: true, refusal: Some(refusal) }
+        Self { error, verbatim: None, trouble: None, answered: true, refusal: Some(refusal) }
     }
 
     fn of(why: &CallFailed) -> Self {
         // A call that was sent and not answered may have been worked on.
         let answered = !matches!(why, CallFailed::Timeout(_) | CallFailed::Reset(_));
-        Self { answered, ..Self::ours(forward::failed(why)) }
+        Self { answered, trouble: Some(Trouble::of_call(why)), ..Self::ours(forward::failed(why)) }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Heard<'a> {
     pub(super) door: Door<'a>,
     pub(super) body: Bytes,
     pub(super) peek: Peek,
+    /// The longest answer, whoever gives it: as the asked model has it. What limits reserved is for no more.
+    pub(super) cap: Option<u64>,
     parsed: OnceLock<Call>,
 }
 
@@ -66,7 +68,7 @@ impl<'a> Heard<'a> {
     pub(super) fn new(door: Door<'a>, body: Bytes) -> Result<Self, No> {
         let site = Site { model: door.model.as_deref(), stream: door.stream };
         let peek = peek(door.dialect, &body, site).map_err(|why| No::malformed(&why))?;
-        Ok(Self { door, body, peek, parsed: OnceLock::new() })
+        Ok(Self { door, body, peek, cap: None, parsed: OnceLock::new() })
     }
 
     /// The most that it can come to at any deployment that may be asked.
@@ -76,7 +78,7 @@ impl<'a> Heard<'a> {
         let unseen = media.saturating_mul(USUAL_MEDIUM).saturating_add(u64::from(self.peek.has_tools) * TOLD_OF_TOOLS);
         let bytes = (self.peek.prompt_bytes as u64).saturating_add(unseen);
         let mut most = Most { tokens: 0, money: Some(0) };
-        for deployment in &model.deployments {
+        for deployment in model.reach() {
             let row = deployment.row(asked);
             // No token is shorter than a byte, and none fits into a model beyond its longest prompt.
             let prompt = match row.and_then(|row| row.longest_prompt()) {
@@ -102,7 +104,7 @@ impl<'a> Heard<'a> {
 
     /// What is asked as the longest answer, where that is not what the caller asks.
     fn bound(&self, model: &Model) -> Option<u64> {
-        let most = model.max_output.filter(|_| self.door.task == Task::Chat)?;
+        let most = model.max_output.into_iter().chain(self.cap).min().filter(|_| self.door.task == Task::Chat)?;
         self.peek.max_tokens.is_none_or(|asked| asked > most).then_some(most)
     }
 

@@ -167,7 +167,9 @@ impl<'a> Visit<'a, '_> {
         let body = whole.map_or(Either::Left(inbound), |whole| Either::Right(Full::new(whole)));
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (parts.method.clone(), uri, kept);
-        if let Err(why) = prove::show(&self.gate.tokens, provider, own, &mut request, &sent).await {
+        if let Err(why) =
+            prove::show(&self.gate.tokens, provider, provider.credential.as_ref(), own, &mut request, &sent).await
+        {
             observer.record.detail = Some(why.into());
             return Err(Refusal::UpstreamConnect.into());
         }

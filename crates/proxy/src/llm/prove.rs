@@ -19,6 +19,7 @@ const CLOSE: u64 = 240;
 pub(super) async fn show<B>(
     tokens: &Tokens,
     provider: &Provider,
+    credential: Option<&Credential>,
     own: Option<&str>,
     request: &mut Request<B>,
     body: &[u8],
@@ -29,7 +30,7 @@ pub(super) async fn show<B>(
         request.headers_mut().insert(name, value);
         return Ok(());
     }
-    match &provider.credential {
+    match credential {
         None => {}
         Some(Credential::Header(name, value)) => {
             request.headers_mut().insert(name.clone(), value.clone());
@@ -77,9 +78,9 @@ pub(super) fn off(headers: &HeaderMap, error: &Error) -> Option<String> {
 }
 
 /// Told to operators; a token that is not taken is not used again.
-pub(super) fn refused(tokens: &Tokens, provider: &Provider, message: &str) {
-    tracing::warn!(provider = %provider.name, "{message}");
-    if let Some(Credential::Google(source)) = &provider.credential {
+pub(super) fn refused(tokens: &Tokens, provider: &str, credential: Option<&Credential>, message: &str) {
+    tracing::warn!(provider, "{message}");
+    if let Some(Credential::Google(source)) = credential {
         tokens.forget(source);
     }
 }

@@ -16,7 +16,8 @@ use tidegate_llm::{Decoder, Dialect, Encoder, Reply};
 use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
 
-use super::account::{Account, First};
+use super::account::{Account, First, Lost};
+use super::fleet::Going;
 use super::waiting::Waiting;
 use crate::relay::{Broken, Observer};
 
@@ -27,6 +28,7 @@ pub(crate) struct Told {
     decoder: Decoder,
     way: Way,
     account: Account,
+    going: Going,
     /// For the caller, and not taken yet.
     ready: Waiting,
     ended: bool,
@@ -83,13 +85,20 @@ impl Translation {
 }
 
 impl Told {
-    pub(super) fn new(source: upstream::Body, from: Dialect, way: Way, reply: &Reply, account: Account) -> Self {
+    pub(super) fn new(
+        source: upstream::Body,
+        from: Dialect,
+        way: Way,
+        reply: &Reply,
+        (account, going): (Account, Going),
+    ) -> Self {
         Self {
             source,
             from,
             decoder: from.decoder(reply.bounds),
             way,
             account,
+            going,
             ready: Waiting::default(),
             ended: false,
             events: Vec::new(),
@@ -108,6 +117,7 @@ impl Told {
                 Some(First::Error(error)) => return Err(error),
                 Some(First::Something) => {
                     self.account.first = Some(First::Something);
+                    self.going.first();
                     return Ok(());
                 }
                 None if self.ended => {
@@ -127,9 +137,9 @@ impl Told {
         }
     }
 
-    /// It did not begin: what was counted until now goes on with the next try.
-    pub(super) fn into_account(mut self) -> Account {
-        std::mem::replace(&mut self.account, Account::new(0, false))
+    /// What other tries of the call cost.
+    pub(super) fn owes(&mut self, lost: Lost) {
+        self.account.owes(lost);
     }
 
     pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
@@ -304,6 +314,7 @@ impl Drop for Told {
             }
             self.account.skipped(self.decoder.skipped());
             self.account.settle(observer);
+            self.going.told(self.account.output());
         }
     }
 }

@@ -45,6 +45,7 @@ impl Setup {
     pub(crate) fn routes(routes: Vec<Route>) -> Self {
         let consumer = Consumer {
             models: None,
+            residency: None,
             name: "acme".into(),
             tenant: "default".into(),
             team: None,
@@ -106,7 +107,7 @@ impl Setup {
             keys_stale: Arc::new(AtomicBool::new(false)),
             blocks: Arc::default(),
             seen: Arc::default(),
-            rests: Arc::default(),
+            fleet: Arc::default(),
             tokens: Arc::default(),
             in_flight: Count::default(),
             connections: Count::default(),

@@ -2,6 +2,7 @@
 //! its verdicts into the log; rulings from the log go to `upstream`. With nothing in trouble nothing is sent.
 
 mod leader;
+mod rests;
 mod words;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -72,6 +73,7 @@ impl Breakers {
             }
         });
         tokio::spawn(Arc::clone(&breakers).tell());
+        tokio::spawn(Arc::clone(&breakers).tell_rests());
         tokio::spawn(Arc::clone(&breakers).know_nodes());
         tokio::spawn(Arc::clone(&breakers).lead());
         breakers
@@ -114,6 +116,11 @@ impl Breakers {
                 if ruled { Reply::Ruled } else { Reply::Heard }
             }
             Ok(Message::Facts) => Reply::Facts(self.here()),
+            Ok(Message::Rests(told)) => {
+                self.hear_rests(told);
+                Reply::Heard
+            }
+            Ok(Message::Models) => Reply::Models(self.deployments_here()),
             Err(_) => Reply::NotLeader,
         }
     }

@@ -61,13 +61,17 @@ impl Admin {
         let (open, closed) = oneshot::channel();
         let listener = self.listener.take().expect("the admin port is served once");
         let (telemetry, readiness) = (Arc::clone(&gate.telemetry), (cluster.clone(), Arc::clone(effect)));
-        let breakers = effect.breakers();
+        let (breakers, of_models) = (effect.breakers(), effect.breakers());
         let node = backend::cluster::Node {
             compile: Box::new(|text, revision| tidegate_admin::compile(text, revision, inputs::gather)),
             readiness: Box::new(move || reply(&readiness.0, &readiness.1)),
             endpoints: Box::new(move || {
                 let breakers = Arc::clone(&breakers);
                 Box::pin(async move { breakers.everywhere().await })
+            }),
+            deployments: Box::new(move || {
+                let breakers = Arc::clone(&of_models);
+                Box::pin(async move { breakers.deployments().await })
             }),
             caches: Box::new(CachesOf(Arc::clone(caches))),
             quotas: Box::new(QuotasOf(Arc::clone(quotas))),

@@ -1,7 +1,7 @@
 //! What nodes say to each other about endpoints, and how the log's words are said here.
 
 use serde::{Deserialize, Serialize};
-use tidegate_admin::wire::EndpointState;
+use tidegate_admin::wire::{DeploymentState, EndpointState};
 use tidegate_model::NodeId;
 use tidegate_state::endpoints::{self as ruled, Endpoints};
 use tidegate_upstream::breaker::Rulings;
@@ -15,6 +15,10 @@ pub(super) enum Message {
     Poll(Vec<Place>),
     /// For people: how are your endpoints?
     Facts,
+    /// Deployments of language models that rest.
+    Rests(Vec<Told>),
+    /// For people: how are your deployments?
+    Models,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +29,16 @@ pub(super) enum Reply {
     Facts(Vec<EndpointState>),
     /// As `Heard`, and there is a verdict: it comes with the log.
     Ruled,
+    Models(Vec<DeploymentState>),
+}
+
+/// One that rests, for so much longer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Told {
+    pub(super) deployment: String,
+    pub(super) millis: u64,
+    /// It did not ask for it.
+    pub(super) failing: bool,
 }
 
 pub(super) fn rulings(all: &Endpoints) -> Rulings {
