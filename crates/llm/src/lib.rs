@@ -21,6 +21,7 @@
 pub mod anthropic;
 pub mod bedrock;
 pub mod bounds;
+pub mod canonical;
 pub mod catalogue;
 pub mod cohere;
 pub mod count;
@@ -41,6 +42,7 @@ pub mod openai_responses;
 pub mod peek;
 pub mod prefix;
 pub mod price;
+mod replay;
 mod retry;
 pub mod schema;
 pub mod signature;
