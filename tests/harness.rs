@@ -3,6 +3,7 @@
 mod backend;
 mod client;
 mod cluster;
+mod collector;
 mod grpc;
 mod node;
 mod origin;
@@ -13,6 +14,7 @@ mod wire;
 pub(crate) use backend::Backend;
 pub(crate) use client::{Answer, Client};
 pub(crate) use cluster::Cluster;
+pub(crate) use collector::{Collector, attribute};
 pub(crate) use grpc::health_server;
 pub(crate) use node::{Node, TIDEGATE};
 pub(crate) use origin::{Origin, answer};

@@ -1,6 +1,8 @@
 //! Models over real nodes, with providers that say what a spec wants: what reaches whom, what it costs, what happens when
 //! they fail.
 
+mod answers;
+mod bodies;
 mod budgets;
 mod demo;
 mod failing;
@@ -12,6 +14,7 @@ mod passing;
 mod proofs;
 mod recipes;
 mod routing;
+mod traces;
 mod translating;
 mod usage;
 

@@ -79,6 +79,12 @@ impl Tee {
         tee
     }
 
+    /// All of it at once.
+    pub fn whole(mut self: Box<Self>, body: &Bytes) {
+        self.data(body);
+        self.end();
+    }
+
     fn has_room(&mut self, length: usize) -> bool {
         let more = length.saturating_sub(self.room);
         let has = more == 0 || self.cache.reserve(more);

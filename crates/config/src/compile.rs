@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tidegate_model::Revision;
 use tidegate_policy::{Router, Snapshot};
 
-use crate::document::{Document, Later, Listeners};
+use crate::document::{Document, Listeners};
 use crate::inputs::Inputs;
 use crate::path::Path;
 use crate::problem::Problem;
@@ -20,6 +20,7 @@ use crate::tree::Format;
 
 mod action;
 mod alerts;
+mod answers;
 mod attach;
 mod cache;
 mod catalogue;
@@ -37,6 +38,7 @@ mod loops;
 mod matching;
 mod model;
 mod name;
+mod otlp;
 mod redis;
 mod report;
 mod route;
@@ -151,7 +153,7 @@ pub fn compile(
     shadow::check(&routes, &report);
     let certificates = certificate::compile(certificates, inputs, &report);
     let trusted_proxies = listeners.as_ref().map(|l| trusted(l, &report)).unwrap_or_default();
-    let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &report)).unwrap_or_default();
+    let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &secrets, inputs, &report)).unwrap_or_default();
     let redis = cache.as_ref().and_then(|cache| redis::compile(cache, &secrets, inputs, &report));
     let webhooks = alerts.as_ref().map(|rules| alerts::compile(rules, &secrets, &report)).unwrap_or_default();
     let router = Router::new(routes.iter().flatten().cloned().collect());
@@ -221,11 +223,4 @@ fn trusted(listeners: &Listeners, report: &Report<'_>) -> Vec<IpNet> {
         network
     });
     networks.map(|network| network.trunc()).collect()
-}
-
-/// A field the format reserves: an error with its name rather than a silent nothing.
-fn later(value: Option<&Later>, path: &Path<'_>, report: &Report<'_>) {
-    if value.is_some() {
-        report.hinted(path, "not supported by this build yet", "leave it out; nothing would happen");
-    }
 }

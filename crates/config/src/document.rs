@@ -9,6 +9,7 @@ use crate::tree::{Node, Value};
 
 mod action;
 mod alerts;
+mod answers;
 mod cache;
 mod catalogue;
 mod certificate;
@@ -16,11 +17,11 @@ mod consumer;
 mod headers;
 mod holder;
 mod issuer;
-mod later;
 mod limit;
 mod llm;
 mod matching;
 mod network;
+mod otlp;
 mod route;
 mod routing;
 mod sick;
@@ -28,6 +29,7 @@ mod upstream;
 
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
 pub use alerts::{AlertRules, WebhookRule};
+pub use answers::{AnswerEnd, AnswerRule, AnswerSharing, BodyRule};
 pub use cache::{CacheDefaults, CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, RedisRule, TtlRule};
 pub use catalogue::{AboveRule, CatalogueRow, PriceRule};
 pub use certificate::{CertificateFiles, TlsVersions};
@@ -35,7 +37,6 @@ pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
 pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, TenantRule};
 pub use issuer::{AuthKind, IssuerRule, JwksRule, TokenSource, UnknownConsumer};
-pub use later::Later;
 pub use limit::{
     BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, UnpricedRule,
     WhenMissing, WhenUnavailable,
@@ -46,6 +47,7 @@ pub use llm::{
 };
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
+pub use otlp::{OtlpRule, OtlpWire};
 pub use route::{RouteRule, RouteTimeouts};
 pub use routing::{ConditionRule, HedgeRule, OnErrorRule, ReactionRule, StickyRule, StrategyKind, ThenKind};
 pub use sick::{BreakerRule, HealthRule, SlowRule, StatusRange};

@@ -35,6 +35,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
                 || document.consumers.iter().any(|consumer| consumer.residency.is_some())
                 || document.plans.iter().any(|plan| plan.residency.is_some())
         }
+        Feature::Otlp => document.telemetry.as_ref().is_some_and(|telemetry| telemetry.otlp.is_some()),
         // Of the control log: commands, not documents.
         Feature::Endpoints
         | Feature::Purges

@@ -24,6 +24,7 @@ const fn aside(dialect: Dialect) -> &'static [&'static str] {
             "prompt_cache_retention",
         ],
         Dialect::Anthropic => &["model", "stream", "metadata"],
+        Dialect::Cohere => &["model", "stream"],
         Dialect::Gemini => &["model", "labels"],
         Dialect::Bedrock => &["modelId", "requestMetadata"],
     }

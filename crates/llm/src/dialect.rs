@@ -71,6 +71,11 @@ impl Dialect {
         }
     }
 
+    /// As OpenTelemetry's conventions name what is asked for.
+    pub fn operation(self) -> &'static str {
+        if self == Self::Gemini { "generate_content" } else { "chat" }
+    }
+
     pub fn parse_call(self, body: &[u8], site: Site<'_>) -> Result<Call, Malformed> {
         match self {
             Self::OpenAiChat => openai_chat::parse_call(body),

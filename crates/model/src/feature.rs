@@ -35,13 +35,15 @@ pub enum Feature {
     Rates,
     /// Usage of language models, in the control log.
     Usage,
+    /// `telemetry.otlp` in the document.
+    Otlp,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -57,6 +59,7 @@ impl Feature {
         Self::Models,
         Self::Rates,
         Self::Usage,
+        Self::Otlp,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -77,7 +80,8 @@ impl Feature {
             | Self::Scopes
             | Self::Models
             | Self::Rates
-            | Self::Usage => 2,
+            | Self::Usage
+            | Self::Otlp => 2,
         }
     }
 
@@ -96,6 +100,7 @@ impl Feature {
             Self::Journals => "a budget's journal",
             Self::Webhooks => "`alerts`",
             Self::Holders => "`tenants`, `teams`, `products`, a maximum of one's own or a weight",
+            Self::Otlp => "`telemetry.otlp`",
             Self::Rates => "an order about a bucket's rate",
             Self::Usage => "a report of usage",
             Self::Scopes => {

@@ -8,6 +8,7 @@ pub mod defaults;
 pub mod path;
 
 mod alerts;
+mod answers;
 mod attached;
 mod cache;
 pub mod condition;
@@ -17,6 +18,7 @@ mod issuer;
 mod limit;
 mod listener;
 mod llm;
+mod otlp;
 mod route;
 mod router;
 mod routing;
@@ -26,6 +28,7 @@ mod upstream;
 use std::sync::Arc;
 
 pub use alerts::Webhook;
+pub use answers::{Answers, Bodies, Step};
 pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
 pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use consumer::{Consumer, Consumers};
@@ -34,6 +37,7 @@ pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenP
 pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unpriced};
 pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
 pub use llm::{Abilities, Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
+pub use otlp::{Otlp, OtlpProtocol};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
     Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,

@@ -30,6 +30,8 @@ pub struct Telemetry {
     pub access_log: Option<AccessLog>,
     /// Answers carry `x-tidegate-revision`.
     pub revision_header: bool,
+    /// `None`: no collector is told anything.
+    pub otlp: Option<std::sync::Arc<crate::Otlp>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

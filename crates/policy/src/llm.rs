@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, header};
 use tidegate_llm::catalogue::{self, Catalogue};
 use tidegate_llm::price::Tariff;
 
-use crate::{Attached, CallerKeys, Choice, Credential, Reaction, Routing, Upstream};
+use crate::{Answers, Attached, Bodies, CallerKeys, Choice, Credential, Reaction, Routing, Upstream};
 
 /// What a route of models serves.
 #[derive(Debug)]
@@ -20,6 +20,10 @@ pub struct Llm {
     pub native: Vec<Arc<Provider>>,
     /// Are callers told what their call cost?
     pub tells_cost: bool,
+    /// Answers that are given again, where a model does not say otherwise.
+    pub answers: Option<Arc<Answers>>,
+    /// Bodies that are logged.
+    pub bodies: Option<Arc<Bodies>>,
 }
 
 /// Somebody who answers calls of models.
@@ -206,6 +210,8 @@ pub struct Model {
     /// What cannot be carried to another provider's format is left out and told in a header; otherwise the call is refused.
     pub drops: bool,
     pub routing: Routing,
+    /// Answers that are given again; `Some(None)`: none, whatever the route says.
+    pub answers: Option<Option<Arc<Answers>>>,
 }
 
 #[derive(Debug)]
@@ -274,6 +280,12 @@ impl Llm {
             let fits = |model: &&Arc<Model>| model.stem().is_some_and(|stem| asked.starts_with(stem));
             self.models.iter().filter(fits).max_by_key(|model| model.name.len())
         })
+    }
+
+    /// What is kept of this model's answers here.
+    #[must_use]
+    pub fn answers<'a>(&'a self, model: &'a Model) -> Option<&'a Arc<Answers>> {
+        model.answers.as_ref().unwrap_or(&self.answers).as_ref()
     }
 
     /// Its place among the providers of the route.
@@ -374,9 +386,17 @@ mod tests {
                 max_output: None,
                 drops: false,
                 routing: Routing::default(),
+                answers: None,
             })
         };
-        Llm { models: names.iter().map(model).collect(), providers: vec![], native: vec![], tells_cost: false }
+        Llm {
+            models: names.iter().map(model).collect(),
+            providers: vec![],
+            native: vec![],
+            tells_cost: false,
+            answers: None,
+            bodies: None,
+        }
     }
 
     #[test]

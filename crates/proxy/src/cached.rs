@@ -138,6 +138,11 @@ pub(crate) fn is_hit(glance: Option<&Glance>) -> bool {
     matches!(glance, Some(Glance::Done(Lookup::Answer(_) | Lookup::Refresh(..))))
 }
 
+/// As [`is_hit`], of a look that was taken.
+pub(crate) fn is_hit_now(glance: &Glance) -> bool {
+    matches!(glance, Glance::Done(Lookup::Answer(answer)) if answer.kind != Kind::OnlyIfCached)
+}
+
 /// The answer from memory, if that is all there is to do. Most hits end here.
 pub(crate) fn at_once(glance: &mut Option<Glance>) -> Option<Kept> {
     match glance.take() {

@@ -5,20 +5,21 @@ mod words;
 
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use tidegate_limiter::{Ask, Key, Limiter, Permit, Quota, Refused, Standing, Why};
-use tidegate_model::Permits;
+use tidegate_model::{Nanos, Permits};
 use tidegate_policy::{Attached, ConsumerLimits, Cost, Kind, Limit, Mode, Route, Snapshot, Unpriced};
 use tidegate_telemetry as telemetry;
-use tidegate_upstream::Again;
+use tidegate_upstream::{Again, Came};
 
 use crate::blocks::Blocks;
 use crate::charge::Charge;
+use crate::forward;
 use crate::head::Host;
 use crate::identify::Caller;
 use crate::llm::Most;
@@ -225,11 +226,43 @@ pub(crate) struct Further<'a> {
     request_id: &'a [u8],
     /// The endpoint tried last, and how many tries there were, if all was in vain.
     vain: OnceLock<Box<(Arc<str>, u32)>>,
+    /// Of a request that a collector is told of.
+    traced: Option<Box<Mutex<Traced>>>,
+}
+
+/// The tries of a request, for its trace.
+struct Traced {
+    trace: telemetry::Trace,
+    towards: Option<usize>,
+    /// The one under way.
+    asking: (u64, Nanos),
+    over: Vec<telemetry::Try>,
 }
 
 impl<'a> Further<'a> {
     pub(crate) fn new(limiter: &'a Limiter, asks: Asked<'a>, request_id: &'a [u8]) -> Self {
-        Self { limiter, asks, request_id, vain: OnceLock::new() }
+        Self { limiter, asks, request_id, vain: OnceLock::new(), traced: None }
+    }
+
+    /// Each try gets a span of its own, the first the one that the record has.
+    #[inline]
+    pub(crate) fn traced(mut self, record: &telemetry::Record) -> Self {
+        if let (Some(trace), Some(asking)) = (&record.trace, record.asking) {
+            let traced =
+                Traced { trace: telemetry::Trace::clone(trace), towards: record.towards, asking, over: Vec::new() };
+            self.traced = Some(Box::new(Mutex::new(traced)));
+        }
+        self
+    }
+
+    /// What became of the tries before the last.
+    #[inline]
+    pub(crate) fn tell(&mut self, record: &mut telemetry::Record) {
+        if let Some(traced) = self.traced.take() {
+            let Traced { asking, over, .. } = traced.into_inner().unwrap_or_else(PoisonError::into_inner);
+            record.asking = Some(asking);
+            record.tries.extend(over);
+        }
     }
 
     /// Of the first try.
@@ -271,6 +304,34 @@ impl Again for Further<'_> {
                 Ok(Err(_)) | Err(_) => false,
             }
         })
+    }
+
+    #[cold]
+    fn goes_again(&self, last: &Arc<str>, came: Came, sent: Option<&mut HeaderMap>) {
+        let Some(traced) = &self.traced else { return };
+        let mut traced = traced.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = tidegate_clock::boot();
+        let (mut span, began) = traced.asking;
+        let fresh = forward::draw().max(1);
+        match sent {
+            // What went out named the span; the next one has a name of its own.
+            Some(headers) => {
+                traced.trace.put(fresh, headers);
+                traced.asking = (fresh, now);
+            }
+            // Nothing went out: the request keeps the name that stands in it.
+            None => {
+                traced.asking = (span, now);
+                span = fresh;
+            }
+        }
+        let (status, error) = match came {
+            Came::Status(status) => (status.as_u16(), None),
+            Came::Failed(why) => (0, Some(why)),
+        };
+        let towards = traced.towards;
+        let endpoint = Some(Arc::clone(last));
+        traced.over.push(telemetry::Try { span, began, ended: now, towards, endpoint, deployed: None, status, error });
     }
 
     #[cold]

@@ -6,8 +6,10 @@
 //! deployments is in [`fleet`]. What formats mean is `tidegate-llm`'s to say.
 
 mod account;
+mod answers;
 mod asking;
 mod attempt;
+mod bodies;
 mod choose;
 mod door;
 mod fleet;
@@ -19,6 +21,7 @@ mod needs;
 mod outward;
 mod own;
 mod prove;
+mod recorder;
 mod stream;
 mod tokens;
 mod told;
@@ -30,13 +33,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming as Received;
 use tidegate_llm::Malformed;
 use tidegate_policy::{Llm, Model, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 
 use self::account::Account;
+use self::answers::{Found, Keep};
 use self::asking::{Asking, Call};
 use self::choose::Chooser;
 use self::door::{Door, Task};
@@ -119,7 +123,7 @@ impl<'a> Visit<'a, '_> {
         let door = door::door(parts).ok_or(Refusal::CallUnknown)?;
         if let Task::List | Task::Show(_) = &door.task {
             allow(parts, &Method::GET)?;
-            let (charge, _) = self.admit(parts, None, observer, shown).await?;
+            let (charge, _) = self.admit(parts, None, false, observer, shown).await?;
             observer.charge = charge;
             return self.listed(&door);
         }
@@ -129,15 +133,32 @@ impl<'a> Visit<'a, '_> {
         let model = self.llm.model(&heard.peek.model).ok_or_else(|| unknown(&heard.peek.model))?;
         heard.cap = model.max_output;
         observer.record.spoken = Some(Box::new(begun(model, &heard)));
+        self.log_call(&heard, observer);
         if !self.may(&model.name) {
             return Err(Refusal::ModelNotAllowed.into());
         }
         let own = OwnKeys::of(parts, self.route, model)?;
         let most = || heard.most(model);
         let spoken = Spoken { model: &model.name, most: &most };
-        let (charge, asks) = self.admit(parts, Some(spoken), observer, shown).await?;
+        let look = self.look(parts, &heard, model, &own);
+        let is_hit = look.as_ref().is_some_and(answers::Look::is_hit);
+        let (charge, asks) = self.admit(parts, Some(spoken), is_hit, observer, shown).await?;
         observer.charge = charge;
-        self.ask(parts, &heard, &own, model, asks, observer).await
+        let (keep, report) = match look {
+            None => (None, None),
+            Some(look) => match Box::pin(self.find(look, &heard, model, observer)).await? {
+                Found::Answer(response) => {
+                    self.log_answer(&response, observer);
+                    return Ok(*response);
+                }
+                Found::Nothing(keep, report) => (keep, report),
+            },
+        };
+        let mut response = self.ask(parts, &heard, &own, model, asks, observer, keep).await?;
+        if let Some(report) = report {
+            report.put(response.headers_mut());
+        }
+        Ok(response)
     }
 
     fn listed(&self, door: &Door<'_>) -> Result<Response<Reply>, No> {
@@ -179,14 +200,18 @@ impl<'a> Visit<'a, '_> {
         &self,
         parts: &Parts,
         spoken: Option<Spoken<'_>>,
+        is_hit: bool,
         observer: &mut Observer,
         shown: &mut Shown,
     ) -> Result<(Option<Box<Charge>>, Asked<'a>), No> {
         let (gate, snapshot) = (self.gate, self.snapshot);
         let scope = self.scope(parts, spoken);
-        let asked = limits::of(snapshot, self.route, self.caller);
+        let mut asked = limits::of(snapshot, self.route, self.caller);
         if gate.blocks.any() {
             limits::unblocked(&gate.blocks, &gate.limiter, snapshot, &asked, &scope)?;
+        }
+        if is_hit {
+            asked.retain(|held| snapshot.limits.get(held.limit).is_none_or(|limit| limit.count_hits));
         }
         if asked.is_empty() {
             return Ok((None, Asked::new()));
@@ -213,6 +238,43 @@ impl<'a> Visit<'a, '_> {
         }
     }
 
+    fn log_call(&self, heard: &Heard<'_>, observer: &mut Observer) {
+        let rules = self.llm.bodies.as_ref().filter(|rules| rules.calls && observer.record.is_logged());
+        if let (Some(rules), Some(spoken)) = (rules, &mut observer.record.spoken) {
+            spoken.bodies.call = Some(bodies::loggable(rules, &heard.body));
+        }
+    }
+
+    /// Of an answer that is whole; a stream's is logged when it has ended.
+    fn log_answer(&self, response: &Response<Reply>, observer: &mut Observer) {
+        let rules = self.llm.bodies.as_ref().filter(|rules| rules.answers && observer.record.is_logged());
+        if let (Some(rules), Some(spoken), Reply::Ours(Some(body), _)) =
+            (rules, &mut observer.record.spoken, response.body())
+        {
+            spoken.bodies.answer = Some(bodies::loggable(rules, body));
+        }
+    }
+
+    /// The answer goes to its caller, and to where it is kept.
+    fn keeps(&self, keep: Option<Keep>, response: &mut Response<Reply>, heard: &Heard<'_>, observer: &mut Observer) {
+        self.log_answer(response, observer);
+        let Some(keep) = keep else { return };
+        let (head, body) = (response.headers().clone(), response.body_mut());
+        match (body, &observer.record.spoken) {
+            (Reply::Ours(Some(body), _), Some(spoken)) => {
+                keep.whole(&head, body, spoken.finish, spoken.tokens.total(), heard.door.task == Task::Chat);
+            }
+            (Reply::Told(told), _) => {
+                if let Some(recorder) = &mut told.recorder {
+                    recorder.keeps(keep, &head);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One deployment after the other, until one begins to answer.
+    #[expect(clippy::too_many_arguments, reason = "what a call comes to")]
     async fn ask(
         &self,
         parts: &Parts,
@@ -221,7 +283,9 @@ impl<'a> Visit<'a, '_> {
         model: &'a Model,
         asks: Asked<'a>,
         observer: &mut Observer,
+        keep: Option<Keep>,
     ) -> Result<Response<Reply>, No> {
+        let records = keep.is_some() || (self.llm.bodies.is_some() && observer.record.is_logged());
         let further = Further::new(&self.gate.limiter, asks, self.origin.request_id.as_str().as_bytes());
         let plan = self.caller.map_or(self.route.limits.anonymous_plan, Caller::plan);
         let plan = plan.and_then(|at| self.snapshot.plans.get(at)).and_then(|plan| plan.residency.as_ref());
@@ -229,10 +293,12 @@ impl<'a> Visit<'a, '_> {
         let needs = Needs::of(&heard.peek, heard.door.task == Task::Chat, &parts.headers, [plan, consumer]);
         let (fleet, headers, caller, snapshot) = (&*self.gate.fleet, &parts.headers, self.caller, self.snapshot);
         let chooser = Chooser { fleet, heard, headers, caller, snapshot, needs: &needs };
-        let call = Call { visit: self, parts, heard, own, further: &further, chooser, model };
+        let call = Call { visit: self, parts, heard, own, further: &further, chooser, model, records };
         let asking = Asking::new(call)?;
         let mut response = asking.run(observer).await?;
         self.tell_cost(&mut response, observer);
+        let keep = keep.filter(|_| response.status() == StatusCode::OK);
+        self.keeps(keep, &mut response, heard, observer);
         Ok(response)
     }
 
@@ -281,6 +347,7 @@ fn begun(model: &Model, heard: &Heard<'_>) -> telemetry::Spoken {
     telemetry::Spoken {
         model: Arc::clone(&model.name),
         asked,
+        operation: if heard.door.task == Task::Embed { "embeddings" } else { heard.door.dialect.operation() },
         dialects: (heard.door.dialect.name(), ""),
         stream: heard.peek.stream,
         ..telemetry::Spoken::default()

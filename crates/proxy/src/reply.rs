@@ -1,5 +1,6 @@
 //! The body of what a client gets: bytes of ours, or an upstream's, relayed.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,6 +16,8 @@ use crate::relay::{Broken, Observer, Relay};
 pub(crate) enum Reply {
     /// Ours, whole; `None` when sent. The observer rides along, so that the record ends with the last byte.
     Ours(Option<Bytes>, Option<Box<Observer>>),
+    /// Ours as well, piece by piece.
+    Pieces(VecDeque<Bytes>, Option<Box<Observer>>),
     Relayed(Relay),
     /// A language model's answer, as it is made.
     Told(Box<Told>),
@@ -30,6 +33,10 @@ impl Reply {
         Self::Ours((!bytes.is_empty()).then_some(bytes), None)
     }
 
+    pub(crate) fn pieces(pieces: Vec<Vec<u8>>) -> Self {
+        Self::Pieces(pieces.into_iter().map(Bytes::from).collect(), None)
+    }
+
     /// Whole when handed over; an answer to HEAD, and an empty one, is whole already.
     pub(crate) fn observed(self, mut observer: Box<Observer>, method: &Method) -> Self {
         match self {
@@ -37,6 +44,7 @@ impl Reply {
                 observer.whole = bytes.is_none() || method == Method::HEAD;
                 Self::Ours(bytes, Some(observer))
             }
+            Self::Pieces(pieces, _) => Self::Pieces(pieces, Some(observer)),
             Self::Told(told) => Self::Told(told.observed(observer)),
             Self::Native(native) => Self::Native(native.observed(observer)),
             relayed => relayed,
@@ -67,6 +75,14 @@ impl Body for Reply {
                 }
                 Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
+            Self::Pieces(pieces, observer) => {
+                let piece = pieces.pop_front();
+                if let (Some(piece), Some(observer)) = (&piece, observer) {
+                    observer.sent(piece.len());
+                    observer.whole = pieces.is_empty();
+                }
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
             Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
             Self::Told(told) => Pin::new(&mut **told).poll_frame(cx),
             Self::Native(native) => Pin::new(&mut **native).poll_frame(cx),
@@ -91,6 +107,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Ours(bytes, _) => bytes.is_none(),
+            Self::Pieces(pieces, _) => pieces.is_empty(),
             Self::Relayed(relay) => relay.is_end_stream(),
             Self::Told(told) => told.is_end_stream(),
             Self::Native(native) => native.is_end_stream(),
@@ -101,6 +118,7 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Ours(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Pieces(..) => SizeHint::default(),
             Self::Relayed(relay) => relay.size_hint(),
             Self::Told(told) => told.size_hint(),
             Self::Native(native) => native.size_hint(),

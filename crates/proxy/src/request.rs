@@ -81,6 +81,7 @@ pub(crate) fn serve<F>(
     let mut origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
     let record = Record::begin(here.scene.clone(), tidegate_clock::boot());
     let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange, charge: None });
+    observer.record.follow(&parts.headers, forward::draw);
     describe(&mut observer.record, &client, &parts, &origin);
     if body.is_end_stream()
         && observer.exchange.admitted
@@ -350,6 +351,7 @@ async fn answer<'a>(
                 return Box::pin(trip.through_the_cache(glance, parts, body, observer, counted, target)).await;
             }
             observer.record.towards = Some(target);
+            observer.record.asks(&mut parts.headers, forward::draw);
             if let Some(verdict) = forward::verdict(&gate.upstreams, &to[target].upstream) {
                 verdict.await;
             }
@@ -366,7 +368,7 @@ async fn answer<'a>(
             let Some(body) = body.take() else { return Err(Refusal::Fault) };
             let body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone());
             observer.tally = body.tally();
-            let further = Further::new(&gate.limiter, asks, request_id);
+            let further = Further::new(&gate.limiter, asks, request_id).traced(&observer.record);
             let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body, &further)?;
             if let Some(permit) = permit.take() {
                 observer.charge = Charge::of(permit.commit(request_id), further.asks());
@@ -417,8 +419,9 @@ fn answered(
     outcome: Result<tidegate_upstream::Answer, CallFailed>,
     switch: Option<Switch>,
     record: &mut Record,
-    further: Further<'_>,
+    mut further: Further<'_>,
 ) -> Result<Answer, Refusal> {
+    further.tell(record);
     let answer = outcome.map_err(|why| {
         if let Some((last, attempts)) = further.vain() {
             record.endpoint = Some(last);

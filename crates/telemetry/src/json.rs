@@ -78,6 +78,15 @@ impl<'a> Object<'a> {
         string(self.named(name), &masked);
     }
 
+    /// As [`Object::text`], of a text that whoever made it has bounded.
+    pub(crate) fn long(&mut self, key: &'static str, value: &str) {
+        let masked = redact::keys(value.as_bytes());
+        let out = self.field(key);
+        out.push(b'"');
+        escaped(out, &masked);
+        out.push(b'"');
+    }
+
     #[inline]
     pub(crate) fn number(&mut self, key: &'static str, value: u64) {
         number(self.field(key), value);

@@ -12,12 +12,14 @@ mod log;
 mod meter;
 mod meters;
 mod node_log;
+mod otlp;
 mod process;
 mod record;
 mod redact;
 mod scene;
 mod scrape;
 mod spoken;
+mod trace;
 mod usage;
 
 use std::io;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderName;
+use tidegate_model::Nanos;
 use tidegate_policy::{AccessLog, RouteId, UpstreamId};
 
 use log::Log;
@@ -32,11 +35,13 @@ use meters::Meters;
 use scrape::Scrape;
 
 pub use node_log::{LogFormat, init_logs};
-pub use record::{Cached, Cut, Record, Standing, Standings, Verdict};
+pub use otlp::{Batch, Collected};
+pub use record::{Cached, Cut, Record, Standing, Standings, Try, Verdict};
 pub use redact::is_secret;
 pub use scene::Scene;
 pub use scrape::{CONTENT_TYPE, Kind, Sample};
-pub use spoken::{Cost, Spoken, Tokens};
+pub use spoken::{Bodies, Cost, Spoken, Tokens};
+pub use trace::Trace;
 
 /// Everything this node tells about itself.
 #[derive(Debug)]
@@ -46,6 +51,9 @@ pub struct Telemetry {
     scrape: Scrape,
     settings: ArcSwapOption<AccessLog>,
     used: usage::Used,
+    pub(crate) collected: Arc<Collected>,
+    /// Wall clock.
+    started: Nanos,
 }
 
 impl Telemetry {
@@ -54,9 +62,18 @@ impl Telemetry {
     pub fn start(policy: &tidegate_policy::Telemetry) -> io::Result<Arc<Self>> {
         let meters = Arc::new(Meters::default());
         let log = Log::start()?;
-        let scrape = Scrape::new(&meters, &log.counts());
-        let telemetry =
-            Arc::new(Self { log, meters, scrape, settings: ArcSwapOption::empty(), used: usage::Used::default() });
+        let collected = Arc::<Collected>::default();
+        let scrape = Scrape::new(&meters, &log.counts(), &collected);
+        let started = tidegate_clock::wall();
+        let telemetry = Arc::new(Self {
+            log,
+            meters,
+            scrape,
+            settings: ArcSwapOption::empty(),
+            collected,
+            started,
+            used: usage::Used::default(),
+        });
         telemetry.apply(policy)?;
         Ok(telemetry)
     }
@@ -73,6 +90,9 @@ impl Telemetry {
                 self.log.direct(policy.access_log.as_ref())?;
             }
             self.settings.store(policy.access_log.clone().map(Arc::new));
+        }
+        if self.collected.rules() != policy.otlp {
+            self.collected.follow(policy.otlp.as_ref());
         }
         Ok(())
     }
@@ -102,6 +122,18 @@ impl Telemetry {
     #[must_use]
     pub fn take_usage(&self) -> Vec<tidegate_state::usage::Row> {
         self.used.take()
+    }
+
+    /// What a collector is told.
+    #[must_use]
+    pub fn collected(&self) -> &Arc<Collected> {
+        &self.collected
+    }
+
+    /// All metrics, as an `ExportMetricsServiceRequest`.
+    #[must_use]
+    pub fn collected_metrics(&self) -> Vec<u8> {
+        self.collected.metrics(&self.meters, self.started, tidegate_clock::wall())
     }
 
     /// Adds a metric that is computed at each scrape. `name` without `tidegate_` and without `_total`.
@@ -144,10 +176,13 @@ impl Telemetry {
     pub(crate) fn finished(&self, record: &Record) {
         let took = tidegate_clock::boot().saturating_sub(record.started);
         self.meters.finished(record, took);
+        if self.collected.is_on() {
+            self.collected.finished(record, took, tidegate_clock::wall());
+        }
         if let Some(spoken) = &record.spoken {
             self.used.count(record, spoken, tidegate_clock::wall().0);
         }
-        if record.is_logged() && self.log.is_on() {
+        if record.has_line() && self.log.is_on() {
             self.log.push(|out| line::write(out, record, took, tidegate_clock::wall()));
         }
     }

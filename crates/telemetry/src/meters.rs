@@ -166,7 +166,12 @@ impl Meters {
             meter.mine().count(record);
         }
         if let Some(spoken) = &record.spoken {
-            self.models.named(&spoken.model).mine().count(spoken);
+            let meter = self.models.named(&spoken.model);
+            meter.mine().count(spoken);
+            if record.cache.is_some_and(Cached::is_hit) {
+                meter.mine().hits.fetch_add(1, Relaxed);
+            }
+            meter.mine().failed(record.tries.iter().filter_map(|tried| tried.error));
         }
         if let Some(code) = record.refusal {
             self.refusals.count(code);

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use smallvec::SmallVec;
 use tidegate_model::{KeyId, Nanos, Permits};
 
+use crate::trace::Trace;
 use crate::{Scene, Spoken};
 
 /// Fields are set as they become known; what was never known is left out of the line.
@@ -59,7 +60,31 @@ pub struct Record {
     pub spoken: Option<Box<Spoken>>,
     /// Why the answer is not whole.
     pub cut: Option<Cut>,
+    /// `None`: no collector is told anything.
+    pub trace: Option<Box<Trace>>,
+    /// Tries of providers that failed; of a request that is traced those of upstreams as well.
+    pub tries: Vec<Try>,
+    /// The span of the try that is under way, and when it began.
+    pub asking: Option<(u64, Nanos)>,
     pub(crate) headers: Vec<(Side, HeaderName, HeaderValue)>,
+}
+
+/// A try that is over.
+#[derive(Debug, Clone)]
+pub struct Try {
+    pub span: u64,
+    /// Boot clock.
+    pub began: Nanos,
+    pub ended: Nanos,
+    /// The upstream's place among those that the route leads to.
+    pub towards: Option<usize>,
+    pub endpoint: Option<Arc<str>>,
+    /// The provider's name for the model.
+    pub deployed: Option<Box<str>>,
+    /// 0: there was no answer.
+    pub status: u16,
+    /// What went wrong, from a closed list.
+    pub error: Option<&'static str>,
 }
 
 /// What the response cache did, or why the upstream was asked.
@@ -95,6 +120,11 @@ impl Cached {
         Self::Partial,
         Self::Bypass,
     ];
+
+    /// Nobody was asked for this answer.
+    pub(crate) const fn is_hit(self) -> bool {
+        matches!(self, Self::Hit | Self::Stale | Self::StandIn | Self::Collapsed)
+    }
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -189,6 +219,9 @@ impl Record {
             limits: Standings::new(),
             spoken: None,
             cut: None,
+            trace: None,
+            tries: Vec::new(),
+            asking: None,
             headers: Vec::new(),
         }
     }
@@ -207,7 +240,48 @@ impl Record {
     /// request begins: a log that is turned on meanwhile tells of those that begin from then on.
     #[must_use]
     pub fn is_logged(&self) -> bool {
+        self.logged || self.trace.as_ref().is_some_and(|trace| trace.sampled)
+    }
+
+    /// As [`Record::is_logged`], but for a line alone.
+    #[must_use]
+    pub fn has_line(&self) -> bool {
         self.logged
+    }
+
+    /// Joins the caller's trace, or begins one, if a collector is told of requests. `draw`: random numbers.
+    #[inline]
+    pub fn follow(&mut self, headers: &HeaderMap, draw: impl FnMut() -> u64) {
+        let collected = &self.scene.telemetry.collected;
+        if collected.is_on()
+            && let Some(rules) = collected.rules_now().as_ref().filter(|rules| rules.traces)
+        {
+            self.trace = Some(Box::new(Trace::of(headers, rules, draw)));
+        }
+    }
+
+    /// Somebody is asked now, and told by which span.
+    #[inline]
+    pub fn asks(&mut self, headers: &mut HeaderMap, draw: impl FnOnce() -> u64) {
+        if let Some(trace) = &self.trace {
+            let span = draw().max(1);
+            self.asking = Some((span, tidegate_clock::boot()));
+            trace.put(span, headers);
+        }
+    }
+
+    /// The same, where the headers come later; several may be asked beside each other, each by a span of its own.
+    pub fn asks_beside(&self, draw: impl FnOnce() -> u64) -> Option<(Trace, u64)> {
+        self.trace.as_ref().map(|trace| (Trace::clone(trace), draw().max(1)))
+    }
+
+    /// Whoever was asked failed; maybe somebody else is asked next.
+    pub fn tried(&mut self, status: u16, error: &'static str) {
+        let now = tidegate_clock::boot();
+        let (span, began) = self.asking.take().unwrap_or((0, now));
+        let deployed = self.spoken.as_ref().and_then(|spoken| spoken.deployed.clone());
+        let (towards, endpoint) = (self.towards, self.endpoint.take());
+        self.tries.push(Try { span, began, ended: now, towards, endpoint, deployed, status, error: Some(error) });
     }
 
     fn capture(&mut self, side: Side, headers: &HeaderMap) {

@@ -9,12 +9,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::Collected;
 use crate::log::Counts;
 use crate::meter::{Laned, Total};
 use crate::meters::{CLASSES, METHODS, Meters, NO_ROUTE, RouteLane, UpstreamLane, VERDICTS};
 use crate::process;
 use crate::record::Cached;
-use crate::spoken::{ModelLane, Tokens};
+use crate::spoken::{FAILURES, ModelLane, Tokens};
 
 /// Of what [`crate::Telemetry::render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -40,10 +41,14 @@ pub(crate) struct Scrape {
 }
 
 impl Scrape {
-    pub(crate) fn new(meters: &Arc<Meters>, log: &Arc<Counts>) -> Self {
+    pub(crate) fn new(meters: &Arc<Meters>, log: &Arc<Counts>, collected: &Arc<Collected>) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process { started: tidegate_clock::wall().0 / 1_000_000_000 }));
-        registry.register_collector(Box::new(Requests { meters: Arc::clone(meters), log: Arc::clone(log) }));
+        registry.register_collector(Box::new(Requests {
+            meters: Arc::clone(meters),
+            log: Arc::clone(log),
+            collected: Arc::clone(collected),
+        }));
         Self { registry: Mutex::new(registry) }
     }
 
@@ -132,6 +137,7 @@ impl Collector for Process {
 struct Requests {
     meters: Arc<Meters>,
     log: Arc<Counts>,
+    collected: Arc<Collected>,
 }
 
 impl Collector for Requests {
@@ -144,7 +150,14 @@ impl Collector for Requests {
         self.models(e)?;
         self.upstreams(e)?;
         counter(e, "tidegate_access_log_lines", "Access log lines written", self.log.written())?;
-        counter(e, "tidegate_access_log_dropped", "Access log lines dropped", self.log.dropped())
+        counter(e, "tidegate_access_log_dropped", "Access log lines dropped", self.log.dropped())?;
+        let of = &self.collected;
+        gauge(e, "tidegate_otlp_waiting_spans", "Spans that wait for the collector", of.waiting())?;
+        counter(e, "tidegate_otlp_spans", "Spans that the collector took", of.told.load(Relaxed))?;
+        let help = "Spans lost: too many waited, or the collector did not take them";
+        counter(e, "tidegate_otlp_dropped_spans", help, of.dropped.load(Relaxed))?;
+        let help = "Attempts to reach the collector that failed";
+        counter(e, "tidegate_otlp_failed_exports", help, of.failed.load(Relaxed))
     }
 }
 
@@ -232,10 +245,23 @@ impl Requests {
         self.model_counter(e, "tidegate_llm_calls", help, |lane| &lane.calls)?;
         let help = "Deployments that failed before another one was asked";
         self.model_counter(e, "tidegate_llm_fallbacks", help, |lane| &lane.fallbacks)?;
+        let help = "Tries of deployments that failed, by kind of error";
+        let mut metric = e.encode_descriptor("tidegate_llm_failed_tries", help, None, MetricType::Counter)?;
+        self.each_model(|model, lanes| {
+            for (place, kind) in FAILURES.iter().enumerate() {
+                let value = lanes.sum(|lane| lane.failures[place].load(Relaxed));
+                count_if(&mut metric, [("model", model), ("kind", *kind)], value)?;
+            }
+            Ok(())
+        })?;
         let help = "What calls cost, in billionths of a dollar";
         self.model_counter(e, "tidegate_llm_cost_nanos", help, |lane| &lane.cost_nanos)?;
         let help = "Calls whose price nobody knows";
         self.model_counter(e, "tidegate_llm_unpriced_calls", help, |lane| &lane.unpriced)?;
+        let help = "Calls answered from the cache";
+        self.model_counter(e, "tidegate_llm_cache_hits", help, |lane| &lane.hits)?;
+        let help = "Tokens that answers from the cache would have taken";
+        self.model_counter(e, "tidegate_llm_saved_tokens", help, |lane| &lane.saved)?;
         let help = "Tokens by model and class; classes do not overlap";
         let mut metric = e.encode_descriptor("tidegate_llm_tokens", help, None, MetricType::Counter)?;
         self.each_model(|model, lanes| {
@@ -249,6 +275,12 @@ impl Requests {
         let mut metric = e.encode_descriptor("tidegate_llm_first_token_seconds", help, None, MetricType::Histogram)?;
         self.each_model(|model, lanes| {
             histogram(&mut metric, [("model", model)], &Total::of(lanes, |lane: &ModelLane| &lane.first_token))
+        })?;
+        let help = "Between two tokens of a stream, the first apart";
+        let name = "tidegate_llm_time_per_output_token_seconds";
+        let mut metric = e.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        self.each_model(|model, lanes| {
+            histogram(&mut metric, [("model", model)], &Total::of(lanes, |lane: &ModelLane| &lane.per_token))
         })
     }
 

@@ -17,6 +17,10 @@ pub struct Spoken {
     pub provider: Option<Arc<str>>,
     /// The provider's name for the model.
     pub deployed: Option<Box<str>>,
+    /// `chat`, `embeddings`: as the conventions name it.
+    pub operation: &'static str,
+    /// The model that says that it answered.
+    pub answered: Option<Box<str>>,
     /// What the caller speaks, and what the provider does.
     pub dialects: (&'static str, &'static str),
     pub stream: bool,
@@ -26,6 +30,8 @@ pub struct Spoken {
     pub cost: Cost,
     /// From the call to the first token.
     pub first_token: Option<Duration>,
+    /// From the first token of a stream to its end.
+    pub generated: Option<Duration>,
     pub finish: Option<&'static str>,
     /// Deployments that failed before.
     pub fallbacks: u32,
@@ -33,6 +39,16 @@ pub struct Spoken {
     pub dropped: Option<Box<str>>,
     /// Deployments that were asked beside a late one.
     pub hedges: u32,
+    /// Tokens that an answer from the cache would have taken.
+    pub saved: u64,
+    pub bodies: Bodies,
+}
+
+/// What was asked and answered, fit to be logged: whoever sets them leaves out what must not be, and bounds them.
+#[derive(Debug, Clone, Default)]
+pub struct Bodies {
+    pub call: Option<Box<str>>,
+    pub answer: Option<Box<str>>,
 }
 
 /// Classes that do not overlap.
@@ -78,6 +94,17 @@ impl Tokens {
         self.list().into_iter().fold(0, u64::saturating_add)
     }
 
+    /// Of the call, whatever came from a cache.
+    pub(crate) fn prompt(self) -> u64 {
+        self.total().saturating_sub(self.completion())
+    }
+
+    /// Of the answer.
+    pub(crate) fn completion(self) -> u64 {
+        let parts = [self.output, self.reasoning, self.audio_out, self.image_out];
+        parts.into_iter().fold(0, u64::saturating_add)
+    }
+
     /// By the places of [`Self::NAMES`].
     fn list(self) -> [u64; Self::NAMES.len()] {
         let Self { input, cache_read, cache_write, output, reasoning, audio_in, image_in, audio_out, image_out } = self;
@@ -86,6 +113,12 @@ impl Tokens {
 }
 
 impl Spoken {
+    /// The time between two tokens of a stream.
+    pub(crate) fn per_token(&self) -> Option<Duration> {
+        let after = self.tokens.completion().checked_sub(1).filter(|after| *after > 0)?;
+        Some(self.generated? / u32::try_from(after).ok()?)
+    }
+
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let mut line = Object::open(out);
         line.word(key!("model"), &self.model);
@@ -148,9 +181,36 @@ impl Spoken {
         if self.hedges > 0 {
             line.number(key!("hedges"), u64::from(self.hedges));
         }
+        if self.saved > 0 {
+            line.number(key!("saved_tokens"), self.saved);
+        }
+        if let Some(call) = &self.bodies.call {
+            line.long(key!("call"), call);
+        }
+        if let Some(answer) = &self.bodies.answer {
+            line.long(key!("answer"), answer);
+        }
         line.close();
     }
 }
+
+/// Why tries fail.
+pub(crate) const FAILURES: [&str; 14] = [
+    "bad_request",
+    "unauthenticated",
+    "forbidden",
+    "not_found",
+    "too_large",
+    "context_exceeded",
+    "content_filtered",
+    "rate_limited",
+    "billing",
+    "overloaded",
+    "timeout",
+    "bad_stream",
+    "server",
+    "other",
+];
 
 /// By model.
 #[derive(Debug, Default)]
@@ -162,11 +222,26 @@ pub(crate) struct ModelLane {
     pub(crate) first_token: Histogram,
     pub(crate) cost_nanos: AtomicU64,
     pub(crate) unpriced: AtomicU64,
+    pub(crate) saved: AtomicU64,
+    /// By the places of [`FAILURES`].
+    pub(crate) failures: [AtomicU64; FAILURES.len()],
+    /// Answers from the cache.
+    pub(crate) hits: AtomicU64,
+    /// Each after the first.
+    pub(crate) per_token: Histogram,
 }
 
 impl ModelLane {
+    pub(crate) fn failed(&self, kinds: impl Iterator<Item = &'static str>) {
+        for kind in kinds {
+            let place = FAILURES.iter().position(|known| *known == kind).unwrap_or(FAILURES.len() - 1);
+            self.failures[place].fetch_add(1, Relaxed);
+        }
+    }
+
     pub(crate) fn count(&self, spoken: &Spoken) {
         self.calls.fetch_add(1, Relaxed);
+        self.saved.fetch_add(spoken.saved, Relaxed);
         self.fallbacks.fetch_add(u64::from(spoken.fallbacks), Relaxed);
         self.cost_nanos.fetch_add(spoken.cost.nanos(), Relaxed);
         self.unpriced.fetch_add(u64::from(spoken.cost == Cost::Unpriced), Relaxed);
@@ -175,6 +250,9 @@ impl ModelLane {
         }
         if let Some(first) = spoken.first_token {
             self.first_token.observe(first.into());
+        }
+        if let Some(span) = spoken.per_token() {
+            self.per_token.observe(span.into());
         }
     }
 }

@@ -15,6 +15,7 @@ mod issuers;
 mod journals;
 mod leases;
 mod listeners;
+mod otlp;
 mod purges;
 mod quotas;
 mod ready;
@@ -139,8 +140,10 @@ impl Node {
             redis,
             Arc::clone(&quotas),
         ));
+        otlp::introduce(&gate.telemetry, &settings.name);
         effect.catch_up().await;
         tokio::spawn(alerts::Alerts::new(&cluster, &gate, &quotas).tell_forever());
+        tokio::spawn(otlp::tell_forever(Arc::clone(&gate.telemetry)));
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tidegate_policy::{Timeouts, Upstream};
 
 use crate::Body;
@@ -14,8 +14,21 @@ use crate::Body;
 pub trait Again: Send + Sync {
     /// False: what the last try came to is the answer.
     fn may(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+    /// Another try follows one that was no good. `sent`: the head of the request as it goes out anew; `None`: it is as it
+    /// was, for nothing of it went out.
+    fn goes_again(&self, last: &Arc<str>, came: Came, sent: Option<&mut HeaderMap>) {
+        let (_, _, _) = (last, came, sent);
+    }
     /// The call failed; this endpoint was tried last.
     fn gave_up(&self, last: &Arc<str>, attempts: u32);
+}
+
+/// What a try came to that another one follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    Status(StatusCode),
+    /// No answer: why, from a closed list.
+    Failed(&'static str),
 }
 
 /// One request to one upstream.

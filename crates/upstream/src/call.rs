@@ -24,7 +24,7 @@ use crate::live::Live;
 use crate::outgoing::{Outgoing, Source};
 use crate::pool::{Held, Line};
 use crate::shard::Shard;
-use crate::{Again, Answer, CallFailed, Phase, random};
+use crate::{Again, Answer, CallFailed, Came, Phase, random};
 
 /// Far enough to mean never, near enough for any timer.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -359,6 +359,7 @@ impl Run<'_> {
         outcome: Result<Box<Answer>, Box<Failed>>,
         endpoint: Arc<Endpoint>,
     ) -> Option<Result<Box<Answer>, CallFailed>> {
+        let fresh = self.request.is_none();
         let again = self.attempts <= self.upstream.retries.max
             && match &outcome {
                 Ok(_) => self.repeatable && self.renew(),
@@ -373,6 +374,14 @@ impl Run<'_> {
                 again.gave_up(endpoint.name(), self.attempts);
             }
             return Some(outcome.map_err(|failed| failed.why));
+        }
+        if let Some(again) = self.again {
+            let came = match &outcome {
+                Ok(answer) => Came::Status(answer.response.status()),
+                Err(failed) => Came::Failed(failed.why.kind()),
+            };
+            let head = self.request.as_mut().filter(|_| fresh).map(Request::headers_mut);
+            again.goes_again(endpoint.name(), came, head);
         }
         if let Ok(answer) = outcome {
             answer.response.into_body().discard();

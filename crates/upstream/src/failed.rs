@@ -52,6 +52,23 @@ impl Phase {
     }
 }
 
+impl CallFailed {
+    /// For records and traces.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::NoEndpoint => "no_endpoint",
+            Self::Open { .. } => "breaker_open",
+            Self::Connect(_) => "connect",
+            Self::Timeout(_) => "timeout",
+            Self::Reset(_) => "reset",
+            Self::TooBusy => "too_busy",
+            Self::RequestBody(_) => "request_body",
+            Self::BadResponse(_) => "bad_response",
+        }
+    }
+}
+
 impl fmt::Display for CallFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -37,7 +37,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
 use tidegate_policy::{Upstream, UpstreamId};
 use tokio::time::Instant;
 
-pub use answer::{Again, Answer, Call};
+pub use answer::{Again, Answer, Call, Came};
 pub use body::{Body, Broken};
 pub use budget::Budget;
 pub use facts::EndpointFacts;

@@ -106,7 +106,7 @@ fn negative(rules: &BTreeMap<String, Span>, path: &Path<'_>, report: &Report<'_>
     by_status
 }
 
-fn tags(texts: &[String], path: &Path<'_>, report: &Report<'_>) -> Vec<Box<str>> {
+pub(super) fn tags(texts: &[String], path: &Path<'_>, report: &Report<'_>) -> Vec<Box<str>> {
     if texts.len() > MAX_TAGS {
         report.error(path, format!("at most {MAX_TAGS}"));
     }

@@ -93,7 +93,12 @@ pub(super) fn edits(
     HeaderEdits(edits)
 }
 
-fn filled(text: &str, secrets: Option<&Secrets<'_>>, path: &Path<'_>, report: &Report<'_>) -> Option<HeaderValue> {
+pub(super) fn filled(
+    text: &str,
+    secrets: Option<&Secrets<'_>>,
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<HeaderValue> {
     let Some(secrets) = secrets else {
         if !super::references(text).is_empty() {
             report.hinted(path, "a secret would be sent to clients", "secrets go into `request_headers` only");

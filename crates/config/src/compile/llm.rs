@@ -8,7 +8,7 @@ use tidegate_policy::{CallerKeys, Cost, Llm, Model, Provider, ProviderKind, Unpr
 
 use super::route::World;
 use super::secret::Secrets;
-use super::{Names, Report, credential, upstream};
+use super::{Names, Report, answers, credential, upstream};
 use crate::decode::short;
 use crate::document::{
     self, CallerKeyRule, EndpointAddress, LlmRule, ProviderRule, RouteRule, UpstreamRule, UpstreamTimes,
@@ -220,7 +220,9 @@ pub(super) fn route(
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> Option<Llm> {
-    let LlmRule { models: listed, native, tell_cost } = rule;
+    let LlmRule { models: listed, native, tell_cost, cache, log_bodies } = rule;
+    let answers = cache.as_ref().and_then(|rule| answers::compile(rule, &path.field("cache"), report));
+    let bodies = log_bodies.as_ref().map(|rule| answers::bodies(rule, &path.field("log_bodies"), report));
     if listed.is_empty() && native.is_empty() {
         report.hinted(&path.field("models"), "no model is served", "name one of `models`");
     }
@@ -249,7 +251,15 @@ pub(super) fn route(
         }
     }
     let is_whole = models.len() == listed.len() && natives.len() == native.len();
-    (is_whole && !providers.is_empty()).then_some(Llm { models, providers, native: natives, tells_cost: *tell_cost })
+    let tells_cost = *tell_cost;
+    (is_whole && !providers.is_empty()).then_some(Llm {
+        models,
+        providers,
+        native: natives,
+        tells_cost,
+        answers,
+        bodies,
+    })
 }
 
 /// A limit of money on a route whose model has no price would refuse each of its calls.

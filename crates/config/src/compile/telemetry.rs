@@ -5,21 +5,28 @@ use std::path::PathBuf;
 use tidegate_policy::defaults::KEEP_LOGS;
 use tidegate_policy::{AccessLog, Telemetry};
 
-use super::{Report, header, later};
+use super::secret::Secrets;
+use super::{Report, header, otlp};
 use crate::document::{AccessLogFormat, AccessLogRule, TelemetryRules};
+use crate::inputs::Inputs;
 use crate::path::Path;
 use crate::units::Size;
 
 /// Smaller files would be rotated all the time.
 const MIN_ROTATE: u64 = 1 << 20;
 
-pub(super) fn compile(rules: &TelemetryRules, report: &Report<'_>) -> Telemetry {
-    let TelemetryRules { access_log, revision_header, otlp } = rules;
+pub(super) fn compile(
+    rules: &TelemetryRules,
+    secrets: &Secrets<'_>,
+    inputs: &Inputs,
+    report: &Report<'_>,
+) -> Telemetry {
+    let TelemetryRules { access_log, revision_header, otlp: collector } = rules;
     let path = Path::Root.field("telemetry");
-    later(otlp.as_ref(), &path.field("otlp"), report);
     Telemetry {
         access_log: access_log.as_ref().map(|rule| self::access_log(rule, &path.field("access_log"), report)),
         revision_header: *revision_header,
+        otlp: collector.as_ref().and_then(|rule| otlp::compile(rule, secrets, inputs, &path.field("otlp"), report)),
     }
 }
 

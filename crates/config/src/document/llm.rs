@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::routing::{ConditionRule, HedgeRule, OnErrorRule, StickyRule, StrategyKind};
 use super::upstream::one;
-use super::{BreakerRule, PriceRule, RetryRules, UpstreamTimes, UpstreamTlsRule};
+use super::{AnswerRule, BodyRule, BreakerRule, PriceRule, RetryRules, UpstreamTimes, UpstreamTlsRule};
 use crate::units::Span;
 
 /// Somebody who answers calls of models. For connections, breakers, metrics and `tidegate upstream` it is an upstream of
@@ -209,6 +209,10 @@ pub struct ModelRule {
     /// What becomes of a field that the provider's format cannot carry.
     #[serde(default)]
     pub losses: LossRule,
+    /// Answers that are given again to whoever asks exactly the same, instead of what the route's `llm.cache` says; with
+    /// `ttl: 0s` none. Default: as the route says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<AnswerRule>,
 }
 
 /// One place where a model is served.
@@ -312,4 +316,10 @@ pub struct LlmRule {
     /// Answers that are no streams say in `x-tidegate-cost` how many dollars they cost.
     #[serde(default)]
     pub tell_cost: bool,
+    /// Keep answers and give them again to whoever asks exactly the same. Default: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<AnswerRule>,
+    /// Log what is asked and answered, with keys and media left out. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_bodies: Option<BodyRule>,
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Later;
+use super::OtlpRule;
 use crate::units::Size;
 
 /// What holds for all listeners. Their addresses are the node's own business: `node.toml`.
@@ -17,7 +17,7 @@ pub struct Listeners {
 }
 
 /// What is logged and told. Metrics are always on (`/metrics`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryRules {
     /// One line per request. Default: none.
@@ -26,9 +26,9 @@ pub struct TelemetryRules {
     /// Tell clients in `x-tidegate-revision` which revision of the document answered them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revision_header: bool,
+    /// Traces and metrics for a collector of OpenTelemetry's. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub otlp: Option<Later>,
+    pub otlp: Option<OtlpRule>,
 }
 
 /// One line per request.

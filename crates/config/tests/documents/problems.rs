@@ -45,18 +45,24 @@ extra: 1
 }
 
 #[test]
-fn what_is_not_built_yet_is_said() {
-    let not_yet = |line: u32, path: &str| {
-        format!("line {line}: {path}: not supported by this build yet (leave it out; nothing would happen)")
-    };
+fn collectors_and_what_is_kept_of_calls_have_bounds() {
     let text = "version: 1
-upstreams:
-  - name: u
-    endpoints: [{url: http://h}]
+providers: [{name: p, kind: ollama}]
+models: [{name: m, deployments: [{provider: p}], cache: {ttl: 1000d, max_answer: 1TiB, finish: []}}]
 routes:
-  - {name: r, to: [{upstream: u}]}
-telemetry: {otlp: {endpoint: x}}
+  - name: r
+    llm: {models: [m], log_bodies: {max: 2MiB, without: [a..b], patterns: ['(']}}
+telemetry: {otlp: {endpoint: 'ftp://x', headers: {authorization: Bearer abc, te: x}, interval: 1ms, queue: 1}}
 ";
-    let expected = [not_yet(7, "telemetry.otlp")];
-    says(text, &expected.each_ref().map(String::as_str));
+    says(
+        text,
+        &[
+            "line 3: models[0].cache.ttl: at most 366d",
+            "line 3: models[0].cache.max_answer: 1B to 64MiB",
+            "line 3: models[0].cache.finish: no answer would be kept (name one of `stop`, `tool_calls`, `length`)",
+            "line 6: routes[0].llm.log_bodies.max: 1B to 128KiB",
+            "line 6: routes[0].llm.log_bodies.without[0]: `a..b` is no path (write `messages.*.content`)",
+            "line 7: telemetry.otlp.endpoint: it is neither http nor https (write `http://127.0.0.1:4317`)",
+        ],
+    );
 }

@@ -34,6 +34,27 @@ pub enum Kind {
     BadStream,
 }
 
+impl Kind {
+    /// For records and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Billing => "billing",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::TooLarge => "too_large",
+            Self::ContextExceeded => "context_exceeded",
+            Self::ContentFiltered => "content_filtered",
+            Self::RateLimited => "rate_limited",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Server => "server",
+            Self::BadStream => "bad_stream",
+        }
+    }
+}
+
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, status: 0, message: message.into(), code: None, param: None, retry_after: None }

@@ -36,6 +36,8 @@ pub(super) struct Account {
     pub(super) first: Option<First>,
     first_token: Option<Duration>,
     finish: Option<&'static str>,
+    /// Who says that it answers.
+    model: String,
 }
 
 /// Tokens and nano-dollars.
@@ -66,6 +68,7 @@ impl Account {
             first: None,
             first_token: None,
             finish: None,
+            model: String::new(),
         }
     }
 
@@ -127,6 +130,7 @@ impl Account {
                 self.deltas += 1;
                 self.text += text.len() as u64;
             }
+            Event::Start(start) => self.model.clone_from(&start.model),
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Stop(stop) => {
                 self.finish = Some(finish(stop));
@@ -141,6 +145,7 @@ impl Account {
     }
 
     pub(super) fn answer(&mut self, answer: &Answer) {
+        self.model.clone_from(&answer.model);
         (self.usage, self.finish, self.whole) = (answer.usage, Some(finish(&answer.stop)), true);
         self.text = answer.text().len() as u64;
         self.first_token = None;
@@ -189,6 +194,10 @@ impl Account {
             usage.output = usage.output.saturating_add(seen - usage.completion());
         }
         self.write(observer, &usage, !known || short || self.lost.0 > 0);
+        if let Some(spoken) = &mut observer.record.spoken {
+            spoken.answered = (!self.model.is_empty()).then(|| self.model.as_str().into());
+            spoken.generated = self.first_token.map(|first| self.began.elapsed().saturating_sub(first));
+        }
     }
 
     /// What the provider says that it bills is worth more than our arithmetic; without either nobody knows.

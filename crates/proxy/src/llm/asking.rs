@@ -8,7 +8,9 @@ use std::time::Duration;
 use http::Response;
 use http::request::Parts;
 use smallvec::SmallVec;
+use tidegate_clock as clock;
 use tidegate_llm::meaning::Kind;
+use tidegate_model::Nanos;
 use tidegate_policy::{Hedge, Model, Reaction, Routing, Then};
 use tidegate_upstream::Again;
 use tokio::time::{Instant, sleep_until};
@@ -23,6 +25,7 @@ use super::told::No;
 use super::trouble::Trouble;
 use super::{OPEN, Visit, estimated};
 use crate::charge::Charge;
+use crate::forward;
 use crate::limits::{self, Further, Spoken};
 use crate::refusal::Refusal;
 use crate::relay::Observer;
@@ -44,6 +47,8 @@ pub(super) struct Call<'v, 'a, 'b> {
     pub(super) further: &'v Further<'a>,
     pub(super) chooser: Chooser<'v, 'a>,
     pub(super) model: &'a Model,
+    /// Somebody wants a streamed answer whole.
+    pub(super) records: bool,
 }
 
 pub(super) struct Asking<'v, 'a, 'b> {
@@ -69,6 +74,8 @@ struct Running<'v, 'a> {
     charge: Option<Box<Charge>>,
     /// What it costs if nothing is ever heard of it.
     guess: Lost,
+    /// Its span and when it began, if somebody follows the request.
+    span: Option<(u64, Nanos)>,
     work: Pin<Box<dyn Future<Output = Tried> + Send + 'v>>,
 }
 
@@ -118,11 +125,14 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 }
                 Came::Ended(at, tried) => (at, tried),
             };
-            let Running { candidate, charge, guess, .. } = self.running.remove(at);
+            let Running { candidate, charge, guess, span, .. } = self.running.remove(at);
             note(&tried, observer);
+            observer.record.asking = span;
             match tried.outcome {
                 Ok(won) => return Ok(self.won(*won, &candidate, charge, observer)),
                 Err(failed) => {
+                    self.asked(&candidate, observer);
+                    observer.record.tried(failed.status(), failed.error.kind.name());
                     if self.failed(failed, candidate, (charge, guess), observer) {
                         return self.give_up(observer);
                     }
@@ -232,15 +242,29 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         (outgoing, account): (Outgoing, Account),
         observer: &mut Observer,
     ) {
-        let Call { visit, parts, heard, own, further, .. } = self.call;
+        let Call { visit, parts, heard, own, further, records, .. } = self.call;
         let own = own.with(&candidate.deployment.provider).flatten();
         self.told(&candidate, &outgoing, observer);
         self.attempts += 1;
         let filtered_fails = !matches!(candidate.model.routing.on_error.content_filtered.then, Then::Fail);
         let (guess, going, deployment) = (account.guess(), candidate.known.begin(), candidate.deployment);
-        let attempt =
-            Attempt { visit, parts, heard, own, further, deployment, outgoing, account, going, filtered_fails };
-        self.running.push(Running { candidate, charge, guess, work: Box::pin(attempt.make()) });
+        let span = observer.record.asks_beside(forward::draw);
+        let began = span.as_ref().map(|(_, span)| (*span, clock::boot()));
+        let attempt = Attempt {
+            visit,
+            parts,
+            heard,
+            own,
+            further,
+            deployment,
+            outgoing,
+            account,
+            going,
+            filtered_fails,
+            records,
+            span,
+        };
+        self.running.push(Running { candidate, charge, guess, span: began, work: Box::pin(attempt.make()) });
         self.stands(observer);
     }
 
@@ -291,6 +315,16 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         self.call.visit.gate.fleet.budget(&self.call.model.name)
     }
 
+    /// For the record: whom it is about.
+    fn asked(&self, candidate: &Candidate<'_>, observer: &mut Observer) {
+        let provider = &candidate.deployment.provider;
+        observer.record.towards = self.call.visit.llm.place(provider);
+        if let Some(spoken) = &mut observer.record.spoken {
+            spoken.provider = Some(provider.name.clone());
+            spoken.deployed = Some(candidate.deployment.model(&self.call.heard.peek.model).into());
+        }
+    }
+
     /// Who else runs is left alone at once: its drop cancels it.
     fn won(
         mut self,
@@ -300,12 +334,15 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         observer: &mut Observer,
     ) -> Response<Reply> {
         let lost = self.pending();
-        self.running.clear();
-        if let Some(spoken) = &mut observer.record.spoken {
-            spoken.provider = Some(candidate.deployment.provider.name.clone());
-            spoken.deployed = Some(candidate.deployment.model(&self.call.heard.peek.model).into());
+        let winner = observer.record.asking.take();
+        let endpoint = observer.record.endpoint.take();
+        for loser in std::mem::take(&mut self.running) {
+            observer.record.asking = loser.span;
+            self.asked(&loser.candidate, observer);
+            observer.record.tried(0, "cancelled");
         }
-        observer.record.towards = self.call.visit.llm.place(&candidate.deployment.provider);
+        (observer.record.asking, observer.record.endpoint) = (winner, endpoint);
+        self.asked(candidate, observer);
         if let Some(mut charge) = charge {
             charge.pays_elsewhere(lost);
             Charge::join(&mut observer.charge, Some(charge));

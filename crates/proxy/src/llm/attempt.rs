@@ -16,6 +16,7 @@ use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
 use tidegate_llm::{Dialect, Reply as Spoken};
 use tidegate_policy::Deployment;
+use tidegate_telemetry::Trace;
 use tidegate_upstream::{self as upstream, Answer, Call, CallFailed};
 use tokio::time::{Instant, timeout_at};
 
@@ -24,6 +25,7 @@ use super::account::Account;
 use super::door::Task;
 use super::fleet::Going;
 use super::heard::{Beside, Heard, Outgoing};
+use super::recorder::Recorder;
 use super::stream::{Told, Translation, Way, broken};
 use super::trouble::Trouble;
 use super::{outward, prove, told};
@@ -35,8 +37,8 @@ use crate::reply::Reply;
 /// Bytes of a whole answer: images come in it.
 const LONGEST_ANSWER: usize = 128 << 20;
 const LONGEST_ERROR: usize = 1 << 20;
-const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
-const INPUT_TOKENS: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
+pub(super) const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
+pub(super) const INPUT_TOKENS: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
 
 pub(super) struct Failed {
     pub(super) error: Error,
@@ -69,6 +71,10 @@ pub(super) struct Attempt<'v, 'a, 'b> {
     pub(super) going: Going,
     /// An answer that a filter left nothing of is a failure: somebody else may answer.
     pub(super) filtered_fails: bool,
+    /// Somebody wants a streamed answer whole.
+    pub(super) records: bool,
+    /// The try's span, if somebody follows the request.
+    pub(super) span: Option<(Trace, u64)>,
 }
 
 /// What came of a try.
@@ -140,6 +146,9 @@ impl Attempt<'_, '_, '_> {
         let provider = &*self.deployment.provider;
         let mut request = outward::request(self.parts, self.heard, &self.outgoing, self.deployment, route)
             .map_err(|refusal| (Box::new(Failed::ours(refusal)), None))?;
+        if let Some((trace, span)) = &self.span {
+            trace.put(*span, request.headers_mut());
+        }
         prove::show(&gate.tokens, provider, self.deployment.credential(), self.own, &mut request, &self.outgoing.body)
             .await
             .map_err(|why| (Box::new(Failed::unproven(&provider.name)), Some(why.into())))?;
@@ -208,6 +217,12 @@ impl Attempt<'_, '_, '_> {
         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         name_losses(self.outgoing.dropped.as_deref(), &mut response);
         let mut told = Box::new(Told::new(body, from, way, &reply, (self.account, self.going)));
+        if self.records {
+            // A provider's own name for the model is told as it is.
+            let reply = Spoken { model: reply.model.filter(|_| from != to), ..reply };
+            let log = self.visit.llm.bodies.clone();
+            told.recorder = Some(Box::new(Recorder::new(to, reply, log, self.outgoing.names.clone())));
+        }
         let begun = match until {
             None => told.begins().await,
             Some(until) => match timeout_at(until, told.begins()).await {
@@ -363,6 +378,12 @@ impl Failed {
             }
             None => told::failed(&self.error, attempt_dialect),
         }
+    }
+
+    /// What the provider answered; 0: nothing.
+    pub(super) fn status(&self) -> u16 {
+        let ours = self.refusal.is_some() || matches!(self.error.kind, Kind::BadStream | Kind::Timeout);
+        self.verbatim.as_ref().map_or(if ours { 0 } else { self.error.status }, |told| told.status.as_u16())
     }
 
     /// The provider broke off, or what it said cannot be read.

@@ -65,6 +65,7 @@ impl<'a> Visit<'a, '_> {
         observer.record.spoken = Some(Box::new(telemetry::Spoken {
             model: Arc::clone(&provider.name),
             provider: Some(Arc::clone(&provider.name)),
+            operation: dialect.map_or("native", |dialect| dialect.operation()),
             dialects: (dialect.map_or("native", |dialect| dialect.name()), ""),
             ..telemetry::Spoken::default()
         }));
@@ -80,7 +81,7 @@ impl<'a> Visit<'a, '_> {
         let output = if speaks { USUAL_OUTPUT } else { 0 };
         let most = || Most { tokens: prompt.saturating_add(output), money: None };
         let (charge, _) =
-            self.admit(parts, Some(Spoken { model: &provider.name, most: &most }), observer, shown).await?;
+            self.admit(parts, Some(Spoken { model: &provider.name, most: &most }), false, observer, shown).await?;
         observer.charge = charge;
 
         let mut account = Account::new(usize::try_from(prompt).unwrap_or(usize::MAX), false);
@@ -89,7 +90,8 @@ impl<'a> Visit<'a, '_> {
         if !speaks {
             account.free();
         }
-        let request = self.outgoing(provider, path, own.as_deref(), parts, body, observer).await?;
+        let mut request = self.outgoing(provider, path, own.as_deref(), parts, body, observer).await?;
+        observer.record.asks(request.headers_mut(), forward::draw);
         account.sent(observer);
         let timeouts = self.route.timeouts;
         let call =

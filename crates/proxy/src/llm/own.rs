@@ -92,6 +92,11 @@ impl<'a> OwnKeys<'a> {
         }
     }
 
+    /// Does the call bring any?
+    pub(super) fn are_there(&self) -> bool {
+        self.any
+    }
+
     /// Nobody could be asked.
     pub(super) fn missing(&self) -> No {
         wrong("must bring a key of the provider's: this model is not served with ours")

@@ -18,6 +18,7 @@ use tidegate_upstream as upstream;
 
 use super::account::{Account, First, Lost};
 use super::fleet::Going;
+use super::recorder::Recorder;
 use super::waiting::Waiting;
 use crate::relay::{Broken, Observer};
 
@@ -29,6 +30,8 @@ pub(crate) struct Told {
     way: Way,
     account: Account,
     going: Going,
+    /// Where somebody wants the answer whole.
+    pub(super) recorder: Option<Box<Recorder>>,
     /// For the caller, and not taken yet.
     ready: Waiting,
     ended: bool,
@@ -99,6 +102,7 @@ impl Told {
             way,
             account,
             going,
+            recorder: None,
             ready: Waiting::default(),
             ended: false,
             events: Vec::new(),
@@ -150,8 +154,9 @@ impl Told {
     /// Some bytes of the provider.
     fn take(&mut self, data: Bytes) {
         self.decoder.push(&data, &mut self.events);
-        self.events.iter().for_each(|event| self.account.event(event));
-        if matches!(self.way, Way::Same { .. }) && self.account.has_begun() {
+        self.heard(&data);
+        // Who wants the answer whole reads all of it.
+        if matches!(self.way, Way::Same { .. }) && self.recorder.is_none() && self.account.has_begun() {
             self.decoder.skim(self.from);
         }
         let out = match &mut self.way {
@@ -179,7 +184,7 @@ impl Told {
         self.ended = true;
         let was_over = self.decoder.is_over();
         self.decoder.finish(&mut self.events);
-        self.events.iter().for_each(|event| self.account.event(event));
+        self.heard(&[]);
         let failed = !was_over && self.events.iter().any(|event| matches!(event, Event::Error(_)));
         if failed {
             self.note(Cut::Upstream, "the provider's stream ended before its answer did");
@@ -194,6 +199,7 @@ impl Told {
             Way::Other(translation) => translation.encoded(&mut self.events),
         };
         self.hand_on(out);
+        self.recorded(!failed);
     }
 
     /// It broke after its first byte: the caller is told inside the stream, which then ends in order.
@@ -209,6 +215,22 @@ impl Told {
             encoder.push(Event::Error(error), &mut out);
         }
         self.hand_on(out);
+    }
+
+    /// What the events say to those who keep books. `data`: what they came in.
+    fn heard(&mut self, data: &[u8]) {
+        self.events.iter().for_each(|event| self.account.event(event));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.piece(data);
+            self.events.iter().for_each(|event| recorder.event(event));
+        }
+    }
+
+    fn recorded(&mut self, whole: bool) {
+        if let (Some(observer), Some(recorder)) = (&mut self.observer, self.recorder.take()) {
+            self.account.settle(observer);
+            recorder.ends(whole, observer);
+        }
     }
 
     fn hand_on(&mut self, out: Vec<u8>) {
@@ -316,5 +338,7 @@ impl Drop for Told {
             self.account.settle(observer);
             self.going.told(self.account.output());
         }
+        let whole = self.decoder.is_over();
+        self.recorded(whole);
     }
 }

@@ -78,6 +78,7 @@ impl<'a> Trip<'a, '_> {
         };
         observer.record.cache = Some(cached::reason(fetch.as_deref()));
         observer.record.towards = Some(target);
+        observer.record.asks(&mut parts.headers, forward::draw);
         if let Some(verdict) = forward::verdict(&gate.upstreams, self.upstream) {
             verdict.await;
         }
@@ -105,7 +106,7 @@ impl<'a> Trip<'a, '_> {
             }
             fetch.prepare(request.headers_mut());
         }
-        let further = Further::new(&gate.limiter, asks, self.request_id);
+        let further = Further::new(&gate.limiter, asks, self.request_id).traced(&observer.record);
         let call = forward::call(upstream, request, route, false, &further);
         let outcome = {
             let mut call = pin!(gate.upstreams.call(call));
