@@ -84,7 +84,10 @@ pub(super) fn bodies(rule: &BodyRule, path: &Path<'_>, report: &Report<'_>) -> A
             }
             Ok(pattern) => Some(pattern),
             Err(why) => {
-                report.error(&at, format!("no regular expression: {}", short(&why.to_string())));
+                // The last line says what; those before it draw where.
+                let why = why.to_string();
+                let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                report.error(&at, format!("no regular expression: {}", short(why)));
                 None
             }
         }

@@ -62,6 +62,11 @@ telemetry: {otlp: {endpoint: 'ftp://x', headers: {authorization: Bearer abc, te:
             "line 3: models[0].cache.finish: no answer would be kept (name one of `stop`, `tool_calls`, `length`)",
             "line 6: routes[0].llm.log_bodies.max: 1B to 128KiB",
             "line 6: routes[0].llm.log_bodies.without[0]: `a..b` is no path (write `messages.*.content`)",
+            "line 6: routes[0].llm.log_bodies.patterns[0]: no regular expression: unclosed group",
+            "line 7: telemetry.otlp.interval: 1s to 1h",
+            "line 7: telemetry.otlp.queue: 64 to 1000000",
+            "line 7: telemetry.otlp.headers.authorization: a key does not belong into the document (list it in `secrets` and write `${secrets.NAME}`: documents are shown to who may read them)",
+            "line 7: telemetry.otlp.headers.te: `te` belongs to one connection; it is made and stripped by the gate (leave it out)",
             "line 7: telemetry.otlp.endpoint: it is neither http nor https (write `http://127.0.0.1:4317`)",
         ],
     );
