@@ -10,7 +10,7 @@ use tidegate_policy::{Abilities, Deployment, Model, Provider};
 
 use super::attach::Limits;
 use super::secret::Secrets;
-use super::{Names, Report, catalogue, credential, name, routing};
+use super::{Names, Report, answers, catalogue, credential, name, routing};
 use crate::decode::short;
 use crate::document::{Ability, DeploymentRule, LossRule, ModelRule};
 use crate::path::Path;
@@ -92,6 +92,7 @@ fn model(
         hedge: _,
         max_output,
         losses,
+        cache,
     } = rule;
     if *max_output == Some(0) {
         report.error(&path.field("max_output"), "at least 1");
@@ -106,6 +107,7 @@ fn model(
         max_output: *max_output,
         drops: *losses == LossRule::Drop,
         routing,
+        answers: cache.as_ref().map(|rule| answers::compile(rule, &path.field("cache"), report)),
     };
     let vague = |to: &&Arc<Model>| to.deployments.iter().any(|deployment| deployment.model.is_none());
     if let Some(vague) = model.leads_to().find(vague) {
