@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::harness::{Cluster, Provider, Says, eventually};
@@ -201,4 +202,30 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [fast]}}]
         assert_eq!(post(&cluster, "/v1/chat/completions", &[], &body).await.status, 200);
         assert_eq!(provider.last().json()["max_tokens"], gets, "{body}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_used_up_a_limit_of_requests_is_told_before_the_body_of_the_call_is_read() {
+    let provider = Provider::start(|_| bills(5, 5)).await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+limits: [{name: calls, window: 1m, max: 2, per: [ip]}, {name: tokens, budget: {tokens: 100000, per: total}, cost: {from: tokens}}]
+models: [{name: fast, deployments: [{provider: one}]}]
+routes: [{name: llm, match: {path: /*}, llm: {models: [fast]}, limits: [calls, tokens]}]
+";
+    cluster.apply(&document(&cluster, &[("one", "openai", &provider)], rest)).await;
+    let mut served = 0;
+    while post(&cluster, "/v1/chat/completions", &[], ASK).await.status == 200 {
+        served += 1;
+    }
+    assert_eq!(served, 2, "what is asked before the body and with it is taken once");
+
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{";
+    let at = cluster.nodes[0].ready.as_ref().unwrap().http;
+    let mut line = tokio::net::TcpStream::connect(at).await.unwrap();
+    line.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let told = tokio::time::timeout(Duration::from_secs(5), line.read_exact(&mut answer)).await;
+    told.expect("nobody waits for the rest of the body").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 429");
 }

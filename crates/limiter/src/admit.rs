@@ -245,6 +245,12 @@ impl Limiter {
         self.table.find(limit, subject, &self.hasher, overflows, |found| self.bell.list(found.slot, found.number))
     }
 
+    /// What this node holds of the key is less than the cost: a refusal or a wait is likely.
+    #[must_use]
+    pub fn is_short(&self, ask: &Ask<'_>) -> bool {
+        self.find(ask.limit, ask.subject).is_some_and(|found| found.slot.cell.left() < ask.cost)
+    }
+
     /// Takes from all limits or from none. At most one round trip to the leader, and only if a lease cannot answer.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 use tidegate_limiter::{Ask, Key, Limiter, Permit, Quota, Refused, Standing, Why};
 use tidegate_model::{Nanos, Permits};
-use tidegate_policy::{Attached, ConsumerLimits, Cost, Kind, Limit, Mode, Route, Snapshot, Unpriced};
+use tidegate_policy::{Attached, ConsumerLimits, Cost, Dimension, Kind, Limit, Mode, Route, Snapshot, Unpriced};
 use tidegate_telemetry as telemetry;
 use tidegate_upstream::{Again, Came};
 
@@ -139,6 +139,17 @@ pub(crate) async fn admit<'l, 's>(
 #[cold]
 fn names(ask: &Ask<'_>, scope: &Scope<'_>) -> (String, String) {
     (ask.limit.name.clone(), words::told(ask.limit, scope))
+}
+
+/// Of a limit that can be asked before the body of a call is read, and whatever a cache has.
+pub(crate) fn needs_no_body(limit: &Limit) -> bool {
+    limit.count_hits && matches!(limit.cost, Cost::Fixed(_)) && !limit.per.contains(&Dimension::Model)
+}
+
+/// One of them may well say no.
+pub(crate) fn is_scarce(limiter: &Limiter, snapshot: &Snapshot, held: &[&Attached], scope: &Scope<'_>) -> bool {
+    let mut call = Gathered::default();
+    call.gather(limiter, snapshot, held, scope).is_err() || call.asks.iter().any(|ask| limiter.is_short(ask))
 }
 
 /// Who is blocked by order is refused, whatever he still has.

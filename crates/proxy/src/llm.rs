@@ -128,6 +128,7 @@ impl<'a> Visit<'a, '_> {
             return self.listed(&door);
         }
         allow(parts, &Method::POST)?;
+        self.may_begin(parts, observer, shown).await?;
         let bytes = self.read(parts, body, observer).await?;
         let mut heard = Heard::new(door, bytes)?;
         let model = self.llm.model(&heard.peek.model).ok_or_else(|| unknown(&heard.peek.model))?;
@@ -179,6 +180,28 @@ impl<'a> Visit<'a, '_> {
         let plan = plan.and_then(|at| self.snapshot.plans.get(at)).and_then(|plan| plan.models.as_ref());
         let consumer = self.caller.and_then(|caller| caller.consumer).and_then(|consumer| consumer.models.as_ref());
         lists(plan) && lists(consumer)
+    }
+
+    /// Limits that need nothing of the body are asked before it is read: who has used one up is told at once. What they give
+    /// goes back, and is taken with all others.
+    async fn may_begin(&self, parts: &Parts, observer: &mut Observer, shown: &mut Shown) -> Result<(), No> {
+        let (gate, snapshot, scope) = (self.gate, self.snapshot, self.scope(parts, None));
+        let mut asked = limits::of(snapshot, self.route, self.caller);
+        asked.retain(|held| snapshot.limits.get(held.limit).is_some_and(|limit| limits::needs_no_body(limit)));
+        if gate.blocks.any() {
+            limits::unblocked(&gate.blocks, &gate.limiter, snapshot, &asked, &scope)?;
+        }
+        if asked.is_empty() || !limits::is_scarce(&gate.limiter, snapshot, &asked, &scope) {
+            return Ok(());
+        }
+        let counters = (&*gate.limiter, &*gate.seen);
+        let (verdict, decided, _) = Box::pin(limits::admit(counters, snapshot, &asked, &scope)).await;
+        if let Err(refusal) = verdict {
+            observer.record.limits = decided.standings;
+            *shown = decided.shown.with(left::headers(snapshot, &observer.record.limits));
+            return Err(refusal.into());
+        }
+        Ok(())
     }
 
     /// The whole body: where a call goes stands in it.
