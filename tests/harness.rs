@@ -14,7 +14,7 @@ mod wire;
 pub(crate) use backend::Backend;
 pub(crate) use client::{Answer, Client};
 pub(crate) use cluster::Cluster;
-pub(crate) use collector::{Collector, attribute};
+pub(crate) use collector::{Collector, Manner, attribute};
 pub(crate) use grpc::health_server;
 pub(crate) use node::{Node, TIDEGATE};
 pub(crate) use origin::{Origin, answer};

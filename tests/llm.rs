@@ -4,6 +4,7 @@
 mod answers;
 mod bodies;
 mod budgets;
+mod collectors;
 mod demo;
 mod failing;
 mod falling_back;

@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use base64::Engine as _;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -13,13 +15,38 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, NumberDataPoint};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use tidegate_tls::rustls;
+use tidegate_tls::tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+
+/// How a collector answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Takes,
+    /// It cannot now, and does not say until when.
+    Refuses,
+    /// It wants to be asked again after so many seconds, as often as the second says.
+    AsksForTime(u64, usize),
+    /// It will never take this.
+    Never,
+    /// It takes all but so many of each message.
+    LeavesOut(i64),
+    /// It reads and says nothing.
+    Hangs,
+    /// It begins an answer and does not end it.
+    BreaksOff,
+}
+
+type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
 #[derive(Clone)]
 pub(crate) struct Collector {
@@ -29,13 +56,29 @@ pub(crate) struct Collector {
     sums: Arc<Mutex<Vec<(String, NumberDataPoint)>>>,
     pub(crate) resource: Arc<Mutex<Vec<KeyValue>>>,
     pub(crate) headers: Arc<Mutex<HeaderMap>>,
-    pub(crate) exports: Arc<AtomicUsize>,
-    /// It answers that it cannot now.
-    pub(crate) refuses: Arc<AtomicBool>,
+    /// When it was told spans, whatever it answered.
+    pub(crate) told: Arc<Mutex<Vec<Instant>>>,
+    manner: Arc<Mutex<Manner>>,
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
+        Self::serve(None).await
+    }
+
+    /// With TLS, and the certificate (PEM) that it shows.
+    pub(crate) async fn start_tls() -> (Self, String) {
+        tidegate_tls::install();
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+        let chain = vec![own.cert.der().clone()];
+        let mut config =
+            rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key.into()).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        (Self::serve(Some(TlsAcceptor::from(Arc::new(config)))).await, own.cert.pem())
+    }
+
+    async fn serve(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let collector = Self {
             address: listener.local_addr().unwrap(),
@@ -44,56 +87,71 @@ impl Collector {
             sums: Arc::default(),
             resource: Arc::default(),
             headers: Arc::default(),
-            exports: Arc::default(),
-            refuses: Arc::default(),
+            told: Arc::default(),
+            manner: Arc::new(Mutex::new(Manner::Takes)),
         };
         let own = collector.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let own = own.clone();
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let own = own.clone();
-                    async move { Ok::<_, Infallible>(own.take(request).await) }
-                });
+                let (own, tls) = (own.clone(), tls.clone());
                 tokio::spawn(async move {
-                    let _left =
-                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                    match tls {
+                        None => own.connection(socket).await,
+                        Some(tls) => {
+                            if let Ok(socket) = tls.accept(socket).await {
+                                own.connection(socket).await;
+                            }
+                        }
+                    }
                 });
             }
         });
         collector
     }
 
-    async fn take(
-        &self,
-        request: Request<Incoming>,
-    ) -> Response<http_body_util::combinators::BoxBody<Bytes, Infallible>> {
+    async fn connection(self, socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let own = self.clone();
+            async move { Ok::<_, Infallible>(own.take(request).await) }
+        });
+        let _left = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+    }
+
+    /// From now on.
+    pub(crate) fn is(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
+    }
+
+    async fn take(&self, request: Request<Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let grpc = parts.uri.path().starts_with("/opentelemetry.");
-        self.exports.fetch_add(1, Ordering::SeqCst);
+        let spans = parts.uri.path().contains("race");
         *self.headers.lock().unwrap() = parts.headers;
-        let refused = self.refuses.load(Ordering::SeqCst);
-        if !refused {
-            let message = if grpc { body.slice(5..) } else { body };
-            if parts.uri.path().contains("race") {
-                self.traces(&message);
+        let manner = {
+            let mut manner = self.manner.lock().unwrap();
+            let now = *manner;
+            // Metrics are told in between: what a spec counts is spans.
+            if !spans && !matches!(now, Manner::Refuses | Manner::Hangs | Manner::BreaksOff) {
+                Manner::Takes
             } else {
-                self.metrics(&message);
+                if let Manner::AsksForTime(seconds, times) = now {
+                    *manner = if times > 1 { Manner::AsksForTime(seconds, times - 1) } else { Manner::Takes };
+                }
+                now
             }
+        };
+        if spans {
+            self.told.lock().unwrap().push(Instant::now());
         }
-        if grpc {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static(if refused { "14" } else { "0" }));
-            let frames = [Frame::data(Bytes::from_static(&[0; 5])), Frame::trailers(trailers)];
-            let frames = futures_util::stream::iter(frames.map(Ok::<_, Infallible>));
-            let mut response = Response::new(StreamBody::new(frames).boxed());
-            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-            return response;
+        if matches!(manner, Manner::Takes | Manner::LeavesOut(_)) {
+            let message = if grpc { body.slice(5..) } else { body };
+            if spans { self.traces(&message) } else { self.metrics(&message) }
         }
-        let mut response = Response::new(Full::new(Bytes::new()).boxed());
-        *response.status_mut() = if refused { http::StatusCode::SERVICE_UNAVAILABLE } else { http::StatusCode::OK };
-        response
+        if manner == Manner::Hangs {
+            std::future::pending::<()>().await;
+        }
+        if grpc { over_grpc(manner) } else { over_http(manner) }
     }
 
     fn traces(&self, message: &[u8]) {
@@ -139,6 +197,90 @@ impl Collector {
         let all = self.sums.lock().unwrap();
         all.iter().filter(|(of, _)| of == name).map(|(_, point)| point.clone()).collect()
     }
+}
+
+fn answer(manner: Manner) -> Vec<u8> {
+    let Manner::LeavesOut(rejected_spans) = manner else { return vec![] };
+    let partial = ExportTracePartialSuccess { rejected_spans, error_message: "too long for us".into() };
+    ExportTraceServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+}
+
+fn over_http(manner: Manner) -> Response<Body> {
+    if manner == Manner::BreaksOff {
+        let frames = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(b"\n"))) });
+        return Response::new(BodyExt::boxed(StreamBody::new(frames.chain(futures_util::stream::pending()))));
+    }
+    let mut response = Response::new(Full::new(Bytes::from(answer(manner))).boxed());
+    let (status, after) = match manner {
+        Manner::Refuses => (503, None),
+        Manner::AsksForTime(seconds, times) => (if times % 2 == 0 { 429 } else { 503 }, Some(seconds)),
+        Manner::Never => (400, None),
+        _ => (200, None),
+    };
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    if let Some(seconds) = after {
+        response.headers_mut().insert("retry-after", seconds.into());
+    }
+    response
+}
+
+fn over_grpc(manner: Manner) -> Response<Body> {
+    let (status, after) = match manner {
+        Manner::Refuses => ("14", None),
+        Manner::AsksForTime(seconds, _) => ("8", Some(seconds)),
+        Manner::Never => ("3", None),
+        _ => ("0", None),
+    };
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static(status));
+    if let Some(seconds) = after {
+        trailers.insert("grpc-status-details-bin", retry_info(seconds).parse().unwrap());
+    }
+    let message = answer(manner);
+    let mut framed = vec![0];
+    framed.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend_from_slice(&message);
+    let frames = [Frame::data(framed.into()), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+    let frames = futures_util::stream::iter(frames);
+    let mut response = match manner {
+        Manner::BreaksOff => {
+            Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::pending::<Result<_, _>>())))
+        }
+        _ => Response::new(BodyExt::boxed(StreamBody::new(frames))),
+    };
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+/// `google.rpc.Status` with a `RetryInfo`, as gRPC sends it.
+fn retry_info(seconds: u64) -> String {
+    #[derive(prost::Message)]
+    struct Status {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<Any>,
+    }
+    #[derive(prost::Message)]
+    struct Any {
+        #[prost(string, tag = "1")]
+        type_url: String,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+    #[derive(prost::Message)]
+    struct RetryInfo {
+        #[prost(message, optional, tag = "1")]
+        delay: Option<Delay>,
+    }
+    #[derive(prost::Message)]
+    struct Delay {
+        #[prost(uint64, tag = "1")]
+        seconds: u64,
+    }
+    let value = RetryInfo { delay: Some(Delay { seconds }) }.encode_to_vec();
+    let details = vec![Any { type_url: "type.googleapis.com/google.rpc.RetryInfo".into(), value }];
+    base64::engine::general_purpose::STANDARD_NO_PAD.encode(Status { code: 8, details }.encode_to_vec())
 }
 
 /// An attribute as text; empty if it is not there.

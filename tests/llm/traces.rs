@@ -1,12 +1,11 @@
 //! What a collector of OpenTelemetry's is told: one trace from the caller through the node to whoever was asked, and the
 //! metrics of the conventions for generative AI.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use crate::harness::{Cluster, Collector, Provider, Says, attribute, eventually};
+use crate::harness::{Cluster, Collector, Manner, Provider, Says, attribute, eventually};
 use crate::llm::{document, post};
 
 const CHAT: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"m-2024","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":30,"completion_tokens":20,"total_tokens":50,"prompt_tokens_details":{"cached_tokens":10},"completion_tokens_details":{"reasoning_tokens":5}}}"#;
@@ -50,6 +49,17 @@ fn text(cluster: &Cluster, providers: &(Provider, Provider), collector: &Collect
     // One `telemetry` is enough.
     let lines = whole.lines().filter(|line| !line.contains("access_log"));
     lines.collect::<Vec<_>>().join("\n") + "\n"
+}
+
+/// Of spans: taken, dropped; and attempts that failed.
+pub(super) async fn counters(cluster: &Cluster) -> [u64; 3] {
+    let metrics = cluster.client.get(&cluster.nodes[0].admin("/metrics"), &[]).await.unwrap();
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    ["spans", "dropped_spans", "failed_exports"].map(|name| {
+        let name = format!("tidegate_otlp_{name}_total ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&name)).expect("a sample");
+        line.trim().parse::<f64>().unwrap() as u64
+    })
 }
 
 async fn spans(collector: &Collector, least: usize) -> Vec<Span> {
@@ -150,7 +160,15 @@ async fn caller_node_and_each_provider_are_one_trace_with_tokens_costs_and_fallb
         let pace = &collector.histogram("gen_ai.server.time_per_output_token")[0];
         assert!(pace.count == 1 && pace.sum.unwrap() > 0.01 && pace.sum.unwrap() < 1.0, "{pace:?}");
         assert_eq!(collector.histogram("gen_ai.server.time_to_first_token").iter().map(|p| p.count).sum::<u64>(), 1);
-        assert!(!collector.histogram("http.server.request.duration").is_empty());
+        let requests = &collector.histogram("http.server.request.duration")[0];
+        for (name, value) in [
+            ("http.request.method", "POST"),
+            ("http.route", "llm"),
+            ("http.response.status_code", "200"),
+            ("url.scheme", "http"),
+        ] {
+            assert_eq!(attribute(&requests.attributes, name), value, "{requests:?}");
+        }
         let cost = collector.sums("tidegate.llm.cost");
         assert_eq!(attribute(&cost[0].attributes, "tidegate.llm.model"), "fast");
         let metrics = cluster.client.get(&cluster.nodes[0].admin("/metrics"), &[]).await.unwrap();
@@ -219,23 +237,17 @@ async fn a_collector_that_is_down_costs_spans_and_nothing_else_and_without_one_n
     let (providers, collector) = (providers().await, Collector::start().await);
     let cluster = Cluster::start(1).await;
     cluster.apply(&text(&cluster, &providers, &collector, "protocol: http, queue: 64")).await;
-    collector.refuses.store(true, Ordering::SeqCst);
+    collector.is(Manner::Refuses);
     let ask = r#"{"model":"fast","messages":[]}"#;
     for _ in 0..60 {
         assert_eq!(post(&cluster, "/v1/chat/completions", &[], ask).await.status, 200);
     }
-    let counter = async |name: &str| {
-        let metrics = cluster.client.get(&cluster.nodes[0].admin("/metrics"), &[]).await.unwrap();
-        let text = String::from_utf8_lossy(&metrics.body).into_owned();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a sample").trim().to_owned();
-        line.parse::<u64>().unwrap()
-    };
     eventually("lost spans are counted", Duration::from_secs(10), async || {
-        counter("tidegate_otlp_dropped_spans_total").await > 0
-            && counter("tidegate_otlp_failed_exports_total").await > 0
+        let [_, dropped, failed] = counters(&cluster).await;
+        dropped > 0 && failed > 0
     })
     .await;
-    collector.refuses.store(false, Ordering::SeqCst);
+    collector.is(Manner::Takes);
     eventually("it is reached again", Duration::from_secs(20), async || {
         post(&cluster, "/v1/chat/completions", &[], ask).await;
         !collector.spans().is_empty()

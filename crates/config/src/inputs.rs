@@ -1,8 +1,10 @@
-//! What a document refers to and does not hold: secrets and files. The caller fetches them, on each node anew; nothing
+//! What a document refers to and does not hold: secrets, files, and what the program can do. The caller fetches them, on each node anew; nothing
 //! here reads an environment or a disk.
 
 use std::collections::HashMap;
 use std::fmt;
+
+use tidegate_model::Feature;
 
 use crate::document::{Document, Secret};
 
@@ -50,6 +52,7 @@ pub(crate) fn need(secret: &Secret) -> Option<Need> {
 pub struct Inputs {
     found: HashMap<Need, Result<Vec<u8>, String>>,
     lenient: bool,
+    lacks: Vec<Feature>,
 }
 
 impl Inputs {
@@ -59,20 +62,31 @@ impl Inputs {
             let value = fetch(&need);
             (need, value)
         });
-        Self { found: found.collect(), lenient: false }
+        Self { found: found.collect(), lenient: false, lacks: Vec::new() }
     }
 
     /// Takes everything as present: for checking a document away from the nodes. What is compiled with it must not be
     /// served.
     #[must_use]
     pub fn assumed() -> Self {
-        Self { found: HashMap::new(), lenient: true }
+        Self { found: HashMap::new(), lenient: true, lacks: Vec::new() }
     }
 
     #[must_use]
     pub fn with(mut self, need: Need, value: impl Into<Vec<u8>>) -> Self {
         self.found.insert(need, Ok(value.into()));
         self
+    }
+
+    /// The program was built without this: documents that use it cannot be served.
+    #[must_use]
+    pub fn without(mut self, feature: Feature) -> Self {
+        self.lacks.push(feature);
+        self
+    }
+
+    pub(crate) fn lacks(&self, feature: Feature) -> bool {
+        self.lacks.contains(&feature)
     }
 
     /// `Ok(None)`: assumed.

@@ -1,21 +1,23 @@
 //! The record of a request, and what becomes of it: a line of the access log, counters, histograms.
 //!
 //! Owns the access log's file and its writer thread, and the metrics that requests move. Knows no socket, no cluster,
-//! no limit's arithmetic: the binary adds those at scrape time with [`Telemetry::register`]. Called by `proxy` through
-//! [`Record`], by `tidegate` (start, reopen, flush) and by `admin` ([`Telemetry::render`]). No request waits for it.
+//! no limit's arithmetic: the binary adds those at scrape time with [`Telemetry::register`]; and no collector of
+//! OpenTelemetry's: one more [`Listener`] is told of each request. Called by `proxy` through [`Record`], by `tidegate`
+//! (start, reopen, flush) and by `admin` ([`Telemetry::render`]). No request waits for it.
 
 mod file;
 mod json;
 mod lanes;
 mod line;
+mod listener;
 mod log;
 mod meter;
 mod meters;
 mod node_log;
-mod otlp;
 mod process;
+mod readings;
 mod record;
-mod redact;
+pub mod redact;
 mod scene;
 mod scrape;
 mod spoken;
@@ -27,15 +29,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use http::HeaderName;
-use tidegate_model::Nanos;
 use tidegate_policy::{AccessLog, RouteId, UpstreamId};
 
+use listener::Heard;
 use log::Log;
 use meters::Meters;
 use scrape::Scrape;
 
+pub use listener::Listener;
 pub use node_log::{LogFormat, init_logs};
-pub use otlp::{Batch, Collected};
+pub use readings::ModelSums;
 pub use record::{Cached, Cut, Record, Standing, Standings, Try, Verdict};
 pub use redact::is_secret;
 pub use scene::Scene;
@@ -51,9 +54,7 @@ pub struct Telemetry {
     scrape: Scrape,
     settings: ArcSwapOption<AccessLog>,
     used: usage::Used,
-    pub(crate) collected: Arc<Collected>,
-    /// Wall clock.
-    started: Nanos,
+    heard: Heard,
 }
 
 impl Telemetry {
@@ -62,17 +63,14 @@ impl Telemetry {
     pub fn start(policy: &tidegate_policy::Telemetry) -> io::Result<Arc<Self>> {
         let meters = Arc::new(Meters::default());
         let log = Log::start()?;
-        let collected = Arc::<Collected>::default();
-        let scrape = Scrape::new(&meters, &log.counts(), &collected);
-        let started = tidegate_clock::wall();
+        let scrape = Scrape::new(&meters, &log.counts());
         let telemetry = Arc::new(Self {
             log,
             meters,
             scrape,
             settings: ArcSwapOption::empty(),
-            collected,
-            started,
             used: usage::Used::default(),
+            heard: Heard::default(),
         });
         telemetry.apply(policy)?;
         Ok(telemetry)
@@ -91,9 +89,7 @@ impl Telemetry {
             }
             self.settings.store(policy.access_log.clone().map(Arc::new));
         }
-        if self.collected.rules() != policy.otlp {
-            self.collected.follow(policy.otlp.as_ref());
-        }
+        self.heard.follow(policy.otlp.as_ref());
         Ok(())
     }
 
@@ -124,16 +120,13 @@ impl Telemetry {
         self.used.take()
     }
 
-    /// What a collector is told.
-    #[must_use]
-    pub fn collected(&self) -> &Arc<Collected> {
-        &self.collected
+    /// Tells one more of each request, as `telemetry.otlp` of the document says. Only the first that asks for it.
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        self.heard.by(listener);
     }
 
-    /// All metrics, as an `ExportMetricsServiceRequest`.
-    #[must_use]
-    pub fn collected_metrics(&self) -> Vec<u8> {
-        self.collected.metrics(&self.meters, self.started, tidegate_clock::wall())
+    pub(crate) fn heard(&self) -> &Heard {
+        &self.heard
     }
 
     /// Adds a metric that is computed at each scrape. `name` without `tidegate_` and without `_total`.
@@ -176,8 +169,8 @@ impl Telemetry {
     pub(crate) fn finished(&self, record: &Record) {
         let took = tidegate_clock::boot().saturating_sub(record.started);
         self.meters.finished(record, took);
-        if self.collected.is_on() {
-            self.collected.finished(record, took, tidegate_clock::wall());
+        if self.heard.is_on() {
+            self.heard.finished(record, took, tidegate_clock::wall());
         }
         if let Some(spoken) = &record.spoken {
             self.used.count(record, spoken, tidegate_clock::wall().0);

@@ -207,7 +207,8 @@ impl Verdict {
 }
 
 impl Cut {
-    pub(crate) const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Upstream => "upstream",

@@ -226,6 +226,12 @@ impl Record {
         }
     }
 
+    /// What the places of routes, consumers and upstreams are places of.
+    #[must_use]
+    pub fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
     /// Keeps those request headers that the document wants logged.
     pub fn request_headers(&mut self, headers: &HeaderMap) {
         self.capture(Side::Request, headers);
@@ -252,9 +258,9 @@ impl Record {
     /// Joins the caller's trace, or begins one, if a collector is told of requests. `draw`: random numbers.
     #[inline]
     pub fn follow(&mut self, headers: &HeaderMap, draw: impl FnMut() -> u64) {
-        let collected = &self.scene.telemetry.collected;
-        if collected.is_on()
-            && let Some(rules) = collected.rules_now().as_ref().filter(|rules| rules.traces)
+        let heard = self.scene.telemetry.heard();
+        if heard.is_on()
+            && let Some(rules) = heard.rules().as_ref().filter(|rules| rules.traces)
         {
             self.trace = Some(Box::new(Trace::of(headers, rules, draw)));
         }

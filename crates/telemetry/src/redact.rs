@@ -68,7 +68,8 @@ pub(crate) fn header<'a>(name: &HeaderName, value: &'a HeaderValue) -> Cow<'a, [
 }
 
 /// A path or URL with the values of secret parameters replaced. Names may hide behind escapes (`k%65y`).
-pub(crate) fn target(target: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn target(target: &str) -> Cow<'_, str> {
     let Some((path, query)) = target.split_once('?') else { return Cow::Borrowed(target) };
     if !query.split(['&', ';']).any(is_secret_pair) {
         return Cow::Borrowed(target);
@@ -100,7 +101,8 @@ fn is_secret_pair(pair: &str) -> bool {
 }
 
 /// Text with keys of ours masked: someone will put one into a path, a user agent, an error.
-pub(crate) fn keys(text: &[u8]) -> Cow<'_, [u8]> {
+#[must_use]
+pub fn keys(text: &[u8]) -> Cow<'_, [u8]> {
     // Underscores are rare, and found sixteen bytes at a time.
     let found = memchr::memchr_iter(b'_', text).any(|at| text[..at].ends_with(b"tg"));
     if found { masked(text) } else { Cow::Borrowed(text) }

@@ -41,11 +41,13 @@ impl Scene {
         &self.snapshot
     }
 
-    pub(crate) fn route(&self, at: usize) -> Option<&Arc<Route>> {
+    #[must_use]
+    pub fn route(&self, at: usize) -> Option<&Arc<Route>> {
         self.snapshot.router.routes().get(at)
     }
 
-    pub(crate) fn upstream(&self, route: usize, target: usize) -> Option<&UpstreamId> {
+    #[must_use]
+    pub fn upstream(&self, route: usize, target: usize) -> Option<&UpstreamId> {
         match &self.route(route)?.action {
             Action::Forward { to, .. } => to.get(target).map(|target| &target.upstream.id),
             Action::Llm(llm) => llm.providers.get(target).map(|provider| &provider.upstream.id),
@@ -53,7 +55,8 @@ impl Scene {
         }
     }
 
-    pub(crate) fn consumer(&self, at: usize) -> Option<&Arc<Consumer>> {
+    #[must_use]
+    pub fn consumer(&self, at: usize) -> Option<&Arc<Consumer>> {
         self.snapshot.consumers.get(at)
     }
 

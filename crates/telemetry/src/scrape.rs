@@ -9,7 +9,6 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::Collected;
 use crate::log::Counts;
 use crate::meter::{Laned, Total};
 use crate::meters::{CLASSES, METHODS, Meters, NO_ROUTE, RouteLane, UpstreamLane, VERDICTS};
@@ -41,14 +40,10 @@ pub(crate) struct Scrape {
 }
 
 impl Scrape {
-    pub(crate) fn new(meters: &Arc<Meters>, log: &Arc<Counts>, collected: &Arc<Collected>) -> Self {
+    pub(crate) fn new(meters: &Arc<Meters>, log: &Arc<Counts>) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Process { started: tidegate_clock::wall().0 / 1_000_000_000 }));
-        registry.register_collector(Box::new(Requests {
-            meters: Arc::clone(meters),
-            log: Arc::clone(log),
-            collected: Arc::clone(collected),
-        }));
+        registry.register_collector(Box::new(Requests { meters: Arc::clone(meters), log: Arc::clone(log) }));
         Self { registry: Mutex::new(registry) }
     }
 
@@ -137,7 +132,6 @@ impl Collector for Process {
 struct Requests {
     meters: Arc<Meters>,
     log: Arc<Counts>,
-    collected: Arc<Collected>,
 }
 
 impl Collector for Requests {
@@ -150,14 +144,7 @@ impl Collector for Requests {
         self.models(e)?;
         self.upstreams(e)?;
         counter(e, "tidegate_access_log_lines", "Access log lines written", self.log.written())?;
-        counter(e, "tidegate_access_log_dropped", "Access log lines dropped", self.log.dropped())?;
-        let of = &self.collected;
-        gauge(e, "tidegate_otlp_waiting_spans", "Spans that wait for the collector", of.waiting())?;
-        counter(e, "tidegate_otlp_spans", "Spans that the collector took", of.told.load(Relaxed))?;
-        let help = "Spans lost: too many waited, or the collector did not take them";
-        counter(e, "tidegate_otlp_dropped_spans", help, of.dropped.load(Relaxed))?;
-        let help = "Attempts to reach the collector that failed";
-        counter(e, "tidegate_otlp_failed_exports", help, of.failed.load(Relaxed))
+        counter(e, "tidegate_access_log_dropped", "Access log lines dropped", self.log.dropped())
     }
 }
 

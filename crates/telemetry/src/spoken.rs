@@ -95,12 +95,14 @@ impl Tokens {
     }
 
     /// Of the call, whatever came from a cache.
-    pub(crate) fn prompt(self) -> u64 {
+    #[must_use]
+    pub fn prompt(self) -> u64 {
         self.total().saturating_sub(self.completion())
     }
 
     /// Of the answer.
-    pub(crate) fn completion(self) -> u64 {
+    #[must_use]
+    pub fn completion(self) -> u64 {
         let parts = [self.output, self.reasoning, self.audio_out, self.image_out];
         parts.into_iter().fold(0, u64::saturating_add)
     }
@@ -114,7 +116,8 @@ impl Tokens {
 
 impl Spoken {
     /// The time between two tokens of a stream.
-    pub(crate) fn per_token(&self) -> Option<Duration> {
+    #[must_use]
+    pub fn per_token(&self) -> Option<Duration> {
         let after = self.tokens.completion().checked_sub(1).filter(|after| *after > 0)?;
         Some(self.generated? / u32::try_from(after).ok()?)
     }

@@ -55,7 +55,9 @@ impl Trace {
         }
     }
 
-    pub(crate) fn state(&self) -> Option<&str> {
+    /// `tracestate`, as the caller sent it.
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
         self.state.as_deref()
     }
 }

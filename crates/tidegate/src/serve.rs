@@ -84,6 +84,7 @@ struct Node {
     quotas: Arc<Quotas>,
     staleness: Arc<Staleness>,
     usage: Arc<UsageTold>,
+    collector: otlp::Collector,
     listeners: Listeners,
     drain: Drain,
     admin: ready::Admin,
@@ -140,10 +141,9 @@ impl Node {
             redis,
             Arc::clone(&quotas),
         ));
-        otlp::introduce(&gate.telemetry, &settings.name);
+        let collector = otlp::Collector::start(&gate.telemetry, &settings.name);
         effect.catch_up().await;
         tokio::spawn(alerts::Alerts::new(&cluster, &gate, &quotas).tell_forever());
-        tokio::spawn(otlp::tell_forever(Arc::clone(&gate.telemetry)));
         tokio::spawn(Arc::clone(&effect).follow());
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());
@@ -159,6 +159,7 @@ impl Node {
             quotas,
             staleness,
             usage,
+            collector,
             listeners,
             drain: Drain::new(),
             admin,

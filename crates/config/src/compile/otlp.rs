@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
+use tidegate_model::Feature;
 use tidegate_policy::{Otlp, OtlpProtocol};
 
 use super::secret::Secrets;
@@ -44,6 +45,11 @@ pub(super) fn compile(
         queue,
         attributes,
     } = rule;
+    if inputs.lacks(Feature::Otlp) {
+        let hint = "leave it out, or serve a build with the cargo feature `otlp` (the default has it)";
+        report.hinted(path, "this node's program was built without OpenTelemetry", hint);
+        return None;
+    }
     let at = path.field("endpoint");
     let filled = secrets.fill_with(endpoint, &at, report, str::to_owned);
     let authority =
@@ -74,11 +80,15 @@ pub(super) fn compile(
     if ca.is_some() && endpoint.scheme_str() != Some("https") {
         report.hinted(&path.field("ca"), "the collector is not spoken to over TLS", "write `https://` in `endpoint`");
     }
+    let protocol = protocol.map_or_else(|| usual(&endpoint), wire);
+    if protocol == OtlpProtocol::Grpc && !matches!(endpoint.path(), "" | "/") {
+        report.hinted(&at, "gRPC has no path of the caller's choice", "leave the path out, or write `protocol: http`");
+    }
     let Share(share) = sample.unwrap_or(Share(1.0));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2^32 is at most that")]
     let sample = (share * 4_294_967_296.0).round() as u64;
     Some(Arc::new(Otlp {
-        protocol: protocol.map_or_else(|| usual(&endpoint), wire),
+        protocol,
         endpoint,
         headers,
         authority,

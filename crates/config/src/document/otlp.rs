@@ -13,7 +13,7 @@ use crate::units::{Share, Span};
 #[serde(deny_unknown_fields)]
 pub struct OtlpRule {
     /// `http://127.0.0.1:4317`, `https://otlp.example.com/base`. Over HTTP, `/v1/traces` and `/v1/metrics` are put behind its
-    /// path. Parts of it may be secrets: `${secrets.NAME}`.
+    /// path; gRPC has none. Parts of it may be secrets: `${secrets.NAME}`.
     pub endpoint: String,
     /// How it is spoken to. Default: `http` at port 4318 and wherever the address has a path, `grpc` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]

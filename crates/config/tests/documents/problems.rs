@@ -1,6 +1,9 @@
 //! Problems across a whole document: all of them, with their lines, and what is not built yet.
 
-use crate::says;
+use tidegate_config::{Document, Inputs, SourceFile, check};
+use tidegate_model::{Feature, Revision};
+
+use crate::{compiled, says};
 
 #[test]
 fn every_problem_is_told_at_once_with_its_line() {
@@ -68,6 +71,29 @@ telemetry: {otlp: {endpoint: 'ftp://x', headers: {authorization: Bearer abc, te:
             "line 7: telemetry.otlp.headers.authorization: a key does not belong into the document (list it in `secrets` and write `${secrets.NAME}`: documents are shown to who may read them)",
             "line 7: telemetry.otlp.headers.te: `te` belongs to one connection; it is made and stripped by the gate (leave it out)",
             "line 7: telemetry.otlp.endpoint: it is neither http nor https (write `http://127.0.0.1:4317`)",
+        ],
+    );
+}
+
+#[test]
+fn a_collector_is_refused_by_a_program_that_was_built_without_one() {
+    let text = "version: 1\ntelemetry: {otlp: {endpoint: 'http://127.0.0.1:4317'}}\n";
+    let without = |_: &Document| Inputs::assumed().without(Feature::Otlp);
+    let files = [SourceFile { name: "", bytes: text.as_bytes() }];
+    let problems = check(&files, without, Revision(1)).expect_err("it says so");
+    let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "line 2: telemetry.otlp: this node's program was built without OpenTelemetry (leave it out, or serve a build \
+          with the cargo feature `otlp` (the default has it))"
+        ]
+    );
+    compiled(text);
+    says(
+        &text.replace(":4317'", ":4317/base', protocol: grpc"),
+        &[
+            "line 2: telemetry.otlp.endpoint: gRPC has no path of the caller's choice (leave the path out, or write `protocol: http`)",
         ],
     );
 }

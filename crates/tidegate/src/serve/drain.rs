@@ -7,8 +7,8 @@ use tidegate_cluster::Cluster;
 use tidegate_proxy::Gate;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::Node;
 use super::effect::Effect;
-use super::{Node, otlp};
 
 /// Returns why the node should end. SIGUSR1 reopens logs; SIGHUP reads anew what the document names on this machine:
 /// certificates and secrets.
@@ -52,7 +52,7 @@ pub(super) async fn drain(node: &Node) {
     }
     node.limiter.hand_back(Duration::from_secs(2)).await;
     node.usage.tell_last().await;
-    otlp::flush(&node.gate.telemetry, Duration::from_secs(2)).await;
+    node.collector.flush(Duration::from_secs(2)).await;
     node.gate.telemetry.flush();
     if settings.leave
         && let Err(why) = node.cluster.leave().await

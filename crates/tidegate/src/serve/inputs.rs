@@ -1,13 +1,16 @@
-//! What documents refer to outside themselves: environment variables and files of this machine.
+//! What documents refer to outside themselves: environment variables and files of this machine, and what this program
+//! was built with.
 
 use tidegate_config::{Document, Inputs, Need};
+use tidegate_model::Feature;
 
 /// A secret or certificate larger than this is a mistake.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Reads everything `document` needs.
 pub(super) fn gather(document: &Document) -> Inputs {
-    Inputs::gather(document, fetch)
+    let inputs = Inputs::gather(document, fetch);
+    if cfg!(feature = "otlp") { inputs } else { inputs.without(Feature::Otlp) }
 }
 
 fn fetch(need: &Need) -> Result<Vec<u8>, String> {

@@ -1,0 +1,161 @@
+//! Takes what waits to the collector: spans in batches as they come, metrics now and then, each without waiting for the
+//! other. A collector that is down holds up nobody: what it does not take in some attempts is lost and counted.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tidegate_policy::Otlp;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Collected;
+use crate::export::Exporters;
+use crate::partial::Partial;
+use crate::transport::Transport;
+
+/// Spans that are fewer than a batch wait so long.
+const LINGER: Duration = Duration::from_secs(1);
+/// What is on its way when the document names another collector has so long to be answered.
+const GRACE: Duration = Duration::from_secs(2);
+
+type Changes = watch::Receiver<()>;
+type Sent = Result<Option<Partial>, String>;
+
+impl Collected {
+    /// As long as this node runs: tells whatever collector the document of the time names. `connect`: the way to it.
+    pub async fn tell_forever(self: Arc<Self>, connect: impl Fn(&Otlp) -> Result<Transport, String>) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(rules) = self.rules.load_full() {
+                match self.exporters(&rules, &connect) {
+                    Ok(exporters) => {
+                        let spans = self.tell_spans(&exporters, changes.clone());
+
+                        tokio::join!(spans, self.tell_metrics(&exporters, &rules, changes.clone()));
+                    }
+                    Err(why) => tracing::error!(%why, "the collector of traces and metrics cannot be spoken to"),
+                }
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The last of a node that stops.
+    pub async fn flush(&self, connect: impl Fn(&Otlp) -> Result<Transport, String>, within: Duration) {
+        let Some(rules) = self.rules.load_full() else { return };
+        let Ok(exporters) = self.exporters(&rules, &connect) else { return };
+        let all = async {
+            if let Some(metrics) = self.metrics.load_full().and_then(|metrics| metrics.read()) {
+                let _best_effort = exporters.metrics.tell(&metrics).await;
+            }
+        };
+        let spans = async {
+            loop {
+                let batch = self.queue.take();
+                let spans = batch.len();
+                if spans == 0 {
+                    break;
+                }
+                let sent = exporters.spans.tell(batch).await;
+                self.note(spans, &sent);
+            }
+            while self.going.load(Relaxed) > 0 {
+                sleep(Duration::from_millis(20)).await; // The last batch that went the usual way.
+            }
+        };
+        let _best_effort = timeout(within, async { tokio::join!(all, spans) }).await;
+    }
+
+    fn exporters(
+        &self,
+        rules: &Otlp,
+        connect: impl Fn(&Otlp) -> Result<Transport, String>,
+    ) -> Result<Exporters, String> {
+        Exporters::new(rules, &self.resource(rules), &connect(rules)?, &self.counts.failed)
+    }
+
+    /// Until the rules are others.
+    async fn tell_spans(&self, exporters: &Exporters, mut changes: Changes) {
+        loop {
+            let ready = timeout(LINGER, self.full.notified());
+            tokio::select! {
+                biased; // Nothing more is told to the one before.
+                _ = changes.changed() => return,
+                _ = ready => {}
+            }
+            loop {
+                let batch = self.queue.take();
+                let spans = batch.len();
+                if spans == 0 {
+                    break;
+                }
+                self.going.store(spans, Relaxed);
+                let sent = unless_changed(exporters.spans.tell(batch), changes.clone()).await;
+                self.note(spans, &sent);
+                self.going.store(0, Relaxed);
+                if changes.has_changed().unwrap_or(true) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Until the rules are others.
+    async fn tell_metrics(&self, exporters: &Exporters, rules: &Otlp, mut changes: Changes) {
+        let mut due = Instant::now() + rules.interval;
+        loop {
+            tokio::select! {
+                biased;
+                _ = changes.changed() => return,
+                () = tokio::time::sleep_until(due) => {}
+            }
+            due = Instant::now() + rules.interval;
+            let Some(metrics) = self.metrics.load_full().and_then(|metrics| metrics.read()) else { continue };
+            let sent = unless_changed(exporters.metrics.tell(&metrics), changes.clone()).await;
+            self.say(&sent);
+        }
+    }
+
+    fn note(&self, spans: usize, sent: &Sent) {
+        let refused = match sent {
+            Ok(None) => 0,
+            Ok(Some(partial)) => usize::try_from(partial.refused).unwrap_or(spans).min(spans),
+            Err(_) => spans,
+        };
+        self.counts.told.fetch_add((spans - refused) as u64, Relaxed);
+        self.dropped(refused);
+        self.say(sent);
+    }
+
+    /// Once, until it works again: the metrics count the rest.
+    fn say(&self, sent: &Sent) {
+        let (was_well, is_well) = (self.well.load(Relaxed), matches!(sent, Ok(None)));
+        self.well.store(is_well, Relaxed);
+        match sent {
+            Ok(None) if !was_well => tracing::info!("the collector of traces and metrics takes what it is told again"),
+            Ok(Some(Partial { refused, why })) if was_well => {
+                tracing::warn!(refused, why, "the collector of traces and metrics does not take all it is told");
+            }
+            Err(why) if was_well => {
+                tracing::warn!(why, "the collector of traces and metrics does not take what it is told");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Another collector does not wait for the one before.
+async fn unless_changed(sending: impl Future<Output = Sent>, mut changes: Changes) -> Sent {
+    let mut sending = std::pin::pin!(sending);
+    tokio::select! {
+        sent = &mut sending => return sent,
+        _ = changes.changed() => {}
+    }
+    let late = timeout(GRACE, sending).await;
+    late.unwrap_or_else(|_| Err("the document named another collector meanwhile".into()))
+}
