@@ -4,14 +4,12 @@
 //! it refuses. Each family has its file; each takes its document type apart without `..`, so that a new field does not
 //! build until somebody says what it means.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use tidegate_model::Revision;
 use tidegate_policy::{Router, Snapshot};
 
-use crate::document::{Document, Listeners};
+use crate::document::Document;
 use crate::inputs::Inputs;
 use crate::path::Path;
 use crate::problem::Problem;
@@ -33,6 +31,7 @@ mod holder;
 mod host;
 mod issuer;
 mod limit;
+mod listener;
 mod llm;
 mod loops;
 mod matching;
@@ -152,7 +151,7 @@ pub fn compile(
     let routes = route::compile(routes, &world, &report);
     shadow::check(&routes, &report);
     let certificates = certificate::compile(certificates, inputs, &report);
-    let trusted_proxies = listeners.as_ref().map(|l| trusted(l, &report)).unwrap_or_default();
+    let (trusted_proxies, announced_by) = listener::compile(listeners.as_ref(), &report);
     let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &secrets, inputs, &report)).unwrap_or_default();
     let redis = cache.as_ref().and_then(|cache| redis::compile(cache, &secrets, inputs, &report));
     let webhooks = alerts.as_ref().map(|rules| alerts::compile(rules, &secrets, &report)).unwrap_or_default();
@@ -174,6 +173,7 @@ pub fn compile(
         redis: redis.map(Arc::new),
         webhooks: webhooks.into(),
         trusted_proxies,
+        announced_by,
     })
 }
 
@@ -198,29 +198,4 @@ pub fn check(
             Err(problems)
         }
     }
-}
-
-fn trusted(listeners: &Listeners, report: &Report<'_>) -> Vec<IpNet> {
-    let Listeners { trusted_proxies } = listeners;
-    let list = Path::Root.field("listeners");
-    let list = list.field("trusted_proxies");
-    let networks = trusted_proxies.iter().enumerate().filter_map(|(i, text)| {
-        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
-        if network.is_none() {
-            report.hinted(
-                &list.item(i),
-                format!("`{}` is not an address or a network", crate::decode::short(text)),
-                "write `10.0.0.0/8` or `192.0.2.7`",
-            );
-        }
-        if network.is_some_and(|network| network.prefix_len() == 0) {
-            report.hinted(
-                &list.item(i),
-                "this trusts everybody: any client could claim any address",
-                "name the networks of your load balancers",
-            );
-        }
-        network
-    });
-    networks.map(|network| network.trunc()).collect()
 }

@@ -32,7 +32,7 @@ pub use alerts::{AlertRules, WebhookRule};
 pub use answers::{AnswerEnd, AnswerRule, AnswerSharing, BodyRule};
 pub use cache::{CacheDefaults, CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, RedisRule, TtlRule};
 pub use catalogue::{AboveRule, CatalogueRow, PriceRule};
-pub use certificate::{CertificateFiles, TlsVersions};
+pub use certificate::{CertificateFiles, ClientsRule, TlsVersions};
 pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
 pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, TenantRule};

@@ -36,6 +36,13 @@ pub fn features(document: &Document) -> Vec<Feature> {
                 || document.plans.iter().any(|plan| plan.residency.is_some())
         }
         Feature::Otlp => document.telemetry.as_ref().is_some_and(|telemetry| telemetry.otlp.is_some()),
+        Feature::Doors => {
+            let mut tls =
+                document.upstreams.iter().map(|u| &u.tls).chain(document.providers.iter().map(|p| &p.tls)).flatten();
+            document.listeners.as_ref().is_some_and(|listeners| !listeners.proxy_protocol.is_empty())
+                || document.certificates.iter().any(|certificate| certificate.clients.is_some())
+                || tls.any(|tls| tls.cert.is_some())
+        }
         // Of the control log: commands, not documents.
         Feature::Endpoints
         | Feature::Purges

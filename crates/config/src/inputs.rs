@@ -21,9 +21,11 @@ pub enum Need {
 #[must_use]
 pub fn needs(document: &Document) -> Vec<Need> {
     let secrets = document.secrets.iter().filter_map(need);
-    let certificates = document.certificates.iter().flat_map(|c| [c.file.clone(), c.key.clone()]).map(Need::File);
+    let clients = document.certificates.iter().filter_map(|c| c.clients.as_ref()).map(|clients| clients.ca.clone());
+    let certificates = document.certificates.iter().flat_map(|c| [c.file.clone(), c.key.clone()]);
+    let certificates = certificates.chain(clients).map(Need::File);
     let tls = document.upstreams.iter().map(|u| &u.tls).chain(document.providers.iter().map(|p| &p.tls));
-    let roots = tls.filter_map(|tls| tls.as_ref()?.ca.clone()).map(Need::File);
+    let roots = tls.flatten().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned().map(Need::File);
     let redis = document.cache.iter().filter_map(|cache| cache.redis.as_ref()?.ca.clone()).map(Need::File);
     let otlp = document.telemetry.iter().filter_map(|rules| rules.otlp.as_ref()?.ca.clone()).map(Need::File);
     let sets =

@@ -37,13 +37,15 @@ pub enum Feature {
     Usage,
     /// `telemetry.otlp` in the document.
     Otlp,
+    /// `listeners.proxy_protocol`, certificates of clients and towards upstreams in the document.
+    Doors,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -60,6 +62,7 @@ impl Feature {
         Self::Rates,
         Self::Usage,
         Self::Otlp,
+        Self::Doors,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -81,7 +84,8 @@ impl Feature {
             | Self::Models
             | Self::Rates
             | Self::Usage
-            | Self::Otlp => 2,
+            | Self::Otlp
+            | Self::Doors => 2,
         }
     }
 
@@ -101,6 +105,7 @@ impl Feature {
             Self::Webhooks => "`alerts`",
             Self::Holders => "`tenants`, `teams`, `products`, a maximum of one's own or a weight",
             Self::Otlp => "`telemetry.otlp`",
+            Self::Doors => "`listeners.proxy_protocol`, or a certificate of a client or for an upstream",
             Self::Rates => "an order about a bucket's rate",
             Self::Usage => "a report of usage",
             Self::Scopes => {

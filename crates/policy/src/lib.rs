@@ -35,7 +35,7 @@ pub use consumer::{Consumer, Consumers};
 pub use credential::{AwsKeys, CallerKeys, Credential, GoogleTokens, Hidden, ServiceAccount};
 pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
 pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unpriced};
-pub use listener::{AccessLog, Certificate, Telemetry, TlsPolicy};
+pub use listener::{AccessLog, Certificate, ClientCertificates, Telemetry, TlsPolicy};
 pub use llm::{Abilities, Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
 pub use otlp::{Otlp, OtlpProtocol};
 pub use route::{
@@ -49,7 +49,7 @@ use tidegate_model::Revision;
 pub use tidegate_quota::calendar::is_zone;
 pub use tidegate_quota::protocol::{Budget, Kind, Nature, Period, Rate, Unit};
 pub use upstream::{
-    Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,
+    Balance, Endpoint, Protocol, Retries, RetryOn, TlsIdentity, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,
 };
 
 /// One published document, compiled. A request takes one and keeps it to its end. The default one is empty: it is what
@@ -75,6 +75,8 @@ pub struct Snapshot {
     pub webhooks: Arc<[alerts::Webhook]>,
     /// Addresses whose `X-Forwarded-*` and `Forwarded` headers are believed (the load balancers in front).
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Peers whose connections begin with the PROXY protocol.
+    pub announced_by: Vec<ipnet::IpNet>,
 }
 
 impl Snapshot {

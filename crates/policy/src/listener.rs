@@ -8,6 +8,17 @@ pub struct Certificate {
     pub chain_pem: Vec<u8>,
     pub key_pem: Vec<u8>,
     pub policy: TlsPolicy,
+    /// Clients show certificates of their own.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// Whose clients are let in by a certificate of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM roots: one of them signed a client's certificate, or signed who did.
+    pub ca_pem: Vec<u8>,
+    /// Clients without one are let in as well.
+    pub optional: bool,
 }
 
 impl std::fmt::Debug for Certificate {

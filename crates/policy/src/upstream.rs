@@ -96,4 +96,19 @@ pub struct UpstreamTls {
     pub ca_pem: Option<Vec<u8>>,
     /// Name to verify and to send as SNI instead of the endpoint's host.
     pub server_name: Option<String>,
+    /// What we show when we are asked who we are.
+    pub identity: Option<TlsIdentity>,
+}
+
+/// A certificate that we show as a client.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TlsIdentity {
+    pub chain_pem: Vec<u8>,
+    pub key_pem: Vec<u8>,
+}
+
+impl std::fmt::Debug for TlsIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsIdentity").finish_non_exhaustive()
+    }
 }

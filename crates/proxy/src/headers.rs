@@ -11,6 +11,8 @@ pub(crate) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwa
 /// Which revision of the document answered; only where the document asks for it.
 pub(crate) const X_TIDEGATE_REVISION: HeaderName = HeaderName::from_static("x-tidegate-revision");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+pub(crate) const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// HTTP/2 settings of an h2c upgrade, which we never do.
@@ -75,6 +77,7 @@ fn uncommon(name: &str, seen: &mut Seen) {
             seen.internal |= is_internal(name);
             seen.request_id |= name == "x-request-id";
         }
+        Some(b'c') => seen.forwarded |= is_claim(name),
         Some(b'k' | b'p' | b'h') => {
             seen.hop |= matches!(name, "keep-alive" | "proxy-connection" | "http2-settings");
         }
@@ -172,7 +175,8 @@ pub(crate) fn has_token(value: &HeaderValue, token: &str) -> bool {
 
 /// Does this field say who the client is? Backends of the CGI tradition read `x_forwarded_for` as `x-forwarded-for`.
 pub(crate) fn is_claim(name: &str) -> bool {
-    begins(name, "x-forwarded-") || (name.len() == X_REAL_IP.len() && begins(name, X_REAL_IP))
+    let whole = |known: &str| name.len() == known.len() && begins(name, known);
+    begins(name, "x-forwarded-") || whole(X_REAL_IP) || whole("client-cert") || whole("client-cert-chain")
 }
 
 const X_REAL_IP: &str = "x-real-ip";

@@ -3,6 +3,7 @@
 //! Owns listeners, connections and what happens between a request head and the last byte of its answer. Refuses to
 //! know raw documents, the cluster and where limits come from: everything it may touch is in [`Gate`].
 
+mod announced;
 mod blocks;
 mod bounds;
 mod cached;

@@ -10,7 +10,8 @@ use tidegate_policy::Snapshot;
 use crate::connection::Client;
 use crate::head::Host;
 use crate::headers::{
-    self, Seen, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID,
+    self, CLIENT_CERT, CLIENT_CERT_CHAIN, Seen, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO,
+    X_REQUEST_ID,
 };
 use crate::request_id::RequestId;
 
@@ -107,7 +108,7 @@ fn proto(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// Most fields that [`stamp`] adds: room for them is made at once.
-pub(crate) const STAMPS: usize = 6;
+pub(crate) const STAMPS: usize = 7;
 
 /// Takes out what the client claims and says what we know.
 pub(crate) fn stamp(
@@ -130,6 +131,10 @@ pub(crate) fn stamp(
         if let Some(host) = host.value() {
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
+    }
+    if let Some(shown) = client.promised.as_ref().and_then(|promised| promised.shown.as_ref()) {
+        headers.insert(CLIENT_CERT, shown.clone());
+        headers.remove(CLIENT_CERT_CHAIN);
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     headers.insert(X_REQUEST_ID, origin.request_id.value());

@@ -6,12 +6,16 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::HeaderValue;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tidegate_tls::Certificates;
 use tidegate_tls::tokio_rustls::server::TlsStream;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use crate::announced;
 use crate::connection::{self, Client, Held, Promised, Speech, Version};
 use crate::drain::{Draining, Phase};
 use crate::gate::{Count, Gate};
@@ -111,7 +115,11 @@ impl Door {
         let (speech, tls, draining) = (self.speech.clone(), self.tls.clone(), self.draining.clone());
         let held = Held { _listener: here, _node: node, _alive: alive.clone() };
         tokio::spawn(async move {
-            let who = Who { gate, local, peer, address, held };
+            let mut who = Who { gate, local, peer, address, held };
+            let mut socket = socket;
+            if who.is_announced() && !who.announced(&mut socket).await {
+                return;
+            }
             match tls {
                 Some(certificates) => secure(socket, certificates, who, &speech, draining).await,
                 None => {
@@ -152,6 +160,31 @@ struct Who {
 }
 
 impl Who {
+    /// Does this peer say first whose the connection is?
+    fn is_announced(&self) -> bool {
+        let peer = self.peer.ip().to_canonical();
+        self.gate.snapshot.load().announced_by.iter().any(|network| network.contains(&peer))
+    }
+
+    /// Takes the peer's word for both ends. `false`: it gave none.
+    async fn announced(&mut self, socket: &mut TcpStream) -> bool {
+        match tokio::time::timeout(self.gate.bounds.head_timeout, announced::read(socket)).await {
+            Ok(Ok(None)) => true,
+            Ok(Ok(Some(ends))) => {
+                (self.peer, self.address) = (ends.client, ends.here);
+                true
+            }
+            Ok(Err(why)) => {
+                debug!(peer = %self.peer, %why, "a connection that was to be announced");
+                false
+            }
+            Err(_) => {
+                debug!(peer = %self.peer, "a connection was not announced in time");
+                false
+            }
+        }
+    }
+
     fn client(self, tls: Option<&'static str>, promised: Option<Promised>, draining: Draining) -> Arc<Client> {
         let mut client = Client::new(self.gate, self.local, self.peer, self.address, tls, draining, self.held);
         client.promised = promised;
@@ -168,8 +201,15 @@ async fn secure(socket: TcpStream, certificates: Arc<Certificates>, who: Who, sp
     };
     let (version, tls) = agreed(&socket);
     let name = socket.get_ref().1.server_name().map(Into::into);
-    let client = who.client(Some(tls), Some(Promised { certificates, name }), draining.clone());
+    let shown = socket.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|shown| client_cert(shown));
+    let client = who.client(Some(tls), Some(Promised { certificates, name, shown }), draining.clone());
     connection::serve(socket, version, client, speech, &mut draining).await;
+}
+
+/// As RFC 9440 § 2.1 writes it: a byte sequence of structured fields (RFC 8941 § 3.3.5).
+fn client_cert(der: &[u8]) -> HeaderValue {
+    let text = format!(":{}:", BASE64.encode(der));
+    HeaderValue::try_from(text).expect("base64 and colons")
 }
 
 fn agreed(socket: &TlsStream<TcpStream>) -> (Option<Version>, &'static str) {

@@ -13,32 +13,26 @@ use crate::provider;
 /// The name to verify is the caller's to choose: `tls.server_name`, else the endpoint's host.
 ///
 /// # Errors
-/// The CA bundle cannot be read; the error says which certificate of it.
+/// The CA bundle or our own certificate cannot be used; the error says what of it.
 pub fn client(tls: &UpstreamTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, Error> {
     let roots = match &tls.ca_pem {
-        Some(pem) => Arc::new(bundle(pem)?),
+        Some(pem) => Arc::new(pem::roots("upstream CA", "bundle", pem)?),
         None => system(),
     };
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("aws-lc-rs supports TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match &tls.identity {
+        None => config.with_no_client_auth(),
+        Some(identity) => {
+            let of = "client certificate for an upstream";
+            let (chain, key) = (pem::certificates(of, "cert", &identity.chain_pem)?, pem::key(of, &identity.key_pem)?);
+            config.with_client_auth_cert(chain, key).map_err(|why| pem::unfit(of.into(), why))?
+        }
+    };
     config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
     Ok(Arc::new(config))
-}
-
-fn bundle(pem: &[u8]) -> Result<RootCertStore, Error> {
-    let of = "upstream CA";
-    let mut roots = RootCertStore::empty();
-    for (index, der) in pem::certificates(of, "bundle", pem)?.into_iter().enumerate() {
-        roots.add(der).map_err(|e| Error {
-            of: of.into(),
-            place: pem::place("bundle", pem, index),
-            why: format!("not usable as a root: {e}"),
-        })?;
-    }
-    Ok(roots)
 }
 
 /// The system's roots; Mozilla's when the machine has none (a bare container). Read once.

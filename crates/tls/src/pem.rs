@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -50,6 +51,28 @@ pub(crate) fn key(of: &str, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error>
         }
         e => broken(of, "key".into(), &e),
     })
+}
+
+/// A bundle of certificates to trust.
+pub(crate) fn roots(of: &str, part: &str, pem: &[u8]) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for (index, der) in certificates(of, part, pem)?.into_iter().enumerate() {
+        roots.add(der).map_err(|e| Error {
+            of: of.into(),
+            place: place(part, pem, index),
+            why: format!("not usable as a root: {e}"),
+        })?;
+    }
+    Ok(roots)
+}
+
+/// A chain and a key that make no pair.
+pub(crate) fn unfit(of: String, why: rustls::Error) -> Error {
+    let why = match why {
+        rustls::Error::InconsistentKeys(_) => "the key does not belong to the chain's first certificate".into(),
+        why => format!("not usable: {why}"),
+    };
+    Error { of, place: "key".into(), why }
 }
 
 /// `chain, certificate 2 (line 31)`

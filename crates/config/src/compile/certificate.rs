@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tidegate_policy::{Certificate, HostPattern, TlsPolicy};
+use tidegate_policy::{Certificate, ClientCertificates, HostPattern, TlsPolicy};
 
 use super::{Report, host};
 use crate::decode::short;
@@ -16,7 +16,7 @@ pub(super) fn compile(list: &[CertificateFiles], inputs: &Inputs, report: &Repor
     let family = Path::Root.field("certificates");
     let mut owners: HashMap<String, usize> = HashMap::new();
     let certificates = list.iter().enumerate().map(|(i, files)| {
-        let CertificateFiles { name, hosts, file, key, policy } = files;
+        let CertificateFiles { name, hosts, file, key, policy, clients } = files;
         let path = family.item(i);
         let field = path.field("hosts");
         if hosts.is_empty() {
@@ -44,6 +44,11 @@ pub(super) fn compile(list: &[CertificateFiles], inputs: &Inputs, report: &Repor
                 TlsVersions::Modern => TlsPolicy::Modern,
                 TlsVersions::Strict => TlsPolicy::Strict,
             },
+            clients: clients.as_ref().and_then(|rule| {
+                let ca = path.field("clients");
+                let ca_pem = pem(&rule.ca, "CERTIFICATE", inputs, &ca.field("ca"), report)?;
+                Some(ClientCertificates { ca_pem, optional: rule.optional })
+            }),
         }
     });
     certificates.collect()

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use http::Uri;
 use tidegate_policy::defaults as standard;
-use tidegate_policy::{Balance, Endpoint, Protocol, Retries, RetryOn, Upstream, UpstreamTimeouts, UpstreamTls};
+use tidegate_policy::{
+    Balance, Endpoint, Protocol, Retries, RetryOn, TlsIdentity, Upstream, UpstreamTimeouts, UpstreamTls,
+};
 
 use super::{Report, certificate, host, sick};
 use crate::decode::short;
@@ -266,7 +268,7 @@ fn tls(
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> UpstreamTls {
-    let UpstreamTlsRule { ca, server_name } = rule;
+    let UpstreamTlsRule { ca, server_name, cert, key } = rule;
     let secure = |e: &Endpoint| match e {
         Endpoint::Url { https, .. } | Endpoint::Dns { https, .. } | Endpoint::Srv { https, .. } => *https,
         Endpoint::File { .. } => true, // It may list some.
@@ -278,5 +280,21 @@ fn tls(
         report.error(&path.field("server_name"), format!("`{}` is not a host name", short(name)));
     }
     let ca_pem = ca.as_ref().and_then(|file| certificate::pem(file, "CERTIFICATE", inputs, &path.field("ca"), report));
-    UpstreamTls { ca_pem, server_name: server_name.clone() }
+    let identity = match (cert, key) {
+        (Some(cert), Some(key)) => {
+            let chain_pem = certificate::pem(cert, "CERTIFICATE", inputs, &path.field("cert"), report);
+            let key_pem = certificate::pem(key, "PRIVATE KEY", inputs, &path.field("key"), report);
+            chain_pem.zip(key_pem).map(|(chain_pem, key_pem)| TlsIdentity { chain_pem, key_pem })
+        }
+        (None, None) => None,
+        (Some(_), None) => {
+            report.hinted(&path.field("cert"), "a certificate without its private key", "name the key's file in `key`");
+            None
+        }
+        (None, Some(_)) => {
+            report.hinted(&path.field("key"), "a private key without its certificate", "name its file in `cert`");
+            None
+        }
+    };
+    UpstreamTls { ca_pem, server_name: server_name.clone(), identity }
 }

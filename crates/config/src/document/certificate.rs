@@ -19,6 +19,20 @@ pub struct CertificateFiles {
     /// Which versions of TLS.
     #[serde(default)]
     pub policy: TlsVersions,
+    /// Ask clients for certificates of their own (mTLS). Default: they are not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientsRule>,
+}
+
+/// Clients' own certificates. What a client showed goes to the upstream in `Client-Cert` (RFC 9440); nobody else can send that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientsRule {
+    /// A file of PEM roots that sign clients' certificates.
+    pub ca: String,
+    /// Let clients in that show none, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -14,6 +14,10 @@ pub struct Listeners {
     /// Default: nobody's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<String>,
+    /// Addresses or networks of load balancers in front whose connections begin with the PROXY protocol, version 1 or 2, clear
+    /// or before TLS. Connections from there without it are closed. Default: nobody's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol: Vec<String>,
 }
 
 /// What is logged and told. Metrics are always on (`/metrics`).

@@ -228,4 +228,10 @@ pub struct UpstreamTlsRule {
     /// The name to verify and to send as SNI instead of the endpoint's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
+    /// A file with the certificate to show to endpoints that ask for one (mTLS), and its chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<String>,
+    /// With `cert`: a file with its private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }

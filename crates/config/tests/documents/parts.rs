@@ -102,7 +102,7 @@ consumers:
   - {name: a, plan: gld}
   - {name: a, tenant: other}
   - {name: a}
-listeners: {trusted_proxies: [10.0.0.0/33, 0.0.0.0/0]}
+listeners: {trusted_proxies: [10.0.0.0/33, 0.0.0.0/0], proxy_protocol: ['::/0', lb]}
 telemetry: {access_log: {keep: 3, format: xml}}
 ",
         &[
@@ -111,6 +111,8 @@ telemetry: {access_log: {keep: 3, format: xml}}
             "line 6: consumers[2].name: tenant `default` has a consumer `a` already: consumers[0] (line 4) (names are unique in a tenant; rename one)",
             "line 7: listeners.trusted_proxies[0]: `10.0.0.0/33` is not an address or a network (write `10.0.0.0/8` or `192.0.2.7`)",
             "line 7: listeners.trusted_proxies[1]: this trusts everybody: any client could claim any address (name the networks of your load balancers)",
+            "line 7: listeners.proxy_protocol[0]: this trusts everybody: any client could claim any address (name the networks of your load balancers)",
+            "line 7: listeners.proxy_protocol[1]: `lb` is not an address or a network (write `10.0.0.0/8` or `192.0.2.7`)",
             "line 8: telemetry.access_log.format: unknown word `xml`, expected `json`",
         ],
     );

@@ -59,6 +59,8 @@ pub(crate) struct Client {
 pub(crate) struct Promised {
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) name: Option<Box<str>>,
+    /// The certificate that the client showed, as `Client-Cert` says it (RFC 9440).
+    pub(crate) shown: Option<HeaderValue>,
 }
 
 impl Promised {

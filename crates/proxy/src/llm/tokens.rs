@@ -181,7 +181,7 @@ fn upstream(url: &Url) -> Upstream {
         max_connections: 4,
         max_idle: 0,
         idle_timeout: Duration::from_secs(1),
-        tls: UpstreamTls { ca_pem: None, server_name: None },
+        tls: UpstreamTls { ca_pem: None, server_name: None, identity: None },
         breaker: None,
         health: None,
     }

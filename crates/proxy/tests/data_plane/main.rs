@@ -4,6 +4,7 @@
 mod backend;
 mod harness;
 
+mod announced;
 mod attacks;
 mod bodies;
 mod callers;

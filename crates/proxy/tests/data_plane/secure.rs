@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tidegate_policy::{Certificate, TlsPolicy, UpstreamTls};
+use tidegate_policy::{Certificate, ClientCertificates, Endpoint, TlsIdentity, TlsPolicy, UpstreamTls};
 use tidegate_tls::rustls::{ClientConfig, pki_types::ServerName};
 use tidegate_tls::{Certificates, client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::backend;
-use crate::harness::{Reply, Setup, World, route, upstream};
+use crate::harness::{Reply, Setup, World, route, upstream, upstream_with};
 
 fn certificate(name: &str, hosts: &[&str]) -> Certificate {
     let hosts: Vec<String> = hosts.iter().map(|h| (*h).to_owned()).collect();
@@ -24,6 +24,7 @@ fn certificate(name: &str, hosts: &[&str]) -> Certificate {
         chain_pem: made.cert.pem().into_bytes(),
         key_pem: made.signing_key.serialize_pem().into_bytes(),
         policy: TlsPolicy::Modern,
+        clients: None,
     }
 }
 
@@ -39,7 +40,7 @@ async fn world(certificates: &[Certificate]) -> (World, Arc<Certificates>) {
 
 fn trusting(certificates: &[&Certificate], alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let ca = certificates.iter().flat_map(|c| c.chain_pem.clone()).collect();
-    client(&UpstreamTls { ca_pem: Some(ca), server_name: None }, alpn).unwrap()
+    client(&UpstreamTls { ca_pem: Some(ca), server_name: None, identity: None }, alpn).unwrap()
 }
 
 async fn connect(world: &World, config: Arc<ClientConfig>, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
@@ -145,4 +146,114 @@ async fn a_name_without_a_certificate_is_not_recognized() {
         failed.to_string().contains("UnrecognizedName") || failed.to_string().contains("UnrecognisedName"),
         "{failed}"
     );
+}
+
+/// A CA, and what it signs.
+struct Signer {
+    pem: Vec<u8>,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Signer {
+    fn new(name: &str) -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem().into_bytes();
+        Self { pem, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    fn sign(&self, name: &str) -> (TlsIdentity, Vec<u8>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let signed = params.signed_by(&key, &self.issuer).unwrap();
+        let identity = TlsIdentity { chain_pem: signed.pem().into_bytes(), key_pem: key.serialize_pem().into_bytes() };
+        (identity, signed.der().to_vec())
+    }
+}
+
+fn showing(server: &Certificate, identity: Option<TlsIdentity>) -> Arc<ClientConfig> {
+    let ca_pem = Some(server.chain_pem.clone());
+    client(&UpstreamTls { ca_pem, server_name: None, identity }, &[b"http/1.1"]).unwrap()
+}
+
+/// TLS 1.3 clients learn that they are refused when they read.
+async fn ask(world: &World, config: Arc<ClientConfig>, name: &str, more: &str) -> std::io::Result<Reply> {
+    let mut socket = connect(world, config, name).await?;
+    let ask = format!("GET / HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n{more}\r\n");
+    socket.write_all(ask.as_bytes()).await?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await?;
+    Ok(Reply::parse(&text))
+}
+
+#[tokio::test]
+async fn clients_show_certificates_of_their_own_where_they_are_asked_and_the_upstream_learns_which() {
+    tidegate_tls::install();
+    let (staff, others) = (Signer::new("staff"), Signer::new("others"));
+    let clients = |optional| Some(ClientCertificates { ca_pem: staff.pem.clone(), optional });
+    let must = Certificate { clients: clients(false), ..certificate("must", &["must.test"]) };
+    let may = Certificate { clients: clients(true), ..certificate("may", &["may.test"]) };
+    let open = certificate("open", &["open.test"]);
+    let all = [must, may, open];
+    let (world, shown) = world(&all).await;
+    let [must, may, open] = all;
+    let (ours, der) = staff.sign("ann");
+    let (foreign, _) = others.sign("eve");
+    let header = format!(":{}:", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der));
+
+    let lie = "client-cert: :AAAA:\r\nclient_cert: :AAAA:\r\nclient-cert-chain: :AAAA:\r\n";
+    let reply = ask(&world, showing(&must, Some(ours.clone())), "must.test", lie).await.unwrap();
+    assert_eq!(reply.sent("client-cert"), [header.clone()]);
+    assert!(reply.sent("client-cert-chain").is_empty() && reply.sent("client_cert").is_empty());
+    ask(&world, showing(&must, None), "must.test", "").await.expect_err("no certificate");
+    ask(&world, showing(&must, Some(foreign.clone())), "must.test", "").await.expect_err("another CA's");
+
+    let reply = ask(&world, showing(&may, Some(ours.clone())), "may.test", "").await.unwrap();
+    assert_eq!(reply.sent("client-cert"), [header]);
+    let reply = ask(&world, showing(&may, None), "may.test", lie).await.unwrap();
+    assert!(reply.sent("client-cert").is_empty() && reply.sent("client_cert").is_empty());
+    ask(&world, showing(&may, Some(foreign)), "may.test", "").await.expect_err("a wrong one is not as good as none");
+
+    for (name, server, host, status) in [
+        ("open.test", &open, "must.test", 421),
+        ("may.test", &may, "must.test", 421),
+        ("open.test", &open, "may.test", 421),
+        ("must.test", &must, "open.test", 200),
+    ] {
+        let mut socket = connect(&world, showing(server, Some(ours.clone())), name).await.unwrap();
+        let ask = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        socket.write_all(ask.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await.unwrap();
+        assert_eq!(Reply::parse(&text).status, status, "{name} {host}");
+    }
+
+    let mut broken = must;
+    broken.clients = Some(ClientCertificates { ca_pem: b"none".to_vec(), optional: false });
+    let problems = shown.replace(&[broken]).unwrap_err();
+    assert!(problems[0].to_string().contains("certificate \"must\": clients: no CERTIFICATE"), "{problems:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_asks_who_calls_is_shown_a_certificate() {
+    tidegate_tls::install();
+    let gates = Signer::new("gates");
+    let clients = Some(ClientCertificates { ca_pem: gates.pem.clone(), optional: false });
+    let inner = Certificate { clients, ..certificate("inner", &["inner.test"]) };
+    let (behind, _) = world(std::slice::from_ref(&inner)).await;
+    for (identity, status) in
+        [(Some(gates.sign("gate").0), 200), (None, 502), (Some(Signer::new("eve").sign("gate").0), 502)]
+    {
+        let to = upstream_with(behind.address, |upstream| {
+            let host = "127.0.0.1".to_owned();
+            upstream.endpoints = vec![Endpoint::Url { https: true, host, port: behind.address.port(), weight: 1 }];
+            let server_name = Some("inner.test".to_owned());
+            upstream.tls = UpstreamTls { ca_pem: Some(inner.chain_pem.clone()), server_name, identity };
+        });
+        let front = Setup::routes(vec![route("/", &to)]).start().await;
+        let reply = front.ask("GET", "/", "host: inner.test\r\n").await;
+        assert_eq!(reply.status, status, "{}", reply.body);
+    }
 }

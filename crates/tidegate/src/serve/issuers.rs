@@ -142,7 +142,7 @@ fn upstream(url: &Url, ca_pem: Option<Vec<u8>>) -> Upstream {
         max_connections: 1,
         max_idle: 1,
         idle_timeout: Duration::from_secs(10),
-        tls: UpstreamTls { ca_pem, server_name: None },
+        tls: UpstreamTls { ca_pem, server_name: None, identity: None },
         breaker: None,
         health: None,
     }
