@@ -29,6 +29,50 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [fast, alone]}}]
 const ASK: &str = r#"{"model":"fast","messages":[{"role":"user","content":"hello"}]}"#;
 
 #[tokio::test]
+async fn what_a_provider_says_of_our_account_or_key_is_told_to_nobody() {
+    const ARN: &str =
+        r#"{"message":"User: arn:aws:iam::123456789012:user/gate is not authorized to perform: bedrock:InvokeModel"}"#;
+    const ECHO: &str =
+        r#"{"error":{"message":"the key sk-proj-abcdefghijklmnop1234 is not for this","type":"server_error"}}"#;
+    let aws = Provider::start(|_| Says::error(403, ARN).with("x-amzn-errortype", "AccessDeniedException")).await;
+    let openai = Provider::start(|_| Says::error(500, ECHO)).await;
+    let created = Provider::start(|_| Says { status: 201, ..Says::json(CHAT) }).await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+models:
+  - {name: claude, deployments: [{provider: aws, model: claude-x}]}
+  - {name: fast, deployments: [{provider: openai, model: real}]}
+  - {name: new, deployments: [{provider: created, model: real}]}
+routes: [{name: llm, match: {path: /*}, llm: {models: [claude, fast, new]}}]
+";
+    let providers = [("aws", "bedrock", &aws), ("openai", "openai", &openai), ("created", "openai", &created)];
+    cluster.apply(&document(&cluster, &providers, rest)).await;
+    let converse = r#"{"messages":[{"role":"user","content":[{"text":"x"}]}]}"#;
+    for (path, body, status) in [
+        ("/model/claude/converse", converse.to_owned(), 502),
+        ("/v1/chat/completions", ASK.replace("fast", "claude"), 502),
+        ("/v1/chat/completions", ASK.to_owned(), 500),
+        (
+            "/v1/messages",
+            r#"{"model":"fast","max_tokens":9,"messages":[{"role":"user","content":"x"}]}"#.to_owned(),
+            500,
+        ),
+    ] {
+        let answer = post(&cluster, path, &[], &body).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, status, "{path}: {text}");
+        assert!(!text.contains("123456789012") && !text.contains("abcdefghijklmnop"), "{path}: {text}");
+    }
+    // Any success is one, and is paid for.
+    let answer = post(&cluster, "/v1/chat/completions", &[], &ASK.replace("fast", "new")).await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (200, CHAT.as_bytes()));
+    let line = told(&cluster, |line| line["llm"]["model"] == "new").await;
+    assert_eq!((&line["llm"]["input_tokens"], &line["llm"]["output_tokens"]), (&3.into(), &2.into()), "{line}");
+    let log = std::fs::read_to_string(cluster.nodes[0].folder.join("access.log")).unwrap();
+    assert!(!log.contains("123456789012") && !log.contains("abcdefghijklmnop"), "{log}");
+}
+
+#[tokio::test]
 async fn another_deployment_is_asked_before_the_first_byte_whatever_the_first_one_does() {
     let one = Provider::start(|asked| {
         let odd = asked.json()["model"].as_str().unwrap_or_default().to_owned();

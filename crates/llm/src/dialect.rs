@@ -2,7 +2,7 @@
 
 use crate::bounds::Bounds;
 use crate::frame::{Frame, Framing, aws, sse};
-use crate::json::Malformed;
+use crate::json::{self, Malformed};
 use crate::lean::{self, Skipped};
 use crate::lost::Losses;
 use crate::meaning::{Answer, Body, Call, Error, Event, Flow, Stop};
@@ -101,7 +101,7 @@ impl Dialect {
 
     /// The body of a 200. Some providers put an error into it.
     pub fn parse_answer(self, body: &[u8]) -> Result<Answer, Error> {
-        let value = serde_json::from_slice(body)
+        let value = json::read_json(body)
             .map_err(|e| Error::bad_stream(format!("the provider's answer is not valid JSON: {e}")))?;
         let mut answer = match self {
             Self::OpenAiChat => openai_chat::parse_answer(&value),

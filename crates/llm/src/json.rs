@@ -4,6 +4,7 @@
 //! indexing `serde_json::Value`, which answers `Null` for whatever is not there.
 
 mod arguments;
+mod mended;
 mod object;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::fmt;
 use serde_json::{Map, Number, Value};
 
 pub(crate) use self::arguments::object_of;
+pub(crate) use self::mended::parse as read_json;
 pub(crate) use self::object::Object;
 
 /// A request that its own dialect does not allow.
@@ -57,7 +59,7 @@ pub(crate) struct Fields(Map<String, Value>);
 impl Fields {
     /// The body of a request. Nesting is bounded by serde_json (128 levels), size by whoever read the body.
     pub(crate) fn parse(body: &[u8]) -> Read<Self> {
-        let value = serde_json::from_slice(body).map_err(|e| Malformed::new("", format!("not valid JSON: {e}")))?;
+        let value = read_json(body).map_err(|e| Malformed::new("", format!("not valid JSON: {e}")))?;
         Self::of(value)
     }
 

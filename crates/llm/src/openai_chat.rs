@@ -16,7 +16,7 @@ mod usage;
 pub(crate) use answer_in::parse_answer;
 pub(crate) use answer_out::render_answer;
 pub(crate) use error::{excerpt, of_value as error_of_value, parse_error, render_error, to_value as error_to_value};
-pub(crate) use request_in::{parse_call, tool_choice};
+pub(crate) use request_in::{choose, parse_call};
 pub(crate) use request_out::{effort_word, render_call};
 pub(crate) use stream_in::Reader;
 pub(crate) use usage::{parse_usage, render_usage};

@@ -1,9 +1,9 @@
 //! The few fields that policy needs of a call, read without building a tree.
 
-use std::ops::Range;
-use std::sync::LazyLock;
+mod media;
 
-use memchr::memmem::Finder;
+use std::ops::Range;
+
 use serde::Deserialize as _;
 use serde::de::IgnoredAny;
 
@@ -66,7 +66,9 @@ pub fn peek(dialect: Dialect, body: &[u8], site: Site<'_>) -> Result<Peek, Malfo
 
 /// The fields read here, under their usual names; Google's may be written in snake_case.
 fn known(name: &str) -> Option<&'static str> {
-    const KNOWN: [&str; 17] = [
+    // One field in two spellings.
+    let name = if name == "generation_config" { "generationConfig" } else { name };
+    const KNOWN: [&str; 16] = [
         "model",
         "stream",
         "stream_options",
@@ -81,52 +83,33 @@ fn known(name: &str) -> Option<&'static str> {
         "input",
         "tools",
         "generationConfig",
-        "generation_config",
         "inferenceConfig",
         "toolConfig",
     ];
     KNOWN.into_iter().find(|known| *known == name)
 }
 
-/// What stands for an image, a sound, a film, a file. Inside a JSON string a quote is escaped, so these are names or types.
-const MEDIA: [&str; 14] = [
-    "\"image_url\"",
-    "\"input_image\"",
-    "\"image\"",
-    "\"inlineData\"",
-    "\"inline_data\"",
-    "\"fileData\"",
-    "\"file_data\"",
-    "\"video_url\"",
-    "\"video\"",
-    "\"input_audio\"",
-    "\"document\"",
-    "\"input_file\"",
-    "\"file\"",
-    "\"file_id\"",
-];
-
 impl Peek {
     /// Images, sounds, films and files in the body that was peeked at, never fewer than there are: their tokens are not
     /// those of their bytes.
     pub fn media(&self, body: &[u8]) -> usize {
-        static FINDERS: LazyLock<[Finder<'static>; MEDIA.len()]> = LazyLock::new(|| MEDIA.map(Finder::new));
-        let said = body.get(self.said.clone()).unwrap_or_default();
-        FINDERS.iter().map(|finder| finder.find_iter(said).count()).sum()
+        media::count(body.get(self.said.clone()).unwrap_or_default())
     }
 
     fn member(&mut self, dialect: Dialect, member: &Member<'_>) -> Result<(), Malformed> {
+        if !is_of(dialect, &member.name) {
+            return Ok(());
+        }
         match member.name.as_ref() {
             "model" => self.model = read::<Option<String>>(member)?.unwrap_or_default(),
             "stream" => self.stream = read::<Option<bool>>(member)?.unwrap_or(false),
             "stream_options" => self.include_usage = inner(member, "include_usage")? == Some("true"),
-            // The newer name wins, as it does at OpenAI.
-            "max_tokens" => self.max_tokens = self.max_tokens.or(read(member)?),
-            "max_completion_tokens" | "max_output_tokens" => {
-                self.max_tokens = read::<Option<u64>>(member)?.or(self.max_tokens)
+            // Given by two names, it may be either: providers differ.
+            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
+                self.max_tokens = self.max_tokens.max(read(member)?);
             }
             "generationConfig" | "generation_config" => self.generation(member)?,
-            "inferenceConfig" => self.max_tokens = inner(member, "maxTokens")?.and_then(|text| text.parse().ok()),
+            "inferenceConfig" => self.max_tokens = whole(member, "maxTokens")?,
             "n" => self.n = read::<Option<u64>>(member)?.unwrap_or(1).max(1),
             "user" => self.end_user = read(member)?,
             "metadata" if dialect == Dialect::Anthropic => {
@@ -135,7 +118,7 @@ impl Peek {
             "messages" | "contents" | "input" => {
                 self.prompt_bytes += member.value.len();
                 self.messages = count(member);
-                self.has_images |= has_images(member.value);
+                self.has_images |= media::is_any(member.value);
             }
             "system" | "systemInstruction" | "system_instruction" | "instructions" => {
                 self.prompt_bytes += member.value.len();
@@ -159,10 +142,10 @@ impl Peek {
 
     fn generation(&mut self, member: &Member<'_>) -> Result<(), Malformed> {
         for name in ["maxOutputTokens", "max_output_tokens"] {
-            self.max_tokens = inner(member, name)?.and_then(|text| text.parse().ok()).or(self.max_tokens);
+            self.max_tokens = self.max_tokens.max(whole(member, name)?);
         }
         for name in ["candidateCount", "candidate_count"] {
-            self.n = inner(member, name)?.and_then(|text| text.parse().ok()).unwrap_or(self.n).max(1);
+            self.n = self.n.max(whole(member, name)?.unwrap_or(1));
         }
         for name in ["responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"] {
             self.has_schema |= inner(member, name)?.is_some_and(|text| text != "null");
@@ -170,6 +153,33 @@ impl Peek {
         self.prompt_bytes += member.value.len();
         Ok(())
     }
+}
+
+/// Fields that decide something are read only where the caller's dialect has them: beside its own bound of an answer a call
+/// could carry another dialect's, which its provider passes over.
+fn is_of(dialect: Dialect, name: &str) -> bool {
+    use Dialect::{Anthropic, Bedrock, Cohere, Gemini, OpenAiChat, OpenAiResponses};
+    match name {
+        "stream" => !matches!(dialect, Gemini | Bedrock),
+        "max_tokens" => matches!(dialect, OpenAiChat | Anthropic | Cohere),
+        "max_completion_tokens" | "stream_options" | "n" => dialect == OpenAiChat,
+        "max_output_tokens" => dialect == OpenAiResponses,
+        "generationConfig" | "generation_config" => dialect == Gemini,
+        "inferenceConfig" => dialect == Bedrock,
+        _ => true,
+    }
+}
+
+/// A whole number of a member's; Google reads `"5"` and `5.0` as well.
+fn whole(member: &Member<'_>, name: &str) -> Result<Option<u64>, Malformed> {
+    let Some(text) = inner(member, name)?.filter(|text| *text != "null") else { return Ok(None) };
+    let number = text.trim_matches('"');
+    let read = number.parse().ok().or_else(|| {
+        let float: f64 = number.parse().ok()?;
+        (float.fract() == 0.0 && (0.0..9.0e15).contains(&float)).then_some(float as u64)
+    });
+    let wrong = || Malformed::new(name, "must be a whole number, not negative").under(&member.name);
+    read.map(Some).ok_or_else(wrong)
 }
 
 /// Bedrock's stands in an object. Left to the provider, it may be the dearest.
@@ -204,21 +214,6 @@ fn inner<'a>(member: &Member<'a>, name: &str) -> Result<Option<&'a str>, Malform
 fn count(member: &Member<'_>) -> usize {
     let mut reader = serde_json::Deserializer::from_str(member.value);
     Vec::<IgnoredAny>::deserialize(&mut reader).map_or(1, |list| list.len())
-}
-
-/// Inside a JSON string a quote is escaped, so these words with their quotes are names or types.
-fn has_images(text: &str) -> bool {
-    const MARKS: [&str; 8] = [
-        "\"image_url\"",
-        "\"input_image\"",
-        "\"image\"",
-        "\"inlineData\"",
-        "\"inline_data\"",
-        "\"fileData\"",
-        "\"file_data\"",
-        "\"video_url\"",
-    ];
-    MARKS.iter().any(|mark| text.contains(mark))
 }
 
 #[cfg(test)]
@@ -271,5 +266,34 @@ mod tests {
         ] {
             assert!(peek(Dialect::OpenAiChat, body.as_bytes(), Site::default()).is_err(), "{body}");
         }
+        let body = r#"{"generationConfig":{"maxOutputTokens":9},"generation_config":{"maxOutputTokens":1}}"#;
+        assert!(peek(Dialect::Gemini, body.as_bytes(), Site { model: Some("g"), stream: false }).is_err());
+    }
+
+    #[test]
+    fn line_22_a_bound_in_another_dialects_words_bounds_nothing() {
+        let bound = |dialect, body: &str| {
+            let site = Site { model: Some("m"), stream: false };
+            let seen = peek(dialect, body.as_bytes(), site).unwrap();
+            (seen.max_tokens, seen.n, seen.stream)
+        };
+        for other in [
+            r#""inferenceConfig":{"maxTokens":1}"#,
+            r#""generationConfig":{"maxOutputTokens":1}"#,
+            r#""max_output_tokens":1"#,
+            r#""max_completion_tokens":1"#,
+        ] {
+            let body = format!(r#"{{"max_tokens":900,{other}}}"#);
+            assert_eq!(bound(Dialect::OpenAiChat, &body), (Some(900), 1, false), "{other}");
+            assert_eq!(bound(Dialect::Anthropic, &body), (Some(900), 1, false), "{other}");
+        }
+        let both = r#"{"generationConfig":{"maxOutputTokens":"900","max_output_tokens":1.0,"candidateCount":3},"stream":true,"n":9}"#;
+        assert_eq!(bound(Dialect::Gemini, both), (Some(900), 3, false));
+        assert_eq!(
+            bound(Dialect::Bedrock, r#"{"max_tokens":1,"inferenceConfig":{"maxTokens":9e2},"stream":true}"#),
+            (Some(900), 1, false)
+        );
+        let odd = br#"{"generationConfig":{"maxOutputTokens":"many"}}"#;
+        assert!(peek(Dialect::Gemini, odd, Site { model: Some("g"), stream: false }).is_err());
     }
 }

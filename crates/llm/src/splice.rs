@@ -14,6 +14,8 @@ use crate::spans::{self, Member};
 pub struct Edit {
     /// One or two names.
     path: &'static [&'static str],
+    /// Another name of the same thing: where it is given, it is replaced as well.
+    alias: Option<&'static str>,
     value: Value,
 }
 
@@ -24,29 +26,34 @@ impl Edit {
             Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::Anthropic | Dialect::Cohere => &["model"],
             Dialect::Gemini | Dialect::Bedrock => return None,
         };
-        Some(Self { path, value: model.into() })
+        Some(Self { path, alias: None, value: model.into() })
     }
 
     /// `reasoning_only`: the chat dialect has two names for it.
     pub fn max_tokens(dialect: Dialect, reasoning_only: bool, tokens: u64) -> Self {
         let path: &[&str] = match dialect {
-            Dialect::OpenAiChat if reasoning_only => &["max_completion_tokens"],
-            Dialect::OpenAiChat | Dialect::Anthropic | Dialect::Cohere => &["max_tokens"],
+            Dialect::OpenAiChat if reasoning_only => {
+                return Self { path: &["max_completion_tokens"], alias: Some("max_tokens"), value: tokens.into() };
+            }
+            Dialect::OpenAiChat => {
+                return Self { path: &["max_tokens"], alias: Some("max_completion_tokens"), value: tokens.into() };
+            }
+            Dialect::Anthropic | Dialect::Cohere => &["max_tokens"],
             Dialect::OpenAiResponses => &["max_output_tokens"],
             Dialect::Gemini => &["generationConfig", "maxOutputTokens"],
             Dialect::Bedrock => &["inferenceConfig", "maxTokens"],
         };
-        Self { path, value: tokens.into() }
+        Self { path, alias: None, value: tokens.into() }
     }
 
     /// Only the chat dialect has to be asked.
     pub fn include_usage() -> Self {
-        Self { path: &["stream_options", "include_usage"], value: true.into() }
+        Self { path: &["stream_options", "include_usage"], alias: None, value: true.into() }
     }
 
     /// Where Anthropic's API is spoken at somebody else's place, the version stands in the body.
     pub fn anthropic_version(version: &str) -> Self {
-        Self { path: &["anthropic_version"], value: version.into() }
+        Self { path: &["anthropic_version"], alias: None, value: version.into() }
     }
 }
 
@@ -92,7 +99,16 @@ pub fn splice(body: &[u8], edits: &[Edit]) -> Result<Option<Vec<u8>>, Malformed>
     for edit in edits {
         let value = edit.value.to_string();
         match edit.path {
-            [name] => changes.set(&members, 0..body.len(), name, &value),
+            [name] => {
+                let given = |name: &str| members.iter().any(|member| is(member, name));
+                let alias = edit.alias.filter(|alias| given(alias));
+                if let Some(alias) = alias {
+                    changes.set(&members, 0..body.len(), alias, &value);
+                }
+                if alias.is_none() || given(name) {
+                    changes.set(&members, 0..body.len(), name, &value);
+                }
+            }
             [outer, name] => nested(&mut changes, &members, outer, name, &value)?,
             _ => {}
         }
@@ -237,6 +253,21 @@ mod tests {
         let gemini = [Edit::max_tokens(Dialect::Gemini, false, 5)];
         let body = r#"{"generation_config":{"max_output_tokens":9}}"#;
         assert_eq!(spliced(body, &gemini), r#"{"generation_config":{"max_output_tokens":5}}"#);
+    }
+
+    #[test]
+    fn the_bound_of_an_answer_is_set_by_whichever_name_it_was_given() {
+        for reasoning_only in [false, true] {
+            let bound = [Edit::max_tokens(CHAT, reasoning_only, 5)];
+            for (body, want) in [
+                (r#"{"max_completion_tokens":900}"#, r#"{"max_completion_tokens":5}"#),
+                (r#"{"max_tokens":900}"#, r#"{"max_tokens":5}"#),
+                (r#"{"max_completion_tokens":1,"max_tokens":900}"#, r#"{"max_completion_tokens":5,"max_tokens":5}"#),
+            ] {
+                assert_eq!(spliced(body, &bound), want);
+            }
+        }
+        assert_eq!(spliced("{}", &[Edit::max_tokens(CHAT, true, 5)]), r#"{"max_completion_tokens":5}"#);
     }
 
     #[test]

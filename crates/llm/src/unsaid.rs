@@ -10,6 +10,9 @@ use crate::meaning::{Answer, BlockKind, Body, Event, Media, MediaKind, Source};
 const MOST: usize = 16;
 const LONGEST: usize = 64;
 
+/// What answers tell of their sources, beside their parts.
+const SOURCES: [&str; 4] = ["citations", "groundingMetadata", "citationMetadata", "urlContextMetadata"];
+
 /// Names of kinds, bounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unsaid {
@@ -26,8 +29,8 @@ impl Unsaid {
                 unsaid.add(quotes.map(str::to_owned));
             }
         }
-        if answer.dialect != to && answer.extras.contains_key("citations") {
-            unsaid.add(Some("citations".to_owned()));
+        for name in SOURCES.into_iter().filter(|name| answer.dialect != to && answer.extras.contains_key(*name)) {
+            unsaid.add(Some(name.to_owned()));
         }
         unsaid
     }

@@ -9,6 +9,8 @@ mod estimates;
 mod golden;
 #[path = "specs/matrix.rs"]
 mod matrix;
+#[path = "specs/odd.rs"]
+mod odd;
 #[path = "specs/recorded.rs"]
 mod recorded;
 #[path = "specs/requests.rs"]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{answer_in, error, stop, usage};
 use crate::Dialect;
 use crate::frame::Frame;
-use crate::json::{string_of, text_of};
+use crate::json::{read_json, string_of, text_of};
 use crate::meaning::{BlockKind, Delta, Error, Flow, Start};
 use crate::signature::Signature;
 
@@ -16,6 +16,8 @@ pub(crate) struct Reader {
     id: String,
     /// Open blocks by the provider's index. Few at a time, mostly one.
     open: Vec<Open>,
+    /// It was told that the answer quotes.
+    quotes: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl Reader {
         if self.is_piece(frame, flow) {
             return;
         }
-        let Ok(event) = serde_json::from_slice::<Value>(frame.data) else {
+        let Ok(event) = read_json(frame.data) else {
             return flow.fail(Error::bad_stream("an event of the provider's stream is not valid JSON"));
         };
         match event["type"].as_str().unwrap_or(frame.name) {
@@ -140,6 +142,9 @@ impl Reader {
 
     fn delta(&mut self, event: &Value, flow: &mut Flow) {
         let index = event["index"].as_u64();
+        if event["delta"]["type"] == "citations_delta" && !std::mem::replace(&mut self.quotes, true) {
+            flow.aside(Dialect::Anthropic, "citations");
+        }
         let Some(open) = self.open.iter_mut().find(|open| Some(open.index) == index) else { return };
         let delta = &event["delta"];
         let told = match delta["type"].as_str() {

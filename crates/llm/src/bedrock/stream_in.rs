@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{answer_in, error, stop, usage};
 use crate::Dialect;
 use crate::frame::{Frame, FrameKind};
-use crate::json::{string_of, text_of};
+use crate::json::{read_json, string_of, text_of};
 use crate::meaning::{BlockKind, Delta, Error, Flow, Start};
 use crate::signature::Signature;
 
@@ -24,7 +24,7 @@ struct Open {
 
 impl Reader {
     pub(crate) fn frame(&mut self, frame: Frame<'_>, flow: &mut Flow) {
-        let Ok(value) = serde_json::from_slice::<Value>(frame.data) else {
+        let Ok(value) = read_json(frame.data) else {
             return flow.fail(Error::bad_stream("an event of the provider's stream is not valid JSON"));
         };
         if frame.kind == FrameKind::Exception {

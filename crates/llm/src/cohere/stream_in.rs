@@ -6,7 +6,7 @@ use super::{answer_in, stop, usage};
 use crate::Dialect;
 use crate::frame::Frame;
 use crate::ids;
-use crate::json::{string_of, text_of};
+use crate::json::{read_json, string_of, text_of};
 use crate::meaning::{BlockKind, Delta, Error, Flow, Start};
 use crate::signature::Signature;
 
@@ -33,7 +33,7 @@ impl Reader {
         if frame.data == b"[DONE]" {
             return flow.end();
         }
-        let Ok(value) = serde_json::from_slice::<Value>(frame.data) else {
+        let Ok(value) = read_json(frame.data) else {
             return flow.fail(Error::bad_stream("an event of the provider's stream is not valid JSON"));
         };
         let message = &value["delta"]["message"];

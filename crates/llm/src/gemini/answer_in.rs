@@ -9,6 +9,9 @@ use crate::json::{string_of, text_of};
 use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, Source, Stop, ToolCall};
 use crate::signature::Signature;
 
+/// What Google tells of sources, beside the words.
+pub(super) const BESIDE: [&str; 3] = ["groundingMetadata", "citationMetadata", "urlContextMetadata"];
+
 pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
     if value["error"].is_object() {
         return Err(error::of_value(0, &value["error"]));
@@ -34,6 +37,9 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
         if !value[name].is_null() {
             answer.extras.insert(name.to_owned(), value[name].clone());
         }
+    }
+    for name in BESIDE.into_iter().filter(|name| candidate[*name].is_object()) {
+        answer.extras.insert(name.to_owned(), candidate[name].clone());
     }
     Ok(answer)
 }

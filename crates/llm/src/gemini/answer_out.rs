@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::answer_in::BESIDE;
 use super::{stop, usage};
 use crate::dialect::{Dialect, Reply};
 use crate::json::{Object, object_of};
@@ -9,18 +10,21 @@ use crate::meaning::{Answer, Body, Media, Part, Source, ToolCall};
 
 pub(crate) fn render_answer(answer: &Answer, reply: &Reply) -> Vec<u8> {
     let parts: Vec<Value> = answer.parts.iter().filter_map(|p| part(p, answer.dialect)).collect();
-    let candidate = json!({
-        "content": {"role": "model", "parts": parts},
-        "finishReason": stop::write(&answer.stop),
-        "index": 0,
-    });
+    let mut candidate = Object::new()
+        .with("content", json!({"role": "model", "parts": parts}))
+        .with("finishReason", stop::write(&answer.stop))
+        .with("index", 0);
+    let mut extras = answer.extras.clone();
+    for name in BESIDE {
+        candidate.put_some(name, extras.remove(name).filter(|_| answer.dialect == Dialect::Gemini));
+    }
     let mut body = Object::new()
-        .with("candidates", vec![candidate])
+        .with("candidates", vec![candidate.done()])
         .maybe("usageMetadata", answer.usage.as_ref().map(usage::write))
         .with("modelVersion", reply.model(&answer.model))
         .with("responseId", reply.id(&answer.id, ""));
     if answer.dialect == Dialect::Gemini {
-        body.extend(&answer.extras);
+        body.extend(&extras);
     }
     body.bytes()
 }

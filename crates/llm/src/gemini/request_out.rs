@@ -9,12 +9,16 @@ use crate::lost::Losses;
 use crate::meaning::{Call, Depth, Effort, Format, Function, Thinking, Tool, ToolChoice};
 use crate::{Dialect, Target, schema};
 
+/// The smallest budget of Gemini 2.5 Pro, which always thinks.
+const LEAST_PRO: u64 = 128;
+
 pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> Vec<u8> {
     let mut body = Object::new();
     body.put_some("systemInstruction", contents::system(call, losses));
     body.put("contents", contents::write(call, target, losses));
     body.put_some("tools", tools(call, target, losses));
-    body.put_some("toolConfig", tool_config(call));
+    // Google refuses a choice among functions where there are none.
+    body.put_some("toolConfig", tool_config(call).filter(|_| call.tools.iter().any(|tool| tool.function().is_some())));
     let mut extras = own_extras(call, losses);
     let mut config = generation(call, target, losses);
     if let Some(Value::Object(more)) = extras.remove("generationConfig") {
@@ -138,6 +142,11 @@ fn thinking(thinking: &Thinking, target: &Target, losses: &mut Losses) -> Option
     match (thinking.depth, target.levels) {
         (Depth::Off, true) => {
             config.put("thinkingLevel", "low");
+            losses.field("thinking", "the model cannot be kept from thinking");
+            return config.unless_empty();
+        }
+        (Depth::Off, false) if target.model.contains("2.5-pro") => {
+            config.put("thinkingBudget", LEAST_PRO);
             losses.field("thinking", "the model cannot be kept from thinking");
             return config.unless_empty();
         }

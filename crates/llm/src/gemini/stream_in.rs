@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
+use super::answer_in::BESIDE;
 use super::partial::{Partial, goes_on, is_piece};
 use super::{answer_in, error, stop, usage};
+use crate::Dialect;
 use crate::frame::Frame;
 use crate::ids;
-use crate::json::{string_of, text_of};
+use crate::json::{read_json, string_of, text_of};
 use crate::meaning::{BlockKind, Body, Delta, Error, Flow, Start, Stop, ToolCall};
 
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub(crate) struct Reader {
     partial: Option<Partial>,
     reason: Option<String>,
     blocked: bool,
+    /// What was told beside the answer, as a bit for each of [`BESIDE`].
+    beside: u8,
 }
 
 /// Of the arguments of one call, put together from pieces.
@@ -28,7 +32,7 @@ impl Reader {
         if frame.data == b"[DONE]" {
             return;
         }
-        let Ok(chunk) = serde_json::from_slice::<Value>(frame.data) else {
+        let Ok(chunk) = read_json(frame.data) else {
             return flow.fail(Error::bad_stream("a chunk of the provider's stream is not valid JSON"));
         };
         if chunk["error"].is_object() {
@@ -42,6 +46,13 @@ impl Reader {
         for candidate in candidates.iter().filter(|candidate| candidate["index"].as_u64().unwrap_or(0) == 0) {
             for part in candidate["content"]["parts"].as_array().into_iter().flatten() {
                 self.part(part, flow);
+            }
+            for (nth, name) in BESIDE.into_iter().enumerate() {
+                let bit = 1 << nth;
+                if candidate[name].is_object() && self.beside & bit == 0 {
+                    self.beside |= bit;
+                    flow.aside(Dialect::Gemini, name);
+                }
             }
             if let Some(reason) = text_of(&candidate["finishReason"]) {
                 self.reason = Some(reason.to_owned());

@@ -8,7 +8,7 @@ pub(crate) fn object_of(arguments: &str) -> Value {
     if arguments.trim().is_empty() {
         return Value::Object(Map::new());
     }
-    match serde_json::from_str(arguments) {
+    match super::read_json(arguments.as_bytes()) {
         Ok(object @ Value::Object(_)) => object,
         _ => Value::Object(whole_members(arguments)),
     }
@@ -43,6 +43,7 @@ mod tests {
         assert_eq!(object_of(r#"{"a":1}"#), json!({"a": 1}));
         assert_eq!(object_of(r#"{"city":"Paris","days":["mo","t"#), json!({"city": "Paris"}));
         assert_eq!(object_of(r#"{"city":"Paris","days":12"#), json!({"city": "Paris"}));
+        assert_eq!(object_of(r#"{"half":"\ud83d","b":2}"#), json!({"half": "\u{fffd}", "b": 2}));
         assert_eq!(object_of(r#"{"ci"#), json!({}));
         assert_eq!(object_of("[1]"), json!({}));
         assert_eq!(object_of("\"text\""), json!({}));

@@ -1,8 +1,10 @@
 //! What decoders speak through: keeps the promises of [`super::event`], whatever the provider does.
 
+use serde_json::json;
+
 use super::{BlockKind, Delta, Error, Event, Start, Stop, Usage};
 use crate::bounds::Bounds;
-use crate::ids;
+use crate::{Dialect, ids};
 
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -71,6 +73,14 @@ impl Flow {
         self.open.push(block);
         self.out.push(Event::Open { block, kind });
         Some(block)
+    }
+
+    /// Something beside the answer that only its dialect has: named, so that who cannot say it can tell.
+    pub(crate) fn aside(&mut self, dialect: Dialect, name: &str) {
+        let value = json!({"type": name});
+        if let Some(block) = self.open(BlockKind::Foreign { dialect, value }) {
+            self.close(block);
+        }
     }
 
     /// Into an open block; `false` if it is closed already.

@@ -1,6 +1,6 @@
 //! A chat completion → [`Answer`]. Of several choices the first.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::request_in::content::source_of_url;
 use super::{calls_in, error, stop, thoughts, usage};
@@ -10,8 +10,8 @@ use crate::json::{Fields, string_of, text_of, whole};
 use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, ToolCall};
 
 pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
-    if value["error"].is_object() && value["choices"].is_null() {
-        return Err(error::of_value(0, &value["error"]));
+    if let Some(error) = error::inside(value, "").filter(|_| value["choices"].is_null()) {
+        return Err(error);
     }
     let choice = &value["choices"][0];
     let message = &choice["message"];
@@ -34,6 +34,10 @@ fn parts(message: &Value, id: &str) -> Vec<Part> {
     let mut fields = Fields::of(message.clone()).unwrap_or_default();
     let mut parts = thoughts::of_message(&mut fields);
     parts.extend(content(&message["content"]));
+    let quotes = &message["annotations"];
+    if let (Some(last), false) = (parts.last_mut(), quotes.as_array().is_none_or(Vec::is_empty)) {
+        last.extras.insert("annotations".to_owned(), quotes.clone());
+    }
     if let Some(refusal) = text_of(&message["refusal"]) {
         parts.push(Body::Refusal(refusal.to_owned()).into());
     }
@@ -41,6 +45,10 @@ fn parts(message: &Value, id: &str) -> Vec<Part> {
     // Speech comes with its words.
     if let Some(words) = text_of(&message["audio"]["transcript"]) {
         parts.push(Part::text(words));
+    }
+    if message["audio"]["data"].is_string() {
+        // Nobody else says it so: it is named as lost.
+        parts.push(Body::Foreign { dialect: Dialect::OpenAiChat, value: json!({"type": "audio"}) }.into());
     }
     for (i, call) in message["tool_calls"].as_array().into_iter().flatten().enumerate() {
         parts.push(tool_call(call, id, i));

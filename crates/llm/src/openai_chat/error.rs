@@ -12,20 +12,36 @@ pub(crate) fn parse_error(status: u16, headers: Headers<'_>, body: &[u8]) -> Err
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     // Gemini's imitation of this dialect wraps its errors in a list.
     let value = if value.is_array() { &value[0] } else { &value };
-    let mut error = match &value["error"] {
-        error @ Value::Object(_) => of_value(status, error),
-        Value::String(message) => of_value(status, &Object::new().with("message", message.as_str()).done()),
-        _ if value.is_object() => of_value(status, value),
-        _ => Error { status, ..Error::new(Kind::of_status(status), excerpt(body)) },
+    let mut error = match told(status, &value["error"]) {
+        Some(error) => error,
+        None if value.is_object() => of_value(status, value),
+        None => Error { status, ..Error::new(Kind::of_status(status), excerpt(body)) },
     };
     error.retry_after = retry::after(headers);
     error
 }
 
+/// An object, or (Ollama, Hugging Face) its message alone.
+fn told(status: u16, error: &Value) -> Option<Error> {
+    match error {
+        Value::Object(_) => Some(of_value(status, error)),
+        Value::String(message) if !message.is_empty() => {
+            Some(of_value(status, &Object::new().with("message", message.as_str()).done()))
+        }
+        _ => None,
+    }
+}
+
+/// Where an answer or a chunk of one was expected: as everybody says it, or (vLLM) an object that is one.
+pub(crate) fn inside(value: &Value, event: &str) -> Option<Error> {
+    let bare = event == "error" || value["object"] == "error";
+    told(0, &value["error"]).or_else(|| bare.then(|| of_value(0, value)))
+}
+
 /// The inner object; status 0 for an error inside a stream or inside a 200.
 pub(crate) fn of_value(status: u16, error: &Value) -> Error {
     let message = [&error["message"], &error["detail"], &error["detail"][0]["msg"]].into_iter().find_map(text_of);
-    let message = message.map_or_else(|| error.to_string(), str::to_owned);
+    let message = message.map_or_else(|| excerpt(error.to_string().as_bytes()), str::to_owned);
     let code = text_of(&error["code"]).or_else(|| text_of(&error["type"])).unwrap_or_default().to_owned();
     let kind_word = string_of(&error["type"]);
     // OpenRouter and others put the status into the code.

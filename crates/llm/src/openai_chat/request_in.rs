@@ -21,7 +21,7 @@ pub(crate) fn parse_call(body: &[u8]) -> Read<Call> {
     for (i, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         call.tools.push(self::tool(tool).map_err(|e| e.at("tools", i))?);
     }
-    call.tool_choice = fields.value("tool_choice").map(tool_choice).transpose()?;
+    choose(fields.value("tool_choice"), &mut call)?;
     call.parallel_tools = fields.flag("parallel_tool_calls")?;
     call.sampling = sampling(&mut fields)?;
     let old = fields.count("max_tokens")?;
@@ -91,8 +91,28 @@ fn tool(value: Value) -> Read<Tool> {
     }
 }
 
+/// With `allowed_tools` and mode `auto` a model may call some of the tools: nobody else can say so but by the others' absence.
+pub(crate) fn choose(value: Option<Value>, call: &mut Call) -> Read<()> {
+    let Some(value) = value else { return Ok(()) };
+    let allowed = if value["allowed_tools"].is_object() { &value["allowed_tools"] } else { &value };
+    if let (Some(listed), "auto") = (allowed["tools"].as_array(), allowed["mode"].as_str().unwrap_or("auto")) {
+        call.tools.retain(|tool| match tool {
+            Tool::Function(function) => listed.iter().any(|one| name_of(one) == Some(&function.name)),
+            Tool::Foreign { value, .. } => {
+                listed.iter().any(|one| one["type"] == value["type"] && one["server_label"] == value["server_label"])
+            }
+        });
+    }
+    call.tool_choice = Some(tool_choice(value)?);
+    Ok(())
+}
+
+fn name_of(tool: &Value) -> Option<&str> {
+    tool["name"].as_str().or_else(|| tool["function"]["name"].as_str())
+}
+
 /// Chat nests the name (`function.name`), Responses does not.
-pub(crate) fn tool_choice(value: Value) -> Read<ToolChoice> {
+fn tool_choice(value: Value) -> Read<ToolChoice> {
     let refused = || Malformed::new("tool_choice", "is none of auto, none, required or a named tool");
     match &value {
         Value::String(word) => match word.as_str() {
@@ -114,10 +134,9 @@ pub(crate) fn tool_choice(value: Value) -> Read<ToolChoice> {
     }
 }
 
-/// `allowed_tools`: with mode `auto` the list narrows nothing that must be kept, since a model may also not call.
 fn one_of(tools: &[Value], required: bool) -> ToolChoice {
-    let name = |tool: &Value| tool["name"].as_str().or_else(|| tool["function"]["name"].as_str()).map(str::to_owned);
-    if required { ToolChoice::OneOf(tools.iter().filter_map(name).collect()) } else { ToolChoice::Auto }
+    let names = tools.iter().filter_map(name_of).map(str::to_owned);
+    if required { ToolChoice::OneOf(names.collect()) } else { ToolChoice::Auto }
 }
 
 fn format(mut fields: Fields) -> Read<Format> {

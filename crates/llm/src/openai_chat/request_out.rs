@@ -16,11 +16,12 @@ const STOPS: usize = 4;
 pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> Vec<u8> {
     let mut body =
         Object::new().with("model", target.model.as_str()).with("messages", messages::write(call, target, losses));
-    if !call.tools.is_empty() {
-        body.put_some("tools", tools(call, losses));
+    // Without tools OpenAI refuses to be told how to choose.
+    if let Some(tools) = tools(call, losses) {
+        body.put("tools", tools);
+        body.put_some("tool_choice", call.tool_choice.as_ref().map(|choice| tool_choice(choice, call)));
+        body.put_some("parallel_tool_calls", call.parallel_tools);
     }
-    body.put_some("tool_choice", call.tool_choice.as_ref().map(|choice| tool_choice(choice, call)));
-    body.put_some("parallel_tool_calls", call.parallel_tools.filter(|_| !call.tools.is_empty()));
     let cap = if target.reasoning_only { "max_completion_tokens" } else { "max_tokens" };
     body.put_some(cap, call.max_tokens);
     sampling(call, target, &mut body, losses);
@@ -99,7 +100,11 @@ fn sampling(call: &Call, target: &Target, body: &mut Object, losses: &mut Losses
         }
     }
     body.put_some("seed", sampling.seed.clone());
-    body.put_some("n", sampling.n.filter(|n| *n != 1 || call.dialect == Dialect::OpenAiChat));
+    match sampling.n {
+        Some(n) if call.dialect == Dialect::OpenAiChat => body.put("n", n),
+        Some(n) if n != 1 => losses.field("n", "one answer per call when translating"),
+        _ => {}
+    }
     match sampling.top_k {
         Some(top_k) if call.dialect == Dialect::OpenAiChat => body.put("top_k", top_k),
         Some(_) => losses.field("top_k", "this dialect has no such field"),

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::calls_in::Calls;
 use super::{answer_in, error, stop, thoughts, usage};
+use crate::Dialect;
 use crate::frame::Frame;
-use crate::json::{string_of, text_of, whole};
+use crate::json::{read_json, string_of, text_of, whole};
 use crate::meaning::{BlockKind, Body, Delta, Error, Flow, Start, Stop};
 
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct Reader {
     refusal: Option<usize>,
     reasoning: Option<usize>,
     refused: bool,
+    /// It was told that the answer quotes.
+    quotes: bool,
     calls: Calls,
     /// The last reason told: OpenRouter tells it twice, so it counts only at the end.
     finish: Option<Stop>,
@@ -79,12 +82,11 @@ impl Reader {
             }
             return;
         }
-        let Ok(chunk) = serde_json::from_slice::<Value>(frame.data) else {
+        let Ok(chunk) = read_json(frame.data) else {
             return flow.fail(Error::bad_stream("a chunk of the provider's stream is not valid JSON"));
         };
-        if chunk["error"].is_object() || frame.name == "error" {
-            let inner = if chunk["error"].is_object() { &chunk["error"] } else { &chunk };
-            return flow.fail(error::of_value(0, inner));
+        if let Some(error) = error::inside(&chunk, frame.name) {
+            return flow.fail(error);
         }
         self.chunk(&chunk, flow);
     }
@@ -129,6 +131,10 @@ impl Reader {
             if let Some(block) = flow.open(BlockKind::Media(media)) {
                 flow.close(block);
             }
+        }
+        let quotes = delta["annotations"].as_array().is_some_and(|list| !list.is_empty());
+        if quotes && !std::mem::replace(&mut self.quotes, true) {
+            flow.aside(Dialect::OpenAiChat, "annotations");
         }
         if let Some(text) = text_of(&delta["refusal"]) {
             self.refused = true;

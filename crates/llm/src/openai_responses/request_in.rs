@@ -22,7 +22,7 @@ pub(crate) fn parse_call(body: &[u8]) -> Read<Call> {
     for (i, value) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         call.tools.push(tool(value).map_err(|e| e.at("tools", i))?);
     }
-    call.tool_choice = fields.value("tool_choice").map(openai_chat::tool_choice).transpose()?;
+    openai_chat::choose(fields.value("tool_choice"), &mut call)?;
     call.parallel_tools = fields.flag("parallel_tool_calls")?;
     call.sampling =
         Sampling { temperature: fields.number("temperature")?, top_p: fields.number("top_p")?, ..Sampling::default() };

@@ -14,9 +14,11 @@ pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> 
     let mut extras = own_extras(call, losses);
     let mut body = Object::new().with("model", target.model.as_str());
     input::write(call, &mut body, losses);
-    body.put_some("tools", tools(call, losses));
-    body.put_some("tool_choice", call.tool_choice.as_ref().map(tool_choice));
-    body.put_some("parallel_tool_calls", call.parallel_tools.filter(|_| !call.tools.is_empty()));
+    if let Some(tools) = tools(call, losses) {
+        body.put("tools", tools);
+        body.put_some("tool_choice", call.tool_choice.as_ref().map(tool_choice));
+        body.put_some("parallel_tool_calls", call.parallel_tools);
+    }
     body.put_some("max_output_tokens", call.max_tokens);
     sampling(call, target, &mut body, losses);
     let mut text = Object::new().maybe("format", call.format.as_ref().map(format));

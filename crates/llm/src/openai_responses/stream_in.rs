@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{answer_in, stop, thoughts, usage};
 use crate::Dialect;
 use crate::frame::Frame;
-use crate::json::{string_of, text_of, whole};
+use crate::json::{read_json, string_of, text_of, whole};
 use crate::meaning::{BlockKind, Body, Delta, Error, Event, Flow, Start};
 use crate::openai_chat;
 
@@ -15,6 +15,8 @@ pub(crate) struct Reader {
     any: bool,
     has_calls: bool,
     refused: bool,
+    /// It was told that the answer quotes.
+    quotes: bool,
 }
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Reader {
         if frame.data == b"[DONE]" {
             return;
         }
-        let Ok(event) = serde_json::from_slice::<Value>(frame.data) else {
+        let Ok(event) = read_json(frame.data) else {
             return flow.fail(Error::bad_stream("an event of the provider's stream is not valid JSON"));
         };
         let text = || string_of(&event["delta"]);
@@ -55,6 +57,9 @@ impl Reader {
             }
             "response.function_call_arguments.delta" => self.arguments(&event, text(), flow),
             "response.function_call_arguments.done" => self.all_arguments(&event, &event["arguments"], flow),
+            "response.output_text.annotation.added" if !std::mem::replace(&mut self.quotes, true) => {
+                flow.aside(Dialect::OpenAiResponses, "annotations");
+            }
             "response.output_item.done" => self.done(&event, flow),
             "response.completed" | "response.incomplete" => self.completed(&event["response"], flow),
             "response.failed" => flow.fail(openai_chat::error_of_value(0, &event["response"]["error"])),

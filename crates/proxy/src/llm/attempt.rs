@@ -15,7 +15,7 @@ use tidegate_llm::meaning::{Answer as Answered, Error, Gist, Kind};
 use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
 use tidegate_llm::{Dialect, Reply as Spoken};
-use tidegate_policy::Deployment;
+use tidegate_policy::{Deployment, ProviderKind};
 use tidegate_telemetry::Trace;
 use tidegate_upstream::{self as upstream, Answer, Call, CallFailed};
 use tokio::time::{Instant, timeout_at};
@@ -28,7 +28,7 @@ use super::heard::{Beside, Heard, Outgoing};
 use super::recorder::Recorder;
 use super::stream::{Told, Translation, Way, broken};
 use super::trouble::Trouble;
-use super::{outward, prove, told};
+use super::{bodies, outward, prove, told};
 use crate::forward;
 use crate::limits::Further;
 use crate::refusal::Refusal;
@@ -119,7 +119,7 @@ impl Attempt<'_, '_, '_> {
             Ok(answer) => {
                 answered = Some((answer.endpoint.clone(), answer.attempts, answer.connect, answer.first_byte));
                 let (head, body) = answer.response.into_parts();
-                if head.status == StatusCode::OK {
+                if head.status.is_success() {
                     self.hear((head.headers, body), until).await
                 } else {
                     Err(Box::new(self.refused(head.status, &head.headers, body).await))
@@ -172,7 +172,9 @@ impl Attempt<'_, '_, '_> {
         let mut error = self.outgoing.dialect.parse_error(status.as_u16(), &find, &body);
         // The gateway's own credentials are wrong: nothing that the caller could mend, nor his to read.
         let ours = self.own.is_none()
-            && (matches!(error.kind, Kind::Unauthenticated | Kind::Billing) || prove::is_refused(&error));
+            && (matches!(error.kind, Kind::Unauthenticated | Kind::Billing)
+                || prove::is_refused(&error)
+                || (error.kind == Kind::Forbidden && names_accounts(self.deployment.provider.kind)));
         if ours {
             let name = &self.deployment.provider.name;
             let message = prove::off(headers, &error)
@@ -181,7 +183,10 @@ impl Attempt<'_, '_, '_> {
             prove::refused(&self.visit.gate.tokens, name, self.deployment.credential(), &message);
             error = Error { status: 502, ..Error::new(Kind::Server, message) };
         }
-        let same = self.outgoing.dialect == self.heard.door.dialect && !ours;
+        // Some repeat the key that they do not take: it stands in no log, and in nobody's answer.
+        let clean = bodies::keys(&error.message).into_owned();
+        let same = self.outgoing.dialect == self.heard.door.dialect && !ours && clean == error.message;
+        error.message = clean;
         let verbatim = same.then(|| Verbatim { status, headers: along(headers), body });
         let trouble = if ours { Some(Trouble::Auth) } else { Trouble::of(&error) };
         Failed { error, verbatim, trouble, answered: true, refusal: None }
@@ -332,6 +337,11 @@ impl Attempt<'_, '_, '_> {
             bounds: Bounds::default(),
         }
     }
+}
+
+/// Amazon's and Google's 403 is of the account, which it names; elsewhere it may be of what was said.
+fn names_accounts(kind: ProviderKind) -> bool {
+    matches!(kind, ProviderKind::Bedrock | ProviderKind::Gemini | ProviderKind::Vertex | ProviderKind::VertexAnthropic)
 }
 
 fn name_losses(dropped: Option<&str>, response: &mut Response<Reply>) {

@@ -158,7 +158,7 @@ const KEYS: [(&str, usize); 14] = [
 ];
 
 /// Text without what looks like a key, and without what follows `Bearer`.
-fn keys(text: &str) -> Cow<'_, str> {
+pub(super) fn keys(text: &str) -> Cow<'_, str> {
     let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let mut clean = String::new();
     let mut copied = 0;

@@ -13,23 +13,25 @@ use crate::meaning::{Body, Call, Message, Part, Role, ToolResult};
 pub(super) fn system(call: &Call, losses: &mut Losses) -> Option<Value> {
     let later = call.messages.iter().filter(|message| message.role == Role::System);
     let mut list = Vec::new();
-    for part in &call.system {
-        text(part, &mut list);
+    for (i, part) in call.system.iter().enumerate() {
+        text(part, &format!("system[{i}]"), &mut list, losses);
     }
     for message in later {
         losses.hint(losses.place(message.origin, None), "moved to the system prompt at the beginning");
-        for part in &message.parts {
-            text(part, &mut list);
+        for (i, part) in message.parts.iter().enumerate() {
+            let path = losses.place(message.origin, Some(i));
+            text(part, &path, &mut list, losses);
         }
     }
     (!list.is_empty()).then_some(Value::Array(list))
 }
 
-fn text(part: &Part, list: &mut Vec<Value>) {
+fn text(part: &Part, path: &str, list: &mut Vec<Value>, losses: &mut Losses) {
     match &part.body {
-        Body::Text(text) if !text.trim().is_empty() => list.push(json!({"text": text})),
+        Body::Text(text) if text.trim().is_empty() => return,
+        Body::Text(text) => list.push(json!({"text": text})),
         Body::Foreign { dialect: Dialect::Bedrock, value } => list.push(value.clone()),
-        _ => return,
+        _ => return losses.meaning(path, "the system prompt is text only"),
     }
     list.extend(part.cache.map(cache_point));
 }

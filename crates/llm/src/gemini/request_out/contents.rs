@@ -26,7 +26,12 @@ pub(super) fn system(call: &Call, losses: &mut Losses) -> Option<Value> {
     }
     for message in call.messages.iter().filter(|message| message.role == Role::System) {
         losses.hint(losses.place(message.origin, None), "moved to the system prompt at the beginning");
-        parts.extend(message.parts.iter().filter_map(Part::as_text).map(|text| json!({"text": text})));
+        for (i, part) in message.parts.iter().enumerate() {
+            match part.as_text() {
+                Some(text) => parts.push(json!({"text": text})),
+                None => losses.meaning(losses.place(message.origin, Some(i)), "the system prompt is text only"),
+            }
+        }
     }
     (!parts.is_empty()).then(|| json!({"parts": parts}))
 }

@@ -15,6 +15,9 @@ pub(super) fn write(call: &Call, body: &mut Object, losses: &mut Losses) {
     if !texts.is_empty() {
         body.put("instructions", texts.join("\n\n"));
     }
+    for (i, _) in call.system.iter().enumerate().filter(|(_, part)| part.as_text().is_none()) {
+        losses.meaning(format!("system[{i}]"), "instructions are text only");
+    }
     for (i, _) in call.system.iter().enumerate().filter(|(_, part)| part.cache.is_some()) {
         losses.hint(format!("system[{i}].cache_control"), "the provider caches by itself");
     }
