@@ -95,6 +95,7 @@ async fn what_a_collector_leaves_out_or_never_takes_is_counted_and_not_told_agai
         .await;
         let log = cluster.nodes[0].log();
         assert!(log.contains("does not take all") && log.contains("too long for us"), "{way}: {log}");
+        assert_eq!(log.matches("does not take all").count(), 1, "it is told once: {way}: {log}");
 
         collector.is(Manner::Never);
         ask(&cluster, 1).await;

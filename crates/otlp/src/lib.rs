@@ -44,8 +44,8 @@ pub struct Collected {
     going: AtomicUsize,
     metrics: ArcSwapOption<Metrics>,
     counts: Counts,
-    /// The collector took what it was told last.
-    well: AtomicBool,
+    /// The collector does not take what it is told last: spans, metrics.
+    trouble: [AtomicBool; 2],
 }
 
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Collected {
             going: AtomicUsize::new(0),
             metrics: ArcSwapOption::empty(),
             counts: Counts::default(),
-            well: AtomicBool::new(true),
+            trouble: Default::default(),
         });
         collected.register(telemetry);
         telemetry.listen(Arc::clone(&collected) as _);

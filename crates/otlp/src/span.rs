@@ -13,6 +13,8 @@ use tidegate_model::Nanos;
 use tidegate_policy::{Action, ProviderKind};
 use tidegate_telemetry::{Cost, Record, Spoken, Trace, Try, redact};
 
+use crate::calls::METHODS;
+
 /// Attributes of texts from outside end here.
 const LONGEST: usize = 1_024;
 
@@ -156,6 +158,12 @@ struct Own {
     name: String,
 }
 
+/// Known ones need no copy.
+fn method(record: &Record) -> StringValue {
+    let known = METHODS.iter().find(|known| **known == record.method.as_str());
+    known.map_or_else(|| record.method.as_str().to_owned().into(), |known| (*known).into())
+}
+
 fn at(wall: Nanos) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(wall.0)
 }
@@ -164,7 +172,7 @@ fn server(record: &Record, base: &Base<'_>, when: (Nanos, Nanos)) -> SpanData {
     let mut span = Draft::new();
     let route = record.route.and_then(|at| record.scene().route(at));
     let method = record.method.as_str();
-    span.put("http.request.method", method.to_owned());
+    span.put("http.request.method", Value::String(self::method(record)));
     span.put("url.scheme", if record.tls.is_some() { "https" } else { "http" });
     if let Some(target) = &record.target {
         span.text("url.path", redact::target(target.path()).as_bytes());
@@ -232,7 +240,7 @@ fn client(record: &Record, base: &Base<'_>, tried: &Try, when: (Nanos, Nanos)) -
         Some(spoken) => generative(&mut span, record, spoken, tried),
         None => {
             let method = record.method.as_str();
-            span.put("http.request.method", method.to_owned());
+            span.put("http.request.method", Value::String(self::method(record)));
             if let Some((host, port)) = tried.endpoint.as_deref().and_then(|place| place.rsplit_once(':')) {
                 span.place(host, port);
             }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tidegate_policy::Otlp;
@@ -117,7 +117,7 @@ impl Collected {
             due = Instant::now() + rules.interval;
             let Some(metrics) = self.metrics.load_full().and_then(|metrics| metrics.read()) else { continue };
             let sent = unless_changed(exporters.metrics.tell(&metrics), changes.clone()).await;
-            self.say(&sent);
+            say(&self.trouble[1], "metrics", &sent);
         }
     }
 
@@ -129,23 +129,20 @@ impl Collected {
         };
         self.counts.told.fetch_add((spans - refused) as u64, Relaxed);
         self.dropped(refused);
-        self.say(sent);
+        say(&self.trouble[0], "spans", sent);
     }
+}
 
-    /// Once, until it works again: the metrics count the rest.
-    fn say(&self, sent: &Sent) {
-        let (was_well, is_well) = (self.well.load(Relaxed), matches!(sent, Ok(None)));
-        self.well.store(is_well, Relaxed);
-        match sent {
-            Ok(None) if !was_well => tracing::info!("the collector of traces and metrics takes what it is told again"),
-            Ok(Some(Partial { refused, why })) if was_well => {
-                tracing::warn!(refused, why, "the collector of traces and metrics does not take all it is told");
-            }
-            Err(why) if was_well => {
-                tracing::warn!(why, "the collector of traces and metrics does not take what it is told");
-            }
-            _ => {}
+/// Once, until it works again: the metrics count the rest.
+fn say(trouble: &AtomicBool, what: &'static str, sent: &Sent) {
+    let had_trouble = trouble.swap(!matches!(sent, Ok(None)), Relaxed);
+    match sent {
+        Ok(None) if had_trouble => tracing::info!(what, "the collector takes what it is told again"),
+        Ok(Some(Partial { refused, why })) if !had_trouble => {
+            tracing::warn!(what, refused, why, "the collector does not take all it is told");
         }
+        Err(why) if !had_trouble => tracing::warn!(what, why, "the collector does not take what it is told"),
+        _ => {}
     }
 }
 
