@@ -5,6 +5,7 @@ mod answers;
 mod bodies;
 mod budgets;
 mod collectors;
+mod counting;
 mod demo;
 mod failing;
 mod falling_back;

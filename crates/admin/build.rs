@@ -3,7 +3,8 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "../../proto";
     println!("cargo:rerun-if-changed={root}");
-    let schemas = protox::compile(["grpc/health/v1/health.proto", "tidegate/cluster/v1/cluster.proto"], [root])?;
+    let ours = ["tidegate/cluster/v1/cluster.proto", "tidegate/usage/v1/usage.proto"];
+    let schemas = protox::compile([ours.as_slice(), &["grpc/health/v1/health.proto"]].concat(), [root])?;
     tonic_prost_build::configure().build_server(true).build_client(true).compile_fds(schemas)?;
     Ok(())
 }

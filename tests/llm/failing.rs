@@ -283,3 +283,40 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [fast]}}]
     let paid = line["llm"]["output_tokens"].as_u64().unwrap();
     assert!((4..20).contains(&paid), "four words were seen: {line}");
 }
+
+#[tokio::test]
+async fn a_stream_whose_caller_hangs_up_is_heard_to_its_end_where_that_is_chosen() {
+    let text: String = (0..8).map(|n| chunk(&format!("piece {n} "))).collect();
+    let end = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+        data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":70,\"completion_tokens\":30,\"total_tokens\":100}}\n\n\
+        data: [DONE]\n\n";
+    let text = text + end;
+    let one = Provider::start(move |_| Says::events(&text).paced(Duration::from_millis(40))).await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+limits: [{name: tokens, window: 1h, max: 10000, cost: {from: tokens}}]
+models: [{name: fast, deployments: [{provider: one}]}]
+routes: [{name: llm, match: {path: /*}, llm: {models: [fast], hang_up: drain, cache: {ttl: 1h}}, limits: [tokens]}]
+";
+    cluster.apply(&document(&cluster, &[("one", "openai", &one)], rest)).await;
+    for path in ["/v1/chat/completions", "/v1/messages"] {
+        let ask = ASK.replace("\"fast\",", "\"fast\",\"stream\":true,\"max_tokens\":99,");
+        let (_, stream) = open(&cluster, path, &ask).await;
+        drop(stream);
+        let line = told(&cluster, |line| line["path"] == path).await;
+        let of = &line["llm"];
+        // All that the provider counted, though nobody was there any more.
+        let told = (&of["input_tokens"], &of["output_tokens"], &of["estimated"], &of["finish"]);
+        assert_eq!(told, (&70.into(), &30.into(), &serde_json::Value::Null, &"stop".into()), "{line}");
+        // And whoever asks again has the answer.
+        let before = one.asked().len();
+        let again = post(&cluster, path, &[], &ask).await;
+        assert!(String::from_utf8_lossy(&again.body).contains("piece 7"), "{again:?}");
+        assert_eq!(one.asked().len(), before, "nobody was asked");
+    }
+    assert_eq!(one.cancelled.load(Ordering::SeqCst), 0);
+    eventually("both are paid, and once", Duration::from_secs(5), async || {
+        cluster.cli(&["quota", "get", "tokens"]).await.expect("a counter")["spent"] == 200
+    })
+    .await;
+}

@@ -138,8 +138,15 @@ async fn openais_embeddings_come_from_whoever_has_them() {
     let answer = ask("t", json!("one"), json!({"encoding_format": "base64"})).await;
     assert_eq!(answer.json()["data"][0]["embedding"], "AAAAPw==");
     assert_eq!(provider.last().line, "POST /model/amazon.titan-embed-text-v2%3A0/invoke");
-    for (model, input, status) in [("t", json!(["one", "two"]), 400), ("g", json!([1, 2]), 400), ("a", json!("x"), 400)]
-    {
+    // A call for each of several texts, and one answer.
+    let before = provider.asked().len();
+    let answer = ask("t", json!(["one", "two", "three"]), json!({})).await.json();
+    assert_eq!((answer["data"].as_array().map(Vec::len), &answer["usage"]["prompt_tokens"]), (Some(3), &9.into()));
+    let texts: Vec<Value> = provider.asked()[before..].iter().map(|asked| asked.json()["inputText"].clone()).collect();
+    assert!(texts.len() == 3 && ["one", "two", "three"].iter().all(|text| texts.contains(&json!(text))), "{texts:?}");
+    let line = told(&cluster, |line| line["llm"]["input_tokens"] == 9).await;
+    assert_eq!(line["llm"]["model"], "t");
+    for (model, input, status) in [("g", json!([1, 2]), 400), ("a", json!("x"), 400)] {
         assert_eq!(ask(model, input, json!({})).await.status, status, "{model}");
     }
 }

@@ -92,6 +92,104 @@ async fn any_path_of_a_provider_passes_with_our_proof_instead_of_the_callers() {
 }
 
 #[tokio::test]
+async fn what_passes_as_it_is_is_priced_and_logged_like_other_calls() {
+    let provider = Provider::start(|asked| {
+        let path = asked.line.as_str();
+        match () {
+            () if path.contains("images") => Says::json(r#"{"created":1,"data":[{"url":"https://x"}],"api_key":"hush-hush"}"#),
+            () if path.contains("embeddings") => Says::json(
+                r#"{"object":"list","data":[],"model":"text-embedding-3-small","usage":{"prompt_tokens":8,"total_tokens":8}}"#,
+            ),
+            () if asked.body == "no json" => Says::error(400, r#"{"error":{"message":"no JSON"}}"#),
+            () if path.contains("chat/completions") && asked.json()["stream"] == true => Says::events(STREAM),
+            () if path.contains("deployments/ours") => Says::json(
+                r#"{"id":"c","model":"gpt-4o-2024-08-06","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#,
+            ),
+            () => Says::json(
+                r#"{"id":"c","model":"x","choices":[{"index":0,"message":{"role":"assistant","content":"hello world"},"finish_reason":"stop"}]}"#,
+            ),
+        }
+    })
+    .await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+limits:
+  - {name: money, budget: {money: 1, per: day}}
+  - {name: tokens, window: 1h, max: 300, per: [header:x-who], cost: {from: tokens}}
+routes:
+  - {name: paid, match: {path: /paid/*}, llm: {native: [openai, azure], log_bodies: {}}, limits: [money]}
+  - {name: free, match: {path: /free/*}, llm: {native: [openai, azure]}}
+  - {name: few, match: {path: /few/*}, llm: {native: [openai]}, limits: [tokens]}
+";
+    let providers = [("openai", "openai", &provider), ("azure", "azure", &provider)];
+    cluster.apply(&document(&cluster, &providers, rest)).await;
+    let ask = |model: &str, more: serde_json::Value| {
+        let mut body = json!({"model": model, "messages": [{"role": "user", "content": "hello world"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let of = |line: &serde_json::Value| line["llm"].clone();
+    // A stream with its usage: $2.50 and $10 for a million tokens, reserved before by its length.
+    let streams = ask("gpt-4o", json!({"stream": true, "stream_options": {"include_usage": true}}));
+    let answer = post(&cluster, "/paid/openai/v1/chat/completions", &[], &streams).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, STREAM.as_bytes()));
+    assert_eq!(provider.last().body, streams, "byte for byte");
+    let line = of(&told(&cluster, |line| line["llm"]["stream"] == true).await);
+    assert_eq!(
+        (&line["cost_nanos"], &line["deployed"]),
+        (&(9 * 2_500 + 2 * 10_000).into(), &"gpt-4o".into()),
+        "{line}"
+    );
+    let call = line["call"].as_str().unwrap();
+    assert!(call.contains("hello world"), "{line}");
+    let said: serde_json::Value = serde_json::from_str(line["answer"].as_str().unwrap()).unwrap();
+    assert_eq!(said["choices"][0]["message"]["content"], "Hi", "a stream is logged whole");
+    // Nobody told the usage: it is counted.
+    post(&cluster, "/paid/openai/v1/chat/completions", &[], &ask("gpt-4o", json!({}))).await;
+    let line = of(&told(&cluster, |line| line["llm"]["counted"] == "o200k_base").await);
+    assert_eq!(
+        (&line["input_tokens"], &line["output_tokens"], &line["cost_nanos"]),
+        (&9.into(), &2.into(), &42_500.into())
+    );
+    assert!(line["answer"].as_str().unwrap().contains("hello world"), "{line}");
+    let embed = r#"{"model":"text-embedding-3-small","input":"hello"}"#;
+    post(&cluster, "/paid/openai/v1/embeddings", &[], embed).await;
+    let line = of(&told(&cluster, |line| line["llm"]["deployed"] == "text-embedding-3-small").await);
+    assert_eq!((&line["input_tokens"], &line["cost_nanos"]), (&8.into(), &160.into()), "{line}");
+    // A name of one's own: whose model it is stands in the answer alone, too late for a limit of money.
+    let azure = "/azure/openai/deployments/ours/chat/completions?api-version=2024-10-21";
+    assert_eq!(post(&cluster, &format!("/paid{azure}"), &[], &ask("", json!({}))).await.status, 403);
+    assert_eq!(post(&cluster, &format!("/free{azure}"), &[], &ask("", json!({}))).await.status, 200);
+    let line = of(&told(&cluster, |line| line["llm"]["provider"] == "azure" && line["status"] == 200).await);
+    assert_eq!((&line["cost_nanos"], &line["call"]), (&42_500.into(), &serde_json::Value::Null), "{line}");
+    // Of calls that nobody knows: what they say is logged, without secrets; what they cost is not known.
+    let picture = r#"{"prompt":"a tide","password":"hush-hush"}"#;
+    let json = ("content-type", "application/json");
+    assert_eq!(post(&cluster, "/paid/openai/v1/images/generations", &[json], picture).await.status, 403);
+    let logs = rest.replace("{native: [openai, azure]}}", "{native: [openai, azure], log_bodies: {}}}");
+    cluster.apply(&document(&cluster, &providers, &logs)).await;
+    assert_eq!(post(&cluster, "/free/openai/v1/images/generations", &[json], picture).await.status, 200);
+    let line = of(&told(&cluster, |line| line["path"] == "/free/openai/v1/images/generations").await);
+    assert!(
+        line["call"].as_str().unwrap().contains("a tide") && line["answer"].as_str().unwrap().contains("https://x"),
+        "{line}"
+    );
+    assert!(!std::fs::read_to_string(cluster.nodes[0].folder.join("access.log")).unwrap().contains("hush-hush"));
+    // What is no call goes on as it is: its provider says what is wrong.
+    post(&cluster, "/free/openai/v1/chat/completions", &[], "no json").await;
+    assert_eq!(provider.last().body, "no json");
+    // Reserved is what it may come to: 200 tokens of an answer and a short prompt, not its usual length.
+    let who = [("x-who", "a")];
+    assert_eq!(
+        post(&cluster, "/few/openai/v1/chat/completions", &who, &ask("gpt-4o", json!({"max_tokens": 200})))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(post(&cluster, "/few/openai/v1/chat/completions", &who, &ask("gpt-4o", json!({}))).await.status, 429);
+}
+
+#[tokio::test]
 async fn a_name_with_its_house_before_it_leads_to_the_model_without_it() {
     let provider = Provider::start(|_| Says::json(r#"{"id":"c","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#)).await;
     let cluster = Cluster::start(1).await;

@@ -250,3 +250,46 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [fast]}}]
         assert_eq!(who(&cluster, &[], r#"{"model":"fast","user":"one","messages":[]}"#).await, alone);
     }
 }
+
+/// A first token that comes at once and slow ones after it, or late and then quickly.
+async fn streams(name: &'static str, thinks: u64, pace: u64) -> Provider {
+    Provider::start(move |_| {
+        let chunk = |text: &str| {
+            format!("data: {{\"id\":\"c\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n")
+        };
+        let mut text: String = [chunk(name), chunk("a").repeat(15)].concat();
+        text.push_str("data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
+        text.push_str("data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":16,\"total_tokens\":19}}\n\ndata: [DONE]\n\n");
+        Says { thinks: Duration::from_millis(thinks), ..Says::events(&text).paced(Duration::from_millis(pace)) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_fastest_of_streams_is_who_begins_soon_and_goes_on_quickly() {
+    let (late, brisk) = (streams("late", 400, 1).await, streams("brisk", 10, 1).await);
+    let (slow, quick) = (streams("slow", 10, 20).await, streams("quick", 60, 1).await);
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+models:
+  - {name: first, strategy: fastest, deployments: [{provider: late}, {provider: brisk}]}
+  - {name: each, strategy: fastest, deployments: [{provider: slow}, {provider: quick}]}
+routes: [{name: llm, match: {path: /*}, llm: {models: [first, each]}}]
+";
+    let providers = [
+        ("late", "openai", &late),
+        ("brisk", "openai", &brisk),
+        ("slow", "openai", &slow),
+        ("quick", "openai", &quick),
+    ];
+    cluster.apply(&document(&cluster, &providers, rest)).await;
+    for (model, answers) in [("first", [&late, &brisk]), ("each", [&slow, &quick])] {
+        for _ in 0..16 {
+            let answer =
+                post(&cluster, "/v1/chat/completions", &[], &ask(model, r#","stream":true,"max_tokens":16"#)).await;
+            assert_eq!(answer.status, 200);
+        }
+        let counts = answers.map(|provider| provider.asked().len());
+        assert!(counts[0] <= 3 && counts[1] >= 13, "one that nobody knows is tried, and then left: {model} {counts:?}");
+    }
+}

@@ -77,6 +77,8 @@ class Provider(BaseHTTPRequestHandler):
         if self.path.endswith("/embeddings"):
             data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
             return self.answer(200, {"object": "list", "data": data, "model": "e", "usage": {"prompt_tokens": 2, "total_tokens": 2}})
+        if self.path.endswith("/input_tokens"):  # as most servers that speak OpenAI's dialect
+            return self.answer(404, {"error": {"message": "not found", "type": "invalid_request_error", "param": None, "code": None}})
         dialect = dialect_of(self.path)
         if KEY not in (self.headers.get(name, "").removeprefix("Bearer ") for name in ("authorization", "x-api-key", "x-goog-api-key")):
             return self.refuse(dialect, 401, "wrong key")

@@ -16,10 +16,18 @@ import traceback
 from pathlib import Path
 
 import llama
-from cases import anthropic_sdk, google_sdk, langchain_sdk, llama_server, openai_sdk
+import quickstart
+from cases import anthropic_sdk, boto3_sdk, cohere_sdk, google_sdk, langchain_sdk, llama_server, openai_sdk
 from world import MODELS, World
 
-SDKS = {"openai": openai_sdk, "anthropic": anthropic_sdk, "google-genai": google_sdk, "langchain-openai": langchain_sdk}
+SDKS = {
+    "openai": openai_sdk,
+    "anthropic": anthropic_sdk,
+    "google-genai": google_sdk,
+    "langchain-openai": langchain_sdk,
+    "boto3": boto3_sdk,
+    "cohere": cohere_sdk,
+}
 
 
 def main():
@@ -32,7 +40,7 @@ def main():
         server, url = llama.start(Path(folder))
         world = World(words.binary, folder, url)
         try:
-            lines = python_cases(world, words.only)
+            lines = python_cases(world, words)
             if words.node:
                 lines += node_cases(world, words)
         finally:
@@ -43,13 +51,14 @@ def main():
     sys.exit(1 if failed or not lines else 0)
 
 
-def python_cases(world, only):
+def python_cases(world, words):
     every = [(name, model, case) for name, sdk in SDKS.items() for model in MODELS for case in sdk.cases(world, model)]
     every += [("llama.cpp", "by-llama", case) for case in llama_server.cases(world, "by-llama")]
+    every += [("quick start", "fast", case) for case in quickstart.cases(world, words.node)]
     lines = []
     for name, model, case in every:
         line = f"{name} {model} {case.__name__}"
-        if only not in line:
+        if words.only not in line:
             continue
         try:
             case()

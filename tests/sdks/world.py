@@ -43,9 +43,11 @@ class World:
             "providers": [{"name": kind, "kind": kind, "url": url, "key": "${secrets.provider}"} for kind in KINDS],
             "models": [{"name": f"by-{kind}", "deployments": [{"provider": kind, "model": model}], "losses": "drop"} for kind, model in KINDS.items()],
             "limits": [{"name": "tokens", "window": "1h", "max": 10_000_000, "per": ["key", "model"], "cost": {"from": "tokens"}}],
-            "routes": [{"name": "llm", "match": {"path": "/*"}, "llm": {"models": [*MODELS]}, "auth": ["key"], "limits": ["tokens"]}],
+            "routes": [{"name": "llm", "match": {"path": "/*"}, "llm": {"models": [*MODELS, "fast"]}, "auth": ["key"], "limits": ["tokens"]}],
             "telemetry": {"access_log": {"format": "json", "file": str(self.access)}},
         }
+        # Of docs/llm/quickstart.md.
+        document["models"].append({"name": "fast", "deployments": [{"provider": "openai", "model": "gpt-5-mini"}], "losses": "drop"})
         if llama:
             document["providers"].append({"name": "llama", "kind": "openai_compatible", "url": f"{llama}/v1"})
             document["models"].append({"name": "by-llama", "deployments": [{"provider": "llama", "model": "tiny"}], "max_output": 64, "losses": "drop"})

@@ -1,7 +1,9 @@
-//! gRPC on the admin port: `grpc.health.v1` for probes, `tidegate.cluster.v1` for operators. Schemas: `proto/`.
+//! gRPC on the admin port: `grpc.health.v1` for probes, `tidegate.cluster.v1` and `tidegate.usage.v1` for
+//! operators. Schemas: `proto/`.
 
 mod cluster;
 mod health;
+mod usage;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::access::Access;
 use crate::input::MAX_JSON;
 use crate::proto::cluster::cluster_server::ClusterServer;
 use crate::proto::health::health_server::HealthServer;
+use crate::proto::usage::usage_server::UsageServer;
 use crate::serve::Closing;
 use crate::shell::{Gate, gate};
 use crate::wire::Role;
@@ -30,15 +33,15 @@ pub(crate) fn add(router: Router<AppState>, state: &AppState) -> Router<AppState
     let gated = |access| Gate { state: state.clone(), access, time_limit: Some(TIME_LIMIT) };
     let health = HealthServer::new(health::Health(state.clone())).max_decoding_message_size(MAX_JSON);
     let cluster = ClusterServer::new(cluster::Cluster(state.clone())).max_decoding_message_size(MAX_JSON);
+    let usage = UsageServer::new(usage::Usage(state.clone())).max_decoding_message_size(MAX_JSON);
+    let readers = || from_fn_with_state(gated(Access::Role(Role::Reader)), gate);
     router
         .route(
             "/grpc.health.v1.Health/{*method}",
             any_service(health).layer(from_fn_with_state(gated(Access::Open), gate)),
         )
-        .route(
-            "/tidegate.cluster.v1.Cluster/{*method}",
-            any_service(cluster).layer(from_fn_with_state(gated(Access::Role(Role::Reader)), gate)),
-        )
+        .route("/tidegate.cluster.v1.Cluster/{*method}", any_service(cluster).layer(readers()))
+        .route("/tidegate.usage.v1.Usage/{*method}", any_service(usage).layer(readers()))
 }
 
 /// A stream of what `look` sees: now, whenever it changed, and at every look when `every`. Ends when the caller goes or

@@ -35,6 +35,9 @@ pub mod proto {
     pub mod health {
         tonic::include_proto!("grpc.health.v1");
     }
+    pub mod usage {
+        tonic::include_proto!("tidegate.usage.v1");
+    }
 }
 
 /// What every handler shares.

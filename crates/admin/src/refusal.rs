@@ -157,6 +157,7 @@ impl Refusal {
     pub(crate) fn to_grpc(&self) -> tonic::Status {
         let (status, _, message, _) = self.row();
         let code = match status {
+            StatusCode::BAD_REQUEST => tonic::Code::InvalidArgument,
             StatusCode::UNAUTHORIZED => tonic::Code::Unauthenticated,
             StatusCode::FORBIDDEN => tonic::Code::PermissionDenied,
             StatusCode::TOO_MANY_REQUESTS => tonic::Code::ResourceExhausted,

@@ -12,7 +12,7 @@ pub(crate) mod quota;
 mod said;
 mod token;
 mod upstream;
-mod usage;
+pub(crate) mod usage;
 
 use std::time::Duration;
 

@@ -145,6 +145,7 @@ pub fn compile(
         model_names: &model_names,
         providers: (&provider_names, &providers),
         models: &models,
+        known: &known,
         secrets: &secrets,
         regexes: matching::Regexes::default(),
     };

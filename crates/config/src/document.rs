@@ -42,7 +42,7 @@ pub use limit::{
     WhenMissing, WhenUnavailable,
 };
 pub use llm::{
-    Ability, AwsRule, CallerKeyRule, DeploymentRule, GoogleRule, LlmRule, LossRule, ModelRule, ProviderKind,
+    Ability, AwsRule, CallerKeyRule, DeploymentRule, GoogleRule, HangUp, LlmRule, LossRule, ModelRule, ProviderKind,
     ProviderRule,
 };
 pub use matching::{Match, ValueRule, ValueTest};

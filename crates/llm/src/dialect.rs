@@ -7,6 +7,7 @@ use crate::lean::{self, Skipped};
 use crate::lost::Losses;
 use crate::meaning::{Answer, Body, Call, Error, Event, Flow, Stop};
 use crate::target::Target;
+use crate::tokens::Said;
 use crate::{anthropic, bedrock, cohere, gemini, ids, openai_chat, openai_responses};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,6 +199,8 @@ pub struct Decoder {
     flow: Flow,
     /// What is passed over, where only usage and the end are wanted.
     lean: Option<(Dialect, Skipped)>,
+    /// The text of it, where somebody may have to count that.
+    said: Option<Box<Said>>,
 }
 
 #[derive(Debug)]
@@ -220,16 +223,21 @@ impl Decoder {
             Dialect::Bedrock => Reader::Bedrock(bedrock::Reader::default()),
             Dialect::Cohere => Reader::Cohere(cohere::Reader::default()),
         };
-        Self { framing: dialect.framing(bounds), reader, flow: Flow::new(bounds), lean: None }
+        Self { framing: dialect.framing(bounds), reader, flow: Flow::new(bounds), lean: None, said: None }
     }
 
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Event>) {
-        let Self { framing, reader, flow, lean } = self;
+        let Self { framing, reader, flow, lean, said } = self;
         if flow.is_over() {
             return;
         }
         let mut read = |frame: Frame<'_>| match lean {
-            Some((dialect, skipped)) if lean::is_text(*dialect, frame) => skipped.add(frame.data.len()),
+            Some((dialect, skipped)) if lean::is_text(*dialect, frame) => {
+                skipped.add(frame.data.len());
+                if let Some(said) = said {
+                    lean::text_of(*dialect, frame.data).into_iter().for_each(|text| said.raw(text));
+                }
+            }
             _ => reader.frame(frame, flow),
         };
         if let Err(broken) = framing.push(bytes, &mut read) {
@@ -251,6 +259,16 @@ impl Decoder {
     /// From here on text need not be told, only counted.
     pub fn skim(&mut self, dialect: Dialect) {
         self.lean.get_or_insert((dialect, Skipped::default()));
+    }
+
+    /// Text that is passed over is kept for who may have to count it.
+    pub fn keep_text(&mut self) {
+        self.said.get_or_insert_default();
+    }
+
+    /// The text that was passed over, where it was kept.
+    pub fn said(&mut self) -> Option<Box<Said>> {
+        self.said.take()
     }
 
     /// What was passed over since.

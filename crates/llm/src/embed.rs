@@ -33,7 +33,7 @@ pub enum Embedder {
     Gemini,
     /// `models/NAME:predict`.
     Vertex,
-    /// Amazon's models on Bedrock (`model/NAME/invoke`), one text at a time.
+    /// Amazon's models on Bedrock (`model/NAME/invoke`), a call for each text.
     Titan,
     /// Cohere's models on Bedrock.
     CohereOnBedrock,
@@ -80,11 +80,11 @@ impl Embed {
         })
     }
 
-    /// The provider's call.
-    pub fn render(&self, to: Embedder, model: &str) -> Read<Vec<u8>> {
+    /// The provider's call, or its calls: their answers are [`joined`].
+    pub fn render(&self, to: Embedder, model: &str) -> Vec<Vec<u8>> {
         let kind = self.input_type.as_deref().unwrap_or("search_document");
         let dimensions = self.dimensions;
-        let body = match to {
+        let one = match to {
             Embedder::Cohere => Object::new()
                 .with("model", model)
                 .with("texts", self.texts.clone())
@@ -117,13 +117,12 @@ impl Embed {
                     .maybe("parameters", parameters)
             }
             Embedder::Titan => {
-                let [text] = self.texts.as_slice() else {
-                    return Err(Malformed::new("input", "this model embeds one text a call"));
-                };
-                Object::new().with("inputText", text.as_str()).maybe("dimensions", dimensions)
+                let body =
+                    |text: &String| Object::new().with("inputText", text.as_str()).maybe("dimensions", dimensions);
+                return self.texts.iter().map(|text| body(text).bytes()).collect();
             }
         };
-        Ok(body.bytes())
+        vec![one.bytes()]
     }
 
     /// Bytes that are embedded, for who has to estimate.
@@ -161,6 +160,21 @@ impl Embed {
     }
 }
 
+/// Answers to calls with a text each, as one.
+///
+/// # Errors
+/// One of them has no vector.
+pub fn joined<'b>(bodies: impl IntoIterator<Item = &'b [u8]>) -> Result<Vec<u8>, Error> {
+    let (mut vectors, mut tokens) = (Vec::new(), Some(0_u64));
+    for body in bodies {
+        let mut value: Value = serde_json::from_slice(body)
+            .map_err(|e| Error::bad_stream(format!("the provider's answer is not valid JSON: {e}")))?;
+        tokens = tokens.zip(value["inputTextTokenCount"].as_u64()).map(|(sum, own)| sum.saturating_add(own));
+        vectors.push(value["embedding"].take());
+    }
+    Ok(Object::new().with("embeddings", vectors).maybe("inputTextTokenCount", tokens).bytes())
+}
+
 type Vectors<'a> = Vec<&'a Vec<Value>>;
 
 fn read(from: Embedder, value: &Value) -> Option<(Vectors<'_>, Option<u64>)> {
@@ -177,7 +191,13 @@ fn read(from: Embedder, value: &Value) -> Option<(Vectors<'_>, Option<u64>)> {
             let tokens = list.iter().map(|one| tally(&one["embeddings"]["statistics"]["token_count"])).sum();
             Some((under(&value["predictions"], "/embeddings/values")?, Some(tokens)))
         }
-        Embedder::Titan => Some((vec![value["embedding"].as_array()?], value["inputTextTokenCount"].as_u64())),
+        Embedder::Titan => {
+            let vectors = match value["embeddings"].as_array() {
+                Some(list) => list.iter().map(Value::as_array).collect::<Option<Vec<_>>>()?,
+                None => vec![value["embedding"].as_array()?],
+            };
+            Some((vectors, value["inputTextTokenCount"].as_u64()))
+        }
     }
 }
 
@@ -203,7 +223,7 @@ mod tests {
     fn each_provider_gets_texts_and_dimensions_in_its_own_words() {
         let two =
             embed(&json!({"model": "m", "input": ["a", "b"], "dimensions": 8, "input_type": "search_query"})).unwrap();
-        let value = |to| serde_json::from_slice::<Value>(&two.render(to, "m").unwrap()).unwrap();
+        let value = |to| serde_json::from_slice::<Value>(&two.render(to, "m")[0]).unwrap();
         let cohere = json!({"texts": ["a", "b"], "input_type": "search_query", "embedding_types": ["float"], "output_dimension": 8});
         assert_eq!(value(Embedder::CohereOnBedrock), cohere);
         assert_eq!(value(Embedder::Cohere)["model"], "m");
@@ -215,11 +235,28 @@ mod tests {
         let vertex =
             json!({"instances": [{"content": "a"}, {"content": "b"}], "parameters": {"outputDimensionality": 8}});
         assert_eq!(value(Embedder::Vertex), vertex);
-        assert_eq!(two.render(Embedder::Titan, "m").unwrap_err().path, "input");
-        let one = embed(&json!({"model": "m", "input": "a"})).unwrap();
-        assert_eq!(one.render(Embedder::Titan, "m").unwrap(), br#"{"inputText":"a"}"#);
+        let each = [br#"{"inputText":"a","dimensions":8}"#, br#"{"inputText":"b","dimensions":8}"#];
+        assert_eq!(two.render(Embedder::Titan, "m"), each);
         assert_eq!(Embedder::on_bedrock("cohere.embed-v4:0"), Embedder::CohereOnBedrock);
         assert_eq!(Embedder::on_bedrock("amazon.titan-embed-text-v2:0"), Embedder::Titan);
+    }
+
+    #[test]
+    fn answers_to_a_call_each_are_one_and_their_tokens_a_sum() {
+        let two = embed(&json!({"model": "m", "input": ["a", "b"]})).unwrap();
+        let answers =
+            [br#"{"embedding":[0.5],"inputTextTokenCount":3}"#, br#"{"embedding":[1.5],"inputTextTokenCount":4}"#];
+        let body = joined(answers.map(|body| body.as_slice())).unwrap();
+        let (told, tokens) = two.answer(Embedder::Titan, &body, "mine", 99).unwrap();
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(
+            (tokens, &told["data"][1]["embedding"], &told["usage"]["prompt_tokens"]),
+            (Some(7), &json!([1.5]), &json!(7))
+        );
+        for bad in [br#"{"error":1}"#.as_slice(), b"?"] {
+            let body = joined([answers[0].as_slice(), bad]);
+            assert!(body.and_then(|body| two.answer(Embedder::Titan, &body, "mine", 9)).is_err());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which pieces of a stream that only passes must be read, once its first token was seen: those that tell usage, the end, an
 //! error or a call. The rest is text, and of that only its length is wanted, for an estimate where nobody says.
 
+use memchr::memchr2;
 use memchr::memmem::find;
 
 use crate::Dialect;
@@ -26,6 +27,29 @@ impl Skipped {
     /// Bytes of text, about.
     pub fn text(&self) -> u64 {
         self.bytes.saturating_sub(self.shortest.saturating_mul(self.pieces)).saturating_add(self.pieces)
+    }
+}
+
+/// The text of a piece that is passed over, escaped as it came; where models count tokens as is known.
+pub(crate) fn text_of(dialect: Dialect, data: &[u8]) -> Option<&[u8]> {
+    let names: &[&[u8]] = match dialect {
+        Dialect::OpenAiChat => &[b"\"content\"", b"\"reasoning_content\"", b"\"reasoning\""],
+        Dialect::OpenAiResponses => &[b"\"delta\""],
+        _ => return None,
+    };
+    names.iter().find_map(|name| string_of(name, data))
+}
+
+fn string_of<'d>(name: &[u8], data: &'d [u8]) -> Option<&'d [u8]> {
+    let after = &data[find(data, name)? + name.len()..];
+    let value = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    let mut at = 0;
+    loop {
+        let end = at + memchr2(b'"', b'\\', value.get(at..)?)?;
+        if value[end] == b'"' {
+            return Some(&value[..end]);
+        }
+        at = end + 2;
     }
 }
 
@@ -92,6 +116,20 @@ mod tests {
         assert!(!is_text(Dialect::Gemini, frame("", "{}")));
         let exception = Frame { kind: FrameKind::Exception, ..frame("contentBlockDelta", "{}") };
         assert!(!is_text(Dialect::Bedrock, exception));
+    }
+
+    #[test]
+    fn the_text_of_a_piece_is_found_without_reading_it() {
+        for (dialect, data, text) in [
+            (Dialect::OpenAiChat, r#"{"choices":[{"delta":{"content": "a\"b\\"},"x":"y"}]}"#, Some(r#"a\"b\\"#)),
+            (Dialect::OpenAiChat, r#"{"choices":[{"delta":{"reasoning_content":"a","content":null}}]}"#, Some("a")),
+            (Dialect::OpenAiChat, r#"{"choices":[{"delta":{"role":"assistant"}}]}"#, None),
+            (Dialect::OpenAiChat, r#"{"choices":[{"delta":{"content":"cut\"#, None),
+            (Dialect::OpenAiResponses, r#"{"type":"response.output_text.delta","delta":" the"}"#, Some(" the")),
+            (Dialect::Anthropic, r#"{"delta":{"text":"a"}}"#, None),
+        ] {
+            assert_eq!(text_of(dialect, data.as_bytes()), text.map(str::as_bytes), "{data}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod spans;
 pub mod splice;
 pub mod tap;
 pub mod target;
+pub mod tokens;
 pub mod unsaid;
 
 pub use dialect::{Decoder, Dialect, Encoder, Reply, Site};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, header};
 use tidegate_llm::catalogue::{self, Catalogue};
 use tidegate_llm::price::Tariff;
+use tidegate_llm::tokens::Encoding;
 
 use crate::{Answers, Attached, Bodies, CallerKeys, Choice, Credential, Reaction, Routing, Upstream};
 
@@ -16,10 +17,12 @@ pub struct Llm {
     pub models: Vec<Arc<Model>>,
     /// Those that the models lead to, each once.
     pub providers: Vec<Arc<Provider>>,
-    /// Whose own paths are passed as they are.
-    pub native: Vec<Arc<Provider>>,
+    /// Whose own paths are passed as they are: by the provider's name, the one deployment of whatever callers name there.
+    pub native: Vec<Arc<Model>>,
     /// Are callers told what their call cost?
     pub tells_cost: bool,
+    /// Is a stream heard to its end when its caller hangs up?
+    pub drains: bool,
     /// Answers that are given again, where a model does not say otherwise.
     pub answers: Option<Arc<Answers>>,
     /// Bodies that are logged.
@@ -296,6 +299,33 @@ impl Llm {
 }
 
 impl Model {
+    /// Whatever a provider has, by the provider's own names.
+    #[must_use]
+    pub fn native(provider: &Arc<Provider>, catalogue: &Arc<Catalogue>) -> Self {
+        let deployment = Deployment {
+            provider: Arc::clone(provider),
+            name: None,
+            model: None,
+            after: 0,
+            credential: None,
+            region: None,
+            tags: Vec::new(),
+            weight: 1,
+            priority: 0,
+            limits: Vec::new(),
+            abilities: Abilities::default(),
+            facts: Facts { price: None, known: Known::ByName(Arc::clone(catalogue)) },
+        };
+        Self {
+            name: Arc::clone(&provider.name),
+            deployments: vec![deployment],
+            max_output: None,
+            drops: false,
+            routing: Routing::default(),
+            answers: None,
+        }
+    }
+
     /// Models that calls of this one may be taken to: fallbacks, those of conditions and of errors. Not theirs.
     pub fn leads_to(&self) -> impl Iterator<Item = &Arc<Model>> {
         let Routing { fallbacks, conditions, on_error, .. } = &self.routing;
@@ -367,6 +397,14 @@ impl Deployment {
         }
     }
 
+    /// How its model counts tokens, if that is known: by its name, or by the one that the catalogue knows it by.
+    #[must_use]
+    pub fn encoding(&self, asked: &str) -> Option<Encoding> {
+        let of_tongue = matches!(self.provider.kind.tongue(), Tongue::OpenAi | Tongue::Bedrock);
+        let name = of_tongue.then(|| self.model(asked))?;
+        Encoding::of(name).or_else(|| Encoding::of(&self.row(asked)?.model))
+    }
+
     /// `None`: nobody knows what it costs.
     #[must_use]
     pub fn tariff(&self, asked: &str) -> Option<&Arc<Tariff>> {
@@ -394,6 +432,7 @@ mod tests {
             providers: vec![],
             native: vec![],
             tells_cost: false,
+            drains: false,
             answers: None,
             bodies: None,
         }

@@ -146,6 +146,29 @@ pub(crate) fn needs_no_body(limit: &Limit) -> bool {
     limit.count_hits && matches!(limit.cost, Cost::Fixed(_)) && !limit.per.contains(&Dimension::Model)
 }
 
+/// A limit of tokens or of money said no to what a call may come to; would it surely say no to this?
+pub(crate) fn could_fit(
+    refusal: &Refusal,
+    snapshot: &Snapshot,
+    standings: &[telemetry::Standing],
+    least: &dyn Fn() -> Most,
+) -> bool {
+    let refused = standings.iter().find(|standing| matches!(standing.verdict, telemetry::Verdict::Refused));
+    let Some((limit, remaining)) = refused.and_then(|at| Some((snapshot.limits.get(at.limit)?, at.remaining))) else {
+        return false;
+    };
+    let left = match refusal {
+        Refusal::Limited { .. } => remaining.unwrap_or(Permits::ZERO),
+        Refusal::TooCostly => limit.max, // How much is left was not looked at.
+        _ => return false,
+    };
+    match limit.cost {
+        Cost::Tokens { estimate: None } => least().tokens <= left.0,
+        Cost::Money { .. } => least().money.is_some_and(|money| money <= left.0),
+        _ => false,
+    }
+}
+
 /// One of them may well say no.
 pub(crate) fn is_scarce(limiter: &Limiter, snapshot: &Snapshot, held: &[&Attached], scope: &Scope<'_>) -> bool {
     let mut call = Gathered::default();

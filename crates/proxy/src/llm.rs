@@ -11,6 +11,7 @@ mod asking;
 mod attempt;
 mod bodies;
 mod choose;
+mod counting;
 mod door;
 mod fleet;
 mod heard;
@@ -71,6 +72,8 @@ pub(crate) use self::told::in_dialect;
 
 /// Of a count of tokens that no provider made.
 const ESTIMATED: HeaderName = HeaderName::from_static("x-tidegate-estimated");
+/// Of one that this node counted: in which encoding.
+const COUNTED: HeaderName = HeaderName::from_static("x-tidegate-counted");
 /// A provider whose breaker is open: others are asked; when there are none, soon again.
 const OPEN: Refusal = Refusal::BreakerOpen { retry_after: std::time::Duration::from_secs(1) };
 
@@ -118,7 +121,7 @@ impl<'a> Visit<'a, '_> {
         shown: &mut Shown,
     ) -> Result<Response<Reply>, No> {
         if let Some(native) = native::of(self.llm, &parts.uri) {
-            return self.native(native, door::door(parts), parts, body, observer, shown).await;
+            return Box::pin(self.native(native, door::door(parts), parts, body, observer, shown)).await;
         }
         let door = door::door(parts).ok_or(Refusal::CallUnknown)?;
         if let Task::List | Task::Show(_) = &door.task {
@@ -143,7 +146,13 @@ impl<'a> Visit<'a, '_> {
         let spoken = Spoken { model: &model.name, most: &most };
         let look = self.look(parts, &heard, model, &own);
         let is_hit = look.as_ref().is_some_and(answers::Look::is_hit);
-        let (charge, asks) = self.admit(parts, Some(spoken), is_hit, observer, shown).await?;
+        let (charge, asks) = match self.admit(parts, Some(spoken), is_hit, observer, shown).await {
+            // The bound would not fit: perhaps what it truly is does.
+            Err(no) if self.could_fit(&no, &heard, model, observer) && Box::pin(heard.counted_for(model)).await => {
+                Box::pin(self.admit(parts, Some(spoken), is_hit, observer, shown)).await?
+            }
+            other => other?,
+        };
         observer.charge = charge;
         let (keep, report) = match look {
             None => (None, None),
@@ -253,6 +262,11 @@ impl<'a> Visit<'a, '_> {
         Ok((charge, asks))
     }
 
+    /// A limit of tokens or money refused what a call may come to at the most; is there room for what it may truly be?
+    fn could_fit(&self, no: &No, heard: &Heard<'_>, model: &Model, observer: &Observer) -> bool {
+        limits::could_fit(&no.refusal, self.snapshot, &observer.record.limits, &|| heard.least(model))
+    }
+
     /// Of an answer that is whole; a stream's cost is known when it has ended.
     fn tell_cost(&self, response: &mut Response<Reply>, observer: &Observer) {
         let spoken = observer.record.spoken.as_ref().filter(|_| self.llm.tells_cost);
@@ -313,7 +327,10 @@ impl<'a> Visit<'a, '_> {
         let plan = self.caller.map_or(self.route.limits.anonymous_plan, Caller::plan);
         let plan = plan.and_then(|at| self.snapshot.plans.get(at)).and_then(|plan| plan.residency.as_ref());
         let consumer = self.caller.and_then(|caller| caller.consumer).and_then(|consumer| consumer.residency.as_ref());
-        let needs = Needs::of(&heard.peek, heard.door.task == Task::Chat, &parts.headers, [plan, consumer]);
+        let mut needs = Needs::of(&heard.peek, heard.door.task == Task::Chat, &parts.headers, [plan, consumer]);
+        if needs.may_be_near(heard, model) {
+            Box::pin(needs.count(heard, model)).await;
+        }
         let (fleet, headers, caller, snapshot) = (&*self.gate.fleet, &parts.headers, self.caller, self.snapshot);
         let chooser = Chooser { fleet, heard, headers, caller, snapshot, needs: &needs };
         let call = Call { visit: self, parts, heard, own, further: &further, chooser, model, records };
@@ -339,13 +356,20 @@ impl<'a> Visit<'a, '_> {
     }
 }
 
-/// A count that is ours, and says so.
-fn estimated(tokens: u64, heard: &Heard<'_>, mut account: Account, observer: &mut Observer) -> Response<Reply> {
+/// A count that is ours, and says so. `by`: the encoding, where it is no estimate.
+fn estimated(
+    tokens: u64,
+    by: Option<&'static str>,
+    heard: &Heard<'_>,
+    mut account: Account,
+    observer: &mut Observer,
+) -> Response<Reply> {
     account.free();
     account.settle(observer);
     let mut response = Response::new(Reply::full(tidegate_llm::count::answer(tokens, heard.door.dialect)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(ESTIMATED, HeaderValue::from_static("true"));
+    let (name, value) = by.map_or((ESTIMATED, "true"), |encoding| (COUNTED, encoding));
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 

@@ -232,6 +232,10 @@ impl Requests {
         self.model_counter(e, "tidegate_llm_calls", help, |lane| &lane.calls)?;
         let help = "Deployments that failed before another one was asked";
         self.model_counter(e, "tidegate_llm_fallbacks", help, |lane| &lane.fallbacks)?;
+        let help = "Deployments that were asked beside a late one";
+        self.model_counter(e, "tidegate_llm_hedges", help, |lane| &lane.hedges)?;
+        let help = "Calls that one of those answered first";
+        self.model_counter(e, "tidegate_llm_hedges_won", help, |lane| &lane.hedges_won)?;
         let help = "Tries of deployments that failed, by kind of error";
         let mut metric = e.encode_descriptor("tidegate_llm_failed_tries", help, None, MetricType::Counter)?;
         self.each_model(|model, lanes| {

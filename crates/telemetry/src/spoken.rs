@@ -27,6 +27,8 @@ pub struct Spoken {
     pub tokens: Tokens,
     /// The provider did not say how many: they are an estimate.
     pub estimated: bool,
+    /// Nor did it, but they were counted: by this encoding.
+    pub counted: Option<&'static str>,
     pub cost: Cost,
     /// From the call to the first token.
     pub first_token: Option<Duration>,
@@ -39,6 +41,8 @@ pub struct Spoken {
     pub dropped: Option<Box<str>>,
     /// Deployments that were asked beside a late one.
     pub hedges: u32,
+    /// One of them answered.
+    pub hedge_won: bool,
     /// Tokens that an answer from the cache would have taken.
     pub saved: u64,
     pub bodies: Bodies,
@@ -169,6 +173,9 @@ impl Spoken {
         if self.estimated {
             line.field(key!("estimated")).extend_from_slice(b"true");
         }
+        if let Some(encoding) = self.counted {
+            line.word(key!("counted"), encoding);
+        }
         if let Some(first) = self.first_token {
             line.millis(key!("first_token_ms"), u64::try_from(first.as_nanos()).unwrap_or(u64::MAX));
         }
@@ -183,6 +190,9 @@ impl Spoken {
         }
         if self.hedges > 0 {
             line.number(key!("hedges"), u64::from(self.hedges));
+        }
+        if self.hedge_won {
+            line.field(key!("hedge_won")).extend_from_slice(b"true");
         }
         if self.saved > 0 {
             line.number(key!("saved_tokens"), self.saved);
@@ -220,6 +230,8 @@ pub(crate) const FAILURES: [&str; 14] = [
 pub(crate) struct ModelLane {
     pub(crate) calls: AtomicU64,
     pub(crate) fallbacks: AtomicU64,
+    pub(crate) hedges: AtomicU64,
+    pub(crate) hedges_won: AtomicU64,
     /// By the places of [`Tokens::NAMES`].
     pub(crate) tokens: [AtomicU64; Tokens::NAMES.len()],
     pub(crate) first_token: Histogram,
@@ -246,6 +258,10 @@ impl ModelLane {
         self.calls.fetch_add(1, Relaxed);
         self.saved.fetch_add(spoken.saved, Relaxed);
         self.fallbacks.fetch_add(u64::from(spoken.fallbacks), Relaxed);
+        if spoken.hedges > 0 {
+            self.hedges.fetch_add(u64::from(spoken.hedges), Relaxed);
+            self.hedges_won.fetch_add(u64::from(spoken.hedge_won), Relaxed);
+        }
         self.cost_nanos.fetch_add(spoken.cost.nanos(), Relaxed);
         self.unpriced.fetch_add(u64::from(spoken.cost == Cost::Unpriced), Relaxed);
         for (class, tokens) in self.tokens.iter().zip(spoken.tokens.list()) {

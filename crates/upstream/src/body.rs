@@ -59,6 +59,12 @@ impl Body {
         body
     }
 
+    /// What is left of it, for who reads on; here it has ended.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self { flow: self.flow.take() }
+    }
+
     /// Reads the rest in the background, if it is short, so that the connection lives on.
     pub(crate) fn discard(mut self) {
         let Some(flow) = &self.flow else { return };

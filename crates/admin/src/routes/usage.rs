@@ -22,18 +22,18 @@ const DIMENSIONS: [&str; 7] = ["day", "tenant", "team", "consumer", "route", "mo
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
-    by: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-    tenant: Option<String>,
-    team: Option<String>,
-    consumer: Option<String>,
-    route: Option<String>,
-    model: Option<String>,
-    provider: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) by: Option<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) team: Option<String>,
+    pub(crate) consumer: Option<String>,
+    pub(crate) route: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) provider: Option<String>,
     #[serde(default)]
-    stale: bool,
+    pub(crate) stale: bool,
 }
 
 /// What language models were used, by day and by whom
@@ -52,6 +52,11 @@ pub(super) struct Asked {
         ("stale" = Option<bool>, Query, description = "What this node has, without asking whether there is newer")),
     responses((status = 200, body = UsageReply), (status = 400, body = ErrorReply), (status = 503, body = ErrorReply)))]
 pub(super) async fn list(State(state): State<AppState>, Ask(asked): Ask<Asked>) -> Result<Json<UsageReply>, Refusal> {
+    Ok(Json(told(&state, &asked).await?))
+}
+
+/// By whichever door somebody asks.
+pub(crate) async fn told(state: &AppState, asked: &Asked) -> Result<UsageReply, Refusal> {
     let now = wall_clock();
     let by = dimensions(asked.by.as_deref())?;
     let today = date(day_of(now));
@@ -60,9 +65,9 @@ pub(super) async fn list(State(state): State<AppState>, Ask(asked): Ask<Asked>) 
     if until < since {
         return Err(Refusal::BadRequest(format!("since is {since} and until is {until}: nothing is in between")));
     }
-    super::document::newest(&state, asked.stale).await?;
+    super::document::newest(state, asked.stale).await?;
     let span = (number(since), number(until));
-    Ok(Json(state.backend.read(|agreed| reply(&agreed.usage, &asked, &by, span, now))))
+    Ok(state.backend.read(|agreed| reply(&agreed.usage, asked, &by, span, now)))
 }
 
 fn dimensions(text: Option<&str>) -> Result<Vec<&'static str>, Refusal> {
@@ -102,7 +107,7 @@ fn reply(usage: &Usage, asked: &Asked, by: &[&'static str], (since, until): (u32
         until: date(until).to_string(),
         by: by.iter().map(|dimension| (*dimension).to_owned()).collect(),
         rows: rows.into_iter().map(|(of, amounts)| row(by, of, &amounts)).collect(),
-        total: told(&total),
+        total: sums(&total),
         projections: projections(usage, asked, now),
         coarse_until: usage.coarse_days().last().map(|day| date(day).to_string()),
     }
@@ -133,7 +138,7 @@ fn value(dimension: &str, day: u32, key: &Key) -> String {
 }
 
 fn row(by: &[&'static str], values: Vec<String>, amounts: &Amounts) -> UsageRow {
-    let mut row = UsageRow { used: told(amounts), ..UsageRow::default() };
+    let mut row = UsageRow { used: sums(amounts), ..UsageRow::default() };
     for (dimension, value) in by.iter().zip(values) {
         let field = match *dimension {
             "day" => &mut row.day,
@@ -149,7 +154,7 @@ fn row(by: &[&'static str], values: Vec<String>, amounts: &Amounts) -> UsageRow 
     row
 }
 
-fn told(amounts: &Amounts) -> UsageAmounts {
+fn sums(amounts: &Amounts) -> UsageAmounts {
     let Amounts { calls, failed, estimated, unpriced, tokens, cost_nanos } = *amounts;
     UsageAmounts {
         calls,

@@ -8,7 +8,12 @@ use tidegate_admin::proto::cluster::{Readiness as PbReadiness, StatusRequest, Wa
 use tidegate_admin::proto::health::HealthCheckRequest;
 use tidegate_admin::proto::health::health_check_response::ServingStatus;
 use tidegate_admin::proto::health::health_client::HealthClient;
+use tidegate_admin::proto::usage::ListRequest;
+use tidegate_admin::proto::usage::usage_client::UsageClient;
 use tidegate_admin::wire::Readiness;
+use tidegate_model::NodeId;
+use tidegate_state::Command;
+use tidegate_state::usage::{Amounts, Key, Report, Row, Tokens};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
@@ -71,6 +76,62 @@ async fn watch_sends_the_status_now_and_when_it_changes_and_ends_when_the_port_c
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     let closed = tokio::time::timeout(Duration::from_secs(8), &mut port.served).await;
     assert!(closed.is_ok_and(|joined| joined.is_ok()));
+}
+
+#[tokio::test]
+async fn usage_is_told_as_the_rest_api_tells_it() {
+    let port = start().await;
+    let today = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let row = |consumer: &str, model: &str, input| {
+        let key = Key { tenant: "t".into(), consumer: consumer.into(), model: model.into(), ..Key::default() };
+        let tokens = Tokens { input, output: 4, ..Tokens::default() };
+        let amounts = Amounts { calls: 2, tokens, cost_nanos: 1_500_000, ..Amounts::default() };
+        Row { day: u32::try_from(today).unwrap(), key, amounts }
+    };
+    let rows = vec![row("ann", "fast", 3), row("bob", "fast", 30), row("", "large", 300)];
+    port.memory.apply(Command::ReportUsage(Report { node: NodeId(1), life: 1, number: 1, rows }));
+    let mut usage = UsageClient::new(channel(&port).await);
+    assert_eq!(usage.list(ListRequest::default()).await.unwrap_err().code(), Code::Unauthenticated);
+    for (by, consumer, query) in [
+        (vec![], None, ""),
+        (vec!["day", "consumer"], None, "?by=day,consumer"),
+        (vec!["model"], Some("ann"), "?consumer=ann"),
+        (vec!["model"], Some(""), "?consumer="),
+    ] {
+        let by = by.into_iter().map(str::to_owned).collect();
+        let ask = ListRequest { by, consumer: consumer.map(str::to_owned), ..ListRequest::default() };
+        let told = usage.list(with_token(READER, ask)).await.unwrap().into_inner();
+        let rest = port.get(READER, &format!("/v1/usage{query}")).await.ok();
+        assert_eq!(
+            (told.since.as_str(), told.until.as_str()),
+            (rest["since"].as_str().unwrap(), rest["until"].as_str().unwrap())
+        );
+        let rows = rest["rows"].as_array().unwrap();
+        assert_eq!(told.rows.len(), rows.len(), "{query}: {rest}");
+        for (row, rest) in told.rows.iter().zip(rows) {
+            let used = row.used.unwrap();
+            assert_eq!(
+                (row.model.as_deref(), row.consumer.as_deref()),
+                (rest["model"].as_str(), rest["consumer"].as_str())
+            );
+            assert_eq!(
+                (used.calls, used.input_tokens, used.cost_nanos),
+                (
+                    rest["calls"].as_u64().unwrap(),
+                    rest["input_tokens"].as_u64().unwrap(),
+                    rest["cost_nanos"].as_u64().unwrap()
+                )
+            );
+        }
+        let total = told.total.unwrap();
+        assert_eq!(
+            (total.calls, total.total_tokens),
+            (rest["total"]["calls"].as_u64().unwrap(), rest["total"]["total_tokens"].as_u64().unwrap())
+        );
+        assert_eq!(told.projections.len(), 2);
+    }
+    let wrong = ListRequest { by: vec!["colour".into()], ..ListRequest::default() };
+    assert_eq!(usage.list(with_token(READER, wrong)).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -36,8 +36,7 @@ pub(super) fn compile(
         return Some(self::respond(respond, &path.field("respond"), report));
     }
     if let Some(llm) = &rule.llm {
-        let built =
-            super::llm::route(llm, (world.model_names, world.models), world.providers, &path.field("llm"), report);
+        let built = super::llm::route(llm, world, &path.field("llm"), report);
         if let Some(llm) = &built {
             super::llm::priced(llm, rule, world, path, report);
         }

@@ -11,7 +11,7 @@ use super::secret::Secrets;
 use super::{Names, Report, answers, credential, upstream};
 use crate::decode::short;
 use crate::document::{
-    self, CallerKeyRule, EndpointAddress, LlmRule, ProviderRule, RouteRule, UpstreamRule, UpstreamTimes,
+    self, CallerKeyRule, EndpointAddress, HangUp, LlmRule, ProviderRule, RouteRule, UpstreamRule, UpstreamTimes,
 };
 use crate::inputs::Inputs;
 use crate::path::Path;
@@ -213,14 +213,10 @@ pub(super) fn allowed(
 }
 
 /// What a route serves.
-pub(super) fn route(
-    rule: &LlmRule,
-    (names, models): (&Names<'_>, &[Option<Arc<Model>>]),
-    (provider_names, all): (&Names<'_>, &[Option<Arc<Provider>>]),
-    path: &Path<'_>,
-    report: &Report<'_>,
-) -> Option<Llm> {
-    let LlmRule { models: listed, native, tell_cost, cache, log_bodies } = rule;
+pub(super) fn route(rule: &LlmRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>) -> Option<Llm> {
+    let LlmRule { models: listed, native, tell_cost, hang_up, cache, log_bodies } = rule;
+    let (names, models) = (world.model_names, world.models);
+    let (provider_names, all) = world.providers;
     let answers = cache.as_ref().and_then(|rule| answers::compile(rule, &path.field("cache"), report));
     let bodies = log_bodies.as_ref().map(|rule| answers::bodies(rule, &path.field("log_bodies"), report));
     if listed.is_empty() && native.is_empty() {
@@ -255,8 +251,9 @@ pub(super) fn route(
     (is_whole && !providers.is_empty()).then_some(Llm {
         models,
         providers,
-        native: natives,
+        native: natives.iter().map(|provider| Arc::new(Model::native(provider, world.known))).collect(),
         tells_cost,
+        drains: matches!(hang_up, HangUp::Drain),
         answers,
         bodies,
     })

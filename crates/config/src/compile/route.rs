@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_llm::catalogue::Catalogue;
 use tidegate_policy::defaults::{MAX_BODY, MAX_LLM_BODY, MAX_MAX_BODY};
 use tidegate_policy::{Action, Cache, HeaderEdits, Model, Provider, Route, Timeouts, Upstream};
 
@@ -28,6 +29,7 @@ pub(super) struct World<'a> {
     pub(super) built: &'a [Option<Arc<Upstream>>],
     pub(super) model_names: &'a Names<'a>,
     pub(super) models: &'a [Option<Arc<Model>>],
+    pub(super) known: &'a Arc<Catalogue>,
     pub(super) providers: (&'a Names<'a>, &'a [Option<Arc<Provider>>]),
     pub(super) secrets: &'a Secrets<'a>,
     pub(super) regexes: Regexes,

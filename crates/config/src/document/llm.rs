@@ -298,6 +298,18 @@ pub enum LossRule {
     Drop,
 }
 
+/// A caller who is gone before his stream has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum HangUp {
+    /// The provider's work is cancelled at once; what was said until then is paid.
+    #[default]
+    Cancel,
+    /// The provider is heard to its end, for ten minutes at the most: its own count is paid, and an answer that is kept is whole.
+    Drain,
+}
+
 /// A route of language models. By the ends of their paths it knows the calls of OpenAI (`chat/completions`, `responses`,
 /// `embeddings`, `models`), Anthropic (`messages`, `messages/count_tokens`), Gemini (`models/NAME:generateContent`,
 /// `:streamGenerateContent`, `:countTokens`), Bedrock (`model/NAME/converse`, `converse-stream`) and Cohere (`v2/chat`), so
@@ -309,13 +321,16 @@ pub struct LlmRule {
     #[serde(default)]
     pub models: Vec<String>,
     /// Names of providers whose own paths are passed as they are: `/openai/v1/files` goes to the provider `openai` as
-    /// `/v1/files`, with its credentials instead of the caller's, and nothing of it is gathered. Callers with a list of models
-    /// may not. Default: none.
+    /// `/v1/files`, with its credentials instead of the caller's, and nothing of it is gathered but calls that are known, which
+    /// are priced as the catalogue says. Callers with a list of models may not. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub native: Vec<String>,
     /// Answers that are no streams say in `x-tidegate-cost` how many dollars they cost.
     #[serde(default)]
     pub tell_cost: bool,
+    /// What becomes of a stream whose caller hangs up.
+    #[serde(default)]
+    pub hang_up: HangUp,
     /// Keep answers and give them again to whoever asks exactly the same. Default: no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<AnswerRule>,

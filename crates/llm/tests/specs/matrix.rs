@@ -1,4 +1,4 @@
-//! Which provider's traffic has been through these translations: `docs/llm-matrix.md`, written from what the other tests of
+//! Which provider's traffic has been through these translations: `docs/llm/matrix.md`, written from what the other tests of
 //! this folder judge (every recording, every written case). `UPDATE_DOCS=1` with TIDEGATE_FIXTURES writes it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use tidegate_llm::{Dialect, Site};
 use crate::golden::sources;
 use crate::support::{collect, decode, recordings};
 
-const PAGE: &str = "../../docs/llm-matrix.md";
+const PAGE: &str = "../../docs/llm/matrix.md";
 
 const FEATURES: [&str; 10] = [
     "chat",
@@ -131,7 +131,7 @@ fn the_matrix_of_providers_is_what_the_tests_saw() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, fresh).expect("docs can be written");
     } else {
-        assert!(page == fresh, "docs/llm-matrix.md is old: UPDATE_DOCS=1 cargo nextest run -p tidegate-llm matrix");
+        assert!(page == fresh, "docs/llm/matrix.md is old: UPDATE_DOCS=1 cargo nextest run -p tidegate-llm matrix");
     }
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidegate_llm::Skipped;
-use tidegate_llm::meaning::{Answer, Delta, Error, Event, Gist, NanoUsd, Stop, Usage};
+use tidegate_llm::meaning::{Answer, Body, Delta, Error, Event, Gist, NanoUsd, Stop, Usage};
 use tidegate_llm::price::Tariff;
+use tidegate_llm::tokens::{Encoding, Said};
 use tidegate_llm::{Dialect, estimate};
 use tidegate_telemetry::{Cost, Tokens};
 use tokio::time::Instant;
 
+use super::counting::{Prompt, Sums, Tally};
 use crate::relay::Observer;
 
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Account {
     finish: Option<&'static str>,
     /// Who says that it answers.
     model: String,
+    /// Where it is known how the model counts.
+    tally: Option<Box<Tally>>,
 }
 
 /// Tokens and nano-dollars.
@@ -69,7 +73,37 @@ impl Account {
             first_token: None,
             finish: None,
             model: String::new(),
+            tally: None,
         }
+    }
+
+    /// Its model counts like this, if that should be needed.
+    pub(super) fn counting(mut self, encoding: Option<Encoding>, prompt: impl FnOnce() -> Option<Arc<Prompt>>) -> Self {
+        self.tally = encoding.map(|encoding| Box::new(Tally::new(encoding, prompt())));
+        self
+    }
+
+    /// Is the text of the answer wanted?
+    pub(super) fn listens(&self) -> bool {
+        self.tally.is_some()
+    }
+
+    /// Nobody said how much was used, and it can be counted.
+    pub(super) fn wants_count(&self) -> bool {
+        let told = |usage: Usage| self.whole || usage.completion() >= self.seen();
+        self.tally.as_ref().is_some_and(|tally| tally.counted.is_none()) && !self.usage.is_some_and(told)
+    }
+
+    /// For who counts it.
+    pub(super) fn uncounted(&mut self) -> Option<Box<Tally>> {
+        if self.wants_count() { self.tally.take() } else { None }
+    }
+
+    pub(super) fn recounted(&mut self, tally: Box<Tally>) {
+        if let Some(prompt) = tally.counted.and_then(|sums| sums.prompt) {
+            self.guess = prompt.tokens;
+        }
+        self.tally = Some(tally);
     }
 
     /// Who is asked speaks this, and bills by these prices.
@@ -102,7 +136,8 @@ impl Account {
     }
 
     fn seen(&self) -> u64 {
-        self.deltas.max(estimate::answer(self.dialect, self.text))
+        let counted = self.tally.as_ref().filter(|tally| !tally.said.is_empty()).and_then(|tally| tally.counted);
+        counted.map_or_else(|| self.deltas.max(estimate::answer(self.dialect, self.text)), |sums| sums.answer)
     }
 
     /// A call goes out: if nothing is ever heard of it, it may have cost its prompt.
@@ -129,6 +164,9 @@ impl Account {
                 self.first_token.get_or_insert_with(|| self.began.elapsed());
                 self.deltas += 1;
                 self.text += text.len() as u64;
+                if let Some(tally) = &mut self.tally {
+                    tally.said.text(text);
+                }
             }
             Event::Start(start) => self.model.clone_from(&start.model),
             Event::Usage(usage) => self.usage = Some(*usage),
@@ -149,6 +187,17 @@ impl Account {
         (self.usage, self.finish, self.whole) = (answer.usage, Some(finish(&answer.stop)), true);
         self.text = answer.text().len() as u64;
         self.first_token = None;
+        if let Some(tally) = self.tally.as_mut().filter(|_| answer.usage.is_none()) {
+            for part in &answer.parts {
+                match &part.body {
+                    Body::Text(text) | Body::Refusal(text) | Body::Reasoning { text, .. } => tally.said.text(text),
+                    Body::ToolCall(call) => {
+                        [&call.name, &call.arguments].into_iter().for_each(|text| tally.said.text(text))
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// An answer that is no chat. `None`: it does not say.
@@ -166,6 +215,13 @@ impl Account {
         self.whole = true;
     }
 
+    /// By the price of the model that answered, if nobody knew that of the one that was asked for.
+    pub(super) fn priced_by_answer(&mut self, tariff: impl FnOnce(&str) -> Option<Arc<Tariff>>) {
+        if self.tariff.is_none() && !self.model.is_empty() {
+            self.tariff = tariff(&self.model);
+        }
+    }
+
     /// Nothing is billed for this one.
     pub(super) fn free(&mut self) {
         (self.usage, self.whole, self.free) = (Some(Usage::default()), true, true);
@@ -176,8 +232,11 @@ impl Account {
         self.first_token.is_some()
     }
 
-    /// Text that was passed over.
-    pub(super) fn skipped(&mut self, skipped: Skipped) {
+    /// Text that was passed over. `said`: what it said, if that was kept.
+    pub(super) fn skipped(&mut self, skipped: Skipped, said: Option<&Said>) {
+        if let (Some(tally), Some(said)) = (&mut self.tally, said) {
+            tally.said.and(said);
+        }
         self.deltas = self.deltas.saturating_add(skipped.pieces);
         self.text = self.text.saturating_add(skipped.text());
     }
@@ -193,8 +252,13 @@ impl Account {
         if short {
             usage.output = usage.output.saturating_add(seen - usage.completion());
         }
-        self.write(observer, &usage, !known || short || self.lost.0 > 0);
+        let by = self.tally.as_ref().and_then(|tally| Some((tally.encoding.name(), tally.counted?)));
+        // A prompt that the provider told need not be counted.
+        let surely = |sums: Sums| known || sums.prompt.is_some_and(|prompt| prompt.surely);
+        let by = by.filter(|(_, sums)| surely(*sums) && (!known || short)).map(|(name, _)| name);
+        self.write(observer, &usage, by.is_none() && (!known || short) || self.lost.0 > 0);
         if let Some(spoken) = &mut observer.record.spoken {
+            spoken.counted = by;
             spoken.answered = (!self.model.is_empty()).then(|| self.model.as_str().into());
             spoken.generated = self.first_token.map(|first| self.began.elapsed().saturating_sub(first));
         }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http::request::Parts;
 use smallvec::SmallVec;
 use tidegate_clock as clock;
 use tidegate_llm::meaning::Kind;
+use tidegate_llm::tokens::Encoding;
 use tidegate_model::Nanos;
 use tidegate_policy::{Hedge, Model, Reaction, Routing, Then};
 use tidegate_upstream::Again;
@@ -18,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::account::{Account, Lost};
 use super::attempt::{Attempt, Failed, Rest, Tried, Won};
 use super::choose::{Candidate, Chooser, Queue};
+use super::counting::{self, Prompt};
 use super::heard::Beside;
 use super::heard::{Heard, Outgoing};
 use super::own::OwnKeys;
@@ -65,12 +68,16 @@ pub(super) struct Asking<'v, 'a, 'b> {
     hedges: u32,
     last: Option<Box<Failed>>,
     refused: Option<No>,
-    /// Of a count that cannot be asked for: at once, or if it is refused.
-    estimate: Option<(bool, u64)>,
+    /// Of a count that cannot be asked for: at once, or if it is refused. And how the model counts, if that is known.
+    estimate: Option<(bool, u64, Option<Encoding>)>,
+    /// For who may have to count it; made once.
+    prompt: Option<Option<Arc<Prompt>>>,
 }
 
 struct Running<'v, 'a> {
     candidate: Candidate<'a>,
+    /// Another one was asked before it and is late.
+    beside: bool,
     charge: Option<Box<Charge>>,
     /// What it costs if nothing is ever heard of it.
     guess: Lost,
@@ -101,6 +108,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             last: None,
             refused: None,
             estimate: None,
+            prompt: None,
         })
     }
 
@@ -114,7 +122,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         loop {
             if self.running.is_empty() {
                 if !self.begin(false, observer).await? {
-                    return self.give_up(observer);
+                    return self.give_up(observer).await;
                 }
                 next = late(self.hedges);
             }
@@ -125,16 +133,25 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 }
                 Came::Ended(at, tried) => (at, tried),
             };
-            let Running { candidate, charge, guess, span, .. } = self.running.remove(at);
+            let Running { candidate, beside, charge, guess, span, .. } = self.running.remove(at);
             note(&tried, observer);
             observer.record.asking = span;
             match tried.outcome {
-                Ok(won) => return Ok(self.won(*won, &candidate, charge, observer)),
+                Ok(mut won) => {
+                    if let Rest::Whole(account) = &mut won.rest {
+                        counting::now(account).await;
+                    }
+                    let response = self.won(*won, &candidate, charge, observer);
+                    if let Some(spoken) = &mut observer.record.spoken {
+                        spoken.hedge_won = beside;
+                    }
+                    return Ok(response);
+                }
                 Err(failed) => {
                     self.asked(&candidate, observer);
                     observer.record.tried(failed.status(), failed.error.kind.name());
                     if self.failed(failed, candidate, (charge, guess), observer) {
-                        return self.give_up(observer);
+                        return self.give_up(observer).await;
                     }
                 }
             }
@@ -184,12 +201,13 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                     continue;
                 }
             };
+            let encoding = candidate.deployment.encoding(&self.call.heard.peek.model);
             match outgoing.beside {
                 Some(Beside::Estimate(tokens)) => {
-                    self.estimate = Some((true, tokens));
+                    self.estimate = Some((true, tokens, encoding));
                     return Ok(false);
                 }
-                Some(Beside::Count(tokens)) => self.estimate = Some((false, tokens)),
+                Some(Beside::Count(tokens)) => self.estimate = Some((false, tokens, encoding)),
                 _ => {}
             }
             if !gate.upstreams.admits(&candidate.deployment.provider.upstream) {
@@ -202,6 +220,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 poll_fn(|cx| poll_while(&mut observer.charge, pause.as_mut(), cx)).await?;
             }
             let account = self.ledger.fork(outgoing.dialect, candidate.deployment.tariff(&self.call.heard.peek.model));
+            let account = account.counting(encoding, || self.prompt());
             let charge = match admitted(self.call, &candidate, account.guess()).await {
                 Ok(charge) => charge,
                 Err(refusal) => {
@@ -212,10 +231,15 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             if !self.may_begin(beside, account.guess(), observer).await {
                 return Ok(false);
             }
-            self.start(candidate, charge, (outgoing, account), observer);
+            self.start(candidate, beside, charge, (outgoing, account), observer);
             return Ok(true);
         }
         Ok(false)
+    }
+
+    fn prompt(&mut self) -> Option<Arc<Prompt>> {
+        let heard = self.call.heard;
+        self.prompt.get_or_insert_with(|| heard.prompt()).clone()
     }
 
     /// A further try is a request: it takes of all limits of requests anew. One beside another is paid as well.
@@ -238,6 +262,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
     fn start(
         &mut self,
         candidate: Candidate<'a>,
+        beside: bool,
         charge: Option<Box<Charge>>,
         (outgoing, account): (Outgoing, Account),
         observer: &mut Observer,
@@ -264,7 +289,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             records,
             span,
         };
-        self.running.push(Running { candidate, charge, guess, span: began, work: Box::pin(attempt.make()) });
+        self.running.push(Running { candidate, beside, charge, guess, span: began, work: Box::pin(attempt.make()) });
         self.stands(observer);
     }
 
@@ -311,7 +336,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         Ok(begun)
     }
 
-    fn budget(&self) -> std::sync::Arc<tidegate_upstream::Budget> {
+    fn budget(&self) -> Arc<tidegate_upstream::Budget> {
         self.call.visit.gate.fleet.budget(&self.call.model.name)
     }
 
@@ -434,12 +459,19 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         }
     }
 
-    fn give_up(mut self, observer: &mut Observer) -> Result<Response<Reply>, No> {
+    async fn give_up(mut self, observer: &mut Observer) -> Result<Response<Reply>, No> {
         // Some models cannot be asked for a count.
         let cannot = |failed: &Failed| matches!(failed.error.kind, Kind::BadRequest | Kind::NotFound | Kind::Forbidden);
         let cannot = self.last.as_deref().is_some_and(cannot);
-        if let Some((_, tokens)) = self.estimate.filter(|(at_once, _)| *at_once || cannot) {
-            return Ok(estimated(tokens, self.call.heard, self.ledger, observer));
+        if let Some((_, tokens, encoding)) = self.estimate.filter(|(at_once, ..)| *at_once || cannot) {
+            let heard = self.call.heard;
+            let counted = match encoding {
+                Some(encoding) => heard.counted(encoding).await.filter(|counted| counted.surely),
+                None => None,
+            };
+            let by = encoding.filter(|_| counted.is_some()).map(Encoding::name);
+            let tokens = counted.map_or(tokens, |counted| counted.tokens);
+            return Ok(estimated(tokens, by, heard, self.ledger, observer));
         }
         match (self.last.take(), self.refused.take()) {
             (Some(failed), _) => {
@@ -468,9 +500,16 @@ async fn admitted(
     let scope = visit.scope(call.parts, Some(spoken));
     let held: limits::Few<_> = candidate.deployment.limits.iter().collect();
     let counters = (&*visit.gate.limiter, &*visit.gate.seen);
-    let admitted = limits::admit(counters, visit.snapshot, &held, &scope);
-    let refusal = Refusal::LimitUnavailable { retry_after: Duration::from_secs(1) };
-    let (verdict, _, asks) = tokio::time::timeout(SOON, admitted).await.map_err(|_| refusal)?;
+    let late = |_| Refusal::LimitUnavailable { retry_after: Duration::from_secs(1) };
+    let admit = || tokio::time::timeout(SOON, limits::admit(counters, visit.snapshot, &held, &scope));
+    let (mut verdict, decided, mut asks) = admit().await.map_err(late)?;
+    // The bound would not fit: perhaps what it truly is does.
+    if let Err(refusal) = &verdict
+        && limits::could_fit(refusal, visit.snapshot, &decided.standings, &|| heard.least(candidate.model))
+        && Box::pin(heard.counted_for(candidate.model)).await
+    {
+        (verdict, _, asks) = admit().await.map_err(late)?;
+    }
     let mut charge = Charge::of(verdict?.commit(visit.origin.request_id.as_str().as_bytes()), &asks);
     if let Some(charge) = &mut charge {
         charge.used(guess); // If nothing is ever heard of it.

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tidegate_llm::bounds::Bounds;
-use tidegate_llm::count;
 use tidegate_llm::meaning::{Answer as Answered, Error, Gist, Kind};
 use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
 use tidegate_llm::{Dialect, Reply as Spoken};
+use tidegate_llm::{count, embed};
 use tidegate_policy::{Deployment, ProviderKind};
 use tidegate_telemetry::Trace;
 use tidegate_upstream::{self as upstream, Answer, Call, CallFailed};
@@ -37,6 +38,8 @@ use crate::reply::Reply;
 /// Bytes of a whole answer: images come in it.
 const LONGEST_ANSWER: usize = 128 << 20;
 const LONGEST_ERROR: usize = 1 << 20;
+/// Calls for texts that a provider takes one by one.
+const AT_ONCE: usize = 8;
 pub(super) const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
 pub(super) const INPUT_TOKENS: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
 
@@ -107,6 +110,9 @@ pub(super) enum Rest {
     Stream(Box<Told>),
 }
 
+/// One of several calls.
+type Calling<'c> = Pin<Box<dyn Future<Output = Result<Bytes, Box<Failed>>> + Send + 'c>>;
+
 /// What is known of an answer once its head came.
 type Heads = (HeaderMap, upstream::Body);
 
@@ -115,7 +121,7 @@ impl Attempt<'_, '_, '_> {
         let until =
             self.deployment.provider.first_event.filter(|_| self.heard.peek.stream).map(|most| Instant::now() + most);
         let (mut answered, mut detail) = (None, None);
-        let outcome = match self.call(until).await {
+        let outcome = match self.call(&self.outgoing.body, until).await {
             Ok(answer) => {
                 answered = Some((answer.endpoint.clone(), answer.attempts, answer.connect, answer.first_byte));
                 let (head, body) = answer.response.into_parts();
@@ -137,19 +143,42 @@ impl Attempt<'_, '_, '_> {
         if self.heard.peek.stream {
             return self.stream(&headers, body, until).await;
         }
-        let whole = read(body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))?;
+        let mut whole = read(body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))?;
+        if !self.outgoing.further.is_empty() {
+            whole = Box::pin(self.further(whole)).await?;
+        }
         self.whole(&headers, whole)
     }
 
-    async fn call(&self, until: Option<Instant>) -> Result<Answer, (Box<Failed>, Option<Box<str>>)> {
+    /// One call for each further text, a few at a time.
+    async fn further(&self, first: Bytes) -> Result<Bytes, Box<Failed>> {
+        let calls: Vec<Calling<'_>> =
+            self.outgoing.further.iter().map(|body| Box::pin(self.one(body)) as Calling<'_>).collect();
+        let rest: Result<Vec<Bytes>, _> = stream::iter(calls).buffered(AT_ONCE).try_collect().await;
+        // The others were answered, and are billed.
+        let rest = rest.map_err(|failed| Box::new(Failed { answered: false, ..*failed }))?;
+        let all = std::iter::once(&first).chain(&rest).map(|body| &**body);
+        embed::joined(all).map(Bytes::from).map_err(|error| Box::new(Failed::lost(error)))
+    }
+
+    async fn one(&self, body: &Bytes) -> Result<Bytes, Box<Failed>> {
+        let answer = self.call(body, None).await.map_err(|(failed, _)| failed)?;
+        let (head, body) = answer.response.into_parts();
+        if !head.status.is_success() {
+            return Err(Box::new(self.refused(head.status, &head.headers, body).await));
+        }
+        read(body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))
+    }
+
+    async fn call(&self, body: &Bytes, until: Option<Instant>) -> Result<Answer, (Box<Failed>, Option<Box<str>>)> {
         let Visit { gate, route, .. } = self.visit;
         let provider = &*self.deployment.provider;
-        let mut request = outward::request(self.parts, self.heard, &self.outgoing, self.deployment, route)
+        let mut request = outward::request(self.parts, self.heard, (&self.outgoing, body), self.deployment, route)
             .map_err(|refusal| (Box::new(Failed::ours(refusal)), None))?;
         if let Some((trace, span)) = &self.span {
             trace.put(*span, request.headers_mut());
         }
-        prove::show(&gate.tokens, provider, self.deployment.credential(), self.own, &mut request, &self.outgoing.body)
+        prove::show(&gate.tokens, provider, self.deployment.credential(), self.own, &mut request, body)
             .await
             .map_err(|why| (Box::new(Failed::unproven(&provider.name)), Some(why.into())))?;
         let (timeouts, again) = (route.timeouts, Some(self.further as &dyn upstream::Again));
@@ -222,6 +251,7 @@ impl Attempt<'_, '_, '_> {
         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         name_losses(self.outgoing.dropped.as_deref(), &mut response);
         let mut told = Box::new(Told::new(body, from, way, &reply, (self.account, self.going)));
+        told.drains = self.visit.llm.drains;
         if self.records {
             // A provider's own name for the model is told as it is.
             let reply = Spoken { model: reply.model.filter(|_| from != to), ..reply };

@@ -297,6 +297,12 @@ pub(super) struct Going {
 }
 
 impl Going {
+    /// The same call, in other hands.
+    pub(super) fn again(&self) -> Self {
+        self.known.in_flight.fetch_add(1, Relaxed);
+        Self { known: Arc::clone(&self.known), began: self.began, first: self.first }
+    }
+
     /// The stream began.
     pub(super) fn first(&mut self) {
         let now = Instant::now();

@@ -10,9 +10,11 @@ use tidegate_llm::meaning::Call;
 use tidegate_llm::names::Names;
 use tidegate_llm::peek::{Peek, peek};
 use tidegate_llm::splice::{Edit, splice, without};
+use tidegate_llm::tokens::{Counted, Encoding};
 use tidegate_llm::{Dialect, Losses, Malformed, Site, Target};
 use tidegate_policy::{Deployment, Model, ProviderKind, Tongue};
 
+use super::counting::Prompt;
 use super::door::{Door, Task};
 use super::told::No;
 use crate::refusal::Refusal;
@@ -21,6 +23,8 @@ use crate::refusal::Refusal;
 const USUAL_OUTPUT: u64 = 4_096;
 /// Tokens of the words with which a provider tells its model of tools: Anthropic's are 313 to about 800.
 const TOLD_OF_TOOLS: u64 = 1_024;
+/// Bytes of a token, at the most, in prompts that somebody would count: more have only blanks.
+const FEWEST: u64 = 16;
 /// Tokens of an image, a sound, a film or a file, as far as limits are concerned.
 const USUAL_MEDIUM: u64 = 16_384;
 
@@ -31,6 +35,8 @@ pub(super) struct Heard<'a> {
     /// The longest answer, whoever gives it: as the asked model has it. What limits reserved is for no more.
     pub(super) cap: Option<u64>,
     parsed: OnceLock<Call>,
+    /// By the places of [`Encoding::ALL`], where somebody counted.
+    counts: [OnceLock<Counted>; Encoding::ALL.len()],
 }
 
 /// What limits reserve for a call.
@@ -45,6 +51,8 @@ pub(crate) struct Most {
 pub(super) struct Outgoing {
     pub(super) dialect: Dialect,
     pub(super) body: Bytes,
+    /// Of a call for several texts to who takes one.
+    pub(super) further: Vec<Bytes>,
     /// Names of fields that were left out.
     pub(super) dropped: Option<String>,
     /// Of tools, as the caller calls them.
@@ -68,18 +76,31 @@ impl<'a> Heard<'a> {
     pub(super) fn new(door: Door<'a>, body: Bytes) -> Result<Self, No> {
         let site = Site { model: door.model.as_deref(), stream: door.stream };
         let peek = peek(door.dialect, &body, site).map_err(|why| No::malformed(&why))?;
-        Ok(Self { door, body, peek, cap: None, parsed: OnceLock::new() })
+        Ok(Self { door, body, peek, cap: None, parsed: OnceLock::new(), counts: Default::default() })
     }
 
-    /// The most that it can come to at any deployment that may be asked.
+    /// The most that it can come to at any deployment that may be asked: of its prompt the bytes, or what was counted.
     pub(super) fn most(&self, model: &Model) -> Most {
+        let bytes = self.peek.prompt_bytes as u64;
+        self.most_of(model, &|deployment| {
+            let counted = deployment.encoding(&self.peek.model).and_then(|encoding| self.count(encoding));
+            counted.map_or(bytes, |counted| counted.most.min(bytes))
+        })
+    }
+
+    /// What it can come to at least, about: with fewer tokens than any usual prompt of its length has.
+    pub(super) fn least(&self, model: &Model) -> Most {
+        self.most_of(model, &|_| self.peek.prompt_bytes as u64 / FEWEST)
+    }
+
+    fn most_of(&self, model: &Model, text: &dyn Fn(&Deployment) -> u64) -> Most {
         let asked = &*self.peek.model;
         let media = self.peek.media(&self.body) as u64;
         let unseen = media.saturating_mul(USUAL_MEDIUM).saturating_add(u64::from(self.peek.has_tools) * TOLD_OF_TOOLS);
-        let bytes = (self.peek.prompt_bytes as u64).saturating_add(unseen);
         let mut most = Most { tokens: 0, money: Some(0) };
         for deployment in model.reach() {
             let row = deployment.row(asked);
+            let bytes = text(deployment).saturating_add(unseen);
             // No token is shorter than a byte, and none fits into a model beyond its longest prompt.
             let prompt = match row.and_then(|row| row.longest_prompt()) {
                 Some(longest) if self.peek.reads_more => longest,
@@ -100,6 +121,44 @@ impl<'a> Heard<'a> {
             most.money = Some(0);
         }
         most
+    }
+
+    /// If somebody counted.
+    pub(super) fn count(&self, encoding: Encoding) -> Option<Counted> {
+        self.counts[encoding as usize].get().copied()
+    }
+
+    /// For whom it is worth waiting. `None`: it cannot be counted, or not soon.
+    pub(super) async fn counted(&self, encoding: Encoding) -> Option<Counted> {
+        if let Some(counted) = self.count(encoding) {
+            return Some(counted);
+        }
+        let counted = self.prompt()?.counted(encoding).await?;
+        Some(*self.counts[encoding as usize].get_or_init(|| counted))
+    }
+
+    /// Counts for all deployments that a call of this model may come to. False: for one of them nobody knows how.
+    pub(super) async fn counted_for(&self, model: &Model) -> bool {
+        let mut known: SmallVec<[Encoding; 2]> = SmallVec::new();
+        for deployment in model.reach() {
+            match deployment.encoding(&self.peek.model) {
+                Some(encoding) if known.contains(&encoding) => {}
+                Some(encoding) => known.push(encoding),
+                None => return false,
+            }
+        }
+        for encoding in known {
+            if self.counted(encoding).await.is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// For who may have to count it.
+    pub(super) fn prompt(&self) -> Option<Arc<Prompt>> {
+        let embeds = self.door.task == Task::Embed;
+        Prompt::hold(self.door.dialect, embeds, self.call_body(), self.door.model.as_deref())
     }
 
     /// What is asked as the longest answer, where that is not what the caller asks.
@@ -133,14 +192,14 @@ impl<'a> Heard<'a> {
         edits.extend(self.bound(model).map(|most| Edit::max_tokens(from, thinks.reasoning_only, most)));
         let spliced = splice(&self.body, &edits).map_err(|why| No::malformed(&why))?;
         let body = spliced.map_or_else(|| self.body.clone(), Bytes::from);
-        Ok(Outgoing { dialect: from, body, dropped: None, names: None, beside: None, strips_usage })
+        Ok(Outgoing { dialect: from, body, further: vec![], dropped: None, names: None, beside: None, strips_usage })
     }
 
     fn translated(&self, model: &Model, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
         match self.door.task {
             Task::Chat => {}
             Task::Embed => return self.embedded(deployment, to),
-            Task::Count => return self.counted(deployment, to),
+            Task::Count => return self.asks_to_count(deployment, to),
             Task::List | Task::Show(_) => return Err(unserved(deployment)),
         }
         let mut call = self.parsed()?.clone();
@@ -158,7 +217,8 @@ impl<'a> Heard<'a> {
         }
         let dropped = (!losses.is_empty()).then(|| losses.header());
         let names = (!names.is_empty()).then(|| Arc::new(names));
-        Ok(Outgoing { dialect: to, body: body.into(), dropped, names, beside: None, strips_usage: false })
+        let body = body.into();
+        Ok(Outgoing { dialect: to, body, further: vec![], dropped, names, beside: None, strips_usage: false })
     }
 
     fn embedded(&self, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
@@ -171,16 +231,14 @@ impl<'a> Heard<'a> {
             _ => return Err(unserved(deployment)),
         };
         let embed = Embed::parse(&self.body).map_err(|why| No::malformed(&why))?;
-        let body = embed.render(embedder, model);
-        let body = body.map_err(|why| {
-            let param = Some(why.path.clone());
-            No::told(Refusal::CallUntranslatable, why.to_string(), param)
-        })?;
+        let mut bodies = embed.render(embedder, model).into_iter().map(Bytes::from);
+        let body = bodies.next().unwrap_or_default();
         let beside = Some(Beside::Embed(embedder, embed));
-        Ok(Outgoing { dialect: to, body: body.into(), dropped: None, names: None, beside, strips_usage: false })
+        let further = bodies.collect();
+        Ok(Outgoing { dialect: to, body, further, dropped: None, names: None, beside, strips_usage: false })
     }
 
-    fn counted(&self, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
+    fn asks_to_count(&self, deployment: &Deployment, to: Dialect) -> Result<Outgoing, No> {
         let call = self.parsed()?;
         let kind = deployment.provider.kind;
         // OpenAI counts for its newer API alone.
@@ -191,8 +249,8 @@ impl<'a> Heard<'a> {
             Some(body) => (body, Beside::Count(estimate)),
             None => (Vec::new(), Beside::Estimate(estimate)),
         };
-        let beside = Some(beside);
-        Ok(Outgoing { dialect: to, body: body.into(), dropped: None, names: None, beside, strips_usage: false })
+        let (body, beside) = (body.into(), Some(beside));
+        Ok(Outgoing { dialect: to, body, further: vec![], dropped: None, names: None, beside, strips_usage: false })
     }
 
     fn parsed(&self) -> Result<&Call, No> {
@@ -200,11 +258,15 @@ impl<'a> Heard<'a> {
             return Ok(call);
         }
         let site = Site { model: self.door.model.as_deref(), stream: self.peek.stream };
+        let call = self.door.dialect.parse_call(&self.call_body(), site).map_err(|why| No::malformed(&why))?;
+        Ok(self.parsed.get_or_init(|| call))
+    }
+
+    /// What is counted may stand inside of the body.
+    fn call_body(&self) -> Bytes {
         let inner = (self.door.dialect == Dialect::Gemini && self.door.task == Task::Count)
             .then(|| counted_request(&self.body));
-        let body = inner.flatten().unwrap_or_else(|| self.body.clone());
-        let call = self.door.dialect.parse_call(&body, site).map_err(|why| No::malformed(&why))?;
-        Ok(self.parsed.get_or_init(|| call))
+        inner.flatten().unwrap_or_else(|| self.body.clone())
     }
 }
 

@@ -1,13 +1,16 @@
 //! What a call needs, and which deployments have it.
 //!
-//! Tokens are estimated from bytes. Who surely takes the prompt comes before who may; who cannot is not asked at all.
+//! Tokens are estimated from bytes, and counted where the estimate is near to what a model takes and it is known how that
+//! model counts. Who surely takes the prompt comes before who may; who cannot is not asked at all.
 
 use http::{HeaderMap, HeaderName};
 use tidegate_llm::catalogue::Model;
 use tidegate_llm::meaning::{Kind, NanoUsd, Usage};
 use tidegate_llm::peek::Peek;
-use tidegate_policy::{Abilities, Deployment};
+use tidegate_llm::tokens::{Counted, Encoding};
+use tidegate_policy::{Abilities, Deployment, Model as Asked};
 
+use super::heard::Heard;
 use super::told::No;
 use crate::refusal::Refusal;
 
@@ -19,6 +22,11 @@ pub(super) const TAGS: HeaderName = HeaderName::from_static("x-tidegate-tags");
 /// Of a prompt: most have about four to a token, and hardly any has more than six.
 const USUAL_BYTES: u64 = 4;
 const MOST_BYTES: u64 = 6;
+/// Beyond these nobody needs to count: it surely fits, or surely not.
+const FEW_BYTES: u64 = 2;
+const MANY_BYTES: u64 = 16;
+/// Shorter prompts are estimated, whoever is asked.
+const SMALL: u64 = 1_024;
 /// Words in a header.
 const MOST_WORDS: usize = 16;
 /// Of an answer, where a call does not say: prices and times are compared by it.
@@ -38,6 +46,8 @@ pub(super) struct Needs<'a> {
     /// Each list is one of places, in one of which the call must stay.
     homes: Vec<Words<'a>>,
     pub(super) tags: Words<'a>,
+    /// By the places of [`Encoding::ALL`], where it was needed.
+    counts: [Option<Counted>; Encoding::ALL.len()],
 }
 
 /// What a deployment lacks. Bits, so that what all of them lack can be told.
@@ -78,12 +88,39 @@ impl<'a> Needs<'a> {
             schema: chat && peek.has_schema,
             homes: all,
             tags: words(headers, &TAGS),
+            counts: Default::default(),
+        }
+    }
+
+    /// Is a deployment of the model perhaps too small for the prompt, or just large enough?
+    pub(super) fn may_be_near(&self, heard: &Heard<'_>, model: &Asked) -> bool {
+        let asked = &heard.peek.model;
+        self.countable
+            && self.bytes >= SMALL
+            && model.reach().into_iter().any(|to| self.is_near(to, asked) && to.encoding(asked).is_some())
+    }
+
+    fn is_near(&self, deployment: &Deployment, asked: &str) -> bool {
+        let most = (self.bytes / FEW_BYTES).saturating_add(self.answer);
+        self.context(deployment, asked).is_some_and(|context| most > context && self.bytes / MANY_BYTES <= context)
+    }
+
+    /// Counts, for those that it is near to.
+    pub(super) async fn count(&mut self, heard: &Heard<'_>, model: &Asked) {
+        let asked = &heard.peek.model;
+        for deployment in model.reach().into_iter().filter(|to| self.is_near(to, asked)).collect::<Vec<_>>() {
+            if let Some(encoding) = deployment.encoding(asked)
+                && self.counts[encoding as usize].is_none()
+            {
+                self.counts[encoding as usize] = heard.counted(encoding).await;
+            }
         }
     }
 
     /// Of the prompt, about.
     pub(super) fn tokens(&self) -> u64 {
-        self.bytes.div_ceil(USUAL_BYTES)
+        let counted = self.counts.iter().flatten().map(|counted| counted.tokens).max();
+        counted.unwrap_or_else(|| self.bytes.div_ceil(USUAL_BYTES))
     }
 
     /// Of the answer, about.
@@ -98,7 +135,9 @@ impl<'a> Needs<'a> {
         let row = deployment.row(asked);
         let can = |own: Option<bool>, ability: &str| own.or(row.and_then(|row| knows(row, ability))).unwrap_or(true);
         let context = self.context(deployment, asked);
-        let least = if self.countable { self.bytes / MOST_BYTES } else { 0 };
+        let counted = self.counted(deployment, asked);
+        let least = counted.unwrap_or(if self.countable { self.bytes / MOST_BYTES } else { 0 });
+        let tokens = counted.unwrap_or_else(|| self.tokens());
         let mut lacks = 0;
         let mut lack = |lacked: bool, bit: u8| lacks |= u8::from(lacked) * bit;
         lack(context.is_some_and(|most| least > most), CONTEXT);
@@ -110,10 +149,19 @@ impl<'a> Needs<'a> {
         if lacks != 0 {
             return Err(Lacks(lacks));
         }
-        let whole = self.tokens().saturating_add(self.answer);
+        let whole = tokens.saturating_add(self.answer);
         let surely = !self.countable || context.is_none_or(|most| whole <= most);
-        let usage = Usage { input: self.tokens(), output: self.answer(), ..Usage::default() };
+        let usage = Usage { input: tokens, output: self.answer(), ..Usage::default() };
         Ok(Fit { context, surely, price: deployment.tariff(asked).map(|tariff| tariff.cost(&usage)) })
+    }
+
+    /// Of the prompt there, if it was counted.
+    fn counted(&self, deployment: &Deployment, asked: &str) -> Option<u64> {
+        if self.counts.iter().all(Option::is_none) {
+            return None;
+        }
+        let counted = self.counts[deployment.encoding(asked)? as usize]?;
+        counted.surely.then_some(counted.tokens)
     }
 
     /// Tokens that a deployment takes, if that is known.

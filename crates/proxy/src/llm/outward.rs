@@ -24,7 +24,7 @@ const ALONG: [&str; 6] = ["anthropic-", "openai-", "x-stainless-", "idempotency-
 pub(super) fn request(
     parts: &Parts,
     heard: &Heard<'_>,
-    outgoing: &Outgoing,
+    (outgoing, body): (&Outgoing, &Bytes),
     deployment: &Deployment,
     route: &Route,
 ) -> Result<Request<Full<Bytes>>, Refusal> {
@@ -50,7 +50,7 @@ pub(super) fn request(
         headers.entry(VERSION).or_insert(HeaderValue::from_static("2023-06-01"));
     }
     rewrite::edit(&mut headers, &route.request_headers);
-    let mut request = Request::new(Full::new(outgoing.body.clone()));
+    let mut request = Request::new(Full::new(body.clone()));
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
     Ok(request)
 }

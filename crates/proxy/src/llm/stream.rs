@@ -1,6 +1,8 @@
 //! A provider's stream on its way to the caller: event by event, as fast as the caller takes them; what came meanwhile goes
 //! out in one piece.
 
+mod drain;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
 
 use super::account::{Account, First, Lost};
+use super::counting;
 use super::fleet::Going;
 use super::recorder::Recorder;
 use super::waiting::Waiting;
@@ -32,6 +35,8 @@ pub(crate) struct Told {
     going: Going,
     /// Where somebody wants the answer whole.
     pub(super) recorder: Option<Box<Recorder>>,
+    /// A caller who hangs up does not end it.
+    pub(super) drains: bool,
     /// For the caller, and not taken yet.
     ready: Waiting,
     ended: bool,
@@ -95,14 +100,19 @@ impl Told {
         reply: &Reply,
         (account, going): (Account, Going),
     ) -> Self {
+        let mut decoder = from.decoder(reply.bounds);
+        if account.listens() {
+            decoder.keep_text();
+        }
         Self {
             source,
             from,
-            decoder: from.decoder(reply.bounds),
+            decoder,
             way,
             account,
             going,
             recorder: None,
+            drains: false,
             ready: Waiting::default(),
             ended: false,
             events: Vec::new(),
@@ -329,16 +339,22 @@ impl Body for Told {
 impl Drop for Told {
     fn drop(&mut self) {
         self.give_back();
+        if self.goes_on() {
+            return;
+        }
         if let Some(observer) = &mut self.observer {
             observer.whole = self.ended && self.ready.is_empty();
             if let (Way::Other(translation), Some(spoken)) = (&self.way, &mut observer.record.spoken) {
                 spoken.dropped = translation.all_dropped();
             }
-            self.account.skipped(self.decoder.skipped());
+            self.account.skipped(self.decoder.skipped(), self.decoder.said().as_deref());
             self.account.settle(observer);
             self.going.told(self.account.output());
         }
         let whole = self.decoder.is_over();
         self.recorded(whole);
+        if let Some(observer) = self.observer.take().filter(|_| self.account.wants_count()) {
+            counting::later(std::mem::replace(&mut self.account, Account::new(0, false)), observer);
+        }
     }
 }

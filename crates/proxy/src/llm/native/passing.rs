@@ -1,20 +1,24 @@
-//! An answer that passes as it came, while what it cost is listened for.
+//! An answer that passes as it came, while what it cost is listened for, and what it says where that is logged.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, Method};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, Method, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::Event;
-use tidegate_llm::{Decoder, Dialect};
+use tidegate_llm::{Decoder, Dialect, Reply};
+use tidegate_policy::{Bodies, Model};
 use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
 
+use super::is_json;
 use crate::llm::account::Account;
-use crate::llm::door::Task;
+use crate::llm::recorder::Recorder;
+use crate::llm::{bodies, counting};
 use crate::relay::{Broken, Observer};
 
 /// A whole answer that is longer than this is no chat's; its usage is estimated.
@@ -23,46 +27,104 @@ const LONGEST_READ: usize = 4 << 20;
 /// What is heard of an answer that passes.
 pub(super) enum Ear {
     Deaf,
-    Stream(Dialect, Box<Decoder>, Vec<Event>),
-    Whole(Dialect, bool, BytesMut),
+    Stream(Box<Listening>),
+    Whole { call: Option<(Dialect, bool)>, held: BytesMut, log: Option<Arc<Bodies>> },
+}
+
+/// To a stream.
+pub(super) struct Listening {
+    dialect: Dialect,
+    decoder: Decoder,
+    events: Vec<Event>,
+    /// Where it is logged.
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Ear {
-    pub(super) fn new(dialect: Option<Dialect>, task: Option<Task>, headers: &HeaderMap) -> Self {
-        let Some(dialect) = dialect.filter(|_| !headers.contains_key(CONTENT_ENCODING)) else { return Self::Deaf };
+    /// `call`: the dialect of one that is known, and whether it embeds. `counts`: its text may have to be counted.
+    pub(super) fn new(
+        call: Option<(Dialect, bool)>,
+        headers: &HeaderMap,
+        log: Option<Arc<Bodies>>,
+        counts: bool,
+    ) -> Self {
+        if headers.contains_key(CONTENT_ENCODING) {
+            return Self::Deaf;
+        }
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let streams = kind.starts_with("text/event-stream") || kind.starts_with("application/vnd.amazon.eventstream");
-        match streams {
-            true => Self::Stream(dialect, Box::new(dialect.decoder(Bounds::default())), Vec::new()),
-            false => Self::Whole(dialect, task == Some(Task::Embed), BytesMut::new()),
+        match call {
+            Some((dialect, _)) if streams => {
+                let mut decoder = dialect.decoder(Bounds::default());
+                if counts {
+                    decoder.keep_text();
+                }
+                let record = |log| Box::new(Recorder::new(dialect, Reply::default(), Some(log), None));
+                let recorder = log.map(record);
+                Self::Stream(Box::new(Listening { dialect, decoder, events: Vec::new(), recorder }))
+            }
+            None if log.is_none() || !is_json(headers) => Self::Deaf,
+            call => Self::Whole { call, held: BytesMut::new(), log },
         }
     }
 
     fn hear(&mut self, data: &[u8], account: &mut Account) {
         match self {
             Self::Deaf => {}
-            Self::Stream(dialect, decoder, events) => {
-                decoder.push(data, events);
-                events.drain(..).for_each(|event| account.event(&event));
-                if account.has_begun() {
-                    decoder.skim(*dialect);
-                }
-            }
-            Self::Whole(_, _, held) if held.len() + data.len() > LONGEST_READ => *self = Self::Deaf,
-            Self::Whole(_, _, held) => held.extend_from_slice(data),
+            Self::Stream(listening) => listening.hear(data, account),
+            Self::Whole { held, .. } if held.len() + data.len() > LONGEST_READ => *self = Self::Deaf,
+            Self::Whole { held, .. } => held.extend_from_slice(data),
         }
     }
 
+    /// All was heard that will be.
     fn end(&mut self, account: &mut Account) {
         match self {
-            Self::Whole(_, true, held) => account.counted(held),
-            Self::Whole(dialect, false, held) => {
+            Self::Whole { call: Some((_, true)), held, .. } => account.counted(held),
+            Self::Whole { call: Some((dialect, false)), held, .. } => {
                 if let Ok(answer) = dialect.parse_answer(held) {
                     account.answer(&answer);
                 }
             }
-            Self::Stream(_, decoder, _) => account.skipped(decoder.skipped()),
-            Self::Deaf => {}
+            Self::Stream(listening) => {
+                let Listening { decoder, .. } = &mut **listening;
+                account.skipped(decoder.skipped(), decoder.said().as_deref());
+            }
+            Self::Whole { call: None, .. } | Self::Deaf => {}
+        }
+    }
+
+    /// What it cost is in the record.
+    fn log(&mut self, observer: &mut Observer) {
+        match self {
+            Self::Whole { held, log: Some(rules), .. } => {
+                if let Some(spoken) = &mut observer.record.spoken {
+                    spoken.bodies.answer = Some(bodies::loggable(rules, held));
+                }
+            }
+            Self::Stream(listening) => {
+                let whole = listening.decoder.is_over();
+                if let Some(recorder) = listening.recorder.take() {
+                    recorder.ends(whole, observer);
+                }
+            }
+            Self::Whole { log: None, .. } | Self::Deaf => {}
+        }
+    }
+}
+
+impl Listening {
+    fn hear(&mut self, data: &[u8], account: &mut Account) {
+        let Self { dialect, decoder, events, recorder } = self;
+        decoder.push(data, events);
+        for event in events.drain(..) {
+            account.event(&event);
+            if let Some(recorder) = recorder {
+                recorder.event(&event);
+            }
+        }
+        if account.has_begun() && recorder.is_none() {
+            decoder.skim(*dialect);
         }
     }
 }
@@ -72,6 +134,8 @@ pub(crate) struct Native {
     source: upstream::Body,
     ear: Ear,
     account: Account,
+    /// Whatever its provider has.
+    model: Arc<Model>,
     /// `None` until the answer goes out.
     observer: Option<Box<Observer>>,
     loan: Option<(u64, u32)>,
@@ -79,8 +143,8 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    pub(super) fn new(source: upstream::Body, ear: Ear, account: Account) -> Self {
-        Self { source, ear, account, observer: None, loan: None, ended: false }
+    pub(super) fn new(source: upstream::Body, ear: Ear, account: Account, model: Arc<Model>) -> Self {
+        Self { source, ear, account, model, observer: None, loan: None, ended: false }
     }
 
     pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
@@ -156,11 +220,18 @@ impl Drop for Native {
     fn drop(&mut self) {
         self.give_back();
         self.ear.end(&mut self.account);
-        let Some(observer) = &mut self.observer else { return };
+        // The name that was asked for may be one's own; the answer says whose it is.
+        let deployment = self.model.deployments.first();
+        self.account.priced_by_answer(|answered| deployment?.tariff(answered).cloned());
+        let Some(mut observer) = self.observer.take() else { return };
         // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
         if !self.ended {
             observer.whole = observer.record.method == Method::HEAD || self.source.is_end_stream();
         }
-        self.account.settle(observer);
+        self.account.settle(&mut observer);
+        self.ear.log(&mut observer);
+        if self.account.wants_count() {
+            counting::later(std::mem::replace(&mut self.account, Account::new(0, false)), observer);
+        }
     }
 }

@@ -1,0 +1,95 @@
+//! A stream whose caller is gone, heard to its end: what it costs is known then, and an answer that is kept is whole.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use http_body::Body;
+use tidegate_llm::Reply;
+use tidegate_llm::bounds::Bounds;
+use tidegate_telemetry::Cut;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::{Told, Waiting, Way};
+use crate::llm::account::Account;
+
+/// Nobody waits for these: after so long their provider is left alone.
+const LONGEST: Duration = Duration::from_secs(600);
+/// At once; more are cancelled.
+const MOST: usize = 1_024;
+static DRAINING: AtomicUsize = AtomicUsize::new(0);
+
+struct Drains;
+
+impl Drains {
+    fn new() -> Option<Self> {
+        let one = Self;
+        (DRAINING.fetch_add(1, Relaxed) < MOST).then_some(one)
+    }
+}
+
+impl Drop for Drains {
+    fn drop(&mut self) {
+        DRAINING.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Told {
+    /// True: the caller left, and somebody else hears the rest.
+    pub(super) fn goes_on(&mut self) -> bool {
+        if !self.drains || self.ended || self.decoder.is_over() || self.observer.is_none() {
+            return false;
+        }
+        let (Ok(runtime), Some(one)) = (Handle::try_current(), Drains::new()) else { return false };
+        let rest = self.rest();
+        runtime.spawn(async move {
+            // Its drop settles what was used, however it ends.
+            let _late = timeout(LONGEST, rest.drain()).await;
+            drop(one);
+        });
+        true
+    }
+
+    fn rest(&mut self) -> Box<Self> {
+        let encoder = Box::new(self.from.encoder(Reply::default()));
+        let way = std::mem::replace(&mut self.way, Way::Same { strip: None, encoder });
+        let decoder = std::mem::replace(&mut self.decoder, self.from.decoder(Bounds::default()));
+        let account = std::mem::replace(&mut self.account, Account::new(0, false));
+        let mut observer = self.observer.take();
+        if let Some(observer) = &mut observer {
+            observer.record.cut.get_or_insert(Cut::Client);
+        }
+        Box::new(Self {
+            source: self.source.take(),
+            from: self.from,
+            decoder,
+            way,
+            account,
+            going: self.going.again(),
+            recorder: self.recorder.take(),
+            drains: false,
+            ready: Waiting::default(),
+            ended: false,
+            events: Vec::new(),
+            observer,
+            loan: None,
+        })
+    }
+
+    async fn drain(mut self: Box<Self>) {
+        loop {
+            match poll_fn(|cx| Pin::new(&mut self.source).poll_frame(cx)).await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.take(data);
+                        self.ready = Waiting::default(); // For nobody.
+                    }
+                }
+                Some(Err(_)) => return,
+                None => return self.finish(),
+            }
+        }
+    }
+}
