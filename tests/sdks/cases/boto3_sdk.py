@@ -1,8 +1,7 @@
-"""`boto3`: Converse and ConverseStream of bedrock-runtime, whose key is a bearer token."""
+"""`boto3`: Converse and ConverseStream of bedrock-runtime, with the key in a header: over plain HTTP boto3 sends no bearer token."""
 
 import base64
 import json
-import os
 
 from judge import CACHED, NEW, OUT, PNG, SCHEMA, SEEN, TOLD, TOOL, TOTAL, degrees, refused, same
 from providers import ANSWER, THOUGHT
@@ -12,11 +11,13 @@ THINKING = {"thinking": {"type": "enabled", "budget_tokens": 2048}}
 
 
 def cases(world, model):
-    os.environ["AWS_BEARER_TOKEN_BEDROCK"] = world.key
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
 
-    client = boto3.client("bedrock-runtime", endpoint_url=world.url, region_name="us-east-1", config=Config(retries={"total_max_attempts": 1}))
+    config = Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1})
+    client = boto3.client("bedrock-runtime", endpoint_url=world.url, region_name="us-east-1", config=config)
+    client.meta.events.register("before-send", lambda request, **_: request.headers.__setitem__("x-api-key", world.key))
     failed = client.exceptions
     user = lambda text: [{"role": "user", "content": [{"text": text}]}]  # noqa: E731
     ask = lambda messages, **more: client.converse(modelId=model, messages=messages, **more)  # noqa: E731

@@ -383,7 +383,9 @@ fn name_losses(dropped: Option<&str>, response: &mut Response<Reply>) {
 /// What a caller learns of a provider's head: the rest is between us and them.
 fn along(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(4);
-    for name in [CONTENT_TYPE, RETRY_AFTER, HeaderName::from_static("retry-after-ms")] {
+    // Bedrock's SDKs tell errors apart by the last one alone.
+    const TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+    for name in [CONTENT_TYPE, RETRY_AFTER, HeaderName::from_static("retry-after-ms"), TYPE] {
         if let Some(value) = headers.get(&name) {
             kept.insert(name, value.clone());
         }
