@@ -173,6 +173,8 @@ fn is_hint(name: &str, value: &Value) -> bool {
         return value.as_bool() == Some(false) || value.as_u64() == Some(0);
     }
     name == "background" && value.as_bool() == Some(false)
+        || name == "truncation" && value == "disabled"
+        || name == "citations" && value["enabled"] == false
         || name != "background" && HINTS.contains(&name)
         || matches!(value, Value::Array(list) if list.is_empty())
         || matches!(value, Value::Object(map) if map.is_empty())

@@ -46,7 +46,9 @@ fn exhausted(headers: Headers<'_>) -> Option<u64> {
         .filter(|(remaining, _)| used_up(remaining))
         .filter_map(|(_, reset)| {
             let value = headers(reset)?;
-            span(value).or_else(|| until(rfc3339(value)?, headers))
+            // Azure writes bare seconds.
+            let bare = || seconds(value).filter(|millis| *millis <= MOST);
+            span(value).or_else(bare).or_else(|| until(rfc3339(value)?, headers))
         })
         .max()
 }
@@ -144,6 +146,8 @@ mod tests {
         assert_eq!(told(&anthropic), Some(12_000));
         let openai = [("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "6m0s")];
         assert_eq!(told(&openai), Some(360_000));
+        let azure = [("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "10")];
+        assert_eq!(told(&azure), Some(10_000));
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub struct Target {
     pub model: String,
     /// What Anthropic gets as `max_tokens` if the caller named none.
     pub max_output: u64,
+    /// More than this it refuses.
+    pub most_output: u64,
     /// Rejects temperature and penalties, wants `max_completion_tokens`.
     pub reasoning_only: bool,
     /// Wants its thoughts back as `reasoning_content` and takes `reasoning_effort` (DeepSeek, Qwen, GLM, Kimi…).
@@ -28,6 +30,7 @@ impl Target {
         Self {
             model: model.to_owned(),
             max_output: if name.contains("claude-3") { 4_096 } else { 8_192 },
+            most_output: u64::MAX,
             reasoning_only: is_reasoning(name),
             open_thoughts: OPEN_THOUGHTS.iter().any(|part| name.contains(part)),
             adaptive: claude && ADAPTIVE.iter().any(|part| name.contains(part)),

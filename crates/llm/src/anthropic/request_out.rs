@@ -42,7 +42,8 @@ pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> 
 /// The budget is part of `max_tokens`.
 fn max_tokens(call: &Call, target: &Target, thinking: Option<&Value>) -> u64 {
     let budget = thinking.and_then(|thinking| thinking["budget_tokens"].as_u64()).unwrap_or(0);
-    call.max_tokens.unwrap_or_else(|| target.max_output.max(budget.saturating_add(target.max_output / 2)))
+    let roomy = || target.max_output.max(budget.saturating_add(target.max_output / 2));
+    call.max_tokens.unwrap_or_else(|| roomy().min(target.most_output))
 }
 
 fn thinking(call: &Call, target: &Target, config: &mut Object, losses: &mut Losses) -> Option<Value> {
@@ -61,7 +62,9 @@ fn thinking(call: &Call, target: &Target, config: &mut Object, losses: &mut Loss
             Some(Object::new().with("type", "adaptive").maybe("display", display).done())
         }
         (depth, _) => {
-            let most = call.max_tokens.map_or(u64::MAX, |max| max.saturating_sub(1));
+            // Where nobody says how much, a quarter stays for words.
+            let roomy = target.most_output - target.most_output / 4;
+            let most = call.max_tokens.map_or(roomy, |max| max.saturating_sub(1));
             let budget = depth.budget().unwrap_or(Effort::Medium.budget()).clamp(LEAST_BUDGET, most.max(LEAST_BUDGET));
             if budget > most {
                 losses.field("thinking", "the maximum of tokens leaves no room for thoughts");

@@ -105,6 +105,28 @@ fn line_14_gemini_2_5_pro_always_thinks() {
 }
 
 #[test]
+fn line_15_room_for_thoughts_ends_where_the_model_does() {
+    let call = json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "reasoning_effort": "xhigh"});
+    let mut target = Target::guess(Dialect::Anthropic, "claude-opus-4-1");
+    target.most_output = 32_000;
+    let (body, _) = translated_for(CHAT, &call, Dialect::Anthropic, &target);
+    assert_eq!((&body["max_tokens"], &body["thinking"]["budget_tokens"]), (&json!(28_096), &json!(24_000)));
+    target.most_output = u64::MAX;
+    let (body, _) = translated_for(CHAT, &call, Dialect::Anthropic, &target);
+    assert_eq!(body["thinking"]["budget_tokens"], 32_768);
+}
+
+#[test]
+fn what_happens_anyway_is_no_loss() {
+    let call = json!({"model": "m", "input": "x", "truncation": "disabled", "background": false});
+    let (_, losses) = translated(Dialect::OpenAiResponses, &call, Dialect::Anthropic);
+    assert!(losses.reject().is_ok(), "{:?}", paths(&losses));
+    let call = json!({"model": "m", "input": "x", "truncation": "auto"});
+    let (_, losses) = translated(Dialect::OpenAiResponses, &call, Dialect::Anthropic);
+    assert!(losses.reject().is_err());
+}
+
+#[test]
 fn pictures_in_a_system_prompt_are_named_where_they_cannot_go() {
     let picture = json!({"type": "input_image", "image_url": "data:image/png;base64,AAAA"});
     let call = json!({"model": "m", "instructions": "be kind", "input": [

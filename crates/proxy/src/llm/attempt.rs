@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -197,7 +197,12 @@ impl Attempt<'_, '_, '_> {
     /// The provider says no.
     async fn refused(&self, status: StatusCode, headers: &HeaderMap, body: upstream::Body) -> Failed {
         let body = read(body, LONGEST_ERROR).await.unwrap_or_default();
-        let find = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        // Where a provider names a moment and not what time it is, ours will do.
+        let now = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_nanos(tidegate_clock::wall().0));
+        let find = |name: &str| {
+            let told = headers.get(name).and_then(|value| value.to_str().ok());
+            told.or((name == "date").then_some(&*now))
+        };
         let mut error = self.outgoing.dialect.parse_error(status.as_u16(), &find, &body);
         // The gateway's own credentials are wrong: nothing that the caller could mend, nor his to read.
         let ours = self.own.is_none()

@@ -73,7 +73,10 @@ fn gemini<'a>(parts: &'a Parts, path: &'a str) -> Option<Door<'a>> {
     };
     let (_, model) = front.split_once("/models/")?;
     let model = Some(percent_decode_str(model).decode_utf8().ok()?);
-    let sse = parts.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+    let sse = parts
+        .uri
+        .query()
+        .is_some_and(|query| query.split('&').any(|pair| matches!(pair, "alt=sse" | "$alt=sse" | "%24alt=sse")));
     Some(Door { dialect: Dialect::Gemini, task, model, stream, sse })
 }
 
@@ -131,9 +134,11 @@ mod tests {
 
     #[test]
     fn gemini_streams_events_where_they_are_asked_for() {
-        for (uri, sse) in
-            [("/models/x:streamGenerateContent?alt=sse", true), ("/models/x:streamGenerateContent", false)]
-        {
+        for (uri, sse) in [
+            ("/models/x:streamGenerateContent?alt=sse", true),
+            ("/models/x:streamGenerateContent?key=k&$alt=sse", true),
+            ("/models/x:streamGenerateContent", false),
+        ] {
             assert_eq!(door(&parts(uri)).map(|door| door.sse), Some(sse), "{uri}");
         }
     }

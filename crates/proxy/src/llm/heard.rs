@@ -207,7 +207,9 @@ impl<'a> Heard<'a> {
         call.max_tokens = self.bound(model).or(call.max_tokens);
         let names = Names::shorten(&mut call);
         let mut target = Target::guess(to, deployment.model(&self.peek.model));
-        target.max_output = model.max_output.unwrap_or(target.max_output);
+        let most = deployment.row(&self.peek.model).and_then(|row| row.output);
+        target.most_output = most.unwrap_or(target.most_output);
+        target.max_output = model.max_output.unwrap_or(target.max_output).min(target.most_output);
         let mut losses = Losses::new(self.door.dialect);
         let body = to.render_call(&call, &target, &mut losses);
         if !model.drops {
