@@ -51,6 +51,7 @@ mod upstream;
 use attach::Limits;
 pub(crate) use header::is_secret as is_secret_header;
 use holder::Holders;
+pub(crate) use limit::id_of as limit_id;
 pub(crate) use llm::kind as kind_of;
 use name::Names;
 pub(crate) use report::Report;

@@ -32,6 +32,23 @@ fn limits_say_what_happens_to_their_counts() {
         &limit("window: 1m, max: 5, per: [ip]"),
         &["~ limits a: per [\"key\"] → [\"ip\"] (starts a new, empty limit; an old one drains)"],
     );
+    let bucket = |burst: u64| limit(&format!("rate: 1000/s, burst: {burst}"));
+    says(&bucket(100), &bucket(50), &["~ limits a: burst 100 → 50 (keeps the count)"]);
+    says(
+        &bucket(50),
+        &bucket(5),
+        &["~ limits a: burst 50 → 5 (starts a new, empty limit; an old one drains)"], // Less than 25 ms of its rate.
+    );
+    says(
+        &limit("calendar: day, max: 5"),
+        &limit("calendar: day, zone: UTC, max: 5"),
+        &["~ limits a: zone (default) → UTC (keeps the count)"],
+    );
+    says(
+        &limit("window: 1m, max: 5, per: [\"claim:Sub\"]"),
+        &limit("window: 1m, max: 5, per: [\"claim:sub\"]"),
+        &["~ limits a: per [\"claim:Sub\"] → [\"claim:sub\"] (starts a new, empty limit; an old one drains)"],
+    );
     says(&old, "limits: []", &["- limits a (what it counted drains)"]);
     says("limits: []", &old, &["+ limits a (starts a new, empty limit; an old one drains)"]);
 }

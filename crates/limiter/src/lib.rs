@@ -18,6 +18,7 @@ mod permit;
 mod running;
 mod silence;
 mod slot;
+mod standstill;
 mod sync;
 mod table;
 mod tick;

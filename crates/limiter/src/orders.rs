@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use tidegate_clock as clock;
-use tidegate_model::{Nanos, Permits};
+use tidegate_model::{LimitId, Nanos, Permits, Subject};
 use tidegate_quota::evidence::Record;
 use tidegate_quota::protocol::{Key, Rate};
 
@@ -44,6 +44,18 @@ impl Limiter {
     pub fn ask_anew(&self) {
         for slot in self.table.all() {
             slot.cover(clock::boot(), Nanos::ZERO);
+        }
+    }
+
+    /// The count of a limit, or of one subject of it, begins anew: what calls used beyond their reservations is forgotten with
+    /// the rest.
+    pub fn forgive(&self, limit: LimitId, subject: Option<Subject>) {
+        for slot in self.table.all() {
+            let mut holding = slot.holding();
+            let key = holding.key();
+            if key.limit == limit && subject.is_none_or(|subject| subject == key.subject) {
+                holding.forgive();
+            }
         }
     }
 
@@ -97,7 +109,7 @@ impl Limiter {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use tidegate_model::{Incarnation, NodeId, Subject};
+    use tidegate_model::{Incarnation, NodeId};
     use tidegate_policy::Kind;
 
     use super::*;

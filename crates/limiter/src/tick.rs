@@ -15,11 +15,12 @@ use tidegate_clock as clock;
 use tidegate_model::{Nanos, Permits};
 use tidegate_quota::holding::{News, REMINDER};
 use tidegate_quota::protocol::{Answer, Batch, Item, Reply, Verdict, next_batch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use self::marks::Marks;
 use crate::admit::Limiter;
 use crate::slot::Handle;
+use crate::standstill::{self, Standstill};
 use crate::sync::{Ordering, fence};
 use crate::{Leases, Unreachable};
 
@@ -45,6 +46,7 @@ impl Limiter {
             exchanges: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
             marks: Marks::default(),
+            standstill: Standstill::default(),
             next: None,
         };
         tick.run().await;
@@ -88,6 +90,7 @@ struct Tick {
     /// Messages to owners of keys.
     errands: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     marks: Marks,
+    standstill: Standstill,
     /// When the next tick is due; `None`: nothing to say.
     next: Option<Instant>,
 }
@@ -96,9 +99,17 @@ impl Tick {
     async fn run(&mut self) {
         let limiter = Arc::clone(&self.limiter);
         let leases = Arc::clone(&self.leases);
+        let mut looks = tokio::time::interval(standstill::LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = self.next.or_else(|| self.first_planned());
             tokio::select! {
+                _ = looks.tick() => {
+                    if self.standstill.look() {
+                        tracing::warn!("the wall clock was put forward: if this machine stood still, its leases are over");
+                        limiter.end_leases();
+                    }
+                }
                 Some(answered) = self.exchanges.next() => self.answered(answered),
                 key = leases.recalled() => {
                     if let Some(slot) = limiter.table.get(key) {
@@ -366,6 +377,7 @@ mod tests {
             exchanges: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
             marks: Marks::default(),
+            standstill: Standstill::default(),
             next: None,
         }
     }

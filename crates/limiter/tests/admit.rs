@@ -509,6 +509,27 @@ async fn what_was_not_used_comes_back_and_what_was_used_beyond_is_owed() {
 }
 
 #[tokio::test]
+async fn what_is_owed_to_a_count_that_begins_anew_is_forgotten() {
+    let kind = Kind::Bucket { rate: Rate { permits: 100, per: Nanos::SECOND } };
+    let paid = other(100, kind, Cost::ResponseBytes { estimate: Permits(10) });
+    let leader = Leader::new(&[&paid]);
+    let one = node(1, &leader, None);
+    let mut call = take(&one, &paid, 10).await.expect("a hundred are free").expect("reserved");
+    call.used(0, Permits(u64::MAX));
+    drop(call);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(take(&one, &paid, 1).await.is_err(), "whatever comes is owed");
+    one.forgive(tidegate_model::LimitId(paid.id.0 ^ 1), None);
+    assert!(take(&one, &paid, 1).await.is_err(), "another count");
+    one.forgive(paid.id, None);
+    let ends = Instant::now() + Duration::from_secs(5);
+    while take(&one, &paid, 1).await.is_err() {
+        assert!(Instant::now() < ends, "a hundred come each second");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_large_reservation_is_not_starved_by_small_calls() {
     let kind = Kind::Bucket { rate: Rate { permits: 1_000, per: Nanos::SECOND } };
     let paid = Limit { name: "paid".into(), ..other(1_000, kind, Cost::ResponseBytes { estimate: Permits(1) }) };

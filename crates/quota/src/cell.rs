@@ -263,6 +263,11 @@ impl Cell {
         }
     }
 
+    /// The lease is over, whatever was said of its end.
+    pub(crate) fn end(&self) {
+        self.expiry.store(0, Ordering::Release);
+    }
+
     /// Extends the lease. What has lapsed must have been cut to zero before: see `Holding::answer`.
     pub(crate) fn renew(&self, expiry: Nanos) {
         self.expiry.store(expiry.0, Ordering::Release);

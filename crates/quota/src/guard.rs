@@ -20,6 +20,7 @@ pub const GUARDS: &[&str] = &[
     "new-leadership-counts-from-what-it-applied",
     "sent-read-before-the-batch-leaves",
     "no-cached-clock-decides-an-expiry",
+    "standstill-ends-leases",
     // The leader.
     "blank-entry-applied-first",
     "answered-after-the-commit",
@@ -77,6 +78,9 @@ pub const GUARDS: &[&str] = &[
     "snapshot-holds-reserves",
     "snapshot-holds-removed-nodes",
     "snapshot-holds-the-clock",
+    "snapshot-holds-closed-processes",
+    "snapshot-holds-windows",
+    "snapshot-holds-orders",
     // Token buckets.
     "bucket-caps-the-sum",
     "bucket-lapsed-is-gone",
@@ -87,6 +91,7 @@ pub const GUARDS: &[&str] = &[
     "share-within-the-burst",
     "share-leaves-the-rest",
     "share-lowered-when-acknowledged",
+    "share-moves-with-its-level",
     "share-only-what-is-charged",
     "share-fills-no-further-than-its-room",
     "share-raised-from-then-on",
@@ -139,6 +144,7 @@ pub const GUARDS: &[&str] = &[
     "who-was-heard-lately-is-there",
     "what-is-at-hand-leaves-as-much-free",
     "small-keys-have-an-owner",
+    "called-back-twice-has-an-owner",
     "waits-before-an-uncovered-refusal",
     "covered-refusal-is-local",
     "cover-is-capped",

@@ -376,6 +376,17 @@ impl Holding {
         self.pace.answered(&answered, window, self.stock(cell), now);
     }
 
+    /// Time has passed that the clock did not see: neither the lease can be counted on, nor an answer that is under way. The next
+    /// report hands back what is left.
+    pub fn end_lease(&mut self, cell: &Cell) {
+        if self.nature == Nature::InUse {
+            return; // Calls run on, until a report is told that their places are somebody else's.
+        }
+        cell.end();
+        self.asked = None;
+        self.reserve.lapse();
+    }
+
     /// No answer to batch `seq` will be used any more.
     pub fn failed(&mut self, seq: u64) {
         self.asked = self.asked.filter(|asked| asked.seq != seq);

@@ -212,7 +212,7 @@ impl Ledger {
                 let policy = self.orders.in_force(&self.rates, &known.policy, key.subject);
                 count.forget(self.clock, &policy);
                 if let Some(window) = self.windows.of(key.limit) {
-                    count.turn(window, &policy);
+                    count.turn(window, self.orders.max(&known.policy, key), &policy);
                 }
                 count.charged()
             }
@@ -244,11 +244,12 @@ impl Ledger {
     #[must_use]
     pub fn detail(&self, key: Key) -> Option<Detail> {
         let known = self.policies.get(&key.limit)?;
-        let policy = self.orders.in_force(&self.rates, &known.policy, key.subject);
+        let mut policy = self.orders.in_force(&self.rates, &known.policy, key.subject).into_owned();
         let mut count = self.counts.get(&key).cloned().unwrap_or_else(|| Count::new(self.clock, &policy));
         count.forget(self.clock, &policy);
         if let Some(window) = self.windows.of(key.limit) {
-            count.turn(window, &policy);
+            policy.max = policy.max.saturating_sub(self.orders.over(key, window));
+            count.turn(window, self.orders.max(&known.policy, key), &policy);
         }
         Some(Detail {
             view: View { key, max: policy.max, spent: count.spent(), outstanding: count.outstanding() },
@@ -276,9 +277,9 @@ impl Ledger {
                 None => Some(Verdict::Unknown),
                 Some(_) if removed => Some(Verdict::Reset),
                 Some(known) => {
-                    self.orders.pass(item.key, self.clock, &known.policy);
-                    let policy = &*self.orders.in_force(&self.rates, &known.policy, item.key.subject);
                     let window = self.windows.of(item.key.limit);
+                    self.orders.pass(item.key, self.clock, &known.policy, window);
+                    let policy = &*self.orders.in_force(&self.rates, &known.policy, item.key.subject);
                     if window.is_none() && policy.kind.period().is_some() && guard!("window-open-before-a-grant") {
                         items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
                         continue;
@@ -290,7 +291,7 @@ impl Ledger {
                     });
                     count.forget(self.clock, policy);
                     if let Some(window) = window {
-                        count.turn(window, policy);
+                        count.turn(window, self.orders.max(&known.policy, item.key), policy);
                     }
                     if journals && policy.kind.is_journalled() {
                         count.journal(batch.node, batch.incarnation);
@@ -298,7 +299,7 @@ impl Ledger {
                     let verdict = count.item(batch, item, self.clock, policy, &mut outcome.recalls);
                     count.alerts(item.key, policy, &mut outcome.alerts);
                     count.look();
-                    self.orders.draw(item.key, count, self.clock, &known.policy);
+                    self.orders.draw(item.key, count, self.clock, &known.policy, window);
                     verdict.map(|verdict| windows::dated(verdict, window))
                 }
             };
@@ -381,7 +382,7 @@ impl Ledger {
             for (key, count) in self.counts.range_mut(of(0)..=of(u128::MAX)) {
                 let policy = self.orders.in_force(&self.rates, &known.policy, key.subject);
                 count.forget(self.clock, &policy);
-                count.turn(window, &policy);
+                count.turn(window, self.orders.max(&known.policy, *key), &policy);
             }
         }
     }
@@ -395,14 +396,14 @@ impl Ledger {
             }
             self.sweep.pop_first();
             let known = self.policies.get(&key.limit);
-            let policy = known.map(|known| self.orders.in_force(&self.rates, &known.policy, key.subject));
-            let (Some(count), Some(policy)) = (self.counts.get_mut(&key), policy.as_deref()) else {
+            let (Some(count), Some(known)) = (self.counts.get_mut(&key), known) else {
                 self.counts.remove(&key);
                 continue;
             };
+            let policy = &*self.orders.in_force(&self.rates, &known.policy, key.subject);
             count.forget(self.clock, policy);
             if let Some(window) = self.windows.of(key.limit) {
-                count.turn(window, policy);
+                count.turn(window, self.orders.max(&known.policy, key), policy);
             }
             match count.ends(policy).filter(|ends| guard!("charged-count-kept") || ends.0 % 2 == 0) {
                 Some(ends) => {

@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Incarnation, Nanos, NodeId, Permits};
 
+use crate::guard;
 use crate::protocol::{Key, Kind};
 
 /// Below so many permits for each node, a key has an owner from the start: slices of a few permits lie idle most of the
@@ -100,7 +101,7 @@ impl Crowd {
     /// Permits were called back, from here or for here.
     pub(crate) fn press(&mut self, now: Nanos, ttl: Nanos) {
         let again = self.recalled.is_some_and(|before| before < now && now <= before.saturating_add(ttl));
-        if again {
+        if again && guard!("called-back-twice-has-an-owner") {
             self.until = now.saturating_add(ttl);
         }
         self.recalled = Some(now);

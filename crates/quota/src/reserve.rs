@@ -37,6 +37,11 @@ impl Reserve {
         self.size = Permits::ZERO;
     }
 
+    /// Nothing can be taken until the ledger says again that it is there.
+    pub(crate) fn lapse(&mut self) {
+        self.expiry = Nanos::ZERO;
+    }
+
     #[must_use]
     pub fn size(&self) -> Permits {
         self.size

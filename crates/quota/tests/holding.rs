@@ -109,6 +109,24 @@ fn a_report_never_claims_what_has_lapsed() {
 }
 
 #[test]
+fn a_lease_that_is_ended_is_handed_back_and_no_answer_on_its_way_prolongs_it() {
+    let (mut ledger, mut node) = (ledger(), Node::new());
+    node.holds(&mut ledger, 10);
+    assert!(node.takes(3));
+    let item = node.report(0);
+    let answer = decide(&mut ledger, node.seq, item);
+    node.holding.end_lease(&node.cell);
+    assert_eq!(node.hear(&answer), News::Stale);
+    assert!(!node.takes(1), "taken and burnt");
+    let item = Item { want: Permits::ZERO, ..node.report(0) };
+    assert_eq!((item.spent, item.have), (Permits(4), Permits::ZERO));
+    decide(&mut ledger, node.seq, item);
+    assert_eq!(ledger.charged(KEY), Permits(4));
+    node.holds(&mut ledger, 5);
+    assert!(node.takes(5), "and the next lease is one");
+}
+
+#[test]
 fn a_lease_ends_for_its_holder_before_the_ledger_forgets_it() {
     // Why the two guards above are second lines: whatever a holder still counts on, the ledger still charges.
     const { assert!(holder_time_of(LEASE_TTL) < LEASE_TTL.0) }

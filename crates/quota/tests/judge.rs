@@ -252,13 +252,28 @@ fn a_grant_adds_to_other_kinds_while_it_stands() {
         assert_eq!(holds([rule(0, 5, &smooth), extra(10, 3), extra(20, 0)].into_iter().chain(log)), truth, "{log:?}");
     }
     for (step, cost, truth) in [(20, 8, true), (20, 9, false), (25, 8, false), (25, 5, true)] {
-        let taken = [permit(step, 5, Some(60)), permit(step, cost - 5, Some(60))];
-        let told = [rule(0, 5, &budget(0)), extra(10, 3), extra(20, 0)];
-        assert_eq!(holds(told.into_iter().chain(taken.into_iter().take(cost as usize - 4))), truth, "{step}: {cost}");
         let calls = (0..cost).map(|_| begin(step));
         let told = [rule(0, 5, &Kind::Concurrency), extra(10, 3), extra(20, 0)];
         assert_eq!(holds(told.into_iter().chain(calls)), truth, "{step}: {cost} at a time");
     }
+}
+
+#[test]
+fn a_grant_is_used_up_once_by_the_windows_of_a_calendar() {
+    let log = |extras: &[Record], taken: &[(u64, u64, u64)]| {
+        let taken = taken.iter().map(|(step, cost, window)| permit(*step, *cost, Some(*window)));
+        holds([rule(0, 5, &budget(2))].into_iter().chain(extras.iter().copied()).chain(taken))
+    };
+    // Of the first window in the log nobody knows what was before: seven.
+    assert!(log(&[extra(10, 3)], &[(12, 10, 60), (20, 5, 120)]));
+    assert!(!log(&[extra(10, 3)], &[(12, 10, 60), (20, 6, 120)]), "it is used up");
+    assert!(log(&[extra(10, 3)], &[(12, 9, 60), (20, 6, 120)]), "what is left of it is there");
+    assert!(!log(&[extra(13, 3)], &[(12, 8, 60)]), "it came later");
+    assert!(log(&[extra(10, 3)], &[(12, 5, 60), (20, 10, 120)]));
+    assert!(!log(&[extra(10, 3)], &[(12, 5, 60), (20, 10, 120), (30, 6, 180)]), "nothing of it is carried over");
+    let told = [extra(10, 3), reset(14, false), reset(16, true)];
+    assert!(log(&told, &[(12, 10, 60), (18, 7, 60)]));
+    assert!(!log(&told, &[(12, 10, 60), (18, 8, 60)]));
 }
 
 #[test]

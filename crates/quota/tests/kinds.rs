@@ -101,6 +101,33 @@ fn places_are_charged_while_they_are_held_and_no_longer() {
 }
 
 #[test]
+fn a_lowered_number_of_places_ends_no_more_leases_than_it_must() {
+    let mut world = World::new(12, Kind::Concurrency);
+    let all = |world: &mut World| {
+        [1, 2, 3].map(|node| match world.hear(node, Say { have: 4, ..Say::default() }).0 {
+            Verdict::Lease { ttl, .. } => ttl == D,
+            Verdict::Reset => false,
+            other => panic!("{other:?}"),
+        })
+    };
+    for node in [1, 2, 3] {
+        assert_eq!(world.ask(node, wants(4)), 4);
+        world.pass(10);
+    }
+    assert_eq!(all(&mut world), [true, true, true]);
+    world.set(2, 11, Kind::Concurrency);
+    world.pass(100);
+    assert_eq!(all(&mut world), [false, true, true], "the oldest one");
+    world.pass(3_000);
+    assert_eq!(all(&mut world), [false, true, true], "and no other one later");
+    assert_eq!(world.ledger.detail(KEY).expect("known").free, Permits::ZERO);
+    world.pass(1_000);
+    assert_eq!(world.ledger.detail(KEY).expect("known").free, Permits(3), "within D");
+    world.set(3, 3, Kind::Concurrency);
+    assert_eq!(all(&mut world), [false, false, false], "none of them fits");
+}
+
+#[test]
 fn idle_places_are_called_back_and_busy_ones_are_not() {
     let mut world = World::new(2, Kind::Concurrency);
     world.ask(1, wants(2));
@@ -212,6 +239,18 @@ fn what_was_left_is_carried_over_up_to_its_bound() {
     world.open(102);
     assert_eq!(world.ask(2, Say { epoch: 1, ..wants(131) }), 0);
     assert_eq!(world.ask(2, Say { epoch: 1, ..wants(130) }), 130, "a hundred were left, thirty are carried");
+}
+
+#[test]
+fn who_asks_for_nothing_in_a_whole_period_has_left_all_of_it() {
+    let mut world = World::new(100, budget(30));
+    world.open(100);
+    world.ask(1, wants(100));
+    world.ask(1, Say { spent: 100, ..Say::default() });
+    world.open(101);
+    world.open(102);
+    assert_eq!(world.ask(2, wants(131)), 0);
+    assert_eq!(world.ask(2, wants(130)), 130, "a hundred were left of the minute before, thirty are carried");
 }
 
 #[test]

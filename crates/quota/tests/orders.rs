@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision, Subject};
+use tidegate_model::{Incarnation, LimitId, Millis, Nanos, NodeId, Permits, Revision, Subject};
 use tidegate_quota::Ledger;
 use tidegate_quota::protocol::{
-    Batch, Command, Entry, Extra, Item, Key, Kind, Maximum, Orders, Policy, Rate, Rated, Reset, Verdict,
+    Batch, Budget, Command, Entry, Extra, Item, Key, Kind, Maximum, Opening, Orders, Period, Policy, Rate, Rated,
+    Reset, Span, Unit, Verdict,
 };
 
 const KEY: Key = Key { limit: LimitId(1), subject: Subject(7) };
@@ -72,7 +73,7 @@ impl Bench {
         let batch =
             Batch { node: NodeId(node), incarnation: Incarnation(node.into()), seq: self.seq, items: vec![item] };
         match self.apply(after, Command::Batches(vec![batch])).as_slice() {
-            [Verdict::Lease { granted, .. }] => granted.0,
+            [Verdict::Lease { granted, .. } | Verdict::Dated { granted, .. }] => granted.0,
             // Its lease has lapsed: it begins anew.
             [Verdict::Reset] => {
                 self.epoch += 1;
@@ -81,6 +82,12 @@ impl Bench {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// An hour of the calendar begins.
+    fn open(&mut self, hour: u64) {
+        let span = Span { start: Millis(hour * 3_600_000), end: Millis((hour + 1) * 3_600_000) };
+        self.apply(0, Command::OpenWindows(vec![Opening { limit: KEY.limit, number: span.number(), span }]));
     }
 
     /// All that two nodes can take now, one by one.
@@ -140,6 +147,41 @@ fn what_is_granted_comes_once_however_often_it_is_told_and_however_long_it_stand
         assert_eq!(bench.take_all(KEY), 10, "a window is a window again");
     }
     assert_eq!(bench.ledger.detail(KEY).map(|it| it.extra), Some(Permits::ZERO));
+}
+
+#[test]
+fn what_is_granted_of_a_calendar_window_or_a_budget_comes_once_and_nothing_of_it_is_carried_over() {
+    let (period, zone, carry) = (Period::Hour, || "UTC".to_owned(), Permits(10));
+    let budget = Budget { period, zone: zone(), unit: Unit::Count, carry, alerts: Vec::new() };
+    for (kind, carried) in [(Kind::Calendar { period, zone: zone() }, 0), (Kind::Budget(budget), 9)] {
+        let mut bench = Bench::new(10, kind);
+        let detail = |bench: &Bench| bench.ledger.detail(KEY).map(|it| (it.view.max.0, it.extra.0, it.free.0));
+        bench.open(1);
+        bench.order(1, &[], &[(1, 5)], &[]);
+        assert_eq!((bench.take_all(KEY), bench.take_all(OTHER)), (15, 10));
+        bench.open(2);
+        assert_eq!(detail(&bench), Some((10, 0, 10)), "it was used up in the hour before");
+        assert_eq!(bench.take_all(KEY), 10);
+        // Told again beside another one.
+        bench.order(2, &[], &[(1, 5), (2, 5)], &[]);
+        assert_eq!((bench.take_all(KEY), bench.take_all(KEY)), (5, 0));
+        // Granted, and not needed in the hour that begins now: it is there in the next one, and is not left of this one as well.
+        bench.open(3);
+        bench.order(3, &[], &[(3, 5)], &[]);
+        let granted = bench.item(1, KEY, 1, 0, 1);
+        *bench.spent.entry((1, KEY)).or_default() += granted;
+        bench.item(1, KEY, 0, 0, 0);
+        bench.open(4);
+        assert_eq!(detail(&bench), Some((15, 5, 15 + carried)));
+        assert_eq!(bench.take_all(KEY), 15 + carried);
+        bench.open(5);
+        assert_eq!(bench.take_all(KEY), 10);
+        // What is not used goes with its order.
+        bench.open(6);
+        bench.order(4, &[], &[(4, 5)], &[]);
+        bench.order(5, &[], &[], &[]);
+        assert_eq!(bench.take_all(KEY), 10);
+    }
 }
 
 #[test]
@@ -267,7 +309,11 @@ fn a_reset_lets_a_window_begin_anew_and_charges_what_nodes_hold() {
 #[test]
 fn orders_survive_a_snapshot_and_a_ledger_without_any_is_written_as_before() {
     let config = bincode::config::standard();
-    let write = |ledger: &Ledger| bincode::serde::encode_to_vec(ledger, config).expect("plain data");
+    let write = |ledger: &Ledger| {
+        #[cfg(feature = "mutants")]
+        let ledger = &ledger.maimed();
+        bincode::serde::encode_to_vec(ledger, config).expect("plain data")
+    };
     let mut bench = Bench::window(10);
     bench.take_all(KEY);
     let before = write(&bench.ledger).len();

@@ -122,6 +122,17 @@ fn a_part_whose_holder_is_gone_is_handed_on_when_its_lease_has_lapsed() {
 }
 
 #[test]
+fn room_that_its_holder_gives_up_comes_back_empty_whatever_was_in_it() {
+    let mut world = World::new(20);
+    world.say(1, Says { want: 500, ..NOTHING });
+    let asks = Says { want: 500, waiting: 1, ..NOTHING };
+    world.say(2, asks);
+    let told = world.say(1, Says { have: 8, flow: flow(500), want: 500, ..NOTHING });
+    assert_eq!(told, Told::Holds { granted: 0, keep: 10, flow: flow(500) }, "room without permits");
+    assert_eq!(world.say(2, asks), Told::Holds { granted: 0, keep: 10, flow: flow(500) });
+}
+
+#[test]
 fn what_nobody_holds_fills_up_at_the_rest_of_the_rate() {
     let mut world = World::new(20);
     world.say(1, Says { want: 1, ..NOTHING });

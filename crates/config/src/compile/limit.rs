@@ -15,6 +15,7 @@ pub(super) use self::kind::MAX_MAX;
 use super::Report;
 use crate::document::{LimitMode, LimitRule, ScopePart, WhenMissing, WhenUnavailable};
 use crate::path::Path;
+use crate::source::Locations;
 
 const MAX_SCOPE: usize = 8;
 
@@ -31,6 +32,12 @@ pub(super) fn compile(rules: &[LimitRule], revision: Revision, report: &Report<'
         Some(Arc::new(limit))
     });
     limits.collect()
+}
+
+/// Of a limit alone; `None`: it is none.
+pub(crate) fn id_of(rule: &LimitRule) -> Option<LimitId> {
+    let locations = Locations::default();
+    one(rule, Revision(0), &Path::Root, &Report::new(&locations)).map(|limit| limit.id)
 }
 
 fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_>) -> Option<Limit> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Change, Counters, Verb};
+use crate::compile::limit_id;
 use crate::document::{Document, LimitRef, LimitRule, ScopePart};
 
 /// `None`: it touches no counter.
@@ -31,19 +32,10 @@ fn limit(change: &Change, old: &Document, new: &Document) -> Counters {
     }
 }
 
-/// Its kind with its window or calendar, what its cost is taken from, and its scope make a limit what it is.
+/// By what makes a limit what it is, as nodes reckon it: its kind with its window or calendar, what its cost is taken from, and
+/// its scope. A bucket that becomes smooth is another limit.
 fn same_limit(old: &LimitRule, new: &LimitRule) -> bool {
-    let scope = |limit: &LimitRule| {
-        let parts = limit.per.iter().map(|part| part.to_string().to_ascii_lowercase());
-        parts.filter(|part| part != "cluster").collect::<Vec<_>>()
-    };
-    let kind = |limit: &LimitRule| {
-        let LimitRule { window, calendar, zone, rate, concurrency, budget, cost, .. } = limit;
-        let unit = budget.as_ref().map(|b| (b.per, b.zone.clone(), b.count.is_some(), b.tokens.is_some()));
-        let from = cost.as_ref().and_then(|cost| cost.from.clone());
-        (*window, *calendar, zone.clone(), rate.is_some(), concurrency.is_some(), unit, from)
-    };
-    kind(old) == kind(new) && scope(old) == scope(new)
+    limit_id(old).is_some_and(|id| limit_id(new) == Some(id))
 }
 
 fn counts_by(document: &Document, part: &ScopePart) -> bool {

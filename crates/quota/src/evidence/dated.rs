@@ -1,5 +1,5 @@
 //! The judge of calendar windows and budgets: the sum of each window, by tag, against the maximum that was in force when its
-//! permits were taken, and what the one before left.
+//! permits were taken, what the one before left, and grants, each used up once.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ struct Sum {
 }
 
 /// One verdict for each window of a key.
-pub(super) fn judge(permits: &[Tagged], learnt: &[RuleLearnt], course: &Course, excuses: &Excuses) -> Vec<Judged> {
+pub(super) fn judge(permits: &[Tagged], learnt: &[RuleLearnt], course: &Course, excuses: &mut Excuses) -> Vec<Judged> {
     let mut windows: BTreeMap<u32, Vec<(Nanos, Permits)>> = BTreeMap::new();
     for (at, cost, window) in permits {
         windows.entry(*window).or_default().push((*at, *cost));
@@ -33,7 +33,7 @@ pub(super) fn judge(permits: &[Tagged], learnt: &[RuleLearnt], course: &Course, 
     for (nth, (number, permits)) in windows.iter().enumerate() {
         let (next, ends) = begins.get(nth + 1).copied().unwrap_or((*number, Nanos::MAX));
         let resets = excuses.resets_until(ends);
-        let Sum { worst, ratio } = sum(permits, course, carried, resets.clone());
+        let Sum { worst, ratio } = sum(permits, course, carried, resets.clone(), excuses);
         let total = costs(permits, None);
         verdicts.push(Judged::new(permits.len() as u64, worst, ratio, total, Nanos::ZERO));
         let left = u128::from(course.largest(permits[0].0, ends).0) + carried;
@@ -45,20 +45,29 @@ pub(super) fn judge(permits: &[Tagged], learnt: &[RuleLearnt], course: &Course, 
 }
 
 /// A window at each permit of it, against what was in force then.
-fn sum(permits: &[(Nanos, Permits)], course: &Course, carried: u128, mut resets: Vec<(Nanos, Nanos)>) -> Sum {
+fn sum(
+    permits: &[(Nanos, Permits)],
+    course: &Course,
+    carried: u128,
+    mut resets: Vec<(Nanos, Nanos)>,
+    excuses: &mut Excuses,
+) -> Sum {
     resets.reverse();
-    let (mut sum, mut worst, mut worst_ratio) = (0_u128, 0, 0.0_f64);
+    let (mut sum, mut granted, mut worst, mut worst_ratio) = (0_u128, 0_u128, 0, 0.0_f64);
     for (nth, (at, cost)) in permits.iter().enumerate() {
         sum += u128::from(cost.0);
         let most = u128::from(course.max_at(*at).0) + carried;
-        while sum > most
+        while sum > most + granted
             && let Some((_, until)) = resets.pop_if(|(from, _)| *from <= *at)
         {
             // What was taken until then is forgiven, this one apart.
             sum = u128::from(cost.0) + costs(&permits[..nth], Some(until));
+            granted = 0;
         }
-        worst = worst.max(sum);
-        worst_ratio = worst_ratio.max(ratio(sum, most));
+        granted += excuses.draw(*at, sum.saturating_sub(most + granted));
+        let rest = sum.saturating_sub(granted);
+        worst = worst.max(rest);
+        worst_ratio = worst_ratio.max(ratio(rest, most));
     }
     Sum { worst, ratio: worst_ratio }
 }

@@ -1,8 +1,8 @@
 //! What nodes wrote down of operators' orders, so that the judge knows a grant or a reset from a permit too many, and finds
 //! what neither explains.
 //!
-//! A grant is a number of permits, used up by the first windows that need it; of a bucket by what it lacks, while the order
-//! stands; of other kinds it adds to the maximum while it stands. A reset forgives what was taken before it,
+//! A grant is a number of permits, used up by the first windows that need it, those of the calendar as well; of a bucket by
+//! what it lacks, while the order stands; of other kinds it adds to the maximum while it stands. A reset forgives what was taken before it,
 //! once. Nodes write that it is about to happen before the quota log can know of it, and that it has happened when it has:
 //! between these two moments nobody can tell before from after.
 
@@ -163,6 +163,18 @@ impl Excuses {
             granted = granted.saturating_add(part);
         }
         granted
+    }
+
+    /// So many permits of a window of the calendar, if grants that came before have them left.
+    pub(super) fn draw(&mut self, at: Nanos, mut missing: u128) -> u128 {
+        let mut drawn = 0;
+        for (_, _, left) in self.extras.iter_mut().filter(|(since, ..)| *since <= at) {
+            let part = Permits(u64::try_from(missing).unwrap_or(u64::MAX)).min(*left);
+            *left = left.saturating_sub(part);
+            missing -= u128::from(part.0);
+            drawn += u128::from(part.0);
+        }
+        drawn
     }
 
     pub(super) fn forget_grants(&mut self) {

@@ -94,8 +94,9 @@ impl Others {
         for key in keys {
             let learnt = self.rules.get(&key.limit).map_or(&[][..], Vec::as_slice);
             let rule = learnt.last().map(|(_, _, rule)| *rule);
-            // A grant that a bucket holds at once adds nothing that stands.
-            let standing = if let Some(Rule::Bucket(_)) = rule { Vec::new() } else { orders.standing(key) };
+            // A grant that is used up once adds nothing that stands.
+            let is_used_up = matches!(rule, Some(Rule::Bucket(_) | Rule::Dated { .. }));
+            let standing = if is_used_up { Vec::new() } else { orders.standing(key) };
             let own = orders.own(key);
             let of_key = (!own.is_empty() || !standing.is_empty()).then(|| Course::new(learnt, &own, &standing));
             let course = of_key.as_ref().or_else(|| of_limits.get(&key.limit)).unwrap_or(&nothing);
@@ -111,7 +112,7 @@ impl Others {
             } else if let Some(tagged) = self.dated.get(&key) {
                 let fallback = Rule::Dated { carry: Permits::ZERO, period: Nanos::ZERO };
                 let rule = rule.unwrap_or(fallback);
-                for judged in dated::judge(tagged, learnt, course, &excuses) {
+                for judged in dated::judge(tagged, learnt, course, &mut excuses) {
                     note(&mut findings, names, key.limit, rule, learnt, judged);
                 }
             }

@@ -319,6 +319,11 @@ impl Holding {
         Settled { refunded, owed }
     }
 
+    /// The count begins anew: what is owed to it is forgotten with the rest.
+    pub fn forgive(&mut self) {
+        self.promised.debt = Permits::ZERO;
+    }
+
     /// Billed beyond reservations and not paid yet.
     #[must_use]
     pub fn debt(&self) -> Permits {

@@ -58,6 +58,12 @@ impl Aftermath {
         }
     }
 
+    /// See `maimed.rs`.
+    #[cfg(feature = "mutants")]
+    pub(super) fn forget_closed(&mut self) {
+        self.closed.clear();
+    }
+
     fn begin(&mut self, node: NodeId, incarnation: Incarnation) {
         if !self.is_closed(node, incarnation) {
             remember(&mut self.journalling, node, incarnation);
@@ -160,7 +166,7 @@ impl Ledger {
         let Some(count) = self.counts.get_mut(&key) else { return };
         count.forget(self.clock, policy);
         if let Some(window) = self.windows.of(key.limit) {
-            count.turn(window, policy);
+            count.turn(window, self.orders.max(&known.policy, key), policy);
         }
         change(count, self.clock, policy);
         count.alerts(key, policy, &mut outcome.alerts);

@@ -127,11 +127,11 @@ impl Count {
     }
 
     /// The calendar may have gone on. What was held in an earlier window counts to that one, whenever it is spent; its
-    /// holders begin anew.
-    pub(super) fn turn(&mut self, window: &Window, policy: &Policy) {
+    /// holders begin anew. `max`: without what was granted beyond it, of which nothing is carried over.
+    pub(super) fn turn(&mut self, window: &Window, max: Permits, policy: &Policy) {
         let charged = self.charged();
         if let Some(dated) = self.tally.dated()
-            && dated.turn(window, charged, policy)
+            && dated.turn(window, charged, max, policy)
             && guard!("held-counts-to-its-own-window")
         {
             self.records.clear(); // Who waits for much is first in the new window too: `held` stays.
@@ -167,6 +167,11 @@ impl Count {
     /// Permits beyond the maximum, by an order: a bucket holds them, others let them be taken.
     pub(super) fn come(&mut self, permits: Permits) {
         self.tally.take_back(permits);
+    }
+
+    /// What the calendar window before left.
+    pub(super) fn carried(&self) -> Permits {
+        self.tally.carried()
     }
 
     /// What can be spent of a bucket at once, held or not.
@@ -338,9 +343,12 @@ impl Count {
     /// Renews a lease; returns for how long. Zero: the limit was lowered below what is charged, so what is held runs out
     /// at its old expiry. Renewed then, it could be kept and spent long after the lowering should have bound.
     fn renew(&mut self, at: usize, clock: Nanos, policy: &Policy) -> Nanos {
-        let over = self.charged() > self.tally.most(policy);
+        let over = self.charged().saturating_sub(self.tally.most(policy));
+        // With its lease end the calls that hold places: as few as will do, those of the oldest leases.
+        let is_spared = policy.kind.nature() == Nature::InUse && over <= self.older(at);
         let record = &mut self.records[at];
-        if over && record.outstanding != Permits::ZERO && guard!("lowered-limit-is-not-renewed") {
+        let holds = record.outstanding != Permits::ZERO;
+        if over != Permits::ZERO && holds && !is_spared && guard!("lowered-limit-is-not-renewed") {
             return Nanos::ZERO;
         }
         // Never earlier than before: under a shortened D the holder keeps its older, later expiry.
@@ -349,6 +357,14 @@ impl Count {
         let before = if guard!("shortened-lease-keeps-the-longer") { record.lapses } else { Nanos::ZERO };
         record.lapses = before.max(clock.saturating_add(ttl).saturating_add(window));
         policy.ttl
+    }
+
+    /// What leases hold that lapse before this one, unless they are renewed.
+    fn older(&self, at: usize) -> Permits {
+        let age = |record: &Record| (record.lapses, record.node, record.incarnation.0, record.epoch);
+        let own = age(&self.records[at]);
+        let older = self.records.iter().filter(|record| age(record) < own);
+        older.fold(Permits::ZERO, |sum, record| sum.saturating_add(record.outstanding))
     }
 
     pub(super) fn free(&self, policy: &Policy) -> Permits {

@@ -16,6 +16,15 @@ impl Ledger {
         if !guard!("snapshot-holds-the-clock") {
             maimed.clock = tidegate_model::Nanos::ZERO;
         }
+        if !guard!("snapshot-holds-closed-processes") {
+            maimed.aftermath.forget_closed();
+        }
+        if !guard!("snapshot-holds-windows") {
+            maimed.windows = super::Windows::default();
+        }
+        if !guard!("snapshot-holds-orders") {
+            (maimed.orders, maimed.rates) = Default::default();
+        }
         maimed.counts.values_mut().for_each(super::Count::maim);
         maimed
     }

@@ -4,7 +4,8 @@
 //! ```text
 //!  extra permits of a window     free = max + extra − charged        over max: the excess leaves the extra and is a credit for W
 //!  of a bucket                   level += extra, and level + held ≤ B + extra; the extra is what is above B, and only shrinks
-//!  of other kinds                max + extra while the order stands
+//!  of a calendar, a budget       as of a window, and the credit is the open window's; nothing of an extra is carried over
+//!  of places, a smooth limit     max + extra while the order stands
 //! ```
 //! A credit is drawn when a grant goes above the maximum, and what made it necessary is charged for at least as long as it:
 //! over all time no more than the extra is admitted beyond the limit.
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_model::{LimitId, Nanos, Permits, Subject};
 
 use super::count::Count;
+use super::windows::Window;
 use crate::guard;
 use crate::protocol::{self, Key, Kind, Policy, Rate, Rated, Reset};
 
@@ -32,7 +34,8 @@ pub(super) struct Orders {
 struct Extra {
     /// By their orders, oldest first: what is left of each.
     left: BTreeMap<u64, Permits>,
-    /// What a window holds beyond its maximum, and since when. Never more entries than there were permits.
+    /// What a window holds beyond its maximum, and since when; of a window of the calendar its number. Never more entries
+    /// than there were permits.
     drawn: VecDeque<(Nanos, Permits)>,
 }
 
@@ -154,11 +157,15 @@ impl Orders {
         Some(News { came, resets })
     }
 
-    /// It is `clock` now: credits of a window ago are over.
-    pub(super) fn pass(&mut self, key: Key, clock: Nanos, policy: &Policy) {
+    /// It is `clock` now, and this window of the calendar is open: credits of a window ago are over.
+    pub(super) fn pass(&mut self, key: Key, clock: Nanos, policy: &Policy, open: Option<&Window>) {
         let Some(extra) = self.extras.get_mut(&key) else { return };
-        let window = policy.kind.lingers();
-        while extra.drawn.front().is_some_and(|(at, _)| at.saturating_add(window) <= clock) {
+        let lasts = policy.kind.lingers();
+        let is_over = |since: Nanos| match open {
+            Some(open) => since < open.since(),
+            None => since.saturating_add(lasts) <= clock,
+        };
+        while extra.drawn.front().is_some_and(|(since, _)| is_over(*since)) {
             extra.drawn.pop_front();
         }
         if extra.is_over() {
@@ -166,23 +173,28 @@ impl Orders {
         }
     }
 
+    /// Credits of earlier windows of the calendar, of a key that nobody has asked for since.
+    pub(super) fn over(&self, key: Key, open: &Window) -> Permits {
+        let drawn = self.extras.get(&key).into_iter().flat_map(|extra| &extra.drawn);
+        let over = drawn.filter(|(since, _)| *since < open.since());
+        over.fold(Permits::ZERO, |sum, (_, drawn)| sum.saturating_add(*drawn))
+    }
+
     /// After a grant: what of it came from the extra.
-    pub(super) fn draw(&mut self, key: Key, count: &Count, clock: Nanos, policy: &Policy) {
+    pub(super) fn draw(&mut self, key: Key, count: &Count, clock: Nanos, policy: &Policy, open: Option<&Window>) {
         let max = self.max(policy, key);
         let Some(extra) = self.extras.get_mut(&key) else { return };
         match policy.kind {
-            Kind::Sliding { .. } => {
-                let over = count.charged().saturating_sub(max).saturating_sub(extra.credit());
-                let drawn = extra.take(over);
-                if drawn != Permits::ZERO {
-                    extra.drawn.push_back((clock, drawn));
-                }
+            Kind::Sliding { .. } => extra.draw(count.charged().saturating_sub(max), clock),
+            Kind::Calendar { .. } | Kind::Budget(_) => {
+                let most = max.saturating_add(count.carried());
+                extra.draw(count.charged().saturating_sub(most), open.map_or(Nanos::ZERO, Window::since));
             }
             Kind::Bucket { .. } => {
                 let above = count.reach().saturating_sub(max);
                 extra.take(extra.left().saturating_sub(above));
             }
-            _ => {}
+            Kind::Concurrency | Kind::Smooth { .. } => {}
         }
         if extra.is_over() {
             self.extras.remove(&key);
@@ -212,6 +224,14 @@ impl Extra {
 
     fn is_over(&self) -> bool {
         self.drawn.is_empty() && self.left.values().all(|left| *left == Permits::ZERO)
+    }
+
+    /// So much is beyond the maximum now: what the credit does not cover is drawn, and is one from here on.
+    fn draw(&mut self, beyond: Permits, since: Nanos) {
+        let drawn = self.take(beyond.saturating_sub(self.credit()));
+        if drawn != Permits::ZERO {
+            self.drawn.push_back((since, drawn));
+        }
     }
 
     /// Up to so many, of the oldest first.

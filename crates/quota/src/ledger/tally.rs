@@ -111,10 +111,11 @@ impl Tally {
     }
 
     /// Permits that were held, and are charged still, come back unspent. Of a smooth limit nobody can tell: what is held
-    /// there is room for permits.
+    /// there is room for permits, and comes back empty.
     pub(super) fn take_back(&mut self, unspent: Permits) {
         match self {
             Self::Other(Other::Bucket(bucket)) => bucket.put(unspent),
+            Self::Other(Other::Smooth(smooth)) if !guard!("share-moves-with-its-level") => smooth.put(unspent),
             Self::Sliding(_)
             | Self::Other(Other::Concurrency | Other::Journalled(..) | Other::Dated(_) | Other::Smooth(_)) => {}
         }
@@ -141,9 +142,14 @@ impl Tally {
 
     /// What may be charged at a time.
     pub(super) fn most(&self, policy: &Policy) -> Permits {
+        policy.max.saturating_add(self.carried())
+    }
+
+    /// Beyond the maximum, since the window before left it.
+    pub(super) fn carried(&self) -> Permits {
         match self {
-            Self::Other(Other::Dated(dated)) => policy.max.saturating_add(dated.carried()),
-            Self::Sliding(_) | Self::Other(_) => policy.max,
+            Self::Other(Other::Dated(dated)) => dated.carried(),
+            Self::Sliding(_) | Self::Other(_) => Permits::ZERO,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use tidegate_model::{LimitId, Millis};
+use tidegate_model::{LimitId, Millis, Nanos};
 
 use crate::calendar;
 use crate::guard;
@@ -18,6 +18,13 @@ pub(super) struct Window {
     pub(super) ends: Millis,
     /// Was there a window of this limit before?
     pub(super) follows: bool,
+}
+
+impl Window {
+    /// Its number, for what is otherwise told by the log clock.
+    pub(super) const fn since(&self) -> Nanos {
+        Nanos(self.number)
+    }
 }
 
 impl Windows {

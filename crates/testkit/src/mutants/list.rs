@@ -65,7 +65,18 @@ const PLAN: &[(&[&str], &[By])] = &[
         &[Spec(QUOTA, "kinds", "a_key_that_used_up_its_budget_does_not_get_more_by_being_forgotten")],
     ),
     (&["threshold-told-once"], &[Spec(QUOTA, "kinds", "each_threshold_is_told_once_in_a_period")]),
-    (&["closed-process-refused"], &[Spec(QUOTA, "journal", "nothing_is_accepted_of_a_process_that_was_closed")]),
+    (
+        &["closed-process-refused", "snapshot-holds-closed-processes"],
+        &[Spec(QUOTA, "journal", "nothing_is_accepted_of_a_process_that_was_closed")],
+    ),
+    (
+        &["snapshot-holds-windows"],
+        &[Spec(QUOTA, "journal", "what_a_killed_process_did_not_spend_is_free_again_once_its_journal_is_closed")],
+    ),
+    (
+        &["snapshot-holds-orders"],
+        &[Spec(QUOTA, "orders", "orders_survive_a_snapshot_and_a_ledger_without_any_is_written_as_before")],
+    ),
     (&["only-who-journals-is-closed"], &[Spec(QUOTA, "journal", "a_process_that_does_not_journal_cannot_be_closed")]),
     (
         &["whole-journal-names-what-was-spent"],
@@ -109,6 +120,18 @@ const PLAN: &[(&[&str], &[By])] = &[
     ),
     (&["all-or-none"], &[Spec(LIMITER, "admit", "all_limits_are_taken_or_none")]),
     (&["small-keys-have-an-owner"], &[Check("small limits are used, with few messages")]),
+    (
+        &["standstill-ends-leases"],
+        &[Spec(
+            LIMITER,
+            "lib",
+            "standstill::tests::a_wall_clock_that_is_put_forward_tells_of_a_machine_that_stood_still",
+        )],
+    ),
+    (
+        &["called-back-twice-has-an-owner"],
+        &[Spec(QUOTA, "lib", "owner::tests::a_second_recall_within_a_lease_crowds_a_key_for_whoever_asks_seldom")],
+    ),
     (&["incarnation-is-new"], &[Check("a new process frees nothing of the one before")]),
     (&["late-batch-dropped"], &[Spec(QUOTA, "ledger", "repeated_and_late_batches_change_nothing")]),
     (&["old-epoch-stays-closed"], &[Spec(QUOTA, "ledger", "an_old_epoch_cannot_spend_from_a_new_one")]),
@@ -129,6 +152,10 @@ const PLAN: &[(&[&str], &[By])] = &[
     (
         &["share-within-the-rate", "share-within-the-burst", "share-lowered-when-acknowledged"],
         &[Spec(QUOTA, "shares", "a_part_of_the_rate_is_handed_on_only_after_its_holder_has_said_that_it_let_go")],
+    ),
+    (
+        &["share-moves-with-its-level"],
+        &[Spec(QUOTA, "shares", "room_that_its_holder_gives_up_comes_back_empty_whatever_was_in_it")],
     ),
     (&["share-leaves-the-rest"], &[Spec(QUOTA, "shares", "what_nobody_holds_fills_up_at_the_rest_of_the_rate")]),
     (

@@ -55,7 +55,7 @@ impl Ordered {
 
 /// Is a grant used up?
 fn is_drawn(known: &Known) -> bool {
-    matches!(known.sort, Sort::Sliding | Sort::Bucket)
+    known.is_dated() || matches!(known.sort, Sort::Sliding | Sort::Bucket)
 }
 
 impl World {

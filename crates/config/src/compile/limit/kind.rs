@@ -175,6 +175,27 @@ fn budget(rule: &BudgetRule, path: &Path<'_>, report: &Report<'_>) -> Option<(Pe
     let mut alerts = alerts.clone();
     alerts.sort_unstable();
     alerts.dedup();
-    let carry = Permits((max.0 as f64 * share) as u64).min(max);
+    let carry = part(max, share);
     Some((max, Kind::Budget(Budget { period, zone, unit, carry, alerts })))
+}
+
+/// In whole permits, and exact: of money each is a billionth.
+fn part(of: Permits, share: f64) -> Permits {
+    const WHOLE: u128 = 100_000_000;
+    let parts = (share * WHOLE as f64).round() as u128;
+    Permits(u64::try_from(u128::from(of.0) * parts / WHOLE).unwrap_or(of.0)).min(of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_much_money_is_exact() {
+        let much = Permits(9_007_199_254_740_993);
+        assert_eq!((part(much, 1.0), part(much, 0.0)), (much, Permits::ZERO));
+        assert_eq!(part(Permits(100), 0.29), Permits(29), "0.29 × 100 is 28.999999999999996");
+        assert_eq!(part(Permits(7), 0.2), Permits(1));
+        assert_eq!(part(Permits(MAX_MONEY), 0.333_333_33), Permits(333_333_330_000_000_000));
+    }
 }

@@ -78,12 +78,15 @@ impl Count {
         record.seq = seq;
         record.heard = clock;
         let Some(news) = item.spent.0.checked_sub(record.spent.0) else { return false };
-        if news.saturating_add(item.have.0) > record.outstanding.0 && guard!("have-only-what-is-charged") {
+        let claimed = Permits(news.saturating_add(item.have.0));
+        if claimed > record.outstanding && guard!("have-only-what-is-charged") {
             return false;
         }
+        let room = record.outstanding.saturating_sub(claimed);
         record.spent = item.spent;
         record.outstanding = item.have;
         record.want = item.want;
+        self.tally.take_back(room);
         true
     }
 

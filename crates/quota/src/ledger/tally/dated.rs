@@ -7,7 +7,7 @@ use tidegate_model::{Nanos, Permits};
 use super::super::windows::Window;
 use super::lives::Lives;
 use crate::guard;
-use crate::protocol::{Alert, Batch, Item, Key, Kind, Policy};
+use crate::protocol::{Alert, Batch, Item, Key, Kind, Period, Policy};
 
 /// A count is looked at this often, to see whether its window is over.
 const LOOK: Nanos = Nanos::from_secs(600);
@@ -33,8 +33,8 @@ impl Dated {
         Self { lives, ..self }
     }
 
-    /// `true`: another window has begun. `charged`: at the end of the one before.
-    pub(crate) fn turn(&mut self, window: &Window, charged: Permits, policy: &Policy) -> bool {
+    /// `true`: another window has begun. `charged`: at the end of the one before, of this maximum.
+    pub(crate) fn turn(&mut self, window: &Window, charged: Permits, max: Permits, policy: &Policy) -> bool {
         if window.number <= self.number {
             return false;
         }
@@ -42,8 +42,11 @@ impl Dated {
             Kind::Budget(budget) if window.follows => budget.carry,
             _ => Permits::ZERO,
         };
-        // A key that nobody remembers had used nothing.
-        let carried = policy.max.saturating_add(self.carried).saturating_sub(charged);
+        // A key that nobody remembers had used nothing, nor had one that nobody asked for in the window before this one.
+        let carried = match &policy.kind {
+            Kind::Budget(budget) if is_apart(self.number, window.number, budget.period) => max,
+            _ => max.saturating_add(self.carried).saturating_sub(charged),
+        };
         let carried = if guard!("carry-over-is-bounded") { carried.min(most) } else { carried };
         let (number, seen) = (window.number, self.seen);
         *self = Self { number, spent: Permits::ZERO, carried, told: 0, seen, lives: Lives::default() };
@@ -108,4 +111,10 @@ impl Dated {
         let is_new = self.spent == Permits::ZERO && (self.carried == fresh || !guard!("used-up-budget-is-remembered"));
         (!is_new).then(|| self.seen.saturating_add(LOOK))
     }
+}
+
+/// Was there a window between these two? They are numbered by the minutes that they begin in, and none is half as long again as
+/// another one.
+fn is_apart(before: u64, after: u64, period: Period) -> bool {
+    after.saturating_sub(before).saturating_mul(600) > period.seconds().saturating_mul(14)
 }
