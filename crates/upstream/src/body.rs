@@ -13,9 +13,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::endpoint::InFlight;
 use crate::outgoing::Source;
-use crate::pool::{Held, Pool};
+use crate::pool::{Held, Line, Pool};
 use crate::shard::Shard;
 use crate::{BoxError, Phase};
 
@@ -35,26 +36,34 @@ pub enum Broken {
 pub struct Body {
     /// Boxed: an answer is moved through half a dozen hands.
     flow: Option<Box<Flow>>,
+    /// It broke right behind its last part, which is passed on first: who sends may drop what he has, once he hears.
+    broken: Option<Box<Broken>>,
 }
 
 /// Fields are dropped in this order: the connection goes before the endpoint's count does.
 pub(crate) struct Flow {
     pub(crate) incoming: Incoming,
     pub(crate) held: Held,
-    pub(crate) source: Option<Arc<dyn Source>>,
-    pub(crate) idle: Duration,
-    pub(crate) total: Option<Instant>,
-    /// When we began to wait for the next part.
-    pub(crate) silent_since: Option<Instant>,
+    pub(crate) patience: Patience,
     /// `None`: the connection is not to be used again.
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) shard: Shard,
     pub(crate) in_flight: InFlight,
 }
 
+/// How long the next part is waited for.
+pub(crate) struct Patience {
+    /// Of the request, as long as that has not ended.
+    pub(crate) source: Option<Arc<dyn Source>>,
+    pub(crate) idle: Duration,
+    pub(crate) total: Option<Instant>,
+    /// When we began to wait.
+    pub(crate) silent_since: Option<Instant>,
+}
+
 impl Body {
     pub(crate) fn new(flow: Flow) -> Self {
-        let mut body = Self { flow: Some(Box::new(flow)) };
+        let mut body = Self { flow: Some(Box::new(flow)), broken: None };
         body.finish_if_ended();
         body
     }
@@ -62,7 +71,7 @@ impl Body {
     /// What is left of it, for who reads on; here it has ended.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        Self { flow: self.flow.take() }
+        Self { flow: self.flow.take(), broken: self.broken.take() }
     }
 
     /// Reads the rest in the background, if it is short, so that the connection lives on.
@@ -93,7 +102,7 @@ impl Body {
 impl Flow {
     /// The response is whole.
     fn finish(self) {
-        let whole = self.source.as_ref().is_none_or(|source| {
+        let whole = self.patience.source.as_ref().is_none_or(|source| {
             let ended = source.progress().ended;
             if !ended {
                 source.abort(); // An early answer: the rest of the request is not wanted.
@@ -104,12 +113,14 @@ impl Flow {
             Pool::give_back(self.in_flight.endpoint(), self.shard, self.held, Some(keep_alive));
         }
     }
+}
 
+impl Patience {
     /// Ready when the silence, or the whole exchange, took too long.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
+    fn poll_late(&mut self, alarm: &mut Alarm, cx: &mut Context<'_>) -> Poll<Phase> {
         loop {
             let (at, phase) = self.limit();
-            ready!(self.held.alarm.poll(cx, at));
+            ready!(alarm.poll(cx, at));
             if self.limit().0 <= Instant::now() {
                 return Poll::Ready(phase);
             }
@@ -135,10 +146,20 @@ impl http_body::Body for Body {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Some(flow) = &mut self.flow else { return Poll::Ready(None) };
-        match Pin::new(&mut flow.incoming).poll_frame(cx) {
+        let Some(flow) = &mut self.flow else { return Poll::Ready(self.broken.take().map(|why| Err(*why))) };
+        let Flow { incoming, held: Held { line, alarm, .. }, patience, in_flight, .. } = &mut **flow;
+        let polled = match line {
+            Line::One(one) => {
+                if !one.drive.is_due(cx) {
+                    return Poll::Pending; // As is the alarm, which rings the same bell.
+                }
+                one.drive.poll(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx))
+            }
+            Line::Many(_) => Pin::new(incoming).poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                flow.silent_since = None;
+                patience.silent_since = None;
                 self.finish_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -149,12 +170,23 @@ impl http_body::Body for Body {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(why))) => {
+                let waited = patience.silent_since.is_some();
                 self.cancel();
-                Poll::Ready(Some(Err(Broken::Reset(why.into()))))
+                let why = Broken::Reset(why.into());
+                if waited {
+                    return Poll::Ready(Some(Err(why)));
+                }
+                self.broken = Some(Box::new(why));
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Pending => {
-                flow.in_flight.relays();
-                let phase = ready!(flow.poll_late(cx));
+                in_flight.relays();
+                let waker = match line {
+                    Line::One(one) => one.drive.waker(cx.waker()),
+                    Line::Many(_) => cx.waker(),
+                };
+                let phase = ready!(patience.poll_late(alarm, &mut Context::from_waker(waker)));
                 self.cancel();
                 Poll::Ready(Some(Err(Broken::Timeout(phase))))
             }
@@ -162,18 +194,22 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.flow.as_ref().is_none_or(|flow| flow.incoming.is_end_stream())
+        self.broken.is_none() && self.flow.as_ref().is_none_or(|flow| flow.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.flow.as_ref().map_or_else(|| SizeHint::with_exact(0), |flow| flow.incoming.size_hint())
+        match &self.flow {
+            Some(flow) => flow.incoming.size_hint(),
+            None if self.broken.is_some() => SizeHint::default(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
 impl Body {
     fn cancel(&mut self) {
         if let Some(flow) = self.flow.take()
-            && let Some(source) = &flow.source
+            && let Some(source) = &flow.patience.source
         {
             source.abort();
         }

@@ -15,9 +15,10 @@ use tidegate_policy::{Protocol, RetryOn, Timeouts, Upstream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::alarm::Alarm;
-use crate::body::{Body, Flow};
+use crate::body::{Body, Flow, Patience};
 use crate::breaker::Given;
 use crate::checkout::{NoLine, Want, checkout};
+use crate::drive::Drive;
 use crate::endpoint::{Address, Endpoint, InFlight, age, millis};
 use crate::head::{Head, in_origin_form, keep_alive, only_chunked, with_authority};
 use crate::live::Live;
@@ -265,9 +266,12 @@ impl Run<'_> {
         let result = match line {
             Line::One(one) => {
                 if !one.send.is_ready() {
-                    let mut ready = pin!(one.send.ready());
-                    let outcome = within(ready.as_mut(), alarm, &|cx| self.head_limit(sent, cx)).await;
-                    match outcome {
+                    // Rare: of a connection that is new, and boxed.
+                    let outcome = Box::pin(async {
+                        let ready = pin!(one.send.ready());
+                        within(ready, Some(&mut *one.drive), alarm, &|cx| self.head_limit(sent, cx)).await
+                    });
+                    match outcome.await {
                         Err(phase) => {
                             self.request = None;
                             return Err(lost(CallFailed::Timeout(phase)));
@@ -279,14 +283,15 @@ impl Run<'_> {
                 let mut request = self.request.take().expect("set before each sending");
                 in_origin_form(&mut request, to);
                 let mut sending = pin!(one.send.try_send_request(request));
-                within(sending.as_mut(), alarm, &|cx| self.head_limit(sent, cx)).await
+                let drive = Some(&mut *one.drive);
+                within(sending.as_mut(), drive, alarm, &|cx| self.head_limit(sent, cx)).await
             }
             Line::Many(stream) => {
                 let mut request = self.request.take().expect("set before each sending");
                 with_authority(&mut request, to);
                 let mut sender = stream.sender();
                 let mut sending = pin!(sender.try_send_request(request));
-                within(sending.as_mut(), alarm, &|cx| self.head_limit(sent, cx)).await
+                within(sending.as_mut(), None, alarm, &|cx| self.head_limit(sent, cx)).await
             }
         };
         self.exposed = true;
@@ -316,7 +321,7 @@ impl Run<'_> {
         Failed { why, untouched, stale: false }
     }
 
-    fn answer(&self, in_flight: InFlight, held: Held, mut response: Response<Incoming>) -> Result<Answer, Failed> {
+    fn answer(&self, in_flight: InFlight, mut held: Held, mut response: Response<Incoming>) -> Result<Answer, Failed> {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.upgrade {
             return Err(lost(CallFailed::BadResponse("switched protocols without being asked".into())));
@@ -326,10 +331,19 @@ impl Run<'_> {
         }
         if switched {
             // The socket holds the request in flight until it is closed.
-            if let Line::One(one) = &held.line {
+            if let Line::One(one) = &mut held.line {
+                one.drive.let_go();
                 let mut tunnel = in_flight.endpoint().begin();
                 tunnel.relays();
                 *crate::lock(&one.tunnel) = Some(tunnel);
+            }
+        }
+        // What is left of the request goes out whether anybody reads the answer or not.
+        let source = self.source.clone().filter(|source| !source.progress().ended);
+        if let Line::One(one) = &mut held.line {
+            match source {
+                Some(_) => one.drive.let_go(),
+                None => one.drive.brings_more(), // Short bodies come with their heads.
             }
         }
         let endpoint = Arc::clone(in_flight.endpoint().name());
@@ -340,10 +354,12 @@ impl Run<'_> {
             Body::new(Flow {
                 incoming,
                 held,
-                source: self.source.clone(),
-                idle: self.upstream.timeouts.idle,
-                total: self.total().map(|_| self.total_at()),
-                silent_since: None,
+                patience: Patience {
+                    source,
+                    idle: self.upstream.timeouts.idle,
+                    total: self.total().map(|_| self.total_at()),
+                    silent_since: None,
+                },
                 keep_alive,
                 shard: self.shard,
                 in_flight,
@@ -475,26 +491,43 @@ impl Run<'_> {
     }
 }
 
-/// The future's output, or the phase whose time was over first. The limit may move while we wait.
-async fn within<F: Future>(
+/// The future's output, or the phase whose time was over first. The limit may move while we wait. `drive`: whose
+/// connection has to be kept going for it.
+fn within<F: Future>(
     mut future: Pin<&mut F>,
+    mut drive: Option<&mut Drive>,
     alarm: &mut Alarm,
     limit: &impl Fn(&Context<'_>) -> (Instant, Phase),
-) -> Result<F::Output, Phase> {
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        loop {
-            let (at, _) = limit(cx);
-            ready!(alarm.poll(cx, at));
-            let (at, phase) = limit(cx);
-            if at <= Instant::now() {
-                return Poll::Ready(Err(phase));
-            }
-        }
+) -> impl Future<Output = Result<F::Output, Phase>> {
+    if let Some(drive) = &drive {
+        drive.look_anew();
+    }
+    poll_fn(move |cx| match &mut drive {
+        None => poll_within(future.as_mut(), alarm, limit, cx),
+        Some(drive) => match drive.is_due(cx) {
+            true => drive.poll(cx, |cx| poll_within(future.as_mut(), alarm, limit, cx)),
+            false => Poll::Pending,
+        },
     })
-    .await
+}
+
+fn poll_within<F: Future>(
+    future: Pin<&mut F>,
+    alarm: &mut Alarm,
+    limit: &impl Fn(&Context<'_>) -> (Instant, Phase),
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Phase>> {
+    if let Poll::Ready(output) = future.poll(cx) {
+        return Poll::Ready(Ok(output));
+    }
+    loop {
+        let (at, _) = limit(cx);
+        ready!(alarm.poll(cx, at));
+        let (at, phase) = limit(cx);
+        if at <= Instant::now() {
+            return Poll::Ready(Err(phase));
+        }
+    }
 }
 
 fn lost(why: CallFailed) -> Failed {

@@ -1,4 +1,4 @@
-//! Making a connection: name, TCP, TLS, the HTTP handshake, and the one task that drives it from then on.
+//! Making a connection: name, TCP, TLS, the HTTP handshake, and for HTTP/2 the one task that drives it from then on.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::BoxError;
+use crate::drive::Drive;
 use crate::endpoint::{Address, Endpoint};
 use crate::names::Names;
 use crate::outgoing::Outgoing;
@@ -144,14 +145,11 @@ async fn dial(ip: IpAddr, port: u16) -> io::Result<TcpStream> {
 
 async fn one(socket: Socket, open: Open) -> Result<Line, BoxError> {
     let tunnel = Tunnel::default();
+    let says_goodbye = matches!(socket, Socket::Tls(_));
     let io = TokioIo::new(Wire::new(socket, open, Arc::clone(&tunnel), None));
     let (send, connection) = http1::Builder::new().handshake(io).await?;
-    tokio::spawn(async move {
-        if let Err(why) = connection.with_upgrades().await {
-            debug!(%why, "upstream connection ended");
-        }
-    });
-    Ok(Line::One(One { send, tunnel }))
+    let drive = Box::new(Drive::new(connection.with_upgrades(), says_goodbye));
+    Ok(Line::One(One { send, drive, tunnel }))
 }
 
 async fn many(endpoint: &Arc<Endpoint>, socket: Socket, open: Open, shard: Shard) -> Result<Line, BoxError> {

@@ -14,6 +14,7 @@ mod call;
 mod checkout;
 mod connect;
 mod discovery;
+mod drive;
 mod endpoint;
 mod facts;
 mod failed;

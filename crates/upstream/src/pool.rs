@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::alarm::Alarm;
+use crate::drive::Drive;
 use crate::endpoint::{Endpoint, InFlight};
 use crate::lock;
 use crate::outgoing::Outgoing;
@@ -77,6 +78,8 @@ pub(crate) enum Line {
 /// An HTTP/1.1 connection.
 pub(crate) struct One {
     pub(crate) send: http1::SendRequest<Outgoing>,
+    /// Boxed: a connection in use lies in the future of a request, and is moved about with every one.
+    pub(crate) drive: Box<Drive>,
     /// Shared with the socket: after an upgrade the request stays in flight until the socket is closed.
     pub(crate) tunnel: Tunnel,
 }
@@ -190,8 +193,8 @@ impl Pool {
         let mut idle = lock(&shelf.idle);
         let mut busy: Option<Idle> = None;
         for _ in 0..LOOKED_AT {
-            let Some(top) = idle.pop() else { break };
-            if top.one.send.is_closed() || top.until <= now {
+            let Some(mut top) = idle.pop() else { break };
+            if top.until <= now || top.one.is_closed() {
                 continue;
             }
             if top.one.send.is_ready() {
@@ -220,12 +223,16 @@ impl Pool {
     /// The exchange is over and the connection whole. `keep_alive`: how long the peer said it would wait.
     pub(crate) fn give_back(endpoint: &Arc<Endpoint>, shard: Shard, held: Held, keep_alive: Option<Duration>) {
         let pool = &endpoint.pool;
-        let one = match held.line {
+        let mut one = match held.line {
             Line::Many(stream) => return stream.end(held.alarm),
             Line::One(one) => one,
         };
-        if pool.retired.load(Relaxed) || one.send.is_closed() {
+        one.drive.rest();
+        if pool.retired.load(Relaxed) || one.is_closed() {
             return;
+        }
+        if !one.send.is_ready() {
+            one.drive.let_go(); // Something of the exchange is still to be done.
         }
         // Idle ones are counted only where there could be too many.
         let most = pool.max_idle.load(Relaxed);
@@ -300,7 +307,7 @@ fn reap_once(endpoint: &Weak<Endpoint>, shard: Shard) -> Option<Duration> {
     let shelf = pool.shelf(shard);
     let (now, timeout) = (Instant::now(), Duration::from_millis(pool.idle_millis.load(Relaxed)));
     let mut idle = lock(&shelf.idle);
-    idle.retain(|idle| idle.until > now && !idle.one.send.is_closed());
+    idle.retain_mut(|idle| idle.until > now && !idle.one.is_closed());
     let mut trunks = lock(&shelf.trunks);
     trunks.retain(|trunk| !trunk.send.is_closed() && !trunk.is_stale(now, timeout));
     if idle.is_empty() && trunks.is_empty() {
@@ -308,6 +315,14 @@ fn reap_once(endpoint: &Weak<Endpoint>, shard: Shard) -> Option<Duration> {
         return None;
     }
     Some((timeout / 4).clamp(Duration::from_millis(20), Duration::from_secs(5)))
+}
+
+impl One {
+    /// As far as is known by now.
+    fn is_closed(&mut self) -> bool {
+        self.drive.look();
+        self.send.is_closed()
+    }
 }
 
 impl Speaks {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use tidegate_policy::Protocol;
 use tidegate_upstream::{BoxError, Broken, CallFailed, Upstreams};
@@ -179,4 +179,74 @@ async fn an_answer_before_the_end_of_the_upload_is_passed_on_and_ends_the_upload
     let answer = call(&Upstreams::new(), &Arc::new(upstream(&[backend.at])), post(body)).await;
     assert_eq!(read(answer).await, (413, "too large".into()));
     tokio::time::timeout(Duration::from_secs(5), tx.closed()).await.expect("the upload is dropped");
+}
+
+#[tokio::test]
+async fn the_rest_of_a_request_goes_out_though_nobody_reads_its_early_answer() {
+    const LENGTH: usize = 4 << 20;
+    let (tx, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let backend = accept(move |mut socket, _| {
+        let told = tx.clone();
+        async move {
+            let (mut buffer, mut read) = (vec![0; 64 << 10], 0);
+            while read < LENGTH {
+                match socket.read(&mut buffer).await {
+                    Ok(more @ 1..) if read == 0 => {
+                        read += more;
+                        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await;
+                    }
+                    Ok(more @ 1..) => read += more,
+                    _ => return,
+                }
+            }
+            let _ = told.send(());
+            let _ = socket.write_all(b"ok").await;
+            while socket.read(&mut buffer).await.is_ok_and(|more| more > 0) {}
+        }
+    })
+    .await;
+    let (sender, rx) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, BoxError>>(1);
+    let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(rx));
+    let uploading = tokio::spawn(async move {
+        for _ in 0..LENGTH / 1024 {
+            sender.send(Ok(Frame::data(Bytes::from_static(&[b'x'; 1024])))).await.unwrap();
+        }
+    });
+    let (ups, up) = (Upstreams::new(), Arc::new(upstream(&[backend.at])));
+    let answer = call(&ups, &up, post(body)).await;
+    tokio::time::timeout(Duration::from_secs(20), told.recv()).await.expect("all of it arrives").unwrap();
+    uploading.await.unwrap();
+    assert_eq!(read(answer).await, (200, "ok".into()));
+}
+
+#[tokio::test]
+async fn what_lies_in_the_socket_is_read_in_one_turn() {
+    let (go, gone) = tokio::sync::oneshot::channel();
+    let gone = std::sync::Mutex::new(Some(gone));
+    let backend = accept(move |mut socket, _| {
+        let gone = gone.lock().unwrap().take();
+        async move {
+            let _ = socket.read(&mut [0; 1024]).await;
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let pieces = "3\r\none\r\n".repeat(5);
+            let _ = socket.write_all(format!("{head}{pieces}").as_bytes()).await;
+            let _ = gone.expect("one connection").await;
+            let _ = socket.write_all(b"0\r\n\r\n").await;
+            let _ = socket.read(&mut [0; 1024]).await;
+        }
+    })
+    .await;
+    let (ups, up) = (Upstreams::new(), Arc::new(upstream(&[backend.at])));
+    let mut body = call(&ups, &up, get("/")).await.unwrap().response.into_body();
+    let polled = std::future::poll_fn(|cx| {
+        let mut pieces = 0;
+        while let std::task::Poll::Ready(Some(Ok(frame))) = std::pin::Pin::new(&mut body).poll_frame(cx) {
+            pieces += frame.into_data().unwrap().len() / 3;
+        }
+        std::task::Poll::Ready(pieces)
+    });
+    assert_eq!(polled.await, 5);
+    go.send(()).unwrap();
+    assert!(body.frame().await.is_none());
+    assert_eq!((ups.facts()[0].idle, backend.connections()), (1, 1));
 }
