@@ -2,10 +2,10 @@
 //! error or a call. The rest is text, and of that only its length is wanted, for an estimate where nobody says.
 
 use memchr::memchr2;
-use memchr::memmem::find;
 
 use crate::Dialect;
 use crate::frame::{Frame, FrameKind};
+use crate::seek::{self, Seek};
 
 /// Pieces that nobody read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,16 +32,16 @@ impl Skipped {
 
 /// The text of a piece that is passed over, escaped as it came; where models count tokens as is known.
 pub(crate) fn text_of(dialect: Dialect, data: &[u8]) -> Option<&[u8]> {
-    let names: &[&[u8]] = match dialect {
-        Dialect::OpenAiChat => &[b"\"content\"", b"\"reasoning_content\"", b"\"reasoning\""],
-        Dialect::OpenAiResponses => &[b"\"delta\""],
+    let names: &[&Seek] = match dialect {
+        Dialect::OpenAiChat => &[&seek::CONTENT, &seek::REASONING_CONTENT, &seek::REASONING],
+        Dialect::OpenAiResponses => &[&seek::DELTA],
         _ => return None,
     };
     names.iter().find_map(|name| string_of(name, data))
 }
 
-fn string_of<'d>(name: &[u8], data: &'d [u8]) -> Option<&'d [u8]> {
-    let after = &data[find(data, name)? + name.len()..];
+fn string_of<'d>(name: &Seek, data: &'d [u8]) -> Option<&'d [u8]> {
+    let after = &data[name.find(data)? + name.needle().len()..];
     let value = after.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
     let mut at = 0;
     loop {
@@ -71,19 +71,19 @@ pub(crate) fn is_text(dialect: Dialect, frame: Frame<'_>) -> bool {
 
 /// Inside a JSON string a quote is escaped, so a name with its quotes is a name.
 fn is_chat_text(data: &[u8]) -> bool {
-    let is_null = |name: &[u8]| match find(data, name) {
+    let is_null = |name: &Seek| match name.find(data) {
         None => true,
         Some(at) => {
-            let rest = data[at + name.len()..].trim_ascii_start();
+            let rest = data[at + name.needle().len()..].trim_ascii_start();
             rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"null"))
         }
     };
     data.starts_with(b"{")
-        && is_null(b"\"finish_reason\"")
-        && is_null(b"\"usage\"")
-        && is_null(b"\"tool_calls\"")
-        && find(data, b"\"error\"").is_none()
-        && find(data, b"\"x_groq\"").is_none()
+        && is_null(&seek::FINISH)
+        && is_null(&seek::USAGE)
+        && is_null(&seek::TOOLS)
+        && seek::ERROR.find(data).is_none()
+        && seek::GROQ.find(data).is_none()
 }
 
 #[cfg(test)]

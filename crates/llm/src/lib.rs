@@ -45,6 +45,7 @@ pub mod price;
 mod replay;
 mod retry;
 pub mod schema;
+mod seek;
 pub mod signature;
 mod spans;
 pub mod splice;

@@ -1,13 +1,14 @@
 //! A stream that passes as it came, while its usage is read along. In the chat dialect the usage chunk that we asked for
 //! is held back if the caller did not ask (llm-wire line 1); nothing else is touched.
 
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
 use serde_json::Value;
 
 use crate::bounds::Bounds;
 use crate::dialect::Dialect;
 use crate::frame::{Frame, Framing, sse};
 use crate::meaning::Usage;
+use crate::seek;
 use crate::{anthropic, bedrock, cohere, gemini, openai_chat, openai_responses};
 
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl Meter {
     fn read(&mut self, dialect: Dialect, frame: Frame<'_>) {
         // Most events tell nothing of usage; those are not parsed.
         let tells = match dialect {
-            Dialect::Gemini => memmem::find(frame.data, b"sage").is_some(),
+            Dialect::Gemini => seek::ANY_USAGE.find(frame.data).is_some(),
             _ => tells_usage(frame.data),
         };
         if !tells {
@@ -146,10 +147,9 @@ impl Meter {
 
 /// Is there a member `usage` with anything in it? Most chunks of OpenAI's say that it is null.
 fn tells_usage(bytes: &[u8]) -> bool {
-    const NAME: &[u8] = b"usage\"";
-    memmem::find_iter(bytes, NAME).any(|at| {
+    seek::USAGE_END.find_iter(bytes).any(|at| {
         // Bytes that end too early tell it with their next piece.
-        match bytes[at + NAME.len()..].trim_ascii_start() {
+        match bytes[at + seek::USAGE_END.needle().len()..].trim_ascii_start() {
             [b':', value @ ..] => !value.trim_ascii_start().starts_with(b"null"),
             rest => rest.is_empty(),
         }
