@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::Response;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,6 +19,8 @@ use tracing::debug;
 use crate::bounds::Bounds;
 use crate::drain::{Draining, Phase};
 use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request::Begun;
 use crate::wire::Wire;
 use crate::{malformed, request};
 
@@ -74,15 +77,18 @@ pub(crate) enum Version {
     Http2,
 }
 
-/// Serves until the client leaves, is told to, or is cut. `version`: what ALPN said, if anything.
-pub(crate) async fn serve<S>(
+/// Serves until the client leaves, is told to, or is cut. `version`: what ALPN said, if anything. `go`: what is done with a
+/// request, in a place of `room`.
+pub(crate) async fn serve<S, F>(
     mut socket: S,
     version: Option<Version>,
     client: Arc<Client>,
     speech: &Speech,
+    (room, go): (Room<F>, impl Fn(Begun) -> F + Copy + Send + 'static),
     draining: &mut Draining,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Response<Reply>> + Send + 'static,
 {
     let (version, first) = match version {
         Some(version) => (version, Bytes::new()),
@@ -95,8 +101,8 @@ pub(crate) async fn serve<S>(
     let wire = TokioIo::new(Wire::new(socket, first, client.clone(), version == Version::Http1));
     match version {
         Version::Http1 => {
-            let (answer, room) = (client.clone(), Room::new());
-            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, request::go));
+            let answer = client.clone();
+            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, go));
             let mut connection = speech.http1.serve_connection(wire, service).with_upgrades();
             let late = drive(Pin::new(&mut connection), &client, draining).await;
             if late == Some(Late::Head) {
@@ -107,8 +113,8 @@ pub(crate) async fn serve<S>(
             }
         }
         Version::Http2 => {
-            let (answer, room) = (client.clone(), Room::new());
-            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, request::go));
+            let answer = client.clone();
+            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, go));
             drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
         }
     }

@@ -25,12 +25,23 @@ pub(crate) struct Observer {
     pub(crate) exchange: Exchange,
     /// What is charged until the end.
     pub(crate) charge: Option<Box<Charge>>,
+    /// The answer was waited for in its middle: there may be many like it, and they may take long.
+    pub(crate) lasting: bool,
 }
 
 impl Observer {
     /// Has a place that the call holds gone to somebody else, or may it?
     pub(crate) fn lapsed(&mut self, cx: &mut Context<'_>) -> bool {
         self.charge.as_mut().is_some_and(|charge| charge.poll_lapsed(cx).is_ready())
+    }
+
+    /// The rest is not there yet.
+    #[inline]
+    pub(crate) fn waits(&mut self) {
+        if !self.lasting {
+            self.lasting = true;
+            self.record.lasts();
+        }
     }
 
     pub(crate) fn sent(&mut self, bytes: usize) {
@@ -166,7 +177,11 @@ impl Body for Relay {
         if this.observer.lapsed(cx) {
             return Poll::Ready(Some(Err(this.broke(lapsed()))));
         }
-        match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            this.observer.waits();
+            return Poll::Pending;
+        };
+        match frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.observer.sent(data.len());

@@ -80,7 +80,7 @@ pub(crate) fn serve<F>(
     let seen = headers::survey(&parts.headers);
     let mut origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
     let record = Record::begin(here.scene.clone(), tidegate_clock::boot());
-    let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange, charge: None });
+    let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange, charge: None, lasting: false });
     observer.record.follow(&parts.headers, forward::draw);
     describe(&mut observer.record, &client, &parts, &origin);
     if body.is_end_stream()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::HeaderValue;
+use http::{HeaderValue, Response};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tidegate_tls::Certificates;
 use tidegate_tls::tokio_rustls::server::TlsStream;
@@ -16,12 +16,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use crate::announced;
-use crate::connection::{self, Client, Held, Promised, Speech, Version};
+use crate::connection::{self, Client, Held, Promised, Room, Speech, Version};
 use crate::drain::{Draining, Phase};
 use crate::gate::{Count, Gate};
 use crate::local::Local;
 use crate::malformed;
 use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::request::{self, Begun};
 
 /// One bound socket and how it is spoken on.
 #[derive(Debug)]
@@ -70,7 +72,8 @@ pub async fn serve(listener: Listener, gate: Arc<Gate>, mut draining: Draining) 
     let socket = TcpListener::from_std(socket)?;
     let speech = Arc::new(Speech::new(&gate.bounds));
     let local = Local::new(&gate);
-    let door = Door { name, tls, connections, speech, gate, local, draining: draining.clone() };
+    let room = Room::new();
+    let door = Door { name, tls, connections, speech, gate, local, room, go: request::go, draining: draining.clone() };
     let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
     loop {
         tokio::select! {
@@ -85,19 +88,26 @@ pub async fn serve(listener: Listener, gate: Arc<Gate>, mut draining: Draining) 
     Ok(())
 }
 
-struct Door {
+struct Door<F, G> {
     name: Arc<str>,
     tls: Option<Arc<Certificates>>,
     connections: Count,
     speech: Arc<Speech>,
     gate: Arc<Gate>,
     local: Arc<Local>,
+    /// Where requests are worked on, and how.
+    room: Room<F>,
+    go: G,
     draining: Draining,
 }
 
 type Accepted = io::Result<(TcpStream, SocketAddr)>;
 
-impl Door {
+impl<F, G> Door<F, G>
+where
+    F: Future<Output = Response<Reply>> + Send + 'static,
+    G: Fn(Begun) -> F + Copy + Send + 'static,
+{
     async fn welcome(&self, accepted: Accepted, alive: &tokio::sync::mpsc::Sender<()>) {
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -113,6 +123,7 @@ impl Door {
         let Ok(address) = socket.local_addr() else { return };
         let (gate, local) = (self.gate.clone(), self.local.clone());
         let (speech, tls, draining) = (self.speech.clone(), self.tls.clone(), self.draining.clone());
+        let work = (self.room.clone(), self.go);
         let held = Held { _listener: here, _node: node, _alive: alive.clone() };
         tokio::spawn(async move {
             let mut who = Who { gate, local, peer, address, held };
@@ -121,10 +132,10 @@ impl Door {
                 return;
             }
             match tls {
-                Some(certificates) => secure(socket, certificates, who, &speech, draining).await,
+                Some(certificates) => secure(socket, certificates, who, &speech, work, draining).await,
                 None => {
                     let client = who.client(None, None, draining.clone());
-                    connection::serve(socket, None, client, &speech, &mut { draining }).await;
+                    connection::serve(socket, None, client, &speech, work, &mut { draining }).await;
                 }
             }
         });
@@ -192,7 +203,14 @@ impl Who {
     }
 }
 
-async fn secure(socket: TcpStream, certificates: Arc<Certificates>, who: Who, speech: &Speech, mut draining: Draining) {
+async fn secure<F: Future<Output = Response<Reply>> + Send + 'static>(
+    socket: TcpStream,
+    certificates: Arc<Certificates>,
+    who: Who,
+    speech: &Speech,
+    work: (Room<F>, impl Fn(Begun) -> F + Copy + Send + 'static),
+    mut draining: Draining,
+) {
     let patience = who.gate.bounds.handshake_timeout;
     let socket = match tokio::time::timeout(patience, certificates.accept(socket)).await {
         Ok(Ok(socket)) => socket,
@@ -203,7 +221,7 @@ async fn secure(socket: TcpStream, certificates: Arc<Certificates>, who: Who, sp
     let name = socket.get_ref().1.server_name().map(Into::into);
     let shown = socket.get_ref().1.peer_certificates().and_then(<[_]>::first).map(|shown| client_cert(shown));
     let client = who.client(Some(tls), Some(Promised { certificates, name, shown }), draining.clone());
-    connection::serve(socket, version, client, speech, &mut draining).await;
+    connection::serve(socket, version, client, speech, work, &mut draining).await;
 }
 
 /// As RFC 9440 § 2.1 writes it: a byte sequence of structured fields (RFC 8941 § 3.3.5).

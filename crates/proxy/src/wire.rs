@@ -65,6 +65,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             let part = this.first.len().min(into.remaining());
             into.put_slice(&this.first[..part]);
             this.first.advance(part);
+            if this.first.is_empty() {
+                this.first = Bytes::new(); // Not to hold its buffer for as long as the connection stands.
+            }
         }
         if let Some(ear) = &mut this.ear {
             ear.hear(&into.filled()[before..], &this.client);

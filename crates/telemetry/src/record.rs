@@ -290,6 +290,24 @@ impl Record {
         self.tries.push(Try { span, began, ended: now, towards, endpoint, deployed, status, error: Some(error) });
     }
 
+    /// It takes long. What is known of its head stands in the buffer that the head came in, and would keep all of that: it
+    /// is copied.
+    pub fn lasts(&mut self) {
+        let Self { request_id, host, user_agent, target, headers, .. } = self;
+        let logged = headers.iter_mut().map(|(_, _, value)| value);
+        for value in [request_id, host, user_agent].into_iter().flatten().chain(logged) {
+            if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+                own.set_sensitive(value.is_sensitive());
+                *value = own;
+            }
+        }
+        if let Some(target) = target
+            && let Ok(own) = target.as_str().parse()
+        {
+            *target = own;
+        }
+    }
+
     fn capture(&mut self, side: Side, headers: &HeaderMap) {
         if !self.logged {
             return;

@@ -1,18 +1,21 @@
-//! Where a request's future lives: one place, kept with the connection from request to request.
+//! Where a request's future lives: a place of a few kilobytes, kept by the worker from request to request.
 //!
-//! hyper would keep it within the connection and move it there with every request, a few kilobytes, even when the answer
-//! is known at once; a block of its own per request costs the allocator more than that. `request` asks for it when a
-//! request has to wait for something, and gives it back by dropping it.
+//! hyper would keep it within the connection and move it there with every request, even when the answer is known at once; a
+//! block of its own per request costs the allocator more than that, and one per connection is too much for those that are
+//! idle or only stream. `request` asks for it when a request has to wait for something, and gives it back by dropping it.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 type Place<F> = Pin<Box<Option<F>>>;
 
-/// Of one connection. HTTP/1.1 needs one place at a time; of h2's streams one finds it free, the others make their own.
-pub(crate) struct Room<F>(Arc<Mutex<Option<Place<F>>>>);
+/// Of one listener's worker: who finds no place free, or somebody else looking, makes his own.
+pub(crate) struct Room<F>(Arc<Mutex<Vec<Place<F>>>>);
+
+/// Places that are kept free.
+const FREE: usize = 64;
 
 /// A future in its place.
 pub(crate) struct Guest<F> {
@@ -29,7 +32,7 @@ impl<F> Room<F> {
     /// `make` is called where the future is going to live, or near: it is large, and at first all but empty.
     #[inline]
     pub(crate) fn take_in(&self, make: impl FnOnce() -> F) -> Guest<F> {
-        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let free = self.0.try_lock().ok().and_then(|mut free| free.pop());
         let place = match free {
             Some(mut place) => {
                 place.as_mut().set(Some(make()));
@@ -37,7 +40,13 @@ impl<F> Room<F> {
             }
             None => Box::pin(Some(make())),
         };
-        Guest { place: Some(place), room: Self(Arc::clone(&self.0)) }
+        Guest { place: Some(place), room: self.clone() }
+    }
+}
+
+impl<F> Clone for Room<F> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -54,7 +63,11 @@ impl<F> Drop for Guest<F> {
     fn drop(&mut self) {
         if let Some(mut place) = self.place.take() {
             place.as_mut().set(None);
-            *self.room.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+            if let Ok(mut free) = self.room.0.try_lock()
+                && free.len() < FREE
+            {
+                free.push(place);
+            }
         }
     }
 }

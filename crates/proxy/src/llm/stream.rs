@@ -307,7 +307,13 @@ impl Body for Told {
                 continue;
             }
             let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
-                return this.hand_out().map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(piece))));
+                if let Some(piece) = this.hand_out() {
+                    return Poll::Ready(Some(Ok(piece)));
+                }
+                if let Some(observer) = &mut this.observer {
+                    observer.waits();
+                }
+                return Poll::Pending;
             };
             match frame {
                 Some(Ok(frame)) => {

@@ -179,7 +179,13 @@ impl Body for Native {
             this.ended = true;
             return Poll::Ready(Some(Err(Broken::lapsed())));
         }
-        match std::task::ready!(Pin::new(&mut this.source).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
+            if let Some(observer) = &mut this.observer {
+                observer.waits();
+            }
+            return Poll::Pending;
+        };
+        match frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     this.ear.hear(data, &mut this.account);
