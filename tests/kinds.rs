@@ -170,7 +170,7 @@ async fn eventually_refused(cluster: &Cluster) -> http::HeaderMap {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_budget_is_paid_after_the_fact_and_raises_its_alerts_once() {
     let origin = Origin::start(|_, _| async { answer(&[("x-cost", "3")], "ok") }).await;
-    let limits = "  - {name: it, budget: {tokens: 600, per: month}, cost: {from: \"header:x-cost\", estimate: 10}}";
+    let limits = "  - {name: it, budget: {tokens: 600, per: month}, per: [tenant], cost: {from: \"header:x-cost\", estimate: 10}}";
     let (cluster, admitted, refused, verdict) = hold(&origin, limits, 40.0).await;
     assert!(refused > 100, "more than the budget was asked for: {refused}");
     // 3 each, once what was reserved beyond it came back; a killed node's part is lost for the period.
@@ -184,4 +184,5 @@ async fn a_budget_is_paid_after_the_fact_and_raises_its_alerts_once() {
             .count()
     };
     assert_eq!((told("percent=50"), told("percent=80")), (1, 1));
+    assert!(told("words=tenant=default") >= 2, "whom it is about, in words");
 }

@@ -194,6 +194,54 @@ async fn maxima_grants_and_resets_bind_on_all_nodes_and_the_judge_knows_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_maximum_of_ones_own_is_a_count_of_ones_own_whoever_has_it() {
+    let (backend, cluster) = (Backend::start().await, Cluster::start(1).await);
+    let address = backend.address;
+    let document = format!(
+        "\
+version: 1
+tenants: [{{name: default, limits: [{{limit: whole, max: 90}}], plan: free}}]
+teams: [{{name: web, tenant: default, limits: [{{limit: team, max: 70}}]}}]
+consumers: [{{name: acme, team: web}}]
+plans:
+  - {{name: free, limits: [{{limit: per-key, max: 20}}]}}
+  - {{name: gold, limits: [{{limit: per-key, max: 30}}]}}
+limits:
+  - {{name: per-key, window: 60s, max: 10, per: [key]}}
+  - {{name: team, window: 60s, max: 10, per: [team]}}
+  - {{name: whole, window: 60s, max: 10, per: [tenant]}}
+  - {{name: offer, window: 60s, max: 10, per: [consumer]}}
+upstreams: [{{name: echo, endpoints: [{{url: \"http://{address}\"}}]}}]
+products: [{{name: p, routes: [r], plans: [{{plan: free, limits: [{{limit: offer, max: 40}}]}}, {{plan: gold}}]}}]
+routes: [{{name: r, match: {{path: /r}}, to: [{{upstream: echo}}], auth: [key]}}]
+"
+    );
+    cluster.apply(&document).await;
+    let key = format!("Bearer {}", cluster.key("acme").await);
+    cluster.cli(&["key", "create", "acme", "--plan", "gold"]).await.unwrap();
+    let answer = cluster.client.get(&cluster.nodes[0].url("/r"), &[("authorization", &key)]).await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+    for (words, max, spent) in [
+        ("per-key --key 1", 20, 1),
+        ("per-key --key 2", 30, 0),
+        ("team --team web", 70, 1),
+        ("whole --tenant default", 90, 1),
+        ("offer --consumer acme", 40, 1),
+    ] {
+        eventually(words, Duration::from_secs(5), async || {
+            let words: Vec<&str> = ["quota", "get"].into_iter().chain(words.split(' ')).collect();
+            let count = cluster.cli(&words).await.unwrap();
+            count["max"] == max && count["spent"] == spent
+        })
+        .await;
+    }
+    // So an order binds who is meant.
+    cluster.cli(&["quota", "block", "team", "--team", "web"]).await.unwrap();
+    let answer = cluster.client.get(&cluster.nodes[0].url("/r"), &[("authorization", &key)]).await.unwrap();
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lowered_maximum_binds_within_a_leases_life_and_outlives_leaders_and_restarts_until_its_end() {
     let mut bench = Bench::start(400, "2s").await;
     let load = bench.load(Instant::now() + Duration::from_secs(12));

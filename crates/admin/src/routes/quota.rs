@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use tidegate_model::{KeyId, Millis};
+use tidegate_policy::{Kind, Unit};
 use tidegate_state::orders::{Draft, Event, Happened, MOST_ORDERS, Order, What, Whom, Withdrawn};
 use tidegate_state::{Command, Outcome, State as Agreed};
 
@@ -23,6 +24,8 @@ use crate::wire::{
 
 /// As in a document.
 const MOST_PERMITS: u64 = 1_000_000_000_000_000;
+/// Of money, in billionths.
+const MOST_MONEY: u64 = MOST_PERMITS * 1_000;
 const MOST_TOP: usize = 1_000;
 const DEFAULT_TOP: usize = 20;
 
@@ -140,8 +143,8 @@ pub(super) async fn grant(
     Input(ask): Input<OrderQuota>,
 ) -> Result<Json<QuotaOrdered>, Refusal> {
     none(ask.rate.is_some() || ask.burst.is_some(), "rate and no burst")?;
-    let extra = permits("permits", ask.permits, "0 grants nothing")?;
     let (whom, counter) = of_limit(&state, &ask, Whole::No)?;
+    let extra = permits("permits", ask.permits, "0 grants nothing", most(&counter.kind))?;
     if counter.period.is_none() && ask.for_seconds.is_none() && ask.until.is_none() {
         let why = format!("`{}` has no window: say how long the permits are good for", counter.name);
         return Err(Refusal::BadRequest(format!("{why} (for_seconds or until; on the command line --for 10m)")));
@@ -216,11 +219,15 @@ pub(super) async fn unblock(
     withdraw(&state, login, whom, Withdrawn::Block).await
 }
 
-fn permits(name: &str, number: Option<u64>, zero: &str) -> Result<u64, Refusal> {
+fn most(kind: &Kind) -> u64 {
+    if matches!(kind, Kind::Budget(budget) if budget.unit == Unit::NanoMoney) { MOST_MONEY } else { MOST_PERMITS }
+}
+
+fn permits(name: &str, number: Option<u64>, zero: &str, most: u64) -> Result<u64, Refusal> {
     match number {
         Some(0) => Err(Refusal::BadRequest(format!("{name}: {zero}"))),
-        Some(number) if number <= MOST_PERMITS => Ok(number),
-        Some(_) => Err(Refusal::BadRequest(format!("{name}: 1 to {MOST_PERMITS}"))),
+        Some(number) if number <= most => Ok(number),
+        Some(_) => Err(Refusal::BadRequest(format!("{name}: 1 to {most}"))),
         None => Err(Refusal::BadRequest(format!("{name}: how many?"))),
     }
 }

@@ -55,9 +55,8 @@ impl Alerts {
             tokio::select! {
                 alert = self.cluster.alerted() => {
                     if !self.cluster.read_ledger(Ledger::keeps_alerts) {
-                        self.say(&alert, &id(&alert, 0));
-                        let (sender, alert) = (Arc::clone(&self.sender), self.words(&alert, 0));
-                        tokio::spawn(async move { sender.send(&alert, || true).await });
+                        let (sender, told) = (Arc::clone(&self.sender), self.tell(alert, 0));
+                        tokio::spawn(async move { sender.send(&told.await, || true).await });
                     }
                 }
                 Some(sent) = sending.join_next() => told.extend(sent.ok()),
@@ -100,44 +99,46 @@ impl Alerts {
 
     fn begin(&self, untold: Untold, sending: &mut JoinSet<u64>) {
         let Untold { number, alert, passed } = untold;
-        self.say(&alert, &id(&alert, number));
-        let (sender, words, cluster) = (Arc::clone(&self.sender), self.words(&alert, number), self.cluster.clone());
+        let (sender, told, cluster) = (Arc::clone(&self.sender), self.tell(alert, number), self.cluster.clone());
         sending.spawn(async move {
             let goes_on = || cluster.read_ledger(Ledger::clock) < passed.saturating_add(GIVEN_UP);
-            sender.send(&words, goes_on).await;
+            sender.send(&told.await, goes_on).await;
             number
         });
     }
 
-    fn say(&self, alert: &Alert, id: &str) {
-        let Alert { key, window, percent, spent, max } = *alert;
-        let (name, subject) = (self.name(alert), format!("{:032x}", key.subject.0));
-        tracing::warn!(limit = %name, %subject, percent, %spent, %max, window, id, "a budget has passed a threshold");
-        *self.passed.lock().unwrap_or_else(PoisonError::into_inner).entry((name, percent)).or_default() += 1;
+    /// Counts it, and once it is known whom it is about logs it; then it is for webhooks.
+    fn tell(&self, alert: Alert, number: u64) -> impl Future<Output = webhook::Told> + Send + use<> {
+        let Alert { key, window, percent, spent, max } = alert;
+        let (name, quotas) = (self.name(&alert), Arc::clone(&self.quotas));
+        *self.passed.lock().unwrap_or_else(PoisonError::into_inner).entry((name.clone(), percent)).or_default() += 1;
+        async move {
+            let (words, id) = (quotas.words_of(key).await, id(&alert, number));
+            let subject = format!("{:032x}", key.subject.0);
+            tracing::warn!(
+                limit = %name, %words, %subject, percent, %spent, %max, window, %id,
+                "a budget has passed a threshold"
+            );
+            let body = serde_json::json!({
+                "id": id,
+                "type": "budget_threshold",
+                "limit": name,
+                "words": words,
+                "subject": subject,
+                "percent": percent,
+                "spent": spent.0,
+                "max": max.0,
+                // A period is named by its first minute.
+                "period_start_unix": window.saturating_mul(60),
+            });
+            webhook::Told { id, body: body.to_string() }
+        }
     }
 
     fn name(&self, alert: &Alert) -> String {
         let snapshot = self.gate.snapshot.load();
         let limit = snapshot.limits.iter().find(|limit| limit.id == alert.key.limit);
         limit.map_or_else(|| alert.key.limit.to_string(), |limit| limit.name.clone())
-    }
-
-    /// What webhooks are sent.
-    fn words(&self, alert: &Alert, number: u64) -> webhook::Told {
-        let Alert { key, window, percent, spent, max } = *alert;
-        let id = id(alert, number);
-        let body = serde_json::json!({
-            "id": id,
-            "type": "budget_threshold",
-            "limit": self.name(alert),
-            "subject": format!("{:032x}", key.subject.0),
-            "percent": percent,
-            "spent": spent.0,
-            "max": max.0,
-            // A period is named by its first minute.
-            "period_start_unix": window.saturating_mul(60),
-        });
-        webhook::Told { id, body: body.to_string() }
     }
 }
 

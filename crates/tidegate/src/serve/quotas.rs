@@ -7,6 +7,7 @@
 mod asked;
 mod noted;
 mod notes;
+mod owned;
 mod words;
 
 use std::collections::BTreeMap;
@@ -107,8 +108,12 @@ impl Quotas {
         let (epoch, blocks, ceilings) = self.cluster.read(of);
         self.gate.blocks.replace(blocks);
         self.gate.limiter.set_ceilings(ceilings);
-        if self.followed.swap(epoch, Ordering::Relaxed) != epoch {
+        let before = self.followed.swap(epoch, Ordering::Relaxed);
+        if before != epoch {
             self.gate.limiter.ask_anew();
+            let resets: Vec<_> = self.cluster.read(|state| state.orders.resets().copied().collect());
+            let newer = resets.into_iter().filter(|reset| before < reset.id);
+            newer.for_each(|reset| self.gate.limiter.forgive(reset.limit, reset.subject));
         }
         self.note();
         let wanted = self.of_limits();

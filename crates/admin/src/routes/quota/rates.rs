@@ -7,7 +7,7 @@ use tidegate_model::{Nanos, Permits};
 use tidegate_policy::{Kind, Rate};
 use tidegate_state::orders::What;
 
-use super::permits;
+use super::{MOST_PERMITS, most, permits};
 use crate::backend::Counter;
 use crate::refusal::Refusal;
 use crate::wire::OrderQuota;
@@ -24,15 +24,15 @@ pub(super) fn ordered(ask: &OrderQuota, counter: &Counter) -> Result<What, Refus
             let why = format!("`{name}` has no rate and no burst, only a maximum");
             return Err(Refusal::BadRequest(format!("{why}: give permits (on the command line --max)")));
         }
-        return permits("permits", ask.permits, NOTHING).map(What::Max);
+        return permits("permits", ask.permits, NOTHING, most(&counter.kind)).map(What::Max);
     }
     let burst = match (ask.permits, ask.burst) {
         (Some(_), Some(_)) => {
             let why = format!("the maximum of `{name}` is its burst: give one of permits and burst");
             return Err(Refusal::BadRequest(why));
         }
-        (Some(max), None) => Some(permits("permits", Some(max), NOTHING)?),
-        (None, Some(burst)) => Some(permits("burst", Some(burst), NOTHING)?),
+        (Some(max), None) => Some(permits("permits", Some(max), NOTHING, MOST_PERMITS)?),
+        (None, Some(burst)) => Some(permits("burst", Some(burst), NOTHING, MOST_PERMITS)?),
         (None, None) => None,
     };
     let Some(text) = &ask.rate else {
@@ -51,7 +51,7 @@ pub(super) fn ordered(ask: &OrderQuota, counter: &Counter) -> Result<What, Refus
 
 fn rate(text: &str, counter: &Counter) -> Result<Rate, Refusal> {
     let RateText { many, per } = text.parse().map_err(|why| Refusal::BadRequest(format!("rate: {why}")))?;
-    let permits = permits("rate", Some(many), NOTHING)?;
+    let permits = permits("rate", Some(many), NOTHING, MOST_PERMITS)?;
     if per.is_zero() || per > LONGEST {
         return Err(Refusal::BadRequest("rate: so many in up to 31d, as `20/s`".to_owned()));
     }
@@ -81,6 +81,7 @@ pub(super) fn written((many, per): (u64, Nanos)) -> String {
 #[cfg(test)]
 mod tests {
     use tidegate_model::LimitId;
+    use tidegate_policy::{Budget, Period, Unit};
 
     use super::*;
 
@@ -115,6 +116,12 @@ mod tests {
         assert_eq!(of(&bucket, None, None, Some(40)), Ok(What::Max(40)));
         assert_eq!(of(&window, Some(40), None, None), Ok(What::Max(40)));
         assert_eq!(of(&Kind::Concurrency, Some(4), None, None), Ok(What::Max(4)));
+        // Billionths: two millions are more than any number of calls.
+        let (money, much) = (Some(2_000_000_000_000_000), Ok(What::Max(2_000_000_000_000_000)));
+        let (period, zone) = (Period::Month, "UTC".to_owned());
+        let budget = |unit| Budget { period, zone: zone.clone(), unit, carry: Permits::ZERO, alerts: Vec::new() };
+        assert_eq!(of(&Kind::Budget(budget(Unit::NanoMoney)), money, None, None), much);
+        assert!(of(&Kind::Budget(budget(Unit::Tokens)), money, None, None).is_err());
         let smooth = Kind::Smooth { rate };
         assert_eq!(of(&smooth, None, Some("20/s"), None), Ok(twenty(None)));
         for (kind, permits, rate, burst, hint) in [

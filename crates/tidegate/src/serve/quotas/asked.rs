@@ -19,7 +19,7 @@ use tidegate_state::orders::{Order, Whom};
 use tokio::task::JoinSet;
 
 use super::words::{Message, Reply, Seen};
-use super::{Quotas, rate_of};
+use super::{Quotas, owned, rate_of};
 
 /// A node that does not answer in this time is not waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -126,6 +126,11 @@ impl Quotas {
         }
         let hint = "what this node has: stale, on the command line --stale";
         Err(Failure::Unavailable(format!("nobody can tell how the counters stand: {why} ({hint})")))
+    }
+
+    /// Whom a counter is of, for people; empty: no live node saw it lately.
+    pub(in crate::serve) async fn words_of(&self, key: Key) -> String {
+        self.ask_all(&Message::Seen(vec![key])).await.remove(&key).map(|seen| seen.words).unwrap_or_default()
     }
 
     async fn ask_all(&self, message: &Message) -> BTreeMap<Key, Seen> {
@@ -297,12 +302,8 @@ impl Quotas {
                 words.tenant = route.tenant.to_string();
             }
         }
-        let tenant = if words.tenant.is_empty() { "default" } else { &words.tenant };
-        let consumer = words.consumer.as_deref().and_then(|name| snapshot.consumer(tenant, name));
-        let lists = consumer.iter().flat_map(|it| [&it.limits.own, &it.limits.plan, &it.limits.team]).flatten();
-        let base =
-            |held: &&tidegate_policy::Attached| snapshot.limits.get(held.base).is_some_and(|base| base.id == limit.id);
-        let own = lists.into_iter().find(base).map(|held| held.limit);
+        let key_plan = words.key.and_then(|key| self.cluster.read(|state| state.key_plans.of(key).map(str::to_owned)));
+        let own = owned::place(snapshot, limit, words, key_plan.as_deref());
         if words.consumer.is_some() && !limit.per.iter().any(by_consumer) {
             // It was filled in, and the limit does not count by it.
             if words.key.is_some() {
@@ -375,7 +376,13 @@ fn words(subject: &QuotaSubject) -> Result<Words, Failure> {
         lines.insert(name, value);
     }
     let method = method.map(|method| Method::from_bytes(method.to_ascii_uppercase().as_bytes())).transpose();
-    let address = ip.map(|ip| ip.parse().map_err(|_| wrong(format!("`{ip}` is no IP address")))).transpose()?;
+    let no_address = |ip: &str| Failure::Rejected {
+        reason: format!("`{ip}` is no IP address"),
+        hint: Some(
+            "name any address of the network, without a length: the limit's `per` says how long it is".to_owned(),
+        ),
+    };
+    let address = ip.map(|ip| ip.parse().map_err(|_| no_address(&ip))).transpose()?;
     Ok(Words {
         tenant: tenant.unwrap_or_default(),
         team,
