@@ -1,7 +1,9 @@
 //! What chat costs on its way through a gateway, side by side in one run: nginx, an empty hyper proxy, Tidegate passing on,
 //! translating and with every policy, LiteLLM and Portkey where they are installed. README.md beside `src/` says how.
 
+mod chats;
 mod first;
+mod instructions;
 mod measure;
 mod open;
 mod provider;
@@ -22,6 +24,8 @@ use crate::process::Folder;
 use crate::shared::load_average;
 use crate::shared::report::{About, Report, Section};
 
+pub(crate) use chats::run as chats;
+pub(crate) use instructions::run as instructions;
 pub(crate) use provider::serve as provider;
 
 pub(crate) struct Options {
@@ -30,6 +34,15 @@ pub(crate) struct Options {
     pub(crate) only: Vec<String>,
     pub(crate) results: PathBuf,
     pub(crate) binary: Binary,
+}
+
+impl Options {
+    fn of(&self, kinds: Vec<subject::Kind>) -> Vec<subject::Kind> {
+        let wanted = |kind: &subject::Kind| {
+            self.only.is_empty() || self.only.iter().any(|only| kind.name().contains(only.as_str()))
+        };
+        kinds.into_iter().filter(wanted).collect()
+    }
 }
 
 /// What every subject is started with.
@@ -56,10 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = Folder::fresh("llm")?;
     let provider = provider::Provider::start(&folder.path)?;
     let site = Site { binary: &options.binary, folder: &folder.path, provider: provider.address };
-    let wanted = |kind: &subject::Kind| {
-        options.only.is_empty() || options.only.iter().any(|only| kind.name().contains(only.as_str()))
-    };
-    let kinds: Vec<subject::Kind> = subject::Kind::installed().into_iter().filter(wanted).collect();
+    let kinds = options.of(subject::Kind::installed());
     ensure!(!kinds.is_empty(), "no subject has this in its name");
     let mut report = Report::begin(&options.results, ABOUT, options.quick)?;
     // At once, so that it is not lost when what comes next fails.

@@ -109,6 +109,12 @@ enum Command {
         results: PathBuf,
         #[arg(long)]
         tidegate: Option<PathBuf>,
+        /// Counts instructions of ours for a chat, with valgrind: the same on a busy machine.
+        #[arg(long)]
+        instructions: bool,
+        /// Chats alone, in many short rounds.
+        #[arg(long)]
+        chats: bool,
     },
     /// A provider of language models that does what the model's name says: README.md has the words.
     Provider {
@@ -174,8 +180,14 @@ fn run(command: Command) -> Result<()> {
         Command::Limits { quick, nodes, only, results, tidegate } => {
             limits::run(&limits::Options { quick, nodes, only, results, binary: node::Binary::at(tidegate)? })
         }
-        Command::Llm { quick, only, results, tidegate } => {
-            llm::run(&llm::Options { quick, only, results, binary: node::Binary::at(tidegate)? })
+        Command::Llm { quick, only, results, tidegate, instructions, chats } => {
+            let binary = node::Binary::at(tidegate)?;
+            let options = llm::Options { quick, only, results, binary };
+            match (instructions, chats) {
+                (true, _) => llm::instructions(options),
+                (false, true) => llm::chats(&options),
+                (false, false) => llm::run(&options),
+            }
         }
         Command::Provider { http } => llm::provider(http),
         Command::Limited(args) => limits::limited(&args),

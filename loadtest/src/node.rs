@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the `tidegate` program is.
 #[derive(Debug, Clone)]
-pub(crate) struct Binary(PathBuf);
+pub(crate) struct Binary {
+    path: PathBuf,
+    /// Nodes run beneath this program.
+    under: Vec<String>,
+}
 
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -71,11 +75,27 @@ impl Binary {
             None => std::env::current_exe()?.with_file_name("tidegate"),
         };
         ensure!(path.is_file(), "{} is missing: build it, or name another with --tidegate", path.display());
-        Ok(Self(path))
+        Ok(Self { path, under: Vec::new() })
     }
 
     pub(crate) fn command(&self) -> Command {
-        Command::new(&self.0)
+        Command::new(&self.path)
+    }
+
+    /// With nodes beneath another program: slow, and given time.
+    pub(crate) fn under(self, under: &[&str]) -> Self {
+        Self { under: under.iter().map(|word| (*word).to_owned()).collect(), ..self }
+    }
+
+    fn node(&self) -> Command {
+        let Some((program, arguments)) = self.under.split_first() else { return self.command() };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(&self.path);
+        command
+    }
+
+    fn patience(&self) -> Duration {
+        if self.under.is_empty() { PATIENCE } else { PATIENCE * 10 }
     }
 }
 
@@ -89,7 +109,7 @@ impl Node {
 
     /// `join`: an address of a member, and a join token. A node that was a member before needs neither.
     fn start(&mut self, binary: &Binary, logs: &Path, manner: &Manner, join: Option<(SocketAddr, &str)>) -> Result<()> {
-        let mut command = binary.command();
+        let mut command = binary.node();
         // Nothing of the caller's environment decides how the scenario's nodes run.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
             command.env_remove(name);
@@ -122,9 +142,13 @@ impl Node {
 
     /// From the call to the first positive answer.
     pub(crate) fn wait_until_ready(&mut self) -> Result<Duration> {
+        self.wait_so_long(PATIENCE)
+    }
+
+    fn wait_so_long(&mut self, most: Duration) -> Result<Duration> {
         let (admin, patience) = (self.admin, Duration::from_millis(500));
         let ready = || http::get(admin, "/readyz", patience).is_ok_and(|answer| answer.status == 200);
-        self.process.as_mut().context("the node was not started")?.wait_until(PATIENCE, ready)
+        self.process.as_mut().context("the node was not started")?.wait_until(most, ready)
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -140,7 +164,7 @@ impl Cluster {
             (1..=count).map(|nth| Node::planned(&format!("n{nth}"), &folder.path)).collect::<Result<_>>()?;
         let mut cluster = Self { nodes, token: String::new(), binary: binary.clone(), folder, manner };
         cluster.nodes[0].start(binary, &cluster.folder.path, &cluster.manner, None)?;
-        cluster.nodes[0].wait_until_ready()?;
+        cluster.nodes[0].wait_so_long(binary.patience())?;
         let token = fs::read_to_string(cluster.nodes[0].data.join("admin.token")).context("no admin.token")?;
         token.trim().clone_into(&mut cluster.token);
         for nth in 1..count {

@@ -13,7 +13,7 @@ mod stream_in;
 mod stream_out;
 mod usage;
 
-pub(crate) use answer_in::parse_answer;
+pub(crate) use answer_in::{glance, parse_answer};
 pub(crate) use answer_out::render_answer;
 pub(crate) use error::render_error;
 pub(crate) use request_in::parse_call;

@@ -2,7 +2,7 @@
 
 use crate::bounds::Bounds;
 use crate::frame::{Frame, Framing, aws, sse};
-use crate::json::{self, Malformed};
+use crate::json::{self, Doc, Malformed};
 use crate::lean::{self, Skipped};
 use crate::lost::Losses;
 use crate::meaning::{Answer, Body, Call, Error, Event, Flow, Stop};
@@ -102,6 +102,9 @@ impl Dialect {
 
     /// The body of a 200. Some providers put an error into it.
     pub fn parse_answer(self, body: &[u8]) -> Result<Answer, Error> {
+        if let Some(answer) = self.plain_answer(body) {
+            return Ok(answer);
+        }
         let value = json::read_json(body)
             .map_err(|e| Error::bad_stream(format!("the provider's answer is not valid JSON: {e}")))?;
         let mut answer = match self {
@@ -123,6 +126,18 @@ impl Dialect {
             answer.stop = Stop::ToolUse;
         }
         Ok(answer)
+    }
+
+    /// The usual answer, which is text, read without a tree. `None`: it has more, or is none.
+    fn plain_answer(self, body: &[u8]) -> Option<Answer> {
+        let doc = match self {
+            Self::OpenAiChat | Self::Anthropic => Doc::read(body)?,
+            _ => return None,
+        };
+        match self {
+            Self::OpenAiChat => openai_chat::plain_answer(doc.root()),
+            _ => anthropic::plain_answer(doc.root()),
+        }
     }
 
     pub fn render_answer(self, answer: &Answer, reply: &Reply) -> Vec<u8> {

@@ -5,9 +5,9 @@ use crate::bounds::Bounds;
 use crate::frame::{FrameKind, aws, sse};
 use crate::meaning::{Collector, Event};
 use crate::peek::peek;
-use crate::splice::{Edit, splice, without};
+use crate::splice::{Edit, splice, splice_peeked, without};
 use crate::tap::Tap;
-use crate::{Dialect, Losses, Reply, Site, Target, count, embed};
+use crate::{Dialect, Glance, Losses, Reply, Site, Target, count, embed};
 
 const SMALL: Bounds = Bounds { frame: 4_096, blocks: 16, held: 8_192 };
 
@@ -146,7 +146,9 @@ pub fn call(bytes: &[u8]) {
     if let Ok(Some(less)) = without(bytes, "model") {
         assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&less).is_ok(), "taking a member out broke the body");
     }
-    let _peeked = peek(dialect, bytes, site);
+    if let Ok(peeked) = peek(dialect, bytes, site) {
+        assert_eq!(splice_peeked(bytes, &peeked, &edits), splice(bytes, &edits));
+    }
     if let Ok(embed) = embed::Embed::parse(bytes) {
         for to in [embed::Embedder::Cohere, embed::Embedder::Gemini, embed::Embedder::Titan] {
             let _body = embed.render(to, "m");
@@ -165,6 +167,7 @@ pub fn call(bytes: &[u8]) {
         }
     }
     if let Ok(answer) = dialect.parse_answer(bytes) {
+        assert_eq!(dialect.glance(bytes), Ok(Glance::of(&answer)), "{dialect:?}");
         for to in Dialect::ALL {
             let body = to.render_answer(&answer, &Reply::default());
             assert!(to.parse_answer(&body).is_ok(), "{to:?} cannot read the answer we wrote");

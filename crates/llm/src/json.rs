@@ -4,16 +4,19 @@
 //! indexing `serde_json::Value`, which answers `Null` for whatever is not there.
 
 mod arguments;
+mod doc;
 mod mended;
 mod object;
+pub(crate) mod scan;
 
 use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
 pub(crate) use self::arguments::object_of;
+pub(crate) use self::doc::{At, Doc, Look};
 pub(crate) use self::mended::parse as read_json;
-pub(crate) use self::object::Object;
+pub(crate) use self::object::{Object, Tree};
 
 /// A request that its own dialect does not allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,15 +200,12 @@ pub(crate) fn wrong(name: &str, want: &str, got: &Value) -> Malformed {
 
 /// `12` and `12.0` alike: JavaScript does not tell them apart.
 pub(crate) fn whole(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| {
-        let float = value.as_f64()?;
-        (float.fract() == 0.0 && (0.0..9.0e15).contains(&float)).then_some(float as u64)
-    })
+    Look::whole(value)
 }
 
 /// A count in an answer; what is missing or strange counts as zero.
-pub(crate) fn tally(value: &Value) -> u64 {
-    whole(value).unwrap_or(0)
+pub(crate) fn tally<'v>(value: impl Look<'v>) -> u64 {
+    value.whole().unwrap_or(0)
 }
 
 pub(crate) fn text_of(value: &Value) -> Option<&str> {

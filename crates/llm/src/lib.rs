@@ -31,6 +31,7 @@ pub mod estimate;
 pub mod frame;
 pub mod fuzz;
 pub mod gemini;
+mod glance;
 pub mod ids;
 mod json;
 mod lean;
@@ -55,6 +56,7 @@ pub mod tokens;
 pub mod unsaid;
 
 pub use dialect::{Decoder, Dialect, Encoder, Reply, Site};
+pub use glance::Glance;
 pub use json::Malformed;
 pub use lean::Skipped;
 pub use lost::{Losses, Lost, Weight};

@@ -102,10 +102,11 @@ impl Losses {
 
     /// What a message holds besides its parts, and what only OpenAI's dialects know of pictures.
     pub(crate) fn message(&mut self, message: &Message, openai: bool) {
-        let place = self.place(message.origin, None);
-        self.extras(&place, &message.extras);
+        if !message.extras.is_empty() {
+            self.extras(&self.place(message.origin, None), &message.extras);
+        }
         if message.name.is_some() {
-            self.hint(format!("{place}.name"), "the provider is not told who speaks");
+            self.hint(self.place(message.origin, None) + ".name", "the provider is not told who speaks");
         }
         for (i, part) in message.parts.iter().enumerate().filter(|_| !openai) {
             if let Body::Media(Media { detail: Some(detail), .. }) = &part.body

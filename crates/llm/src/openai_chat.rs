@@ -13,12 +13,12 @@ mod stream_out;
 mod thoughts;
 mod usage;
 
-pub(crate) use answer_in::parse_answer;
+pub(crate) use answer_in::{glance, parse_answer, plain_answer};
 pub(crate) use answer_out::render_answer;
 pub(crate) use error::{excerpt, of_value as error_of_value, parse_error, render_error, to_value as error_to_value};
 pub(crate) use request_in::{choose, parse_call};
 pub(crate) use request_out::{effort_word, render_call};
 pub(crate) use stream_in::Reader;
-pub(crate) use usage::{parse_usage, render_usage};
+pub(crate) use usage::{Names as UsageNames, parse as parse_usage_named, parse_usage, render_usage};
 
 pub use stream_out::Encoder;

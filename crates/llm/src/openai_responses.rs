@@ -10,7 +10,7 @@ mod stream_out;
 mod thoughts;
 mod usage;
 
-pub(crate) use answer_in::parse_answer;
+pub(crate) use answer_in::{glance, parse_answer};
 pub(crate) use answer_out::render_answer;
 pub(crate) use request_in::parse_call;
 pub(crate) use request_out::render_call;

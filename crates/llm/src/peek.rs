@@ -1,16 +1,9 @@
 //! The few fields that policy needs of a call, read without building a tree.
 
-mod media;
-
-use std::ops::Range;
-
-use serde::Deserialize as _;
-use serde::de::IgnoredAny;
-
 use crate::dialect::{Dialect, Site};
 use crate::json::Malformed;
 use crate::meaning::Tier;
-use crate::spans::{self, Member};
+use crate::spans::{self, Media, Member, Spot};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peek {
@@ -27,8 +20,10 @@ pub struct Peek {
     pub prompt_bytes: usize,
     pub has_tools: bool,
     pub has_images: bool,
-    /// Where what is said stands in the body.
-    said: Range<usize>,
+    /// In what is said.
+    media: Media,
+    /// Where all members stand in the body.
+    pub(crate) spots: Vec<Spot>,
     /// What else the model reads is kept by the provider: an earlier answer, a cache.
     pub reads_more: bool,
     /// The tier of service that it asks for.
@@ -40,20 +35,17 @@ pub struct Peek {
 pub fn peek(dialect: Dialect, body: &[u8], site: Site<'_>) -> Result<Peek, Malformed> {
     let members = spans::members(body)?;
     let mut peek = Peek { stream: site.stream, n: 1, ..Peek::default() };
-    let mut seen: Vec<&str> = Vec::new();
+    peek.spots = Vec::with_capacity(members.len());
+    let mut seen = 0_u32;
     for member in &members {
-        let name = known(&member.name);
-        if let Some(name) = name {
-            if seen.contains(&name) {
-                return Err(Malformed::new(name, "is given twice"));
+        if let Some(known) = place(&member.name) {
+            if seen & (1 << known) != 0 {
+                return Err(Malformed::new(KNOWN[known], "is given twice"));
             }
-            seen.push(name);
+            seen |= 1 << known;
         }
         peek.member(dialect, member)?;
-        if matches!(name, Some("messages" | "contents" | "input")) {
-            let at = (member.value.as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
-            peek.said = at..at + member.value.len();
-        }
+        peek.spots.push(member.spot(body));
     }
     if let Some(model) = site.model {
         model.clone_into(&mut peek.model);
@@ -65,35 +57,35 @@ pub fn peek(dialect: Dialect, body: &[u8], site: Site<'_>) -> Result<Peek, Malfo
 }
 
 /// The fields read here, under their usual names; Google's may be written in snake_case.
-fn known(name: &str) -> Option<&'static str> {
+const KNOWN: [&str; 16] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n",
+    "user",
+    "metadata",
+    "messages",
+    "contents",
+    "input",
+    "tools",
+    "generationConfig",
+    "inferenceConfig",
+    "toolConfig",
+];
+
+fn place(name: &str) -> Option<usize> {
     // One field in two spellings.
     let name = if name == "generation_config" { "generationConfig" } else { name };
-    const KNOWN: [&str; 16] = [
-        "model",
-        "stream",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-        "max_output_tokens",
-        "n",
-        "user",
-        "metadata",
-        "messages",
-        "contents",
-        "input",
-        "tools",
-        "generationConfig",
-        "inferenceConfig",
-        "toolConfig",
-    ];
-    KNOWN.into_iter().find(|known| *known == name)
+    KNOWN.iter().position(|known| *known == name)
 }
 
 impl Peek {
-    /// Images, sounds, films and files in the body that was peeked at, never fewer than there are: their tokens are not
-    /// those of their bytes.
-    pub fn media(&self, body: &[u8]) -> usize {
-        media::count(body.get(self.said.clone()).unwrap_or_default())
+    /// Images, sounds, films and files, never fewer than there are: their tokens are not those of their bytes.
+    pub fn media(&self) -> usize {
+        self.media.all
     }
 
     fn member(&mut self, dialect: Dialect, member: &Member<'_>) -> Result<(), Malformed> {
@@ -101,7 +93,7 @@ impl Peek {
             return Ok(());
         }
         match member.name.as_ref() {
-            "model" => self.model = read::<Option<String>>(member)?.unwrap_or_default(),
+            "model" => self.model = text(member)?.unwrap_or_default(),
             "stream" => self.stream = read::<Option<bool>>(member)?.unwrap_or(false),
             "stream_options" => self.include_usage = inner(member, "include_usage")? == Some("true"),
             // Given by two names, it may be either: providers differ.
@@ -111,14 +103,15 @@ impl Peek {
             "generationConfig" | "generation_config" => self.generation(member)?,
             "inferenceConfig" => self.max_tokens = whole(member, "maxTokens")?,
             "n" => self.n = read::<Option<u64>>(member)?.unwrap_or(1).max(1),
-            "user" => self.end_user = read(member)?,
+            "user" => self.end_user = text(member)?,
             "metadata" if dialect == Dialect::Anthropic => {
                 self.end_user = inner(member, "user_id")?.and_then(|text| serde_json::from_str(text).ok());
             }
             "messages" | "contents" | "input" => {
                 self.prompt_bytes += member.value.len();
-                self.messages = count(member);
-                self.has_images |= media::is_any(member.value);
+                self.messages = if member.value.starts_with('[') { member.items } else { 1 };
+                self.media = member.media;
+                self.has_images |= member.media.images > 0;
             }
             "system" | "systemInstruction" | "system_instruction" | "instructions" => {
                 self.prompt_bytes += member.value.len();
@@ -196,6 +189,15 @@ fn read<'a, T: serde::Deserialize<'a>>(member: &Member<'a>) -> Result<T, Malform
     serde_json::from_str(member.value).map_err(|_| Malformed::new(member.name.as_ref(), "has the wrong type"))
 }
 
+/// A text or `null`; hardly any has escapes.
+fn text(member: &Member<'_>) -> Result<Option<String>, Malformed> {
+    let plain = member.value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match plain.filter(|text| !text.contains('\\')) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => read(member),
+    }
+}
+
 /// A member of a member; `None` if either is not there.
 fn inner<'a>(member: &Member<'a>, name: &str) -> Result<Option<&'a str>, Malformed> {
     if member.value == "null" {
@@ -209,11 +211,6 @@ fn inner<'a>(member: &Member<'a>, name: &str) -> Result<Option<&'a str>, Malform
         return Err(Malformed::new(name, "is given twice").under(&member.name));
     }
     Ok(first)
-}
-
-fn count(member: &Member<'_>) -> usize {
-    let mut reader = serde_json::Deserializer::from_str(member.value);
-    Vec::<IgnoredAny>::deserialize(&mut reader).map_or(1, |list| list.len())
 }
 
 #[cfg(test)]
@@ -251,10 +248,10 @@ mod tests {
         let body = r#"{"model":"m","tools":[{"file":1}],"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}},
             {"type":"text","text":"an \"image\" in words"},{"type":"input_audio","input_audio":{}}]}],"service_tier":"flex"}"#;
         let seen = peeked(Dialect::OpenAiChat, body);
-        assert_eq!((seen.media(body.as_bytes()), seen.tier), (4, Tier::Flex));
+        assert_eq!((seen.media(), seen.tier), (4, Tier::Flex));
         let text = r#"{"model":"m","input":"hello","previous_response_id":"r1","service_tier":"auto"}"#;
         let seen = peeked(Dialect::OpenAiResponses, text);
-        assert_eq!((seen.media(text.as_bytes()), seen.reads_more, seen.tier), (0, true, Tier::Priority));
+        assert_eq!((seen.media(), seen.reads_more, seen.tier), (0, true, Tier::Priority));
     }
 
     #[test]

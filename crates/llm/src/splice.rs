@@ -1,13 +1,13 @@
 //! The edits a body may suffer when caller and provider speak the same dialect. Everything else stays byte for byte as
 //! the caller wrote it: unknown fields, order, blanks, and with them the provider's prompt cache (llm-wire line 22).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use serde_json::Value;
-
 use crate::dialect::Dialect;
-use crate::json::Malformed;
-use crate::spans::{self, Member};
+use crate::json::{Malformed, write_text};
+use crate::peek::Peek;
+use crate::spans::{self, Spot};
 
 /// What to put where; a field that is there is replaced wherever it stands, one that is not is added at the end.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +16,8 @@ pub struct Edit {
     path: &'static [&'static str],
     /// Another name of the same thing: where it is given, it is replaced as well.
     alias: Option<&'static str>,
-    value: Value,
+    /// JSON.
+    value: Cow<'static, str>,
 }
 
 impl Edit {
@@ -26,34 +27,44 @@ impl Edit {
             Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::Anthropic | Dialect::Cohere => &["model"],
             Dialect::Gemini | Dialect::Bedrock => return None,
         };
-        Some(Self { path, alias: None, value: model.into() })
+        let mut value = Vec::with_capacity(model.len() + 2);
+        write_text(model, &mut value);
+        Some(Self { path, alias: None, value: String::from_utf8(value).expect("JSON is UTF-8").into() })
     }
 
     /// `reasoning_only`: the chat dialect has two names for it.
     pub fn max_tokens(dialect: Dialect, reasoning_only: bool, tokens: u64) -> Self {
         let path: &[&str] = match dialect {
             Dialect::OpenAiChat if reasoning_only => {
-                return Self { path: &["max_completion_tokens"], alias: Some("max_tokens"), value: tokens.into() };
+                return Self {
+                    path: &["max_completion_tokens"],
+                    alias: Some("max_tokens"),
+                    value: tokens.to_string().into(),
+                };
             }
             Dialect::OpenAiChat => {
-                return Self { path: &["max_tokens"], alias: Some("max_completion_tokens"), value: tokens.into() };
+                return Self {
+                    path: &["max_tokens"],
+                    alias: Some("max_completion_tokens"),
+                    value: tokens.to_string().into(),
+                };
             }
             Dialect::Anthropic | Dialect::Cohere => &["max_tokens"],
             Dialect::OpenAiResponses => &["max_output_tokens"],
             Dialect::Gemini => &["generationConfig", "maxOutputTokens"],
             Dialect::Bedrock => &["inferenceConfig", "maxTokens"],
         };
-        Self { path, alias: None, value: tokens.into() }
+        Self { path, alias: None, value: tokens.to_string().into() }
     }
 
     /// Only the chat dialect has to be asked.
     pub fn include_usage() -> Self {
-        Self { path: &["stream_options", "include_usage"], alias: None, value: true.into() }
+        Self { path: &["stream_options", "include_usage"], alias: None, value: "true".into() }
     }
 
     /// Where Anthropic's API is spoken at somebody else's place, the version stands in the body.
-    pub fn anthropic_version(version: &str) -> Self {
-        Self { path: &["anthropic_version"], alias: None, value: version.into() }
+    pub fn anthropic_version() -> Self {
+        Self { path: &["anthropic_version"], alias: None, value: "\"vertex-2023-10-16\"".into() }
     }
 }
 
@@ -94,91 +105,104 @@ pub fn without(body: &[u8], name: &str) -> Result<Option<Vec<u8>>, Malformed> {
 
 /// The body with the edits, or `None` if it says all of that already.
 pub fn splice(body: &[u8], edits: &[Edit]) -> Result<Option<Vec<u8>>, Malformed> {
-    let members = spans::members(body)?;
+    edited(body, &spots(body)?, edits)
+}
+
+/// The same of a body that was peeked at: it need not be read again.
+pub fn splice_peeked(body: &[u8], peek: &Peek, edits: &[Edit]) -> Result<Option<Vec<u8>>, Malformed> {
+    edited(body, &peek.spots, edits)
+}
+
+fn spots(body: &[u8]) -> Result<Vec<Spot>, Malformed> {
+    Ok(spans::members(body)?.iter().map(|member| member.spot(body)).collect())
+}
+
+fn edited(body: &[u8], spots: &[Spot], edits: &[Edit]) -> Result<Option<Vec<u8>>, Malformed> {
     let mut changes = Changes { body, list: Vec::new() };
     for edit in edits {
-        let value = edit.value.to_string();
         match edit.path {
             [name] => {
-                let given = |name: &str| members.iter().any(|member| is(member, name));
+                let given = |name: &str| spots.iter().any(|spot| is(spot.name(body), name));
                 let alias = edit.alias.filter(|alias| given(alias));
                 if let Some(alias) = alias {
-                    changes.set(&members, 0..body.len(), alias, &value);
+                    changes.set(spots, body, 0, alias, &edit.value);
                 }
                 if alias.is_none() || given(name) {
-                    changes.set(&members, 0..body.len(), name, &value);
+                    changes.set(spots, body, 0, name, &edit.value);
                 }
             }
-            [outer, name] => nested(&mut changes, &members, outer, name, &value)?,
+            [outer, name] => nested(&mut changes, spots, outer, name, &edit.value)?,
             _ => {}
         }
     }
     Ok(changes.apply())
 }
 
-fn nested(
-    changes: &mut Changes<'_>,
-    members: &[Member<'_>],
+fn nested<'e>(
+    changes: &mut Changes<'e>,
+    spots: &[Spot],
     outer: &'static str,
     name: &str,
-    value: &str,
+    value: &'e str,
 ) -> Result<(), Malformed> {
-    let whole = format!("{{\"{name}\":{value}}}");
-    let mut found = false;
-    for member in members.iter().filter(|member| is(member, outer)) {
+    let whole = || format!("{{\"{name}\":{value}}}");
+    let (mut found, body) = (false, changes.body);
+    for spot in spots.iter().filter(|spot| is(spot.name(body), outer)) {
         found = true;
-        let span = member.span(changes.body);
-        if member.value == "null" {
-            changes.replace(span, &whole);
+        let object = &body[spot.value.clone()];
+        if object == b"null" {
+            changes.list.push((spot.value.clone(), whole().into()));
             continue;
         }
-        let body = changes.body;
-        let inner = spans::members(&body[span.clone()]).map_err(|e| Malformed::new(outer, e.reason))?;
-        changes.set(&inner, span, name, value);
+        let inner = self::spots(object).map_err(|e| Malformed::new(outer, e.reason))?;
+        changes.set(&inner, object, spot.value.start, name, value);
     }
     if !found {
-        changes.set(members, 0..changes.body.len(), outer, &whole);
+        changes.insert(spots.is_empty(), body, 0, outer, &whole());
     }
     Ok(())
 }
 
 /// Google reads snake_case as well.
-fn is(member: &Member<'_>, name: &str) -> bool {
-    member.name == name || member.name.contains('_') && member.name.replace('_', "").eq_ignore_ascii_case(name)
+fn is(member: &[u8], name: &str) -> bool {
+    member == name.as_bytes()
+        || member.contains(&b'_')
+            && member.iter().filter(|byte| **byte != b'_').map(u8::to_ascii_lowercase).eq(name.bytes().map(lower))
 }
 
-struct Changes<'a> {
-    body: &'a [u8],
+fn lower(byte: u8) -> u8 {
+    byte.to_ascii_lowercase()
+}
+
+struct Changes<'e> {
+    body: &'e [u8],
     /// Replacements and insertions, in the order they were made.
-    list: Vec<(Range<usize>, String)>,
+    list: Vec<(Range<usize>, Cow<'e, str>)>,
 }
 
-impl Changes<'_> {
-    fn set(&mut self, members: &[Member<'_>], object: Range<usize>, name: &str, value: &str) {
+impl<'e> Changes<'e> {
+    /// `spots` are of `object`, which begins at `start` of the body.
+    fn set(&mut self, spots: &[Spot], object: &[u8], start: usize, name: &str, value: &'e str) {
         let mut found = false;
-        for member in members.iter().filter(|member| is(member, name)) {
+        for spot in spots.iter().filter(|spot| is(spot.name(object), name)) {
             found = true;
-            if member.value != value {
-                self.replace(member.span(self.body), value);
+            if object[spot.value.clone()] != *value.as_bytes() {
+                let span = start + spot.value.start..start + spot.value.end;
+                self.list.push((span, value.into()));
             }
         }
         if !found {
-            self.insert(members.is_empty(), object, name, value);
+            self.insert(spots.is_empty(), object, start, name, value);
         }
     }
 
-    fn replace(&mut self, span: Range<usize>, value: &str) {
-        self.list.push((span, value.to_owned()));
-    }
-
     /// Before the closing brace; blanks after the object are not part of it.
-    fn insert(&mut self, empty: bool, object: Range<usize>, name: &str, value: &str) {
-        let bytes = &self.body[object.clone()];
-        let Some(brace) = bytes.iter().rposition(|byte| *byte == b'}') else { return };
-        let at = object.start + brace;
+    fn insert(&mut self, empty: bool, object: &[u8], start: usize, name: &str, value: &str) {
+        let Some(brace) = object.iter().rposition(|byte| *byte == b'}') else { return };
+        let at = start + brace;
         let first = empty && !self.list.iter().any(|(span, _)| span.start == at);
         let comma = if first { "" } else { "," };
-        self.list.push((at..at, format!("{comma}\"{name}\":{value}")));
+        self.list.push((at..at, format!("{comma}\"{name}\":{value}").into()));
     }
 
     fn apply(mut self) -> Option<Vec<u8>> {
@@ -187,7 +211,8 @@ impl Changes<'_> {
         }
         self.list.sort_by_key(|(span, _)| span.start);
         let more: usize = self.list.iter().map(|(_, text)| text.len()).sum();
-        let mut out = Vec::with_capacity(self.body.len() + more);
+        let less: usize = self.list.iter().map(|(span, _)| span.len()).sum();
+        let mut out = Vec::with_capacity((self.body.len() + more).saturating_sub(less));
         let mut from = 0;
         for (span, text) in &self.list {
             out.extend_from_slice(&self.body[from..span.start]);

@@ -1,12 +1,14 @@
 //! Providers of language models, the models that callers name, and what each leads to.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Uri, header};
 use tidegate_llm::catalogue::{self, Catalogue};
 use tidegate_llm::price::Tariff;
 use tidegate_llm::tokens::Encoding;
+use tidegate_llm::{Dialect, Target};
 
 use crate::{Answers, Attached, Bodies, CallerKeys, Choice, Credential, Reaction, Routing, Upstream};
 
@@ -47,6 +49,8 @@ pub struct Provider {
     pub api_version: Option<Box<str>>,
     /// From the call of a stream to its first event.
     pub first_event: Option<Duration>,
+    /// Where chats go, for who knows it already: not of the document.
+    pub chat: OnceLock<Uri>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -239,6 +243,10 @@ pub struct Deployment {
     pub abilities: Abilities,
     /// What is known of its model.
     pub facts: Facts,
+    /// [`Deployment::id`], where callers do not choose the model.
+    pub known_as: OnceLock<Box<str>>,
+    /// [`Deployment::target`], where callers do not choose the model.
+    pub target: OnceLock<(Dialect, Target)>,
 }
 
 /// What a deployment can do; `None`: as the catalogue says.
@@ -315,6 +323,8 @@ impl Model {
             limits: Vec::new(),
             abilities: Abilities::default(),
             facts: Facts { price: None, known: Known::ByName(Arc::clone(catalogue)) },
+            known_as: OnceLock::new(),
+            target: OnceLock::new(),
         };
         Self {
             name: Arc::clone(&provider.name),
@@ -355,12 +365,27 @@ impl Model {
 impl Deployment {
     /// Who it is, in every document and on every node: `provider/model`, with `#name` if it has one.
     #[must_use]
-    pub fn id(&self, asked: &str) -> String {
+    pub fn id(&self, asked: &str) -> Cow<'_, str> {
         let (provider, model) = (&self.provider.name, self.model(asked));
-        match &self.name {
+        let id = || match &self.name {
             Some(name) => format!("{provider}/{model}#{name}"),
             None => format!("{provider}/{model}"),
+        };
+        if self.model.is_none() {
+            return Cow::Owned(id());
         }
+        Cow::Borrowed(self.known_as.get_or_init(|| id().into()))
+    }
+
+    /// What must be known of its model to write a call for it in this dialect.
+    #[must_use]
+    pub fn target(&self, dialect: Dialect, asked: &str) -> Target {
+        let guess = || Target::guess(dialect, self.model(asked));
+        if self.model.is_none() {
+            return guess();
+        }
+        let (known, target) = self.target.get_or_init(|| (dialect, guess()));
+        if *known == dialect { target.clone() } else { guess() }
     }
 
     /// What proves to its provider who we are.

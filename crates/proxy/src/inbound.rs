@@ -127,6 +127,23 @@ impl Inbound {
         Ok(short.then_some(read))
     }
 
+    /// All of the body, in one piece. `None`: it ends in trailers.
+    ///
+    /// # Errors
+    /// It broke, in time or size.
+    pub(crate) async fn whole(mut self) -> Result<Option<Bytes>, Broken> {
+        let mut read = BytesMut::new();
+        while !self.body.is_end_stream() {
+            let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await else { break };
+            let Ok(data) = frame?.into_data() else { return Ok(None) };
+            if read.is_empty() && self.body.is_end_stream() {
+                return Ok(Some(data)); // As nearly always: not a byte is copied.
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(Some(read.freeze()))
+    }
+
     fn broke(&self, why: Broken) -> Broken {
         if let Some(tally) = &self.tally {
             tally.broken.store(why as u8, Relaxed);

@@ -126,7 +126,7 @@ impl<'a> Visit<'a, '_> {
         let door = door::door(parts).ok_or(Refusal::CallUnknown)?;
         if let Task::List | Task::Show(_) = &door.task {
             allow(parts, &Method::GET)?;
-            let (charge, _) = self.admit(parts, None, false, observer, shown).await?;
+            let (charge, _) = Box::pin(self.admit(parts, None, false, observer, shown)).await?;
             observer.charge = charge;
             return self.listed(&door);
         }
@@ -221,9 +221,9 @@ impl<'a> Visit<'a, '_> {
         }
         let body = body.take().ok_or(Refusal::Fault)?;
         let bounds = &self.gate.bounds;
-        let mut inbound = Inbound::new(body, self.route.max_body, bounds.body_timeout, Arc::clone(self.client));
+        let inbound = Inbound::new(body, self.route.max_body, bounds.body_timeout, Arc::clone(self.client));
         observer.tally = inbound.tally();
-        let read = inbound.read_ahead(self.route.max_body).await.map_err(Broken::refusal)?;
+        let read = inbound.whole().await.map_err(Broken::refusal)?;
         Ok(read.ok_or(Refusal::BodyBroken)?) // Trailers are nothing that a call has.
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::TRANSFER_ENCODING;
 use http::{Request, Response, StatusCode, Version};
 use http_body::SizeHint;
@@ -42,8 +43,7 @@ pub(crate) struct Run<'a> {
     pub(crate) admitted: bool,
     pub(crate) shard: Shard,
     pub(crate) started: Instant,
-    pub(crate) source: Option<Arc<dyn Source>>,
-    pub(crate) hint: SizeHint,
+    pub(crate) content: Content,
     /// Sent methods may be repeated (RFC 9110 § 9.2.2), or the document says that they may.
     pub(crate) repeatable: bool,
     pub(crate) again: Option<&'a dyn Again>,
@@ -63,6 +63,21 @@ pub(crate) struct Run<'a> {
     pub(crate) given: Option<Box<Given>>,
     /// How long the tries before this one took.
     pub(crate) spent: Duration,
+}
+
+/// A request's body, as far as the call has to do with it.
+pub(crate) enum Content {
+    Nothing,
+    /// In hand.
+    Whole(Bytes),
+    /// It comes while it is sent.
+    Comes(Arc<dyn Source>, SizeHint),
+}
+
+impl Content {
+    fn source(&self) -> Option<&Arc<dyn Source>> {
+        if let Self::Comes(source, _) = self { Some(source) } else { None }
+    }
 }
 
 /// How one try ended without a response head.
@@ -309,7 +324,7 @@ impl Run<'_> {
 
     /// Whose fault is it?
     fn judge(&self, why: hyper::Error) -> Failed {
-        if let Some(why) = self.source.as_ref().and_then(|source| source.broken()) {
+        if let Some(why) = self.content.source().and_then(|source| source.broken()) {
             return lost(CallFailed::RequestBody(why));
         }
         let h2 = std::error::Error::source(&why).and_then(|source| source.downcast_ref::<h2::Error>());
@@ -339,7 +354,7 @@ impl Run<'_> {
             }
         }
         // What is left of the request goes out whether anybody reads the answer or not.
-        let source = self.source.clone().filter(|source| !source.progress().ended);
+        let source = self.content.source().cloned().filter(|source| !source.progress().ended);
         if let Line::One(one) = &mut held.line {
             match source {
                 Some(_) => one.drive.let_go(),
@@ -421,12 +436,13 @@ impl Run<'_> {
     /// Makes the request anew from its copy, with the body from its beginning; false when part of that is gone.
     fn renew(&mut self) -> bool {
         let Some(head) = self.copy.take() else { return false };
-        let body = match &self.source {
-            None => Outgoing::Empty,
-            Some(source) if source.again(self.sendings) => {
-                Outgoing::stream(Arc::clone(source), self.sendings, self.hint)
+        let body = match &self.content {
+            Content::Nothing => Outgoing::Empty,
+            Content::Whole(bytes) => Outgoing::whole(bytes.clone()),
+            Content::Comes(source, hint) if source.again(self.sendings) => {
+                Outgoing::stream(Arc::clone(source), self.sendings, *hint)
             }
-            Some(_) => return false,
+            Content::Comes(..) => return false,
         };
         self.request = Some(head.with(body));
         true
@@ -478,7 +494,7 @@ impl Run<'_> {
     /// which may be seen by another task, wakes us: the wait may be shorter from then on.
     fn head_limit(&self, sent: Instant, cx: &Context<'_>) -> (Instant, Phase) {
         let first_byte = self.timeouts.first_byte.unwrap_or(self.upstream.timeouts.first_byte).min(NEVER);
-        let own = match self.source.as_ref().map(|source| source.watch(cx)) {
+        let own = match self.content.source().map(|source| source.watch(cx)) {
             None => (sent + first_byte, Phase::FirstByte),
             Some(body) if body.ended => (body.moved.max(sent) + first_byte, Phase::FirstByte),
             Some(body) => {

@@ -46,9 +46,10 @@ pub use failed::{BoxError, CallFailed, Phase};
 
 use breaker::post::Post;
 use breaker::ruling::{Evidence, Place};
-use call::Run;
+use call::{Content, Run};
 use live::Live;
 use names::Names;
+use outgoing::Outgoing;
 
 /// Every upstream this node calls.
 #[derive(Debug)]
@@ -107,15 +108,40 @@ impl Upstreams {
         B::Error: Into<BoxError>,
     {
         let started = Instant::now();
+        let mut run = self.begin(call, started, |body| {
+            let (body, source) = outgoing::outgoing(body, started);
+            let hint = http_body::Body::size_hint(&body);
+            (body, source.map_or(Content::Nothing, |source| Content::Comes(source, hint)))
+        });
+        // Not an `async fn`: its argument would lie in the future twice.
+        async move { std::pin::pin!(run.run()).await }
+    }
+
+    /// As [`Upstreams::call`], with a body that is in hand: nobody has to watch how it comes.
+    ///
+    /// # Errors
+    /// No response head was got; [`CallFailed`] says whose fault that is.
+    pub fn send<'a>(&self, call: Call<'a, Bytes>) -> impl Future<Output = Result<Answer, CallFailed>> + Send + use<'a> {
+        let whole = |bytes: Bytes| (Outgoing::whole(bytes.clone()), Content::Whole(bytes));
+        let mut run = self.begin(call, Instant::now(), whole);
+        async move { std::pin::pin!(run.run()).await }
+    }
+
+    fn begin<'a, B>(
+        &self,
+        call: Call<'a, B>,
+        started: Instant,
+        outgoing: impl FnOnce(B) -> (Outgoing, Content),
+    ) -> Run<'a> {
         let live = self.live(call.upstream);
         if !Arc::ptr_eq(&live.view().upstream, call.upstream) {
             live.suggest(call.upstream);
         }
         let (mut parts, body) = call.request.into_parts();
         parts.extensions.clear();
-        let (body, source) = outgoing::outgoing(body, started);
+        let (body, content) = outgoing(body);
         let idempotent = parts.method.is_idempotent();
-        let mut run = Run {
+        Run {
             live,
             upstream: call.upstream,
             timeouts: call.timeouts,
@@ -123,8 +149,7 @@ impl Upstreams {
             admitted: call.admitted,
             shard: shard::current(),
             started,
-            source,
-            hint: http_body::Body::size_hint(&body),
+            content,
             repeatable: idempotent || call.upstream.retries.unsafe_methods,
             again: call.again,
             exposed: false,
@@ -136,9 +161,7 @@ impl Upstreams {
             tried: Vec::new(),
             given: None,
             spent: Duration::ZERO,
-        };
-        // Not an `async fn`: its argument would lie in the future twice.
-        async move { std::pin::pin!(run.run()).await }
+        }
     }
 
     /// What is known about every endpoint now, for metrics.

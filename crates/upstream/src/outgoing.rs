@@ -19,6 +19,8 @@ pub(crate) const KEPT: usize = 64 * 1024;
 /// What hyper is given: one try's view of the body.
 pub(crate) enum Outgoing {
     Empty,
+    /// In hand, all of it; `None` once it is sent.
+    Whole(Option<Bytes>),
     Stream {
         source: Arc<dyn Source>,
         attempt: u32,
@@ -103,6 +105,10 @@ where
 }
 
 impl Outgoing {
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Whole(Some(bytes)) }
+    }
+
     pub(crate) fn stream(source: Arc<dyn Source>, attempt: u32, hint: SizeHint) -> Self {
         Self::Stream { source, attempt, at: 0, hint, sent: 0, trailers_sent: false }
     }
@@ -249,6 +255,7 @@ impl Body for Outgoing {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream { source, attempt, at, sent, trailers_sent, .. } => {
                 let polled = source.poll(cx, *attempt, at, trailers_sent);
                 if let Poll::Ready(Some(Ok(frame))) = &polled {
@@ -262,6 +269,7 @@ impl Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_none(),
             Self::Stream { source, at, .. } => source.is_end(*at),
         }
     }
@@ -269,6 +277,7 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Stream { hint, sent, .. } => {
                 hint.exact().map_or_else(SizeHint::default, |all| SizeHint::with_exact(all.saturating_sub(*sent)))
             }
@@ -278,6 +287,10 @@ impl Body for Outgoing {
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, Self::Empty) { "Outgoing::Empty" } else { "Outgoing::Stream" })
+        f.write_str(match self {
+            Self::Empty => "Outgoing::Empty",
+            Self::Whole(_) => "Outgoing::Whole",
+            Self::Stream { .. } => "Outgoing::Stream",
+        })
     }
 }

@@ -104,7 +104,7 @@ impl Running {
         Ok(((used.user + used.system).as_secs_f64() * 1e6 / requests, requests / seconds))
     }
 
-    fn wrk(&self, site: &Site<'_>, ask: Ask, time: Duration) -> Result<(f64, f64)> {
+    pub(super) fn wrk(&self, site: &Site<'_>, ask: Ask, time: Duration) -> Result<(f64, f64)> {
         let script = script(site.folder, ask, self.kind.is_ours())?;
         let url = format!("http://{}{}", self.address, self.path(ask));
         let run = wrk_of(&url, &self.headers, Some(&script), time)?;
@@ -117,7 +117,7 @@ impl Running {
         if self.kind.is_slow() { Ask::Chat.path() } else { ask.path() }
     }
 
-    fn request(&self, ask: Ask) -> Vec<u8> {
+    pub(super) fn request(&self, ask: Ask) -> Vec<u8> {
         let plain = request(self.address.to_string(), ask, self.kind.is_ours(), &self.headers);
         if self.kind.is_slow() {
             return String::from_utf8_lossy(&plain).replacen(ask.path(), self.path(ask), 1).into();

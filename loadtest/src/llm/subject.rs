@@ -19,6 +19,8 @@ use crate::process::{Folder, Process, Start, free_address};
 pub(super) enum Kind {
     Nginx,
     Hyper,
+    /// Of ours, without a word about models: any route, any upstream.
+    Plain,
     /// A caller who speaks the provider's language.
     Passing,
     /// OpenAI's caller, Anthropic's provider.
@@ -108,7 +110,7 @@ impl Ask {
 impl Kind {
     /// All that can be measured here; the others are named.
     pub(super) fn installed() -> Vec<Self> {
-        let mut all = vec![Self::Nginx, Self::Hyper, Self::Passing, Self::Translating, Self::Full];
+        let mut all = vec![Self::Nginx, Self::Hyper, Self::Plain, Self::Passing, Self::Translating, Self::Full];
         for (kind, found, how) in [
             (Self::LiteLlm, rivals::litellm().is_some(), rivals::LITELLM),
             (Self::Portkey, rivals::portkey().is_some(), rivals::PORTKEY),
@@ -125,6 +127,7 @@ impl Kind {
         match self {
             Self::Nginx => "nginx",
             Self::Hyper => "hyper, empty",
+            Self::Plain => "tidegate, plain HTTP",
             Self::Passing => "tidegate, passing on",
             Self::Translating => "tidegate, translating",
             Self::Full => "tidegate, full policy",
@@ -133,6 +136,7 @@ impl Kind {
         }
     }
 
+    /// Models have names that our document gives them.
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Self::Passing | Self::Translating | Self::Full)
     }
@@ -143,7 +147,7 @@ impl Kind {
     }
 
     pub(super) fn start(self, site: &Site<'_>) -> Result<Running> {
-        if self.is_ours() {
+        if self.is_ours() || self == Self::Plain {
             return self.tidegate(site);
         }
         let (address, folder) = (free_address()?, Folder::within(site.folder)?);
@@ -184,6 +188,13 @@ impl Kind {
 
     /// Limits are real and counted, and too high to be met.
     fn document(self, site: &Site<'_>) -> Value {
+        if self == Self::Plain {
+            return json!({
+                "version": 1,
+                "upstreams": [{"name": "fake", "endpoints": [{"url": format!("http://{}", site.provider)}]}],
+                "routes": [{"name": "plain", "match": {"path": "/{*rest}"}, "to": [{"upstream": "fake"}]}],
+            });
+        }
         let url = format!("http://{}/v1", site.provider);
         let kind = if self == Self::Translating { "anthropic" } else { "openai_compatible" };
         let url = if self == Self::Translating { url.trim_end_matches("/v1").to_owned() } else { url };

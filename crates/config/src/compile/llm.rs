@@ -1,6 +1,6 @@
 //! Providers, the names of models, and routes of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, Uri};
 use tidegate_policy::defaults::{PROVIDER_CONNECTIONS, PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
@@ -130,6 +130,7 @@ fn provider(
         caller_keys,
         api_version,
         first_event,
+        chat: OnceLock::new(),
     })
 }
 

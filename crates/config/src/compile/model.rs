@@ -3,7 +3,7 @@
 //! A model may lead to others (fallbacks, conditions, errors), never back to itself: those that it leads to are built
 //! before it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tidegate_llm::catalogue::Catalogue;
 use tidegate_policy::{Abilities, Deployment, Model, Provider};
@@ -210,6 +210,8 @@ fn deployment(
         weight: *weight,
         priority: *priority,
         facts,
+        known_as: OnceLock::new(),
+        target: OnceLock::new(),
         limits: world.limits.attached(&limits, |_| false),
         abilities: Abilities {
             context: *context,

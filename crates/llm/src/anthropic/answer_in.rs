@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{error, stop, usage};
 use crate::Dialect;
-use crate::json::string_of;
+use crate::glance::Glance;
+use crate::json::{At, Look as _, string_of};
 use crate::meaning::{Answer, Body, Error, Part, ToolCall};
 use crate::signature::Signature;
 
@@ -27,6 +28,40 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
         }
     }
     Ok(answer)
+}
+
+/// `None`: an error.
+pub(crate) fn glance(root: At<'_>) -> Option<Glance> {
+    let content = root.at("content");
+    if !root.at("error").is_null() || root.at("type").says("error") || !content.is_list() {
+        return None;
+    }
+    let is = move |kind: &'static str| content.items().filter(move |block| block.at("type").says(kind));
+    let stop = stop::read(root.at("stop_reason").text().as_deref().unwrap_or("end_turn"), &Value::Null);
+    let texts = is("text").filter_map(|block| block.at("text").text());
+    let has_calls = is("tool_use").next().is_some();
+    Some(Glance::new(root.at("model").text(), usage::read(root.at("usage")), (&stop, has_calls), texts))
+}
+
+/// Nothing but text. `None`: it is read the long way.
+pub(crate) fn plain_answer(root: At<'_>) -> Option<Answer> {
+    let content = root.at("content");
+    let more = ["error", "stop_sequence", "container", "context_management", "stop_details"];
+    if !content.is_list() || root.at("type").says("error") || more.into_iter().any(|name| !root.at(name).is_null()) {
+        return None;
+    }
+    let mut answer = Answer::new(Dialect::Anthropic);
+    for block in content.items() {
+        if !block.at("type").says("text") || block.at("citations").first().is_some() {
+            return None;
+        }
+        answer.parts.push(Part::text(block.at("text").text().unwrap_or_default()));
+    }
+    answer.id = root.at("id").text().unwrap_or_default().into_owned();
+    answer.model = root.at("model").text().unwrap_or_default().into_owned();
+    answer.stop = stop::read(root.at("stop_reason").text().as_deref().unwrap_or("end_turn"), &Value::Null);
+    answer.usage = usage::read(root.at("usage"));
+    Some(answer)
 }
 
 fn block(value: &Value) -> Part {

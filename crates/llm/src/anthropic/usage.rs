@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::json::{Object, tally};
+use crate::json::{Look, Object, tally};
 use crate::meaning::{NanoUsd, Tier, Usage};
 
 /// Of a stream: each report is cumulative and replaces the fields it names (llm-wire line 4).
@@ -30,28 +30,28 @@ impl Report {
     }
 }
 
-pub(super) fn read(value: &Value) -> Option<Usage> {
+pub(super) fn read<'v>(value: impl Look<'v>) -> Option<Usage> {
     if !value.is_object() {
         return None;
     }
-    let written = tally(&value["cache_creation_input_tokens"]);
-    let hour = tally(&value["cache_creation"]["ephemeral_1h_input_tokens"]);
-    let five = tally(&value["cache_creation"]["ephemeral_5m_input_tokens"]);
-    let input = &value["input_tokens_details"];
-    let output = &value["output_tokens_details"];
+    let written = tally(value.at("cache_creation_input_tokens"));
+    let hour = tally(value.at("cache_creation").at("ephemeral_1h_input_tokens"));
+    let five = tally(value.at("cache_creation").at("ephemeral_5m_input_tokens"));
+    let input = value.at("input_tokens_details");
+    let output = value.at("output_tokens_details");
     let mut usage = Usage {
-        audio_in: tally(&input["audio_tokens"]),
-        image_in: tally(&input["image_tokens"]),
-        reasoning: tally(&output["thinking_tokens"]),
-        audio_out: tally(&output["audio_tokens"]),
-        image_out: tally(&output["image_tokens"]),
-        tier: Tier::read(&value["service_tier"]),
-        cost: value["cost"].as_f64().and_then(NanoUsd::from_dollars),
+        audio_in: tally(input.at("audio_tokens")),
+        image_in: tally(input.at("image_tokens")),
+        reasoning: tally(output.at("thinking_tokens")),
+        audio_out: tally(output.at("audio_tokens")),
+        image_out: tally(output.at("image_tokens")),
+        tier: Tier::read(value.at("service_tier")),
+        cost: value.at("cost").f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
-    usage.split_prompt(tally(&value["input_tokens"]));
-    usage.split_completion(tally(&value["output_tokens"]));
-    usage.cache_read = tally(&value["cache_read_input_tokens"]);
+    usage.split_prompt(tally(value.at("input_tokens")));
+    usage.split_completion(tally(value.at("output_tokens")));
+    usage.cache_read = tally(value.at("cache_read_input_tokens"));
     usage.cache_write_1h = hour;
     usage.cache_write_5m = five.max(written.saturating_sub(hour));
     Some(usage)
@@ -86,7 +86,7 @@ pub(super) fn write(usage: &Usage) -> Value {
 }
 
 /// Classes that Anthropic does not have are told only if there are any.
-fn details(classes: &[(&str, u64)]) -> Option<Value> {
+fn details(classes: &[(&'static str, u64)]) -> Option<Value> {
     let mut object = Object::new();
     object.put_positive(classes);
     object.unless_empty()

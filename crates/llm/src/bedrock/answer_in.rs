@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{stop, usage};
 use crate::Dialect;
-use crate::json::string_of;
+use crate::glance::Glance;
+use crate::json::{At, Look as _, string_of};
 use crate::meaning::{Answer, Body, Error, Part, ToolCall};
 use crate::signature::Signature;
 
@@ -22,6 +23,20 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
         }
     }
     Ok(answer)
+}
+
+/// `None`: no message.
+pub(crate) fn glance(root: At<'_>) -> Option<Glance> {
+    let content = root.at("output").at("message").at("content");
+    if !content.is_list() {
+        return None;
+    }
+    let is_call = |call: At<'_>| call.is_object() && !call.at("type").says("server_tool_use");
+    let has_calls = content.items().any(|block| block.at("text").text().is_none() && is_call(block.at("toolUse")));
+    let stop = stop::read(root.at("stopReason").text().as_deref().unwrap_or("end_turn"));
+    let usage = usage::read(root.at("usage")).map(|usage| usage.at(root.at("serviceTier").at("type")));
+    let texts = content.items().filter_map(|block| block.at("text").text());
+    Some(Glance::new(None, usage, (&stop, has_calls), texts))
 }
 
 fn block(value: &Value) -> Part {

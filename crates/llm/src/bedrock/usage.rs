@@ -2,34 +2,34 @@
 
 use serde_json::{Value, json};
 
-use crate::json::{Object, tally};
+use crate::json::{Look, Object, tally};
 use crate::meaning::{NanoUsd, Tier, Usage};
 
-pub(crate) fn read(value: &Value) -> Option<Usage> {
+pub(crate) fn read<'v>(value: impl Look<'v>) -> Option<Usage> {
     if !value.is_object() {
         return None;
     }
-    let details = value["cacheDetails"].as_array();
+    let details = value.at("cacheDetails");
     let of = |ttl: &str| {
-        let rows = details.into_iter().flatten().filter(|row| row["ttl"] == ttl);
-        rows.map(|row| tally(&row["inputTokens"])).fold(0, u64::saturating_add)
+        let rows = details.items().filter(|row| row.at("ttl").says(ttl));
+        rows.map(|row| tally(row.at("inputTokens"))).fold(0, u64::saturating_add)
     };
-    let written = tally(&value["cacheWriteInputTokens"]).max(tally(&value["cacheWriteInputTokenCount"]));
+    let written = tally(value.at("cacheWriteInputTokens")).max(tally(value.at("cacheWriteInputTokenCount")));
     let hour = of("1h").min(written);
-    let more = &value["tokenDetails"];
+    let more = value.at("tokenDetails");
     let mut usage = Usage {
-        audio_in: tally(&more["audioInputTokens"]),
-        image_in: tally(&more["imageInputTokens"]),
-        reasoning: tally(&more["reasoningOutputTokens"]),
-        audio_out: tally(&more["audioOutputTokens"]),
-        image_out: tally(&more["imageOutputTokens"]),
-        tier: Tier::read(&more["serviceTier"]),
-        cost: more["cost"].as_f64().and_then(NanoUsd::from_dollars),
+        audio_in: tally(more.at("audioInputTokens")),
+        image_in: tally(more.at("imageInputTokens")),
+        reasoning: tally(more.at("reasoningOutputTokens")),
+        audio_out: tally(more.at("audioOutputTokens")),
+        image_out: tally(more.at("imageOutputTokens")),
+        tier: Tier::read(more.at("serviceTier")),
+        cost: more.at("cost").f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
-    usage.split_prompt(tally(&value["inputTokens"]));
-    usage.split_completion(tally(&value["outputTokens"]));
-    usage.cache_read = tally(&value["cacheReadInputTokens"]).max(tally(&value["cacheReadInputTokenCount"]));
+    usage.split_prompt(tally(value.at("inputTokens")));
+    usage.split_completion(tally(value.at("outputTokens")));
+    usage.cache_read = tally(value.at("cacheReadInputTokens")).max(tally(value.at("cacheReadInputTokenCount")));
     usage.cache_write_1h = hour;
     usage.cache_write_5m = written - hour;
     Some(usage)

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::{stop, usage};
 use crate::Dialect;
+use crate::glance::Glance;
 use crate::ids;
-use crate::json::{string_of, text_of};
+use crate::json::{At, Look as _, string_of, text_of};
 use crate::meaning::{Answer, Body, Error, Kind, Part, ToolCall};
 use crate::signature::Signature;
 
@@ -41,6 +42,21 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
         }
     }
     Ok(answer)
+}
+
+/// `None`: no message, or a failure.
+pub(crate) fn glance(root: At<'_>) -> Option<Glance> {
+    let (message, content) = (root.at("message"), root.at("message").at("content"));
+    let reason = root.at("finish_reason").text();
+    let reason = reason.as_deref().unwrap_or("COMPLETE");
+    if !message.is_object() || stop::is_failure(reason) {
+        return None;
+    }
+    let blocks = content.items().filter(|block| block.at("type").says("text"));
+    let texts = content.text().into_iter().chain(blocks.filter_map(|block| block.at("text").text()));
+    let has_calls = message.at("tool_calls").first().is_some();
+    let (stop, usage) = (stop::read(reason), usage::read(root.at("usage")));
+    Some(Glance::new(root.at("model").text(), usage, (&stop, has_calls), texts))
 }
 
 /// It broke off, and says so where others say why they stopped.

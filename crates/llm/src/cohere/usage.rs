@@ -3,28 +3,28 @@
 
 use serde_json::Value;
 
-use crate::json::{Object, tally};
+use crate::json::{Look, Object, tally};
 use crate::meaning::{NanoUsd, Tier, Usage};
 
-pub(crate) fn read(value: &Value) -> Option<Usage> {
-    let billed = [&value["billed_units"], &value["tokens"]].into_iter().find(|units| units.is_object())?;
+pub(crate) fn read<'v>(value: impl Look<'v>) -> Option<Usage> {
+    let billed = [value.at("billed_units"), value.at("tokens")].into_iter().find(|units| units.is_object())?;
     // Written by a gateway like us; Cohere's own `cached_tokens` are of `tokens`, and cost what others cost.
-    let more = &value["token_details"];
+    let more = value.at("token_details");
     let mut usage = Usage {
-        cache_read: tally(&more["cache_read"]),
-        cache_write_5m: tally(&more["cache_write_5m"]),
-        cache_write_1h: tally(&more["cache_write_1h"]),
-        audio_in: tally(&more["audio_in"]),
-        image_in: tally(&more["image_in"]),
-        reasoning: tally(&more["reasoning"]),
-        audio_out: tally(&more["audio_out"]),
-        image_out: tally(&more["image_out"]),
-        tier: Tier::read(&more["service_tier"]),
-        cost: more["cost"].as_f64().and_then(NanoUsd::from_dollars),
+        cache_read: tally(more.at("cache_read")),
+        cache_write_5m: tally(more.at("cache_write_5m")),
+        cache_write_1h: tally(more.at("cache_write_1h")),
+        audio_in: tally(more.at("audio_in")),
+        image_in: tally(more.at("image_in")),
+        reasoning: tally(more.at("reasoning")),
+        audio_out: tally(more.at("audio_out")),
+        image_out: tally(more.at("image_out")),
+        tier: Tier::read(more.at("service_tier")),
+        cost: more.at("cost").f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
-    usage.split_prompt(tally(&billed["input_tokens"]));
-    usage.split_completion(tally(&billed["output_tokens"]));
+    usage.split_prompt(tally(billed.at("input_tokens")));
+    usage.split_completion(tally(billed.at("output_tokens")));
     Some(usage)
 }
 

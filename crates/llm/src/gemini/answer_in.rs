@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::{error, stop, usage};
 use crate::Dialect;
+use crate::glance::Glance;
 use crate::ids;
-use crate::json::{string_of, text_of};
+use crate::json::{At, Look as _, string_of, text_of};
 use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, Source, Stop, ToolCall};
 use crate::signature::Signature;
 
@@ -42,6 +43,20 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
         answer.extras.insert(name.to_owned(), candidate[name].clone());
     }
     Ok(answer)
+}
+
+/// `None`: an error, or nothing at all.
+pub(crate) fn glance(root: At<'_>) -> Option<Glance> {
+    let candidate = root.at("candidates").first()?;
+    if !root.at("error").is_null() || !candidate.is_object() {
+        return None;
+    }
+    let parts = || candidate.at("content").at("parts").items();
+    let has_calls = parts().any(|part| part.at("text").text().is_none() && part.at("functionCall").is_object());
+    let stop = stop::read(candidate.at("finishReason").text().as_deref().unwrap_or("STOP"), has_calls);
+    let texts = parts().filter(|part| !part.at("thought").is_true()).filter_map(|part| part.at("text").text());
+    let usage = usage::read(root.at("usageMetadata"));
+    Some(Glance::new(root.at("modelVersion").text(), usage, (&stop, has_calls), texts))
 }
 
 /// `nth`: the place of this call among the calls, for those without an id.

@@ -3,40 +3,42 @@
 
 use serde_json::{Value, json};
 
-use crate::json::{Object, tally};
+use crate::json::{Look, Object, tally};
 use crate::meaning::{NanoUsd, Tier, Usage};
 
-pub(crate) fn read(value: &Value) -> Option<Usage> {
+pub(crate) fn read<'v>(value: impl Look<'v>) -> Option<Usage> {
     if !value.is_object() {
         return None;
     }
     // What was cached of a modality is told apart, and counts as cached.
     let fresh = |modality: &str| {
-        let cached = of(&value["cacheTokensDetails"], modality);
-        of(&value["promptTokensDetails"], modality).saturating_sub(cached)
+        let cached = of(value.at("cacheTokensDetails"), modality);
+        of(value.at("promptTokensDetails"), modality).saturating_sub(cached)
     };
-    let hour = tally(&value["cacheWrite1hTokenCount"]);
+    let hour = tally(value.at("cacheWrite1hTokenCount"));
     let mut usage = Usage {
-        cache_read: tally(&value["cachedContentTokenCount"]),
+        cache_read: tally(value.at("cachedContentTokenCount")),
         cache_write_1h: hour,
-        cache_write_5m: tally(&value["cacheWriteTokenCount"]).saturating_sub(hour),
+        cache_write_5m: tally(value.at("cacheWriteTokenCount")).saturating_sub(hour),
         audio_in: fresh("AUDIO"),
         image_in: fresh("IMAGE"),
-        audio_out: of(&value["candidatesTokensDetails"], "AUDIO"),
-        image_out: of(&value["candidatesTokensDetails"], "IMAGE"),
-        tier: Tier::read(&value["trafficType"]),
-        cost: value["cost"].as_f64().and_then(NanoUsd::from_dollars),
+        audio_out: of(value.at("candidatesTokensDetails"), "AUDIO"),
+        image_out: of(value.at("candidatesTokensDetails"), "IMAGE"),
+        tier: Tier::read(value.at("trafficType")),
+        cost: value.at("cost").f64().and_then(NanoUsd::from_dollars),
         ..Usage::default()
     };
-    usage.split_prompt(tally(&value["promptTokenCount"]).saturating_add(tally(&value["toolUsePromptTokenCount"])));
-    usage.split_completion(tally(&value["candidatesTokenCount"]));
-    usage.reasoning = tally(&value["thoughtsTokenCount"]);
+    usage.split_prompt(tally(value.at("promptTokenCount")).saturating_add(tally(value.at("toolUsePromptTokenCount"))));
+    usage.split_completion(tally(value.at("candidatesTokenCount")));
+    usage.reasoning = tally(value.at("thoughtsTokenCount"));
     Some(usage)
 }
 
-fn of(details: &Value, modality: &str) -> u64 {
-    let rows = details.as_array().into_iter().flatten();
-    rows.filter(|row| row["modality"] == modality).map(|row| tally(&row["tokenCount"])).fold(0, u64::saturating_add)
+fn of<'v>(details: impl Look<'v>, modality: &str) -> u64 {
+    let rows = details.items();
+    rows.filter(|row| row.at("modality").says(modality))
+        .map(|row| tally(row.at("tokenCount")))
+        .fold(0, u64::saturating_add)
 }
 
 pub(super) fn write(usage: &Usage) -> Value {

@@ -7,6 +7,8 @@
 //!  Gemini:             candidates  = output + audio + image;   thoughts = reasoning
 //! ```
 
+use crate::json::Look;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Prompt text that no cache knew.
@@ -52,8 +54,8 @@ impl Tier {
         }
     }
 
-    pub(crate) fn read(value: &serde_json::Value) -> Self {
-        value.as_str().map_or(Self::Standard, Self::named)
+    pub(crate) fn read<'v>(value: impl Look<'v>) -> Self {
+        value.text().map_or(Self::Standard, |text| Self::named(&text))
     }
 
     /// Where the standard goes without saying.
@@ -73,8 +75,8 @@ pub struct NanoUsd(pub u64);
 
 impl Usage {
     /// Told outside of the report that a provider makes of its tokens.
-    pub(crate) fn at(self, tier: &serde_json::Value) -> Self {
-        Self { tier: if tier.is_string() { Tier::read(tier) } else { self.tier }, ..self }
+    pub(crate) fn at<'v>(self, tier: impl Look<'v>) -> Self {
+        Self { tier: tier.text().map_or(self.tier, |text| Tier::named(&text)), ..self }
     }
 
     /// All that went in.

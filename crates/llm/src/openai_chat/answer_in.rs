@@ -5,8 +5,9 @@ use serde_json::{Map, Value, json};
 use super::request_in::content::source_of_url;
 use super::{calls_in, error, stop, thoughts, usage};
 use crate::Dialect;
+use crate::glance::Glance;
 use crate::ids;
-use crate::json::{Fields, string_of, text_of, whole};
+use crate::json::{At, Fields, Look as _, string_of, text_of, whole};
 use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, ToolCall};
 
 pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
@@ -28,6 +29,49 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
     answer.usage = usage::parse_usage(&value["usage"]).map(|usage| usage.at(&value["service_tier"]));
     answer.extras = extras(value);
     Ok(answer)
+}
+
+/// The usual answer: one text, or calls. `None`: it has more.
+pub(crate) fn glance(root: At<'_>) -> Option<Glance> {
+    let choice = root.at("choices").first()?;
+    let (message, content) = (choice.at("message"), choice.at("message").at("content"));
+    let more = ["refusal", "audio", "images"].into_iter().any(|name| !message.at(name).is_null());
+    if !root.at("error").is_null() || !message.is_object() || more || content.is_list() {
+        return None;
+    }
+    let has_calls = message.at("tool_calls").items().any(|call| !call.at("type").says("custom"));
+    let stop = stop::read(choice.at("finish_reason").text().as_deref());
+    let usage = usage::parse_usage(root.at("usage")).map(|usage| usage.at(root.at("service_tier")));
+    Some(Glance::new(root.at("model").text(), usage, (&stop, has_calls), content.text().into_iter()))
+}
+
+/// Nothing but text. `None`: it is read the long way.
+pub(crate) fn plain_answer(root: At<'_>) -> Option<Answer> {
+    const MORE: [&str; 7] =
+        ["refusal", "audio", "images", "tool_calls", "reasoning", "reasoning_content", "reasoning_details"];
+    let quotes = |message: At<'_>| message.at("annotations").first().is_some();
+    let choice = root.at("choices").first()?;
+    let message = choice.at("message");
+    let content = message.at("content");
+    let more = quotes(message) || MORE.into_iter().any(|name| !message.at(name).is_null());
+    if !root.at("error").is_null() || !message.is_object() || more || content.is_list() {
+        return None;
+    }
+    let mut answer = Answer::new(Dialect::OpenAiChat);
+    for name in EXTRAS {
+        match (root.at(name).text(), root.at(name).is_null()) {
+            (Some(text), _) => drop(answer.extras.insert(name.to_owned(), text.into())),
+            (None, true) => {}
+            (None, false) => return None,
+        }
+    }
+    answer.id = root.at("id").text().unwrap_or_default().into_owned();
+    answer.model = root.at("model").text().unwrap_or_default().into_owned();
+    answer.created = root.at("created").whole();
+    answer.parts.extend(content.text().filter(|text| !text.is_empty()).map(Part::text));
+    answer.stop = stop::read(choice.at("finish_reason").text().as_deref());
+    answer.usage = usage::parse_usage(root.at("usage")).map(|usage| usage.at(root.at("service_tier")));
+    Some(answer)
 }
 
 fn parts(message: &Value, id: &str) -> Vec<Part> {
@@ -94,9 +138,11 @@ fn tool_call(value: &Value, answer: &str, i: usize) -> Part {
 }
 
 /// What chat callers may look at besides the answer.
+const EXTRAS: [&str; 4] = ["system_fingerprint", "service_tier", "citations", "provider"];
+
 fn extras(value: &Value) -> Map<String, Value> {
     let mut extras = Map::new();
-    for name in ["system_fingerprint", "service_tier", "citations", "provider"] {
+    for name in EXTRAS {
         if !value[name].is_null() {
             extras.insert(name.to_owned(), value[name].clone());
         }

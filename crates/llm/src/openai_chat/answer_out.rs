@@ -6,7 +6,7 @@ use super::request_out::content::data_url;
 use super::{stop, thoughts, usage};
 use crate::dialect::{Dialect, Reply};
 use crate::ids;
-use crate::json::Object;
+use crate::json::{Object, Tree};
 use crate::meaning::{Answer, Body, Media, MediaKind, Part, Source, ToolCall};
 
 pub(crate) fn render_answer(answer: &Answer, reply: &Reply) -> Vec<u8> {
@@ -20,15 +20,15 @@ pub(crate) fn render_answer(answer: &Answer, reply: &Reply) -> Vec<u8> {
         .with("object", "chat.completion")
         .with("created", answer.created.unwrap_or(reply.now))
         .with("model", reply.model(&answer.model))
-        .with("choices", vec![choice.done()])
-        .maybe("usage", answer.usage.as_ref().map(usage::render_usage));
+        .with("choices", Tree::List(vec![choice.into()]))
+        .maybe("usage", answer.usage.as_ref().map(usage::written));
     if answer.dialect == Dialect::OpenAiChat {
         body.extend(&answer.extras);
     }
     body.bytes()
 }
 
-fn message(answer: &Answer) -> Value {
+fn message(answer: &Answer) -> Object {
     let mut said = Said::default();
     for part in &answer.parts {
         said.add(part);
@@ -46,7 +46,7 @@ fn message(answer: &Answer) -> Value {
             message.put(name, list);
         }
     }
-    message.done()
+    message
 }
 
 #[derive(Default)]

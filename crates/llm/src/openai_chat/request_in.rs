@@ -2,14 +2,23 @@
 
 pub(crate) mod content;
 mod messages;
+mod plain;
 
 use serde_json::Value;
 
 use crate::Dialect;
-use crate::json::{Fields, Malformed, Read, wrong};
+use crate::json::{Doc, Fields, Malformed, Read, wrong};
 use crate::meaning::{Call, Depth, Effort, Format, Function, Sampling, Schema, Thinking, Tool, ToolChoice};
 
 pub(crate) fn parse_call(body: &[u8]) -> Read<Call> {
+    let doc = Doc::read(body);
+    match doc.as_ref().map(Doc::root).and_then(plain::read) {
+        Some(call) => Ok(call),
+        None => parse_by_fields(body),
+    }
+}
+
+fn parse_by_fields(body: &[u8]) -> Read<Call> {
     let mut fields = Fields::parse(body)?;
     let mut call = Call::new(Dialect::OpenAiChat);
     call.model = fields.need_text("model")?;

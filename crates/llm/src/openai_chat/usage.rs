@@ -2,61 +2,86 @@
 
 use serde_json::{Value, json};
 
-use crate::json::{Object, tally};
+use crate::json::{Look, Object, tally};
 use crate::meaning::{NanoUsd, Tier, Usage};
 
 /// `None` for `null` and for what is no object.
-pub(crate) fn parse_usage(value: &Value) -> Option<Usage> {
+pub(crate) fn parse_usage<'v>(value: impl Look<'v>) -> Option<Usage> {
+    parse(value, &OWN)
+}
+
+/// What the parts of a report are called.
+pub(crate) struct Names {
+    pub(crate) prompt: &'static str,
+    pub(crate) completion: &'static str,
+    pub(crate) prompt_details: &'static str,
+    pub(crate) completion_details: &'static str,
+    /// And what else some who speak this dialect tell.
+    pub(crate) dialects: bool,
+}
+
+const OWN: Names = Names {
+    prompt: "prompt_tokens",
+    completion: "completion_tokens",
+    prompt_details: "prompt_tokens_details",
+    completion_details: "completion_tokens_details",
+    dialects: true,
+};
+
+pub(crate) fn parse<'v>(value: impl Look<'v>, names: &Names) -> Option<Usage> {
     if !value.is_object() {
         return None;
     }
-    let prompt = &value["prompt_tokens_details"];
-    let completion = &value["completion_tokens_details"];
+    let prompt = value.at(names.prompt_details);
+    let completion = value.at(names.completion_details);
+    let told = tally(value.at(names.completion));
     let mut usage = Usage {
-        cache_read: cached(value),
-        audio_in: tally(&prompt["audio_tokens"]),
-        image_in: tally(&prompt["image_tokens"]),
-        reasoning: tally(&completion["reasoning_tokens"]),
-        audio_out: tally(&completion["audio_tokens"]),
-        image_out: tally(&completion["image_tokens"]),
-        tier: Tier::read(&value["service_tier"]),
+        cache_read: cached(value, prompt, names),
+        audio_in: tally(prompt.at("audio_tokens")),
+        image_in: tally(prompt.at("image_tokens")),
+        reasoning: tally(completion.at("reasoning_tokens")),
+        audio_out: tally(completion.at("audio_tokens")),
+        image_out: tally(completion.at("image_tokens")),
+        tier: Tier::read(value.at("service_tier")),
         cost: cost(value),
         ..Usage::default()
     };
-    let hour = tally(&prompt["cache_creation"]["ephemeral_1h_input_tokens"]);
+    let hour = tally(prompt.at("cache_creation").at("ephemeral_1h_input_tokens"));
     usage.cache_write_1h = hour;
-    usage.cache_write_5m = tally(&prompt["cache_write_tokens"]).saturating_sub(hour);
-    usage.split_prompt(tally(&value["prompt_tokens"]));
-    let mut whole = tally(&value["completion_tokens"]);
-    if outside(value, usage.reasoning) {
-        whole = whole.saturating_add(usage.reasoning);
-    }
-    usage.split_completion(whole);
+    usage.cache_write_5m = tally(prompt.at("cache_write_tokens")).saturating_sub(hour);
+    let whole = tally(value.at(names.prompt));
+    usage.split_prompt(whole);
+    // xAI counts thoughts beside the completion, not inside: only the total tells.
+    let reasoning = usage.reasoning;
+    let outside = names.dialects
+        && reasoning > 0
+        && tally(value.at("total_tokens")) == whole.saturating_add(told).saturating_add(reasoning);
+    usage.split_completion(if outside { told.saturating_add(reasoning) } else { told });
     Some(usage)
 }
 
 /// OpenAI, then DeepSeek, then Moonshot.
-fn cached(value: &Value) -> u64 {
-    [&value["prompt_tokens_details"]["cached_tokens"], &value["prompt_cache_hit_tokens"], &value["cached_tokens"]]
-        .into_iter()
-        .map(tally)
-        .find(|tokens| *tokens > 0)
-        .unwrap_or(0)
-}
-
-/// xAI counts thoughts beside the completion, not inside: only the total tells.
-fn outside(value: &Value, reasoning: u64) -> bool {
-    let [prompt, completion, total] =
-        ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| tally(&value[name]));
-    reasoning > 0 && total == prompt.saturating_add(completion).saturating_add(reasoning)
+fn cached<'v, L: Look<'v>>(value: L, prompt: L, names: &Names) -> u64 {
+    match tally(prompt.at("cached_tokens")) {
+        0 if names.dialects => match tally(value.at("prompt_cache_hit_tokens")) {
+            0 => tally(value.at("cached_tokens")),
+            tokens => tokens,
+        },
+        tokens => tokens,
+    }
 }
 
 /// OpenRouter's `cost`, Perplexity's `cost.total_cost`: dollars.
-fn cost(value: &Value) -> Option<NanoUsd> {
-    value["cost"].as_f64().or_else(|| value["cost"]["total_cost"].as_f64()).and_then(NanoUsd::from_dollars)
+fn cost<'v>(value: impl Look<'v>) -> Option<NanoUsd> {
+    let cost = value.at("cost");
+    cost.f64().or_else(|| cost.at("total_cost").f64()).and_then(NanoUsd::from_dollars)
 }
 
 pub(crate) fn render_usage(usage: &Usage) -> Value {
+    written(usage).done()
+}
+
+pub(super) fn written(usage: &Usage) -> Object {
     let mut prompt = Object::new().with("cached_tokens", usage.cache_read).with("audio_tokens", usage.audio_in);
     if usage.cache_writes() > 0 {
         prompt.put("cache_write_tokens", usage.cache_writes());
@@ -81,11 +106,10 @@ pub(crate) fn render_usage(usage: &Usage) -> Value {
         .with("prompt_tokens", usage.prompt())
         .with("completion_tokens", usage.completion())
         .with("total_tokens", usage.total())
-        .with("prompt_tokens_details", prompt.done())
-        .with("completion_tokens_details", completion.done())
+        .with("prompt_tokens_details", prompt)
+        .with("completion_tokens_details", completion)
         .maybe("service_tier", usage.tier.said())
         .maybe("cost", usage.cost.map(NanoUsd::dollars))
-        .done()
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{stop, thoughts, usage};
 use crate::Dialect;
-use crate::json::{string_of, text_of, whole};
+use crate::glance::Glance;
+use crate::json::{At, Look as _, string_of, text_of, whole};
 use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, Source, ToolCall};
 use crate::openai_chat;
 
@@ -23,6 +24,21 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
     answer.stop = stop::read(value, &answer.parts);
     answer.usage = usage::read(&value["usage"]).map(|usage| usage.at(&value["service_tier"]));
     Ok(answer)
+}
+
+/// `None`: an error or a refusal.
+pub(crate) fn glance(root: At<'_>) -> Option<Glance> {
+    let output = root.at("output");
+    let is = move |kind: &'static str| output.items().filter(move |item| item.at("type").says(kind));
+    let parts = || is("message").flat_map(|item| item.at("content").items());
+    if !root.at("error").is_null() || !output.is_list() || parts().any(|part| part.at("type").says("refusal")) {
+        return None;
+    }
+    let has_calls = is("function_call").next().is_some();
+    let stop = stop::of(root, has_calls, false);
+    let usage = usage::read(root.at("usage")).map(|usage| usage.at(root.at("service_tier")));
+    let texts = parts().filter(|part| part.at("type").says("output_text")).filter_map(|part| part.at("text").text());
+    Some(Glance::new(root.at("model").text(), usage, (&stop, has_calls), texts))
 }
 
 fn item(item: &Value) -> Vec<Part> {

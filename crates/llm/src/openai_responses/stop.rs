@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::json::Look;
 use crate::meaning::{Body, Gist, Part, Stop};
 
 pub(super) fn read(response: &Value, parts: &[Part]) -> Stop {
@@ -9,8 +10,9 @@ pub(super) fn read(response: &Value, parts: &[Part]) -> Stop {
     of(response, has(|body| matches!(body, Body::ToolCall(_))), has(|body| matches!(body, Body::Refusal(_))))
 }
 
-pub(super) fn of(response: &Value, has_calls: bool, refused: bool) -> Stop {
-    match (response["status"].as_str(), response["incomplete_details"]["reason"].as_str()) {
+pub(super) fn of<'v>(response: impl Look<'v>, has_calls: bool, refused: bool) -> Stop {
+    let (status, reason) = (response.at("status").text(), response.at("incomplete_details").at("reason").text());
+    match (status.as_deref(), reason.as_deref()) {
         (Some("incomplete"), Some("max_output_tokens" | "length")) => Stop::MaxTokens,
         (Some("incomplete"), Some("content_filter")) => Stop::ContentFilter,
         (Some("incomplete"), reason) => Stop::Other(reason.unwrap_or("incomplete").to_owned()),

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::json::Object;
+use crate::json::Look;
 use crate::meaning::Usage;
-use crate::openai_chat;
+use crate::openai_chat::{self, UsageNames};
 
 /// The same report as chat's under other names.
 const NAMES: [(&str, &str); 6] = [
@@ -16,13 +16,16 @@ const NAMES: [(&str, &str); 6] = [
     ("service_tier", "service_tier"),
 ];
 
-pub(crate) fn read(value: &Value) -> Option<Usage> {
-    value.is_object().then_some(())?;
-    let mut chat = Object::new();
-    for (ours, theirs) in NAMES {
-        chat.put(theirs, value[ours].clone());
-    }
-    openai_chat::parse_usage(&chat.done())
+const OWN: UsageNames = UsageNames {
+    prompt: "input_tokens",
+    completion: "output_tokens",
+    prompt_details: "input_tokens_details",
+    completion_details: "output_tokens_details",
+    dialects: false,
+};
+
+pub(crate) fn read<'v>(value: impl Look<'v>) -> Option<Usage> {
+    openai_chat::parse_usage_named(value, &OWN)
 }
 
 pub(super) fn write(usage: &Usage) -> Value {

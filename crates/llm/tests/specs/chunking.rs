@@ -7,7 +7,7 @@ use tidegate_llm::meaning::Event;
 use tidegate_llm::peek::peek;
 use tidegate_llm::splice::{Edit, splice};
 use tidegate_llm::tap::Tap;
-use tidegate_llm::{Dialect, Losses, Site, Target};
+use tidegate_llm::{Dialect, Glance, Losses, Site, Target};
 
 use crate::support::{check_promises, encode, reply};
 
@@ -124,6 +124,7 @@ proptest! {
                 }
             }
             if let Ok(answer) = dialect.parse_answer(body.as_bytes()) {
+                assert_eq!(dialect.glance(body.as_bytes()), Ok(Glance::of(&answer)));
                 Dialect::ALL.iter().for_each(|out| drop(out.render_answer(&answer, &reply(true))));
             }
             let error = dialect.parse_error(429, &|_| Some("7"), body.as_bytes());

@@ -27,7 +27,7 @@ fn estimates_are_right_in_the_middle_of_what_providers_told() {
         };
         let Ok(seen) = peek(case.dialect, &request, Site { model: Some("m"), stream: case.stream }) else { continue };
         // What a provider's own tools fetched stands in no prompt.
-        if !seen.has_tools && !seen.reads_more && seen.media(&request) == 0 && usage.prompt() > 30 {
+        if !seen.has_tools && !seen.reads_more && seen.media() == 0 && usage.prompt() > 30 {
             let estimate = estimate::prompt(case.dialect, seen.prompt_bytes as u64, false);
             ratios.entry(("prompt", name)).or_default().push(estimate as f64 / usage.prompt() as f64);
         }

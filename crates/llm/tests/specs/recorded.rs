@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_llm::Dialect;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::{Answer, Event};
 use tidegate_llm::tap::Tap;
+use tidegate_llm::{Dialect, Glance};
 
 use crate::support::{check_promises, collect, decode, encode, kept, recordings, reply};
 
@@ -22,6 +22,9 @@ fn an_answer_comes_home_from_every_dialect() {
                 continue;
             }
         };
+        if case.dialect.glance(&case.body) != Ok(Glance::of(&first)) {
+            broken.push(format!("{}: a glance sees {:?}", case.name, case.dialect.glance(&case.body)));
+        }
         for through in Dialect::ALL {
             *counts.entry((case.dialect.name(), through.name())).or_default() += 1;
             let home = there_and_back(case.dialect, through, &first);
@@ -35,7 +38,9 @@ fn an_answer_comes_home_from_every_dialect() {
 
 fn there_and_back(home: Dialect, through: Dialect, answer: &Answer) -> Answer {
     let there = through.render_answer(answer, &reply(true));
+    let told = through.glance(&there);
     let there = through.parse_answer(&there).expect("what we wrote can be read");
+    assert_eq!(told, Ok(Glance::of(&there)), "{through:?}");
     let back = home.render_answer(&there, &reply(true));
     home.parse_answer(&back).expect("what we wrote can be read")
 }

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidegate_llm::Skipped;
-use tidegate_llm::meaning::{Answer, Body, Delta, Error, Event, Gist, NanoUsd, Stop, Usage};
+use tidegate_llm::meaning::{Answer, Body, Delta, Error, Event, Gist, NanoUsd, Usage};
 use tidegate_llm::price::Tariff;
 use tidegate_llm::tokens::{Encoding, Said};
-use tidegate_llm::{Dialect, estimate};
+use tidegate_llm::{Dialect, Glance, Skipped, estimate};
 use tidegate_telemetry::{Cost, Tokens};
 use tokio::time::Instant;
 
@@ -171,7 +170,7 @@ impl Account {
             Event::Start(start) => self.model.clone_from(&start.model),
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Stop(stop) => {
-                self.finish = Some(finish(stop));
+                self.finish = Some(finish(stop.gist()));
                 self.whole = true;
             }
             Event::Error(error) if self.first.is_none() => {
@@ -182,12 +181,13 @@ impl Account {
         self.first.get_or_insert(First::Something);
     }
 
-    pub(super) fn answer(&mut self, answer: &Answer) {
-        self.model.clone_from(&answer.model);
-        (self.usage, self.finish, self.whole) = (answer.usage, Some(finish(&answer.stop)), true);
-        self.text = answer.text().len() as u64;
+    /// A whole answer came. Of one that does not say what it used the words are wanted as well.
+    pub(super) fn answer(&mut self, glance: Glance, answer: Option<&Answer>) {
+        let Glance { model, usage, gist, text, .. } = glance;
+        self.model = model.into();
+        (self.usage, self.finish, self.whole, self.text) = (usage, Some(finish(gist)), true, text);
         self.first_token = None;
-        if let Some(tally) = self.tally.as_mut().filter(|_| answer.usage.is_none()) {
+        if let (Some(tally), Some(answer), None) = (self.tally.as_mut(), answer, usage) {
             for part in &answer.parts {
                 match &part.body {
                     Body::Text(text) | Body::Refusal(text) | Body::Reasoning { text, .. } => tally.said.text(text),
@@ -302,8 +302,8 @@ impl Account {
     }
 }
 
-fn finish(stop: &Stop) -> &'static str {
-    match stop.gist() {
+fn finish(gist: Gist) -> &'static str {
+    match gist {
         Gist::Done => "stop",
         Gist::Length => "length",
         Gist::Tools => "tool_calls",

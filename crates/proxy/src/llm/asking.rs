@@ -128,7 +128,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             }
             let (at, tried) = match self.came(next, observer).await? {
                 Came::Late => {
-                    next = if self.hedge(observer).await? { late(self.hedges) } else { None };
+                    next = if Box::pin(self.hedge(observer)).await? { late(self.hedges) } else { None };
                     continue;
                 }
                 Came::Ended(at, tried) => (at, tried),
@@ -216,19 +216,23 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 continue;
             }
             if let Some(until) = candidate.not_before {
-                let mut pause = pin!(sleep_until(until));
+                let mut pause = Box::pin(sleep_until(until));
                 poll_fn(|cx| poll_while(&mut observer.charge, pause.as_mut(), cx)).await?;
             }
             let account = self.ledger.fork(outgoing.dialect, candidate.deployment.tariff(&self.call.heard.peek.model));
             let account = account.counting(encoding, || self.prompt());
-            let charge = match admitted(self.call, &candidate, account.guess()).await {
-                Ok(charge) => charge,
-                Err(refusal) => {
-                    self.last.get_or_insert_with(|| Box::new(Failed::ours(refusal)));
-                    continue;
+            // Boxed, as all that is rare: what a call is made of is moved about.
+            let mut charge = None;
+            if !candidate.deployment.limits.is_empty() {
+                match Box::pin(admitted(self.call, &candidate, account.guess())).await {
+                    Ok(admitted) => charge = admitted,
+                    Err(refusal) => {
+                        self.last.get_or_insert_with(|| Box::new(Failed::ours(refusal)));
+                        continue;
+                    }
                 }
-            };
-            if !self.may_begin(beside, account.guess(), observer).await {
+            }
+            if self.attempts > 0 && !Box::pin(self.may_begin(beside, account.guess(), observer)).await {
                 return Ok(false);
             }
             self.start(candidate, beside, charge, (outgoing, account), observer);
@@ -244,9 +248,6 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
 
     /// A further try is a request: it takes of all limits of requests anew. One beside another is paid as well.
     async fn may_begin(&mut self, beside: bool, guess: Lost, observer: &mut Observer) -> bool {
-        if self.attempts == 0 {
-            return true;
-        }
         if !beside {
             return self.call.further.may().await;
         }
@@ -359,15 +360,10 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         observer: &mut Observer,
     ) -> Response<Reply> {
         let lost = self.pending();
-        let winner = observer.record.asking.take();
-        let endpoint = observer.record.endpoint.take();
-        for loser in std::mem::take(&mut self.running) {
-            observer.record.asking = loser.span;
-            self.asked(&loser.candidate, observer);
-            observer.record.tried(0, "cancelled");
+        if self.attempts > 1 {
+            self.leave_others(observer);
+            self.asked(candidate, observer);
         }
-        (observer.record.asking, observer.record.endpoint) = (winner, endpoint);
-        self.asked(candidate, observer);
         if let Some(mut charge) = charge {
             charge.pays_elsewhere(lost);
             Charge::join(&mut observer.charge, Some(charge));
@@ -387,6 +383,17 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             }
         }
         response
+    }
+
+    fn leave_others(&mut self, observer: &mut Observer) {
+        let winner = observer.record.asking.take();
+        let endpoint = observer.record.endpoint.take();
+        for loser in std::mem::take(&mut self.running) {
+            observer.record.asking = loser.span;
+            self.asked(&loser.candidate, observer);
+            observer.record.tried(0, "cancelled");
+        }
+        (observer.record.asking, observer.record.endpoint) = (winner, endpoint);
     }
 
     /// True: the caller is told.
@@ -491,9 +498,6 @@ async fn admitted(
     candidate: &Candidate<'_>,
     guess: Lost,
 ) -> Result<Option<Box<Charge>>, Refusal> {
-    if candidate.deployment.limits.is_empty() {
-        return Ok(None);
-    }
     let Call { visit, heard, model, .. } = call;
     let most = || heard.most(candidate.model);
     let spoken = Spoken { model: &model.name, most: &most };

@@ -1,7 +1,7 @@
 //! One try at one deployment, and what came of it. It touches nothing of the call's: another may run beside it.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,10 +11,10 @@ use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tidegate_llm::bounds::Bounds;
-use tidegate_llm::meaning::{Answer as Answered, Error, Gist, Kind};
+use tidegate_llm::meaning::{Error, Gist, Kind};
 use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
-use tidegate_llm::{Dialect, Reply as Spoken};
+use tidegate_llm::{Dialect, Glance, Reply as Spoken};
 use tidegate_llm::{count, embed};
 use tidegate_policy::{Deployment, ProviderKind};
 use tidegate_telemetry::Trace;
@@ -128,7 +128,8 @@ impl Attempt<'_, '_, '_> {
                 if head.status.is_success() {
                     self.hear((head.headers, body), until).await
                 } else {
-                    Err(Box::new(self.refused(head.status, &head.headers, body).await))
+                    // Boxed, as all that a whole answer does without: what it needs is moved about.
+                    Err(Box::new(Box::pin(self.refused(head.status, &head.headers, body)).await))
                 }
             }
             Err((failed, why)) => {
@@ -141,7 +142,7 @@ impl Attempt<'_, '_, '_> {
 
     async fn hear(self, (headers, body): Heads, until: Option<Instant>) -> Result<Won, Box<Failed>> {
         if self.heard.peek.stream {
-            return self.stream(&headers, body, until).await;
+            return Box::pin(self.stream(&headers, body, until)).await;
         }
         let mut whole = read(body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))?;
         if !self.outgoing.further.is_empty() {
@@ -183,10 +184,13 @@ impl Attempt<'_, '_, '_> {
             .map_err(|why| (Box::new(Failed::unproven(&provider.name)), Some(why.into())))?;
         let (timeouts, again) = (route.timeouts, Some(self.further as &dyn upstream::Again));
         let call = Call { upstream: &provider.upstream, request, timeouts, upgrade: false, admitted: true, again };
-        let call = gate.upstreams.call(call);
         let outcome = match until {
-            None => call.await,
-            Some(until) => match timeout_at(until, call).await {
+            // Pinned where it is made: an `await` of the future itself would move it first, twice.
+            None => {
+                let sent = pin!(gate.upstreams.send(call));
+                sent.await
+            }
+            Some(until) => match Box::pin(timeout_at(until, gate.upstreams.send(call))).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Err((Box::new(Failed::late()), None)),
             },
@@ -284,25 +288,30 @@ impl Attempt<'_, '_, '_> {
             self.going.whole();
             return Ok(Won { response, rest: Rest::Whole(account), dropped: None });
         }
-        let mut answer = match self.heard.door.task {
-            Task::Chat => Some(from.parse_answer(&body).map_err(|error| Box::new(Failed::lost(error)))?),
-            Task::Embed => {
-                self.account.counted(&body);
-                None
+        let lost = |error| Box::new(Failed::lost(error));
+        let (mut answer, mut filtered) = (None, false);
+        match self.heard.door.task {
+            Task::Chat => {
+                let glance = match from == to {
+                    true => from.glance(&body).map_err(lost)?,
+                    false => Glance::of(answer.insert(from.parse_answer(&body).map_err(lost)?)),
+                };
+                filtered = self.filtered_fails && glance.gist == Gist::Filtered && !glance.speaks;
+                let unsaid = glance.usage.is_none() && answer.is_none();
+                let read = unsaid.then(|| from.parse_answer(&body).ok()).flatten();
+                self.account.answer(glance, read.as_ref().or(answer.as_ref()));
             }
-            Task::Count | Task::List | Task::Show(_) => {
-                self.account.free();
-                None
-            }
-        };
-        if let Some(answer) = &answer {
-            self.account.answer(answer);
+            Task::Embed => self.account.counted(&body),
+            Task::Count | Task::List | Task::Show(_) => self.account.free(),
         }
-        let empty = |answer: &Answered| answer.stop.gist() == Gist::Filtered && answer.text().is_empty();
-        let filtered = self.filtered_fails && answer.as_ref().is_some_and(empty);
+        if filtered {
+            let error = Error::new(Kind::ContentFiltered, "the provider's filter left nothing of the answer");
+            let verbatim = (from == to).then(|| Verbatim { status: StatusCode::OK, headers: along(headers), body });
+            return Err(Box::new(Failed { verbatim, answered: false, ..Failed::lost(error) }));
+        }
         let mut dropped = self.outgoing.dropped.clone();
         let mut response = match &mut answer {
-            Some(answer) if from != to => {
+            Some(answer) => {
                 if let Some(names) = &self.outgoing.names {
                     names.restore_answer(answer);
                 }
@@ -315,18 +324,12 @@ impl Attempt<'_, '_, '_> {
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
-            _ => {
-                let mut response = Response::new(Reply::full(body.clone()));
+            None => {
+                let mut response = Response::new(Reply::full(body));
                 *response.headers_mut() = along(headers);
                 response
             }
         };
-        if filtered {
-            let error = Error::new(Kind::ContentFiltered, "the provider's filter left nothing of the answer");
-            let verbatim =
-                (from == to).then(|| Verbatim { status: StatusCode::OK, headers: response.headers().clone(), body });
-            return Err(Box::new(Failed { verbatim, answered: false, ..Failed::lost(error) }));
-        }
         name_losses(dropped.as_deref(), &mut response);
         self.going.whole();
         Ok(Won { response, rest: Rest::Whole(Box::new(self.account)), dropped: dropped.map(Into::into) })

@@ -55,6 +55,9 @@ impl<'a> Chooser<'_, 'a> {
     /// # Errors
     /// None of them can take this call.
     pub(super) fn queue(&self, model: &'a Model) -> Result<Queue<'a>, No> {
+        if let ([_alone], [], []) = (&*model.deployments, &*model.routing.fallbacks, &*model.routing.conditions) {
+            return self.own(model, None).map(Queue::from);
+        }
         let (model, tags) = self.by_condition(model);
         let mut unmet = None;
         let (mut ready, mut resting) = (Queue::new(), Queue::new());
@@ -98,7 +101,7 @@ impl<'a> Chooser<'_, 'a> {
         for deployment in model.deployments.iter().filter(tagged) {
             match self.needs.fit(deployment, asked) {
                 Ok(fit) => {
-                    let known = self.fleet.known(deployment.id(asked));
+                    let known = self.fleet.known(&deployment.id(asked));
                     able.push(Candidate { model, deployment, known, fit, stage: 0, tried: 0, not_before: None });
                 }
                 Err(lack) => {

@@ -105,9 +105,9 @@ pub struct DeploymentFacts {
 }
 
 impl Fleet {
-    pub(super) fn known(&self, id: String) -> Arc<Known> {
+    pub(super) fn known(&self, id: &str) -> Arc<Known> {
         let map = self.by_id.pin();
-        if let Some(known) = map.get(id.as_str()) {
+        if let Some(known) = map.get(id) {
             return Arc::clone(known);
         }
         if map.len() >= MOST {
@@ -160,7 +160,7 @@ impl Fleet {
     pub fn hear(&self, rests: Vec<Rest>) {
         for Rest { deployment, left, why } in rests.into_iter().take(MOST) {
             if deployment.len() <= 1_024 {
-                self.known(deployment).rests(left, why);
+                self.known(&deployment).rests(left, why);
             }
         }
     }
@@ -169,6 +169,14 @@ impl Fleet {
     #[must_use]
     pub fn facts(&self) -> Vec<DeploymentFacts> {
         self.by_id.pin().values().map(|known| known.facts()).collect()
+    }
+}
+
+impl State {
+    fn well(&mut self) {
+        self.row = 0;
+        // It was asked although it rested, and is well again.
+        self.rest.take_if(|(_, why)| *why == Why::Failing);
     }
 }
 
@@ -187,8 +195,7 @@ impl Known {
     }
 
     pub(super) fn is_resting(&self) -> bool {
-        let now = Instant::now();
-        self.state().rest.is_some_and(|(until, _)| until > now)
+        self.state().rest.is_some_and(|(until, _)| until > Instant::now())
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -256,13 +263,6 @@ impl Known {
         Some(Rest { deployment: self.id.to_string(), left, why })
     }
 
-    fn well(&self) {
-        let mut state = self.state();
-        state.row = 0;
-        // It was asked although it rested, and is well again.
-        state.rest.take_if(|(_, why)| *why == Why::Failing);
-    }
-
     fn is_forgotten(&self) -> bool {
         self.in_flight() == 0 && self.state().touched.elapsed() > FORGOTTEN && !self.is_resting()
     }
@@ -307,15 +307,17 @@ impl Going {
     pub(super) fn first(&mut self) {
         let now = Instant::now();
         self.first = Some(now);
-        self.known.state().pace.began(now - self.began, now);
-        self.known.well();
+        let mut state = self.known.state();
+        state.pace.began(now - self.began, now);
+        state.well();
     }
 
     /// A whole answer came.
     pub(super) fn whole(&self) {
         let now = Instant::now();
-        self.known.state().pace.answered(now - self.began, now);
-        self.known.well();
+        let mut state = self.known.state();
+        state.pace.answered(now - self.began, now);
+        state.well();
     }
 
     /// The stream is over, and had so many tokens.
@@ -347,7 +349,7 @@ mod tests {
     #[tokio::test]
     async fn a_throttle_rests_as_long_as_it_says_and_is_told_once() {
         let fleet = Fleet::default();
-        let known = fleet.known("one/m".into());
+        let known = fleet.known("one/m");
         fleet.failed(&known, Trouble::Throttled, &throttled(Some(400)));
         assert!(known.is_resting());
         let told = fleet.to_tell();
@@ -356,15 +358,15 @@ mod tests {
         assert!(fleet.to_tell().is_empty());
         let other = Fleet::default();
         other.hear(told);
-        assert!(other.known("one/m".into()).is_resting() && other.to_tell().is_empty(), "it is not told on");
+        assert!(other.known("one/m").is_resting() && other.to_tell().is_empty(), "it is not told on");
         tokio::time::sleep(Duration::from_millis(401)).await;
-        assert!(!known.is_resting() && !other.known("one/m".into()).is_resting());
+        assert!(!known.is_resting() && !other.known("one/m").is_resting());
     }
 
     #[tokio::test]
     async fn who_fails_in_a_row_rests_longer_and_longer_until_it_answers() {
         let fleet = Fleet::default();
-        let known = fleet.known("one/m".into());
+        let known = fleet.known("one/m");
         let error = Error::new(Kind::Server, "oops");
         for _ in 0..2 {
             fleet.failed(&known, Trouble::Server, &error);
@@ -384,12 +386,12 @@ mod tests {
     async fn more_than_so_many_are_served_and_not_remembered() {
         let fleet = Fleet::default();
         for i in 0..MOST {
-            fleet.known(i.to_string());
+            fleet.known(&i.to_string());
         }
-        fleet.failed(&fleet.known("more".into()), Trouble::Throttled, &throttled(Some(9_000)));
-        assert!(!fleet.known("more".into()).is_resting());
+        fleet.failed(&fleet.known("more"), Trouble::Throttled, &throttled(Some(9_000)));
+        assert!(!fleet.known("more").is_resting());
         assert_eq!(fleet.facts().len(), MOST);
-        fleet.failed(&fleet.known("1".into()), Trouble::Throttled, &throttled(Some(9_000)));
-        assert!(fleet.known("1".into()).is_resting());
+        fleet.failed(&fleet.known("1"), Trouble::Throttled, &throttled(Some(9_000)));
+        assert!(fleet.known("1").is_resting());
     }
 }

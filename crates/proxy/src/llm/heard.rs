@@ -9,7 +9,7 @@ use tidegate_llm::embed::{Embed, Embedder};
 use tidegate_llm::meaning::Call;
 use tidegate_llm::names::Names;
 use tidegate_llm::peek::{Peek, peek};
-use tidegate_llm::splice::{Edit, splice, without};
+use tidegate_llm::splice::{Edit, splice, splice_peeked, without};
 use tidegate_llm::tokens::{Counted, Encoding};
 use tidegate_llm::{Dialect, Losses, Malformed, Site, Target};
 use tidegate_policy::{Deployment, Model, ProviderKind, Tongue};
@@ -95,7 +95,7 @@ impl<'a> Heard<'a> {
 
     fn most_of(&self, model: &Model, text: &dyn Fn(&Deployment) -> u64) -> Most {
         let asked = &*self.peek.model;
-        let media = self.peek.media(&self.body) as u64;
+        let media = self.peek.media() as u64;
         let unseen = media.saturating_mul(USUAL_MEDIUM).saturating_add(u64::from(self.peek.has_tools) * TOLD_OF_TOOLS);
         let mut most = Most { tokens: 0, money: Some(0) };
         for deployment in model.reach() {
@@ -184,13 +184,17 @@ impl<'a> Heard<'a> {
         let from = self.door.dialect;
         let strips_usage =
             from == Dialect::OpenAiChat && self.door.task == Task::Chat && self.peek.stream && !self.peek.include_usage;
-        let (name, thinks) =
-            (deployment.model(&self.peek.model), Target::guess(from, deployment.model(&self.peek.model)));
+        let name = deployment.model(&self.peek.model);
         let mut edits: SmallVec<[Edit; 3]> = SmallVec::new();
-        edits.extend(Edit::model(from, name));
+        if *name != *self.peek.model {
+            edits.extend(Edit::model(from, name));
+        }
         edits.extend(strips_usage.then(Edit::include_usage));
-        edits.extend(self.bound(model).map(|most| Edit::max_tokens(from, thinks.reasoning_only, most)));
-        let spliced = splice(&self.body, &edits).map_err(|why| No::malformed(&why))?;
+        edits.extend(self.bound(model).map(|most| {
+            let reasoning_only = Target::guess(from, name).reasoning_only;
+            Edit::max_tokens(from, reasoning_only, most)
+        }));
+        let spliced = splice_peeked(&self.body, &self.peek, &edits).map_err(|why| No::malformed(&why))?;
         let body = spliced.map_or_else(|| self.body.clone(), Bytes::from);
         Ok(Outgoing { dialect: from, body, further: vec![], dropped: None, names: None, beside: None, strips_usage })
     }
@@ -206,7 +210,7 @@ impl<'a> Heard<'a> {
         call.stream = self.peek.stream;
         call.max_tokens = self.bound(model).or(call.max_tokens);
         let names = Names::shorten(&mut call);
-        let mut target = Target::guess(to, deployment.model(&self.peek.model));
+        let mut target = deployment.target(to, &self.peek.model);
         let most = deployment.row(&self.peek.model).and_then(|row| row.output);
         target.most_output = most.unwrap_or(target.most_output);
         target.max_output = model.max_output.unwrap_or(target.max_output).min(target.most_output);
@@ -245,7 +249,7 @@ impl<'a> Heard<'a> {
         let kind = deployment.provider.kind;
         // OpenAI counts for its newer API alone.
         let to = if kind == ProviderKind::OpenAi { Dialect::OpenAiResponses } else { to };
-        let target = Target::guess(to, deployment.model(&self.peek.model));
+        let target = deployment.target(to, &self.peek.model);
         let estimate = count::estimate(call);
         let (body, beside) = match count::render(call, to, &target, kind == ProviderKind::Gemini) {
             Some(body) => (body, Beside::Count(estimate)),
@@ -293,7 +297,7 @@ fn unserved(deployment: &Deployment) -> No {
 fn at_vertex(body: &[u8], names_model: bool) -> Result<Vec<u8>, Malformed> {
     let nameless = if names_model { without(body, "model")? } else { None };
     let body = nameless.as_deref().unwrap_or(body);
-    let versioned = splice(body, &[Edit::anthropic_version("vertex-2023-10-16")])?;
+    let versioned = splice(body, &[Edit::anthropic_version()])?;
     Ok(versioned.unwrap_or_else(|| body.to_vec()))
 }
 

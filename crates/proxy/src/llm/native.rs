@@ -41,6 +41,9 @@ pub(crate) use self::passing::Native;
 
 /// Whose path it is, and which: `/openai/v1/files` of a route with `native: [openai]`.
 pub(super) fn of<'a>(llm: &'a Llm, uri: &'a Uri) -> Option<(&'a Arc<Model>, &'a str)> {
+    if llm.native.is_empty() {
+        return None;
+    }
     let path = uri.path();
     let mut rest = path;
     while let Some(at) = rest.find('/') {

@@ -4,10 +4,9 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_llm::Dialect;
-use tidegate_policy::{Deployment, ProviderKind, Route};
+use tidegate_policy::{Deployment, ProviderKind, Route, Tongue};
 
 use super::door::Task;
 use super::heard::{Heard, Outgoing};
@@ -27,10 +26,9 @@ pub(super) fn request(
     (outgoing, body): (&Outgoing, &Bytes),
     deployment: &Deployment,
     route: &Route,
-) -> Result<Request<Full<Bytes>>, Refusal> {
+) -> Result<Request<Bytes>, Refusal> {
     let provider = &*deployment.provider;
-    let path = path(heard, outgoing.dialect, deployment);
-    let uri: Uri = format!("{}{path}", provider.base).parse().map_err(|_| Refusal::Fault)?;
+    let uri = uri(heard, outgoing.dialect, deployment)?;
     let mut headers = HeaderMap::with_capacity(12);
     headers.insert(HOST, provider.host.clone());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -50,9 +48,31 @@ pub(super) fn request(
         headers.entry(VERSION).or_insert(HeaderValue::from_static("2023-06-01"));
     }
     rewrite::edit(&mut headers, &route.request_headers);
-    let mut request = Request::new(Full::new(body.clone()));
+    let mut request = Request::new(body.clone());
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
     Ok(request)
+}
+
+/// Of chats with most providers it is always the same.
+fn uri(heard: &Heard<'_>, dialect: Dialect, deployment: &Deployment) -> Result<Uri, Refusal> {
+    let provider = &*deployment.provider;
+    let make = || {
+        let path = path(heard, dialect, deployment);
+        let mut uri = String::with_capacity(provider.base.len() + path.len());
+        uri.push_str(&provider.base);
+        uri.push_str(&path);
+        Uri::from_maybe_shared(Bytes::from(uri)).map_err(|_| Refusal::Fault)
+    };
+    let fixed = heard.door.task == Task::Chat
+        && provider.api_version.is_none()
+        && matches!((dialect, provider.kind.tongue()), (Dialect::OpenAiChat, Tongue::OpenAi));
+    if !fixed {
+        return make();
+    }
+    if let Some(known) = provider.chat.get() {
+        return Ok(known.clone());
+    }
+    make().map(|uri| provider.chat.get_or_init(|| uri).clone())
 }
 
 fn path(heard: &Heard<'_>, dialect: Dialect, deployment: &Deployment) -> String {

@@ -36,7 +36,7 @@ pub(super) async fn show<B>(
             request.headers_mut().insert(name.clone(), value.clone());
         }
         Some(Credential::Google(source)) => {
-            let value = tokens.header(source).await.map_err(|why| format!("no token from Google: {why}"))?;
+            let value = Box::pin(tokens.header(source)).await.map_err(|why| format!("no token from Google: {why}"))?;
             request.headers_mut().insert(AUTHORIZATION, value);
         }
         Some(Credential::Aws(keys)) => {

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::blocks;
 use crate::Dialect;
-use crate::json::Object;
+use crate::json::{Object, Tree};
 use crate::lost::Losses;
-use crate::meaning::{Body, Call, Message, Role};
+use crate::meaning::{Body, Call, Message, Part, Role};
 
 /// The system prompt, with what was said by `system` later on.
 pub(super) fn system(call: &Call, losses: &mut Losses) -> Option<Value> {
@@ -33,8 +33,15 @@ pub(super) fn system(call: &Call, losses: &mut Losses) -> Option<Value> {
     }
 }
 
-pub(super) fn write(call: &Call, losses: &mut Losses) -> Value {
-    let mut out: Vec<(Role, Vec<Value>)> = Vec::new();
+/// What one message says.
+enum Said<'a> {
+    /// One text and nothing else, as most do.
+    Text(&'a str),
+    Blocks(Vec<Value>),
+}
+
+pub(super) fn write(call: &Call, losses: &mut Losses) -> Tree {
+    let mut out: Vec<(Role, Said<'_>)> = Vec::with_capacity(call.messages.len());
     for message in &call.messages {
         if message.role == Role::System && call.dialect != Dialect::Anthropic {
             continue;
@@ -42,14 +49,43 @@ pub(super) fn write(call: &Call, losses: &mut Losses) -> Value {
         if call.dialect != Dialect::Anthropic {
             losses.message(message, false);
         }
+        let follows = out.last().is_some_and(|(role, _)| *role == message.role);
+        if let (Some(text), false) = (only_text(message), follows) {
+            out.push((message.role, Said::Text(text)));
+            continue;
+        }
         let blocks = blocks_of(message, call, losses);
         match out.last_mut() {
-            Some((role, list)) if *role == message.role => list.extend(blocks),
+            Some((_, said)) if follows => said.and(blocks),
             _ if blocks.is_empty() => {}
-            _ => out.push((message.role, blocks)),
+            _ => out.push((message.role, Said::Blocks(blocks))),
         }
     }
-    out.into_iter().map(|(role, blocks)| to_value(role, blocks)).collect()
+    Tree::List(out.into_iter().map(|(role, said)| to_object(role, said).into()).collect())
+}
+
+/// A text that Anthropic takes, with nothing beside it.
+fn only_text(message: &Message) -> Option<&str> {
+    match message.parts.as_slice() {
+        [Part { body: Body::Text(text), cache: None, extras }] if extras.is_empty() && !text.trim().is_empty() => {
+            Some(text)
+        }
+        _ => None,
+    }
+}
+
+impl Said<'_> {
+    fn and(&mut self, more: Vec<Value>) {
+        match self {
+            Self::Blocks(blocks) => blocks.extend(more),
+            Self::Text(text) if !more.is_empty() => {
+                let mut blocks = vec![json!({"type": "text", "text": text})];
+                blocks.extend(more);
+                *self = Self::Blocks(blocks);
+            }
+            Self::Text(_) => {}
+        }
+    }
 }
 
 fn blocks_of(message: &Message, call: &Call, losses: &mut Losses) -> Vec<Value> {
@@ -61,11 +97,15 @@ fn blocks_of(message: &Message, call: &Call, losses: &mut Losses) -> Vec<Value> 
     blocks
 }
 
-fn to_value(role: Role, mut blocks: Vec<Value>) -> Value {
+fn to_object(role: Role, said: Said<'_>) -> Object {
     let role = match role {
         Role::User => "user",
         Role::Assistant => "assistant",
         Role::System => "system",
+    };
+    let mut blocks = match said {
+        Said::Text(text) => return Object::new().with("role", role).with("content", text),
+        Said::Blocks(blocks) => blocks,
     };
     // Stable: results keep their order, and so does everything else.
     blocks.sort_by_key(|block| block["type"] != "tool_result");
@@ -75,7 +115,7 @@ fn to_value(role: Role, mut blocks: Vec<Value>) -> Value {
         }
         _ => Value::Array(blocks),
     };
-    Object::new().with("role", role).with("content", content).done()
+    Object::new().with("role", role).with("content", content)
 }
 
 /// Functions that were called before. A history with calls needs tools, even if no more may be called.

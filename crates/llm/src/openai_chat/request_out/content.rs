@@ -63,11 +63,11 @@ fn part(part: &Part, i: usize, path: &dyn Fn(usize) -> String, losses: &mut Loss
 }
 
 fn media(media: &Media) -> Result<Object, &'static str> {
-    let linked = |kind: &str, url: String| {
+    let linked = |kind: &'static str, url: String| {
         let inner = Object::new().with("url", url).maybe("detail", media.detail.as_deref()).done();
         Object::new().with("type", kind).with(kind, inner)
     };
-    let file = |name: &str, value: String| {
+    let file = |name: &'static str, value: String| {
         // OpenAI refuses inline files without a name.
         let unnamed = (name == "file_data").then_some("document.pdf");
         let inner = Object::new().maybe("filename", media.name.as_deref().or(unnamed)).with(name, value).done();

@@ -146,11 +146,11 @@ fn function_call(call: &ToolCall) -> Value {
 }
 
 fn media(media: &Media) -> Result<Value, &'static str> {
-    let image = |name: &str, value: &str| {
+    let image = |name: &'static str, value: &str| {
         let detail = media.detail.as_deref().unwrap_or("auto");
         Object::new().with("type", "input_image").with("detail", detail).with(name, value).done()
     };
-    let file = |name: &str, value: &str, file_name: Option<&str>| {
+    let file = |name: &'static str, value: &str, file_name: Option<&str>| {
         Object::new().with("type", "input_file").maybe("filename", file_name).with(name, value).done()
     };
     match (&media.source, media.kind) {

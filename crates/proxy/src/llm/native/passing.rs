@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::Event;
-use tidegate_llm::{Decoder, Dialect, Reply};
+use tidegate_llm::{Decoder, Dialect, Glance, Reply};
 use tidegate_policy::{Bodies, Model};
 use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
@@ -83,7 +83,7 @@ impl Ear {
             Self::Whole { call: Some((_, true)), held, .. } => account.counted(held),
             Self::Whole { call: Some((dialect, false)), held, .. } => {
                 if let Ok(answer) = dialect.parse_answer(held) {
-                    account.answer(&answer);
+                    account.answer(Glance::of(&answer), Some(&answer));
                 }
             }
             Self::Stream(listening) => {

@@ -122,7 +122,7 @@ fn models(snapshot: &tidegate_policy::Snapshot) -> Vec<&Arc<Model>> {
 /// A deployment without a model of its own is one for each that was asked for.
 fn ids(deployment: &Deployment, known: &BTreeMap<String, DeploymentFacts>) -> Vec<String> {
     if deployment.model.is_some() {
-        return vec![deployment.id("")];
+        return vec![deployment.id("").into_owned()];
     }
     let (before, after) = (format!("{}/", deployment.provider.name), deployment.id("*"));
     let after = after.strip_prefix(&format!("{before}*")).unwrap_or_default().to_owned();

@@ -1,0 +1,268 @@
+//! One strict pass over JSON text that builds nothing: where a value ends, and how many items a list has. What passes here is
+//! what serde_json accepts, nothing more (a property in `spans` holds it to that); what does not is told by serde_json, which
+//! says why.
+
+/// Called with what stands between the quotes of each string, names as well.
+pub(crate) trait Strings {
+    fn string(&mut self, raw: &[u8]);
+}
+
+/// Nobody looks.
+impl Strings for () {
+    #[inline]
+    fn string(&mut self, _: &[u8]) {}
+}
+
+/// Not JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bad;
+
+/// A place in valid UTF-8.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scan<'a> {
+    text: &'a str,
+    pub(crate) at: usize,
+}
+
+/// A string as it is written, without its quotes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Raw<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) escaped: bool,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    pub(crate) fn slice(&self, from: usize) -> &'a str {
+        &self.text[from..self.at]
+    }
+
+    #[inline]
+    fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
+    /// The next byte that is no blank; it is not taken.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Option<u8> {
+        let bytes = self.bytes();
+        while let Some(byte) = bytes.get(self.at) {
+            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+                return Some(*byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    #[inline]
+    pub(crate) fn take(&mut self, byte: u8) -> Result<(), Bad> {
+        if self.peek() != Some(byte) {
+            return Err(Bad);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Takes the byte if it comes next.
+    #[inline]
+    pub(crate) fn eat(&mut self, byte: u8) -> bool {
+        let comes = self.peek() == Some(byte);
+        self.at += usize::from(comes);
+        comes
+    }
+
+    /// Nothing but blanks is left.
+    pub(crate) fn end(&mut self) -> Result<(), Bad> {
+        if self.peek().is_none() { Ok(()) } else { Err(Bad) }
+    }
+
+    /// A string that comes next, from its first quote.
+    #[inline]
+    pub(crate) fn string(&mut self) -> Result<Raw<'a>, Bad> {
+        self.take(b'"')?;
+        let (bytes, from) = (self.bytes(), self.at);
+        let mut escaped = false;
+        loop {
+            self.at += plain(&bytes[self.at..]);
+            match bytes.get(self.at) {
+                Some(b'"') => {
+                    let text = &self.text[from..self.at];
+                    self.at += 1;
+                    return Ok(Raw { text, escaped });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.at += match bytes.get(self.at + 1) {
+                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+                        Some(b'u') if bytes.len() >= self.at + 6 && is_hex(&bytes[self.at + 2..self.at + 6]) => 6,
+                        _ => return Err(Bad),
+                    };
+                }
+                _ => return Err(Bad),
+            }
+        }
+    }
+
+    /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`
+    pub(crate) fn number(&mut self) -> Result<&'a str, Bad> {
+        let (bytes, from) = (self.bytes(), self.at);
+        let mut at = from + usize::from(bytes.get(from) == Some(&b'-'));
+        let digits = |at: usize| bytes[at.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let whole = digits(at);
+        if whole == 0 || (whole > 1 && bytes[at] == b'0') {
+            return Err(Bad);
+        }
+        at += whole;
+        if bytes.get(at) == Some(&b'.') {
+            let more = digits(at + 1);
+            if more == 0 {
+                return Err(Bad);
+            }
+            at += 1 + more;
+        }
+        if matches!(bytes.get(at), Some(b'e' | b'E')) {
+            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            let more = digits(at + 1 + sign);
+            if more == 0 {
+                return Err(Bad);
+            }
+            at += 1 + sign + more;
+        }
+        self.at = at;
+        Ok(self.slice(from))
+    }
+
+    pub(crate) fn word(&mut self, word: &str) -> Result<(), Bad> {
+        if !self.bytes()[self.at..].starts_with(word.as_bytes()) {
+            return Err(Bad);
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Passes over a value; how many items it has, if it is a list. However deep it is nested, no stack but one byte for each
+    /// level grows.
+    pub(crate) fn skip(&mut self, strings: &mut impl Strings) -> Result<usize, Bad> {
+        let first = self.peek().ok_or(Bad)?;
+        if !matches!(first, b'[' | b'{') {
+            return self.scalar(first, strings).map(|()| 0);
+        }
+        self.at += 1;
+        let (mut deeper, mut open, mut items): (Vec<u8>, u8, usize) = (Vec::new(), first, 0);
+        let mut fresh = true;
+        loop {
+            let close = open + 2; // `[` and `]`, `{` and `}` are two apart.
+            let mut byte = self.peek().ok_or(Bad)?;
+            if byte == close {
+                self.at += 1;
+                let Some(outer) = deeper.pop() else { return Ok(if first == b'[' { items } else { 0 }) };
+                (open, fresh) = (outer, false);
+                continue;
+            }
+            if !fresh {
+                self.take(b',')?;
+                byte = self.peek().ok_or(Bad)?;
+            }
+            if open == b'{' {
+                strings.string(self.string()?.text.as_bytes());
+                self.take(b':')?;
+                byte = self.peek().ok_or(Bad)?;
+            }
+            items += usize::from(deeper.is_empty());
+            if matches!(byte, b'[' | b'{') {
+                self.at += 1;
+                deeper.push(open);
+                (open, fresh) = (byte, true);
+            } else {
+                self.scalar(byte, strings)?;
+                fresh = false;
+            }
+        }
+    }
+
+    #[inline]
+    fn scalar(&mut self, first: u8, strings: &mut impl Strings) -> Result<(), Bad> {
+        match first {
+            b'"' => strings.string(self.string()?.text.as_bytes()),
+            b't' => self.word("true")?,
+            b'f' => self.word("false")?,
+            b'n' => self.word("null")?,
+            _ => drop(self.number()?),
+        }
+        Ok(())
+    }
+}
+
+fn is_hex(bytes: &[u8]) -> bool {
+    bytes.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// So many bytes are neither a quote, nor a backslash, nor a control character. Eight at a time.
+#[inline]
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    // A byte of the result has its top bit set if that of `word` is zero; bytes behind such a one may have as well.
+    let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (nth, chunk) in chunks.iter().enumerate() {
+        let word = u64::from_le_bytes(*chunk);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
+        let special = zeroes(word ^ (ONES * b'"' as u64)) | zeroes(word ^ (ONES * b'\\' as u64)) | control;
+        if special != 0 {
+            return nth * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
+    chunks.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_special_is_found_at_every_place() {
+        for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
+            for at in 0..20 {
+                let mut bytes = [b'x'; 24];
+                bytes[at] = special;
+                assert_eq!(plain(&bytes), at, "{special:#x}");
+            }
+        }
+        for usual in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
+            assert_eq!(plain(&[usual; 24]), 24, "{usual:#x}");
+        }
+    }
+
+    #[test]
+    fn lists_are_counted_and_what_comes_behind_is_left() {
+        for (text, items, left) in [
+            ("[]", 0, ""),
+            (" [1, [2, 3], {\"a\": [4]}] x", 3, " x"),
+            ("{\"a\":[1,2]}", 0, ""),
+            ("\"a\\\"]\" ", 0, " "),
+        ] {
+            let mut scan = Scan::new(text);
+            assert_eq!(scan.skip(&mut ()), Ok(items), "{text}");
+            assert_eq!(&text[scan.at..], left);
+        }
+    }
+
+    #[test]
+    fn every_string_is_shown_names_as_well() {
+        struct All(Vec<String>);
+        impl Strings for All {
+            fn string(&mut self, raw: &[u8]) {
+                self.0.push(String::from_utf8_lossy(raw).into_owned());
+            }
+        }
+        let mut all = All(Vec::new());
+        Scan::new(r#"[{"a":"b\"","c":[["d"]]},"e"]"#).skip(&mut all).unwrap();
+        assert_eq!(all.0, ["a", "b\\\"", "c", "d", "e"]);
+    }
+}
