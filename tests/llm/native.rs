@@ -46,8 +46,16 @@ async fn any_path_of_a_provider_passes_with_our_proof_instead_of_the_callers() {
 
     // Twelve megabytes: more than any call that is read, and not gathered.
     let upload = "x".repeat(12 << 20);
-    let headers =
-        [auth, ("content-type", "multipart/form-data; boundary=b"), ("cookie", "a=b"), ("openai-beta", "x=1")];
+    let headers = [
+        auth,
+        ("content-type", "multipart/form-data; boundary=b"),
+        ("cookie", "a=b"),
+        ("openai-beta", "x=1"),
+        ("client-cert", ":AAAA:"),
+        ("x_forwarded_for", "192.0.2.1"),
+        ("forwarded", "for=192.0.2.1"),
+        ("x-real-ip", "192.0.2.1"),
+    ];
     let answer = post(&cluster, "/llm/openai/v1/files?purpose=batch", &headers, &upload).await;
     assert_eq!((answer.status.as_u16(), answer.body.as_ref()), (200, br#"{"id":"file-1","bytes":3}"#.as_slice()));
     assert_eq!(answer.headers["openai-version"], "2020-10-01", "its head passes too");
@@ -55,6 +63,9 @@ async fn any_path_of_a_provider_passes_with_our_proof_instead_of_the_callers() {
     assert_eq!((asked.line.as_str(), asked.body.len()), ("POST /v1/files?purpose=batch", upload.len()));
     assert_eq!(asked.header("authorization"), "Bearer sk-openai");
     assert_eq!((asked.header("cookie"), asked.header("openai-beta")), ("", "x=1"));
+    for claim in ["client-cert", "x_forwarded_for", "x-forwarded-for", "forwarded", "x-real-ip"] {
+        assert_eq!(asked.header(claim), "", "nothing tells who calls: {claim}");
+    }
     assert_eq!(asked.header("content-type"), "multipart/form-data; boundary=b");
     assert_eq!(asked.header("host"), provider.address.to_string());
     let line = told(&cluster, |line| line["status"] == 200).await;

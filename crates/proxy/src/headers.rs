@@ -202,6 +202,12 @@ pub(crate) fn strip_where(headers: &mut HeaderMap, is: fn(&str) -> bool) {
     }
 }
 
+/// What a caller claims about where its request comes from.
+pub(crate) fn strip_claims(headers: &mut HeaderMap) {
+    strip_where(headers, is_claim);
+    headers.remove(header::FORWARDED);
+}
+
 trait RemoveAll {
     fn remove_all(&mut self, name: HeaderName) -> Vec<HeaderValue>;
 }

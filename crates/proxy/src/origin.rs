@@ -124,7 +124,7 @@ pub(crate) fn stamp(
         pass_on(headers, client, host, scheme);
     } else {
         if seen.forwarded {
-            forget(headers);
+            headers::strip_claims(headers);
         }
         headers.insert(X_FORWARDED_FOR, client.address_text.clone());
         headers.insert(X_FORWARDED_PORT, client.port_text.clone());
@@ -140,11 +140,6 @@ pub(crate) fn stamp(
     headers.insert(X_REQUEST_ID, origin.request_id.value());
     headers
         .append(VIA, HeaderValue::from_static(if version == Version::HTTP_2 { "2 tidegate" } else { "1.1 tidegate" }));
-}
-
-fn forget(headers: &mut HeaderMap) {
-    headers::strip_where(headers, headers::is_claim);
-    headers.remove(FORWARDED);
 }
 
 /// The peer is one of ours: its lists get longer, what it says of the client's side stands.

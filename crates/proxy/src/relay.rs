@@ -120,7 +120,15 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-fn lapsed() -> upstream::Broken {
+/// What ended it, for the record.
+pub(crate) fn cut_by(why: &upstream::Broken) -> Cut {
+    match why {
+        upstream::Broken::Timeout(_) => Cut::Timeout,
+        upstream::Broken::Reset(_) => Cut::Upstream,
+    }
+}
+
+pub(crate) fn lapsed() -> upstream::Broken {
     upstream::Broken::Reset("the lease of its concurrency limit has ended".into())
 }
 
@@ -158,10 +166,7 @@ impl Relay {
 
     fn broke(&mut self, why: upstream::Broken) -> Broken {
         self.ended = true;
-        self.observer.record.cut = Some(match why {
-            upstream::Broken::Timeout(_) => Cut::Timeout,
-            upstream::Broken::Reset(_) => Cut::Upstream,
-        });
+        self.observer.record.cut = Some(cut_by(&why));
         self.observer.record.detail = Some(why.to_string().into());
         Broken(why)
     }

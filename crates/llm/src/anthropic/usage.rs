@@ -58,7 +58,7 @@ pub(super) fn read<'v>(value: impl Look<'v>) -> Option<Usage> {
 }
 
 pub(super) fn write(usage: &Usage) -> Value {
-    let input = usage.input.saturating_add(usage.audio_in).saturating_add(usage.image_in);
+    let input = usage.fresh();
     let mut value = Object::new()
         .with("input_tokens", input)
         .with("cache_creation_input_tokens", usage.cache_writes())

@@ -36,7 +36,7 @@ pub(crate) fn read<'v>(value: impl Look<'v>) -> Option<Usage> {
 }
 
 pub(super) fn write(usage: &Usage) -> Value {
-    let input = usage.input.saturating_add(usage.audio_in).saturating_add(usage.image_in);
+    let input = usage.fresh();
     let mut value = Object::new()
         .with("inputTokens", input)
         .with("outputTokens", usage.completion())

@@ -86,6 +86,11 @@ impl Usage {
             .fold(0, u64::saturating_add)
     }
 
+    /// All that went in anew: neither read from a cache nor kept in one.
+    pub(crate) fn fresh(&self) -> u64 {
+        [self.input, self.audio_in, self.image_in].into_iter().fold(0, u64::saturating_add)
+    }
+
     /// All that came out.
     pub fn completion(&self) -> u64 {
         [self.output, self.reasoning, self.audio_out, self.image_out].into_iter().fold(0, u64::saturating_add)

@@ -1,8 +1,8 @@
 //! Counts tokens where nobody says how many they are: on threads that have nothing else to do, few at once, and only for
 //! models whose way of counting is known. Who cannot wait has the estimate.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +13,13 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::account::Account;
+use crate::gate::Count;
 use crate::relay::Observer;
 
 /// At once, whoever wants it.
 static TURNS: Semaphore = Semaphore::const_new(2);
 /// Calls that have ended and wait to be counted; more are estimated.
-static WAITING: AtomicUsize = AtomicUsize::new(0);
+static WAITING: LazyLock<Count> = LazyLock::new(Count::default);
 const MOST_WAITING: usize = 1_024;
 /// Bytes of prompts that are held until their provider says how many tokens they were.
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -104,7 +105,7 @@ impl Tally {
 
 /// An exchange that is over but for its count; until then its estimate stands.
 pub(super) fn later(mut account: Account, mut observer: Box<Observer>) {
-    let (Ok(runtime), Some(waits)) = (Handle::try_current(), Waits::new()) else { return };
+    let (Ok(runtime), Some(waits)) = (Handle::try_current(), WAITING.enter(MOST_WAITING)) else { return };
     let Some(mut tally) = account.uncounted() else { return };
     runtime.spawn(async move {
         let turn = TURNS.acquire().await;
@@ -121,7 +122,7 @@ pub(super) fn later(mut account: Account, mut observer: Box<Observer>) {
 
 /// An answer whose usage nobody told; who asked waits a moment longer.
 pub(super) async fn now(account: &mut Account) {
-    let Some(_waits) = Waits::new() else { return };
+    let Some(_waits) = WAITING.enter(MOST_WAITING) else { return };
     let Some(mut tally) = account.uncounted() else { return };
     let Ok(turn) = TURNS.acquire().await else { return };
     let count = tokio::task::spawn_blocking(move || {
@@ -131,20 +132,5 @@ pub(super) async fn now(account: &mut Account) {
     });
     if let Ok(tally) = count.await {
         account.recounted(tally);
-    }
-}
-
-struct Waits;
-
-impl Waits {
-    fn new() -> Option<Self> {
-        let waits = Self;
-        (WAITING.fetch_add(1, Relaxed) < MOST_WAITING).then_some(waits)
-    }
-}
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        WAITING.fetch_sub(1, Relaxed);
     }
 }

@@ -271,9 +271,7 @@ impl<'a> Visit<'a, '_> {
         for name in [http::header::AUTHORIZATION, COOKIE, EXPECT] {
             kept.remove(name);
         }
-        headers::strip_where(&mut kept, |name| {
-            name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
-        });
+        headers::strip_claims(&mut kept);
         kept
     }
 }

@@ -23,7 +23,7 @@ use super::counting;
 use super::fleet::Going;
 use super::recorder::Recorder;
 use super::waiting::Waiting;
-use crate::relay::{Broken, Observer};
+use crate::relay::{Broken, Observer, cut_by};
 
 /// The body of an answer. Its drop, early or late, ends the exchange and settles what it cost.
 pub(crate) struct Told {
@@ -322,11 +322,7 @@ impl Body for Told {
                     }
                 }
                 Some(Err(why)) => {
-                    let cut = match why {
-                        upstream::Broken::Timeout(_) => Cut::Timeout,
-                        upstream::Broken::Reset(_) => Cut::Upstream,
-                    };
-                    this.breaks(cut, broken(&why));
+                    this.breaks(cut_by(&why), broken(&why));
                 }
                 None => this.finish(),
             }

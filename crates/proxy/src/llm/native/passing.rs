@@ -12,14 +12,13 @@ use tidegate_llm::bounds::Bounds;
 use tidegate_llm::meaning::Event;
 use tidegate_llm::{Decoder, Dialect, Glance, Reply};
 use tidegate_policy::{Bodies, Model};
-use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
 
 use super::is_json;
 use crate::llm::account::Account;
 use crate::llm::recorder::Recorder;
 use crate::llm::{bodies, counting};
-use crate::relay::{Broken, Observer};
+use crate::relay::{Broken, Observer, cut_by, lapsed};
 
 /// A whole answer that is longer than this is no chat's; its usage is estimated.
 const LONGEST_READ: usize = 4 << 20;
@@ -158,10 +157,10 @@ impl Native {
         }
     }
 
-    fn cut(&mut self, cut: Cut, why: upstream::Broken) -> Broken {
+    fn broke(&mut self, why: upstream::Broken) -> Broken {
         self.ended = true;
         if let Some(observer) = &mut self.observer {
-            observer.record.cut = Some(cut);
+            observer.record.cut = Some(cut_by(&why));
             observer.record.detail = Some(why.to_string().into());
         }
         Broken::of(why)
@@ -176,8 +175,7 @@ impl Body for Native {
         let this = &mut *self;
         this.give_back();
         if this.observer.as_mut().is_some_and(|observer| observer.lapsed(cx)) {
-            this.ended = true;
-            return Poll::Ready(Some(Err(Broken::lapsed())));
+            return Poll::Ready(Some(Err(this.broke(lapsed()))));
         }
         let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
             if let Some(observer) = &mut this.observer {
@@ -196,13 +194,7 @@ impl Body for Native {
                 }
                 Poll::Ready(Some(Ok(crate::trailers::sifted(frame))))
             }
-            Some(Err(why)) => {
-                let cut = match why {
-                    upstream::Broken::Timeout(_) => Cut::Timeout,
-                    upstream::Broken::Reset(_) => Cut::Upstream,
-                };
-                Poll::Ready(Some(Err(this.cut(cut, why))))
-            }
+            Some(Err(why)) => Poll::Ready(Some(Err(this.broke(why)))),
             None => {
                 this.ended = true;
                 if let Some(observer) = &mut this.observer {

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use http_body::Body;
@@ -13,28 +13,14 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::{Told, Waiting, Way};
+use crate::gate::Count;
 use crate::llm::account::Account;
 
 /// Nobody waits for these: after so long their provider is left alone.
 const LONGEST: Duration = Duration::from_secs(600);
 /// At once; more are cancelled.
 const MOST: usize = 1_024;
-static DRAINING: AtomicUsize = AtomicUsize::new(0);
-
-struct Drains;
-
-impl Drains {
-    fn new() -> Option<Self> {
-        let one = Self;
-        (DRAINING.fetch_add(1, Relaxed) < MOST).then_some(one)
-    }
-}
-
-impl Drop for Drains {
-    fn drop(&mut self) {
-        DRAINING.fetch_sub(1, Relaxed);
-    }
-}
+static DRAINING: LazyLock<Count> = LazyLock::new(Count::default);
 
 impl Told {
     /// True: the caller left, and somebody else hears the rest.
@@ -42,7 +28,7 @@ impl Told {
         if !self.drains || self.ended || self.decoder.is_over() || self.observer.is_none() {
             return false;
         }
-        let (Ok(runtime), Some(one)) = (Handle::try_current(), Drains::new()) else { return false };
+        let (Ok(runtime), Some(one)) = (Handle::try_current(), DRAINING.enter(MOST)) else { return false };
         let rest = self.rest();
         runtime.spawn(async move {
             // Its drop settles what was used, however it ends.
