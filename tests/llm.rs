@@ -9,6 +9,7 @@ mod counting;
 mod demo;
 mod failing;
 mod falling_back;
+mod kept;
 mod kinds;
 mod money;
 mod native;

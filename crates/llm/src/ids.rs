@@ -4,17 +4,6 @@ use crate::Dialect;
 use crate::meaning::ToolCall;
 use crate::signature::Signature;
 
-/// `resp_68af` of the deployment tagged `eu1` becomes `eu1_resp_68af`: the next call that names it finds its way.
-pub fn wrap(tag: &str, id: &str) -> String {
-    format!("{tag}_{id}")
-}
-
-/// The tag and the provider's id. Tags hold no underscore.
-pub fn unwrap(id: &str) -> Option<(&str, &str)> {
-    let (tag, id) = id.split_once('_')?;
-    (!tag.is_empty() && !id.is_empty()).then_some((tag, id))
-}
-
 /// Gemini refuses a call that comes back without its thought signature, and most SDKs drop fields they do not know: the
 /// id is the one thing that every caller sends back.
 const THOUGHT: &str = "__thought__";
@@ -88,14 +77,6 @@ pub(crate) fn synthetic(answer: &str, index: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn line_22_a_wrapped_id_unwraps_to_the_same_bytes() {
-        assert_eq!(unwrap(&wrap("eu1", "resp_68af_x")), Some(("eu1", "resp_68af_x")));
-        assert_eq!(unwrap("nounderscore"), None);
-        assert_eq!(unwrap("_x"), None);
-        assert_eq!(unwrap("x_"), None);
-    }
 
     #[test]
     fn line_13_a_thought_signature_travels_in_the_id_of_its_call() {

@@ -34,6 +34,7 @@ pub mod gemini;
 mod glance;
 pub mod ids;
 mod json;
+pub mod kept;
 mod lean;
 pub mod lost;
 pub mod meaning;

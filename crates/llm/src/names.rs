@@ -99,7 +99,7 @@ fn shortened(name: &str) -> String {
 }
 
 /// FNV-1a, 64 bits: stable for ever, which is all that is asked of it.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

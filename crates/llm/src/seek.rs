@@ -25,5 +25,6 @@ seek! {
     REASONING = "\"reasoning\"";
     REASONING_CONTENT = "\"reasoning_content\"";
     DELTA = "\"delta\"";
+    RESPONSE = "\"response\"";
     GROQ = "\"x_groq\"";
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::bounds::Bounds;
 use crate::dialect::Dialect;
 use crate::frame::{Frame, Framing, sse};
+use crate::kept::{Tag, tagged_event, tells_answer};
 use crate::meaning::Usage;
 use crate::seek;
 use crate::{anthropic, bedrock, cohere, gemini, openai_chat, openai_responses};
@@ -16,6 +17,8 @@ pub struct Tap {
     dialect: Dialect,
     /// Holds the usage chunk back.
     strip: bool,
+    /// Tags ids of what the provider keeps.
+    tag: Option<Tag>,
     events: Events,
     framing: Framing,
     meter: Meter,
@@ -28,6 +31,7 @@ impl Tap {
         Self {
             dialect,
             strip: dialect == Dialect::OpenAiChat && !include_usage,
+            tag: None,
             events: Events { max: bounds.frame, ..Events::default() },
             framing: dialect.framing(bounds),
             meter: Meter::default(),
@@ -35,8 +39,16 @@ impl Tap {
         }
     }
 
+    /// Of the Responses dialect: ids lead back to who keeps what they name.
+    pub fn tagging(tag: Tag, bounds: Bounds) -> Self {
+        Self { tag: Some(tag), ..Self::new(Dialect::OpenAiResponses, true, bounds) }
+    }
+
     /// What the caller gets of these bytes. Without a chunk to hold back they are handed on at once, whole events or not.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if let Some(tag) = self.tag {
+            return self.events.push(bytes, &mut |event| out.extend_from_slice(&tagged_event(event, tag)));
+        }
         if self.strip {
             let Self { events, meter, .. } = self;
             events.push(bytes, &mut |event| {
@@ -52,6 +64,9 @@ impl Tap {
 
     /// True: these bytes go on as they are, and were read along; what is `push`ed is copied.
     pub fn passes(&mut self, bytes: &[u8]) -> bool {
+        if self.tag.is_some() {
+            return self.events.is_between() && ends_an_event(bytes) && !tells_answer(bytes);
+        }
         if self.strip {
             return self.events.is_between() && ends_an_event(bytes) && !tells_usage(bytes);
         }
@@ -66,6 +81,10 @@ impl Tap {
     }
 
     pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Some(tag) = self.tag {
+            let rest = std::mem::take(&mut self.events.held);
+            return out.extend_from_slice(&tagged_event(&rest, tag));
+        }
         if self.strip {
             let rest = std::mem::take(&mut self.events.held);
             if !self.meter.takes_chunk(&rest) {
@@ -251,6 +270,24 @@ mod tests {
         let mut tap = Tap::new(Dialect::OpenAiChat, false, Bounds::default());
         assert!(tap.passes(&STREAM.as_bytes()[..end]), "its usage is null");
         assert!(!tap.passes(&STREAM.as_bytes()[end..]), "the usage chunk is in it");
+    }
+
+    #[test]
+    fn an_answers_id_is_tagged_however_its_stream_is_cut() {
+        let stream = "data: {\"response\":{\"id\":\"resp_1\"}}\n\ndata: {\"delta\":\"resp_1\"}\n\ndata: {\"response\":{\"id\":\"resp_1\"}}";
+        let tag = Tag::of("eu", "");
+        let want = stream.replace("\"id\":\"resp_1\"", &format!("\"id\":\"{tag}_resp_1\""));
+        for step in 1..=stream.len() {
+            let (mut tap, mut out) = (Tap::tagging(tag, Bounds::default()), Vec::new());
+            for piece in stream.as_bytes().chunks(step) {
+                match tap.passes(piece) {
+                    true => out.extend_from_slice(piece),
+                    false => tap.push(piece, &mut out),
+                }
+            }
+            tap.finish(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), want, "step {step}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri, header};
 use tidegate_llm::catalogue::{self, Catalogue};
+use tidegate_llm::kept::Tag;
 use tidegate_llm::price::Tariff;
 use tidegate_llm::tokens::Encoding;
 use tidegate_llm::{Dialect, Target};
@@ -386,6 +387,14 @@ impl Deployment {
         }
         let (known, target) = self.target.get_or_init(|| (dialect, guess()));
         if *known == dialect { target.clone() } else { guess() }
+    }
+
+    /// What ids of answers that its provider keeps are tagged with. All deployments with the provider's own key share what
+    /// it keeps.
+    #[must_use]
+    pub fn tag(&self) -> Tag {
+        let own = self.credential.is_some() || self.region.is_some();
+        Tag::of(&self.provider.name, self.name.as_deref().filter(|_| own).unwrap_or_default())
     }
 
     /// What proves to its provider who we are.

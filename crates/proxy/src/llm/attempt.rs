@@ -11,6 +11,7 @@ use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tidegate_llm::bounds::Bounds;
+use tidegate_llm::kept::{self, Tag};
 use tidegate_llm::meaning::{Error, Gist, Kind};
 use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
@@ -238,10 +239,12 @@ impl Attempt<'_, '_, '_> {
     ) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
         let reply = self.reply();
+        let tag = self.tag();
         let encoder = Box::new(to.encoder(reply.clone()));
         let way = match from == to {
             true => {
-                let strip = self.outgoing.strips_usage.then(|| Box::new(Tap::new(from, false, reply.bounds)));
+                let strips = self.outgoing.strips_usage.then(|| Tap::new(from, false, reply.bounds));
+                let strip = tag.map(|tag| Tap::tagging(tag, reply.bounds)).or(strips).map(Box::new);
                 Way::Same { strip, encoder }
             }
             false => Way::Other(Box::new(Translation {
@@ -265,7 +268,9 @@ impl Attempt<'_, '_, '_> {
             // A provider's own name for the model is told as it is.
             let reply = Spoken { model: reply.model.filter(|_| from != to), ..reply };
             let log = self.visit.llm.bodies.clone();
-            told.recorder = Some(Box::new(Recorder::new(to, reply, log, self.outgoing.names.clone())));
+            let mut recorder = Recorder::new(to, reply, log, self.outgoing.names.clone());
+            recorder.tag = tag;
+            told.recorder = Some(Box::new(recorder));
         }
         let begun = match until {
             None => told.begins().await,
@@ -276,6 +281,13 @@ impl Attempt<'_, '_, '_> {
         };
         begun.map_err(|error| Box::new(Failed::lost(*error)))?;
         Ok(Won { response, rest: Rest::Stream(told), dropped: None })
+    }
+
+    /// Of ids in answers that the provider keeps, where they pass.
+    fn tag(&self) -> Option<Tag> {
+        let keeps = |dialect| dialect == Dialect::OpenAiResponses;
+        let passes = keeps(self.outgoing.dialect) && keeps(self.heard.door.dialect);
+        (passes && self.heard.door.task == Task::Chat).then(|| self.deployment.tag())
     }
 
     fn whole(mut self, headers: &HeaderMap, body: Bytes) -> Result<Won, Box<Failed>> {
@@ -325,7 +337,8 @@ impl Attempt<'_, '_, '_> {
                 response
             }
             None => {
-                let mut response = Response::new(Reply::full(body));
+                let tagged = self.tag().and_then(|tag| kept::tagged(&body, tag)).map(Bytes::from);
+                let mut response = Response::new(Reply::full(tagged.unwrap_or(body)));
                 *response.headers_mut() = along(headers);
                 response
             }

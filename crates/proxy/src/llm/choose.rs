@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tidegate_llm::kept::Named;
 use tidegate_policy::{ChoiceTo, Deployment, Model, Routing, Snapshot};
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ use super::needs::{Fit, Needs};
 use super::told::No;
 use crate::forward;
 use crate::identify::Caller;
+use crate::refusal::Refusal;
 
 /// More are not asked for one call.
 const MOST: usize = 32;
@@ -87,6 +89,9 @@ impl<'a> Chooser<'_, 'a> {
         }
         ready.append(&mut resting);
         ready.truncate(MOST);
+        if let Some(named) = self.heard.named.as_ref().filter(|_| ready.is_empty() && unmet.is_none()) {
+            return Err(nobody_keeps(named, &model.name));
+        }
         match unmet {
             Some(no) if ready.is_empty() => Err(no),
             _ => Ok(ready),
@@ -98,7 +103,8 @@ impl<'a> Chooser<'_, 'a> {
         let asked = &self.heard.peek.model;
         let (mut able, mut lacks, mut largest) = (Vec::with_capacity(model.deployments.len()), Vec::new(), None);
         let tagged = |deployment: &&Deployment| tags.is_none_or(|tags| tags.iter().all(|tag| deployment.has_tag(tag)));
-        for deployment in model.deployments.iter().filter(tagged) {
+        let keeps = |deployment: &&Deployment| self.heard.named.as_ref().is_none_or(|it| it.tag == deployment.tag());
+        for deployment in model.deployments.iter().filter(tagged).filter(keeps) {
             match self.needs.fit(deployment, asked) {
                 Ok(fit) => {
                     let known = self.fleet.known(&deployment.id(asked));
@@ -109,6 +115,9 @@ impl<'a> Chooser<'_, 'a> {
                     largest = largest.max(self.needs.context(deployment, asked));
                 }
             }
+        }
+        if able.is_empty() && lacks.is_empty() && self.heard.named.is_some() {
+            return Ok(able);
         }
         if able.is_empty() {
             return Err(self.needs.unmet(&model.name, &lacks, largest));
@@ -143,4 +152,12 @@ impl<'a> Chooser<'_, 'a> {
         }
         (model, None)
     }
+}
+
+fn nobody_keeps(named: &Named, model: &str) -> No {
+    let message = format!(
+        "`{}` names what a provider keeps that serves the model `{model}` no more: begin anew, or ask the model that answered before",
+        named.field
+    );
+    No::told(Refusal::CallInvalid, message, Some(named.field.to_owned()))
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tidegate_llm::count;
 use tidegate_llm::embed::{Embed, Embedder};
+use tidegate_llm::kept::{Named, named};
 use tidegate_llm::meaning::Call;
 use tidegate_llm::names::Names;
 use tidegate_llm::peek::{Peek, peek};
@@ -32,6 +33,8 @@ pub(super) struct Heard<'a> {
     pub(super) door: Door<'a>,
     pub(super) body: Bytes,
     pub(super) peek: Peek,
+    /// Of a call that goes on from what a provider keeps: only who keeps it can answer.
+    pub(super) named: Option<Named>,
     /// The longest answer, whoever gives it: as the asked model has it. What limits reserved is for no more.
     pub(super) cap: Option<u64>,
     parsed: OnceLock<Call>,
@@ -76,7 +79,11 @@ impl<'a> Heard<'a> {
     pub(super) fn new(door: Door<'a>, body: Bytes) -> Result<Self, No> {
         let site = Site { model: door.model.as_deref(), stream: door.stream };
         let peek = peek(door.dialect, &body, site).map_err(|why| No::malformed(&why))?;
-        Ok(Self { door, body, peek, cap: None, parsed: OnceLock::new(), counts: Default::default() })
+        let named = match door.dialect {
+            Dialect::OpenAiResponses => named(&body).map_err(|why| No::malformed(&why))?,
+            _ => None,
+        };
+        Ok(Self { door, body, peek, named, cap: None, parsed: OnceLock::new(), counts: Default::default() })
     }
 
     /// The most that it can come to at any deployment that may be asked: of its prompt the bytes, or what was counted.
@@ -194,8 +201,17 @@ impl<'a> Heard<'a> {
             let reasoning_only = Target::guess(from, name).reasoning_only;
             Edit::max_tokens(from, reasoning_only, most)
         }));
-        let spliced = splice_peeked(&self.body, &self.peek, &edits).map_err(|why| No::malformed(&why))?;
-        let body = spliced.map_or_else(|| self.body.clone(), Bytes::from);
+        // With the ids that the deployment itself gave out; what the peek saw lies elsewhere in it.
+        let body = match self.named.as_ref().filter(|named| named.tag == deployment.tag()) {
+            Some(named) => {
+                let spliced = splice(&named.body, &edits).map_err(|why| No::malformed(&why))?;
+                spliced.map_or_else(|| Bytes::copy_from_slice(&named.body), Bytes::from)
+            }
+            None => {
+                let spliced = splice_peeked(&self.body, &self.peek, &edits).map_err(|why| No::malformed(&why))?;
+                spliced.map_or_else(|| self.body.clone(), Bytes::from)
+            }
+        };
         Ok(Outgoing { dialect: from, body, further: vec![], dropped: None, names: None, beside: None, strips_usage })
     }
 

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming as Received;
 use percent_encoding::percent_decode_str;
+use tidegate_llm::kept;
 use tidegate_policy::{Bodies, Credential, Deployment, Llm, Model, Provider};
 use tidegate_telemetry as telemetry;
 use tidegate_upstream::{self as upstream, Call};
@@ -101,6 +102,7 @@ impl<'a> Visit<'a, '_> {
         let coming = self.coming(door, parts, body, observer).await?;
         let charge = self.charged(&coming, model, parts, observer, shown).await?;
         observer.charge = charge;
+        let path = &*kept::plain_path(path, deployment.tag());
         let account = coming.account(deployment, parts, self.route.max_body);
         self.pass((model, deployment, path), (own, coming, account), parts, observer).await
     }
@@ -175,7 +177,9 @@ impl<'a> Visit<'a, '_> {
         parts: &Parts,
         observer: &mut Observer,
     ) -> Result<Response<Reply>, No> {
-        let Coming { inbound, whole, door, heard: _ } = coming;
+        let Coming { inbound, whole, door, heard } = coming;
+        let named = heard.and_then(|heard| heard.named).filter(|named| named.tag == deployment.tag());
+        let whole = named.map(|named| named.body.into()).or(whole);
         let provider = &deployment.provider;
         let mut request = self.outgoing(provider, path, own.as_deref(), parts, (inbound, whole), observer).await?;
         observer.record.asks(request.headers_mut(), forward::draw);

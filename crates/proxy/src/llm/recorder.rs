@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tidegate_llm::kept::{self, Tag};
 use tidegate_llm::meaning::{Collector, Delta, Event};
 use tidegate_llm::names::Names;
 use tidegate_llm::{Dialect, Reply};
@@ -24,6 +25,8 @@ pub(super) struct Recorder {
     whole_only: bool,
     headers: HeaderMap,
     pub(super) keep: Option<Keep>,
+    /// Of ids that its provider keeps.
+    pub(super) tag: Option<Tag>,
     pub(super) log: Option<Arc<Bodies>>,
 }
 
@@ -42,6 +45,7 @@ impl Recorder {
             whole_only: false,
             headers: HeaderMap::new(),
             keep: None,
+            tag: None,
             log,
         }
     }
@@ -80,7 +84,7 @@ impl Recorder {
 
     /// The stream is over, one way or the other. `settled`: what it came to is in the record.
     pub(super) fn ends(self: Box<Self>, whole: bool, observer: &mut Observer) {
-        let Self { collector, dialect, reply, names: _, bytes, longest, whole_only, headers, keep, log } = *self;
+        let Self { collector, dialect, reply, names: _, bytes, longest, whole_only, headers, keep, log, tag } = *self;
         let Some(spoken) = &mut observer.record.spoken else { return };
         if let Some(rules) = log.filter(|rules| rules.answers) {
             let text = dialect.render_answer(collector.so_far(), &reply);
@@ -88,7 +92,8 @@ impl Recorder {
         }
         let Some(keep) = keep.filter(|_| whole && !whole_only && bytes <= longest) else { return };
         if let Some(Ok(answer)) = collector.finish() {
-            let body = Bytes::from(dialect.render_answer(&answer, &reply));
+            let body = dialect.render_answer(&answer, &reply);
+            let body = Bytes::from(tag.and_then(|tag| kept::tagged(&body, tag)).unwrap_or(body));
             keep.whole(&headers, &body, spoken.finish, spoken.tokens.total(), true);
         }
     }
