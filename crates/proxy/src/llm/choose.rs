@@ -57,7 +57,9 @@ impl<'a> Chooser<'_, 'a> {
     /// # Errors
     /// None of them can take this call.
     pub(super) fn queue(&self, model: &'a Model) -> Result<Queue<'a>, No> {
-        if let ([_alone], [], []) = (&*model.deployments, &*model.routing.fallbacks, &*model.routing.conditions) {
+        let alone =
+            matches!((&*model.deployments, &*model.routing.fallbacks, &*model.routing.conditions), ([_alone], [], []));
+        if alone && self.heard.named.is_none() {
             return self.own(model, None).map(Queue::from);
         }
         let (model, tags) = self.by_condition(model);
