@@ -23,6 +23,7 @@ mod limits;
 mod llm;
 mod local;
 mod malformed;
+mod max_forwards;
 mod origin;
 mod ratelimit;
 mod refusal;

@@ -41,7 +41,7 @@ use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
 use crate::relay::{Observer, Relay};
 use crate::reply::Reply;
-use crate::{respond, rewrite, route, tunnel};
+use crate::{max_forwards, respond, rewrite, route, tunnel};
 
 mod short;
 mod trip;
@@ -270,6 +270,9 @@ async fn answer<'a>(
         observer.record.key = caller.key();
     }
     identify::may(route, caller.as_ref())?;
+    if let Some(last) = max_forwards::count(parts) {
+        return Ok(Answer::Ours(last));
+    }
     let switch = forward::switch(parts, route, bench.seen)?;
     Inbound::fits(body.as_ref(), route.max_body)?;
 

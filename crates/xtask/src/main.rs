@@ -7,8 +7,10 @@ mod demo;
 mod deploy;
 mod evidence;
 mod fuzz;
+mod hostile;
 mod lint;
 mod load;
+mod places;
 mod prerequisites;
 mod run;
 mod sdks;
@@ -102,6 +104,12 @@ enum Verb {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Hostile clients and backends against a real node, byte by byte (needs Python, Node.js and PyPI).
+    Hostile {
+        /// Only cases with this in their line: "floods rapid_reset".
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Format, clippy, dependencies, and the samples in deploy/.
     Lint {
         /// Repair the format instead of complaining.
@@ -133,6 +141,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
         Verb::CacheTests { only } => cache_tests::suite(only.as_deref()),
         Verb::Sdks { only } => sdks::all(consent, only.as_deref()),
+        Verb::Hostile { only } => hostile::all(consent, only.as_deref()),
         Verb::Lint { fix } => lint::all(fix),
     };
     match done {

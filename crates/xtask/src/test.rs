@@ -5,7 +5,7 @@ use std::env;
 use crate::evidence;
 use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, ensure};
 use crate::run::{Result, cargo, find_program, root, run, say};
-use crate::sdks;
+use crate::{hostile, sdks};
 
 pub(crate) fn all(consent: Consent, runner: &[String]) -> Result {
     ensure(&[C_COMPILER, HAPROXY], consent)?;
@@ -14,6 +14,7 @@ pub(crate) fn all(consent: Consent, runner: &[String]) -> Result {
     run(with_fixtures(cargo().args(["test", "--locked", "--workspace", "--doc", "--quiet"])))?;
     evidence::models()?;
     evidence::no_guard_is_idle()?;
+    hostile::as_a_test(consent)?;
     sdks::as_a_test(consent)?;
     // Nextest runs each test in a process of its own and ends with one summary line. cargo's own runner does as well,
     // with a summary for each test program.
