@@ -252,6 +252,81 @@ async fn a_stream_that_breaks_after_its_first_byte_ends_with_an_error_inside_it(
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_before_its_answer_is_told_as_broken_and_behind_a_whole_event() {
+    let claude = |end: &str| {
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"content\":[],\"model\":\"x\",\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}\n\n\
+         event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n\
+         event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"half\"}}\n\n"
+            .to_owned()
+            + end
+    };
+    let half = "event: content_block_delta\ndata: {\"type\":\"content_bl";
+    let done = "data: {\"id\":\"c\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let one = Provider::start(move |asked| match asked.json()["model"].as_str() {
+        Some("done") => Says::events(&(chunk("all") + done)),
+        Some("half") if asked.line.contains("messages") => Says { breaks: true, ..Says::events(&claude(half)) },
+        Some("cut") if asked.line.contains("messages") => Says::events(&claude(half)),
+        _ if asked.line.contains("messages") => Says::events(&claude("")),
+        Some("half") => Says { breaks: true, ..Says::events(&(chunk("a") + "data: {\"id\":\"c\",\"cho")) },
+        Some("cut") => Says::events(&(chunk("a") + "data: {\"id\":\"c\",\"cho")),
+        _ => Says::events(&chunk("a")),
+    })
+    .await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+models:
+  - {name: \"gpt-*\", deployments: [{provider: one, model: \"*\"}]}
+  - {name: \"claude-*\", deployments: [{provider: two, model: \"*\"}]}
+routes: [{name: llm, match: {path: /*}, llm: {models: [\"gpt-*\", \"claude-*\"]}}]
+";
+    cluster.apply(&document(&cluster, &[("one", "openai", &one), ("two", "anthropic", &one)], rest)).await;
+    for how in ["end", "half", "cut"] {
+        for (path, name, usage) in [
+            ("/v1/chat/completions", "gpt", ""),
+            ("/v1/chat/completions", "gpt", r#""stream_options":{"include_usage":true},"#),
+            ("/v1/messages", "claude", ""),
+        ] {
+            let ask = format!(
+                r#"{{"model":"{name}-{how}","stream":true,{usage}"max_tokens":9,"messages":[{{"role":"user","content":"x"}}]}}"#
+            );
+            let answer = post(&cluster, path, &[], &ask).await;
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(
+                !text.contains("\"cho\n") && !text.contains("content_bl\n") && !text.contains("_blevent"),
+                "{text}"
+            );
+            let said = events(&answer.body);
+            let last = said.last().unwrap();
+            assert!(said.len() > 1 && last["error"]["message"].is_string(), "{path} {how}: {text}");
+        }
+    }
+    // Some never say more than why they stopped: that is all there is to say.
+    let ask = ASK.replace("\"fast\",", "\"gpt-done\",\"stream\":true,");
+    let answer = post(&cluster, "/v1/chat/completions", &[], &ask).await;
+    assert_eq!(String::from_utf8_lossy(&answer.body), chunk("all") + done);
+}
+
+#[tokio::test]
+async fn a_whole_answer_where_a_stream_was_asked_for_is_told_as_one() {
+    let one = Provider::start(|_| Says::json(CHAT)).await;
+    let cluster = Cluster::start(1).await;
+    cluster.apply(&document(&cluster, &[("one", "openai", &one), ("two", "openai", &one)], REST)).await;
+    let ask = r#"{"model":"fast","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hello"}]}"#;
+    for (path, place) in [("/v1/chat/completions", "/choices/0/delta/content"), ("/v1/messages", "/delta/text")] {
+        let answer = post(&cluster, path, &[], ask).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.headers["content-type"]),
+            (200, &"text/event-stream".parse().unwrap())
+        );
+        let said = events(&answer.body);
+        let text: String = said.iter().filter_map(|event| event.pointer(place)?.as_str()).collect();
+        assert_eq!(text, "from two", "{path}: {said:?}");
+        let line = told(&cluster, |line| line["path"] == path).await;
+        assert_eq!((&line["llm"]["input_tokens"], &line["llm"]["output_tokens"]), (&3.into(), &2.into()), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_caller_who_hangs_up_cancels_the_provider_at_once() {
     let one = Provider::start(|_| {
         let text: String = (0..200).map(|_| chunk("word ")).collect();

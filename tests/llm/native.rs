@@ -103,6 +103,33 @@ async fn any_path_of_a_provider_passes_with_our_proof_instead_of_the_callers() {
 }
 
 #[tokio::test]
+async fn what_a_provider_says_of_our_key_is_told_to_nobody_on_its_own_paths_either() {
+    let provider = Provider::start(|asked| {
+        let told = format!(r#"{{"error":{{"message":"wrong: {}"}}}}"#, asked.header("authorization"));
+        match asked.line.contains("files") {
+            true => Says::error(401, &told).with("www-authenticate", "Bearer realm=sk-openai"),
+            false => Says::error(400, &told),
+        }
+    })
+    .await;
+    let cluster = Cluster::start(1).await;
+    let providers = [("openai", "openai", &provider), ("claude", "anthropic", &provider)];
+    cluster.apply(&document(&cluster, &providers, REST)).await;
+    let bearer = cluster.bearer("acme", "/llm/v1/models").await;
+    for (path, status) in [("files", 502), ("batches", 400), ("chat/completions", 400)] {
+        let path = format!("/llm/openai/v1/{path}");
+        let answer = post(&cluster, &path, &[("authorization", &bearer)], r#"{"model":"x","messages":[]}"#).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.status, status, "{path}: {text}");
+        assert!(answer.json()["error"]["message"].is_string(), "{path}: {text}");
+        assert!(
+            !text.contains("sk-openai") && !format!("{:?}", answer.headers).contains("sk-openai"),
+            "{path}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_passes_as_it_is_is_priced_and_logged_like_other_calls() {
     let provider = Provider::start(|asked| {
         let path = asked.line.as_str();

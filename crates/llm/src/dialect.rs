@@ -271,6 +271,16 @@ impl Decoder {
         flow.take(out);
     }
 
+    /// Bytes at the end of what was pushed that are no whole event; 0 once the stream is over.
+    pub fn open(&self) -> usize {
+        if self.flow.is_over() { 0 } else { self.framing.open() }
+    }
+
+    /// Is its stream one of lines, where a blank one ends whatever was begun?
+    pub fn is_lined(&self) -> bool {
+        matches!(self.framing, Framing::Sse(_))
+    }
+
     /// From here on text need not be told, only counted.
     pub fn skim(&mut self, dialect: Dialect) {
         self.lean.get_or_insert((dialect, Skipped::default()));
@@ -332,6 +342,13 @@ pub enum Encoder {
 }
 
 impl Encoder {
+    /// Others wrote the stream until here.
+    pub fn goes_on(&mut self) {
+        if let Self::Gemini(encoder) = self {
+            encoder.goes_on();
+        }
+    }
+
     pub fn push(&mut self, event: Event, out: &mut Vec<u8>) {
         match self {
             Self::OpenAiChat(encoder) => encoder.push(event, out),

@@ -77,6 +77,16 @@ impl Framing {
         }
     }
 
+    /// Bytes at the end of what was pushed that are no whole piece.
+    pub fn open(&self) -> usize {
+        match self {
+            Self::Sse(decoder) => decoder.open(),
+            Self::Aws(decoder) => decoder.open(),
+            Self::Array(decoder) => decoder.open(),
+            Self::Either { .. } => 0,
+        }
+    }
+
     /// The stream ended. `false`: in the middle of a piece.
     pub fn finish(&mut self, take: &mut dyn FnMut(Frame<'_>)) -> bool {
         match self {

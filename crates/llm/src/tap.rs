@@ -1,5 +1,5 @@
-//! A stream that passes as it came, while its usage is read along. In the chat dialect the usage chunk that we asked for
-//! is held back if the caller did not ask (llm-wire line 1); nothing else is touched.
+//! A stream that passes as it came, while its usage is read along. In the chat dialect the usage that we asked for is
+//! held back if the caller did not ask (llm-wire line 1): a chunk of its own, or a member of another; nothing else is touched.
 
 use memchr::memchr2;
 use serde_json::Value;
@@ -10,6 +10,7 @@ use crate::frame::{Frame, Framing, sse};
 use crate::kept::{Tag, tagged_event, tells_answer};
 use crate::meaning::Usage;
 use crate::seek;
+use crate::splice;
 use crate::{anthropic, bedrock, cohere, gemini, openai_chat, openai_responses};
 
 #[derive(Debug)]
@@ -52,9 +53,7 @@ impl Tap {
         if self.strip {
             let Self { events, meter, .. } = self;
             events.push(bytes, &mut |event| {
-                if !meter.takes_chunk(event) {
-                    out.extend_from_slice(event);
-                }
+                meter.shows(event, out);
             });
             return;
         }
@@ -87,10 +86,7 @@ impl Tap {
         }
         if self.strip {
             let rest = std::mem::take(&mut self.events.held);
-            if !self.meter.takes_chunk(&rest) {
-                out.extend_from_slice(&rest);
-            }
-            return;
+            return self.meter.shows(&rest, out);
         }
         let Self { dialect, framing, meter, .. } = self;
         framing.finish(&mut |frame| meter.read(*dialect, frame));
@@ -109,24 +105,37 @@ struct Meter {
 }
 
 impl Meter {
-    /// One SSE event of the chat dialect: true if it is the chunk that only tells usage.
-    fn takes_chunk(&mut self, event: &[u8]) -> bool {
+    /// One SSE event of the chat dialect, without what it tells of usage.
+    fn shows(&mut self, event: &[u8], out: &mut Vec<u8>) {
+        match self.told(event) {
+            Told::Nothing => out.extend_from_slice(event),
+            Told::Beside => match without_usage(event) {
+                Some(rest) => out.extend_from_slice(&rest),
+                None => out.extend_from_slice(event),
+            },
+            Told::Alone => {}
+        }
+    }
+
+    fn told(&mut self, event: &[u8]) -> Told {
         // Most chunks say `"usage":null`, which says nothing.
         if !tells_usage(event) {
-            return false;
+            return Told::Nothing;
         }
-        let mut only_usage = false;
+        let mut told = Told::Nothing;
         let mut decoder = sse::Decoder::new(usize::MAX);
         let mut take = |frame: Frame<'_>| {
             let Ok(value) = serde_json::from_slice::<Value>(frame.data) else { return };
             self.chat(&value);
             let no_choices = value["choices"].as_array().is_some_and(Vec::is_empty);
-            only_usage |= no_choices && value["usage"].is_object();
+            if value["usage"].is_object() {
+                told = if no_choices { Told::Alone } else { Told::Beside };
+            }
         };
         // Without a bound it cannot fail; the event is in memory already.
         let _ = decoder.push(event, &mut take);
         decoder.finish(&mut take);
-        only_usage
+        told
     }
 
     fn read(&mut self, dialect: Dialect, frame: Frame<'_>) {
@@ -162,6 +171,24 @@ impl Meter {
         let told = [&value["usage"], &value["x_groq"]["usage"]].into_iter().find_map(openai_chat::parse_usage);
         self.usage = told.map(|usage| usage.at(&value["service_tier"])).or(self.usage);
     }
+}
+
+/// What an event tells of usage.
+#[derive(Clone, Copy)]
+enum Told {
+    Nothing,
+    /// Its answer goes on, or ends, in the same chunk.
+    Beside,
+    /// And nothing else.
+    Alone,
+}
+
+/// An event's chunk without its `usage`; `None` if its JSON is not in one piece.
+fn without_usage(event: &[u8]) -> Option<Vec<u8>> {
+    let begin = event.iter().position(|byte| *byte == b'{')?;
+    let end = event.iter().rposition(|byte| *byte == b'}')? + 1;
+    let rest = splice::without(event.get(begin..end)?, "usage").ok()??;
+    Some([&event[..begin], &rest, &event[end..]].concat())
 }
 
 /// Is there a member `usage` with anything in it? Most chunks of OpenAI's say that it is null.
@@ -287,6 +314,33 @@ mod tests {
             }
             tap.finish(&mut out);
             assert_eq!(String::from_utf8(out).unwrap(), want, "step {step}");
+        }
+    }
+
+    #[test]
+    fn usage_beside_an_answer_is_taken_out_of_its_chunk() {
+        const USAGE: &str = r#"{"prompt_tokens":7,"completion_tokens":2,"x":{"usage":{}}}"#;
+        for (chunk, shown) in [
+            (
+                r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":U}"#,
+                r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
+            ),
+            (r#"{"usage":U, "choices":[{"delta":{}}]}"#, r#"{ "choices":[{"delta":{}}]}"#),
+            (
+                r#"{"id":"c","usage" : U,"choices":[{"delta":{"content":"}"}}]}"#,
+                r#"{"id":"c","choices":[{"delta":{"content":"}"}}]}"#,
+            ),
+            (r#"{"choices":[{"delta":{"usage":U}}]}"#, r#"{"choices":[{"delta":{"usage":U}}]}"#),
+        ] {
+            let stream = format!("data: {}\r\n\r\ndata: [DONE]\n\n", chunk.replace('U', USAGE));
+            let want = format!("data: {}\r\n\r\ndata: [DONE]\n\n", shown.replace('U', USAGE));
+            for step in 1..=stream.len() {
+                let mut tap = Tap::new(Dialect::OpenAiChat, false, Bounds::default());
+                let mut out = Vec::new();
+                stream.as_bytes().chunks(step).for_each(|piece| tap.push(piece, &mut out));
+                tap.finish(&mut out);
+                assert_eq!(String::from_utf8_lossy(&out), want, "step {step}");
+            }
         }
     }
 

@@ -13,15 +13,18 @@ pub struct Decoder {
     escaped: bool,
     /// Whether the outer bracket was seen; a lone object has none.
     outer: bool,
+    /// Bytes since the last element ended.
+    open: usize,
 }
 
 impl Decoder {
     pub fn new(max: usize) -> Self {
-        Self { max, element: Vec::new(), depth: 0, in_string: false, escaped: false, outer: false }
+        Self { max, element: Vec::new(), depth: 0, in_string: false, escaped: false, outer: false, open: 0 }
     }
 
     pub fn push(&mut self, bytes: &[u8], take: &mut dyn FnMut(Frame<'_>)) -> Result<(), Broken> {
         for byte in bytes {
+            self.open += 1;
             if self.depth == 0 {
                 self.between(*byte)?;
                 continue;
@@ -34,9 +37,15 @@ impl Decoder {
             if self.depth == 0 {
                 take(Frame { kind: FrameKind::Data, name: "", data: &self.element });
                 self.element.clear();
+                self.open = 0;
             }
         }
         Ok(())
+    }
+
+    /// Bytes behind the last whole element: its comma, the end of the array, half of the next.
+    pub fn open(&self) -> usize {
+        self.open
     }
 
     pub fn is_between_elements(&self) -> bool {

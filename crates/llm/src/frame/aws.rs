@@ -35,6 +35,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Bytes of a frame that is not whole.
+    pub fn open(&self) -> usize {
+        self.buffer.len()
+    }
+
     pub fn is_between_frames(&self) -> bool {
         self.buffer.is_empty()
     }

@@ -18,6 +18,8 @@ pub struct Decoder {
     /// The last line ended with CR: an LF that follows belongs to it.
     after_cr: bool,
     first_line: bool,
+    /// Bytes since the last event ended.
+    open: usize,
 }
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -32,13 +34,34 @@ impl Decoder {
             name: String::new(),
             after_cr: false,
             first_line: true,
+            open: 0,
         }
     }
 
-    pub fn push(&mut self, mut bytes: &[u8], take: &mut dyn FnMut(Frame<'_>)) -> Result<(), Broken> {
+    pub fn push(&mut self, bytes: &[u8], take: &mut dyn FnMut(Frame<'_>)) -> Result<(), Broken> {
+        // How much is left behind the last event that ended.
+        let mut behind = (self.open == 0).then_some(bytes.len());
+        let read = self.read(bytes, &mut behind, take);
+        self.open = behind.unwrap_or(self.open + bytes.len());
+        read
+    }
+
+    /// Bytes at the end of what was pushed that belong to an event which has not ended.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    fn read(
+        &mut self,
+        mut bytes: &[u8],
+        behind: &mut Option<usize>,
+        take: &mut dyn FnMut(Frame<'_>),
+    ) -> Result<(), Broken> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
+                let ended = *behind == Some(bytes.len());
                 bytes = &bytes[1..];
+                *behind = if ended { Some(bytes.len()) } else { *behind };
                 continue;
             }
             let end = memchr2(b'\n', b'\r', bytes);
@@ -57,8 +80,10 @@ impl Decoder {
                 take(Frame { kind: FrameKind::Data, name: &self.name, data });
                 self.name.clear();
                 bytes = &bytes[1..];
+                *behind = Some(bytes.len());
             } else if self.line.is_empty() {
                 self.end_line(part, take);
+                *behind = if part.is_empty() { Some(bytes.len()) } else { *behind };
             } else {
                 self.line.extend_from_slice(part);
                 let line = std::mem::take(&mut self.line);

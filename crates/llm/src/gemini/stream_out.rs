@@ -48,6 +48,11 @@ impl Encoder {
         Self { sequence, writer }
     }
 
+    /// There are elements already.
+    pub(crate) fn goes_on(&mut self) {
+        self.writer.any = true;
+    }
+
     pub(crate) fn push(&mut self, event: Event, out: &mut Vec<u8>) {
         let Self { sequence, writer } = self;
         sequence.push(event, &mut |event| writer.write(event, out));

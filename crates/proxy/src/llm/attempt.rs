@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tidegate_llm::bounds::Bounds;
@@ -38,7 +38,7 @@ use crate::reply::Reply;
 
 /// Bytes of a whole answer: images come in it.
 const LONGEST_ANSWER: usize = 128 << 20;
-const LONGEST_ERROR: usize = 1 << 20;
+pub(super) const LONGEST_ERROR: usize = 1 << 20;
 /// Calls for texts that a provider takes one by one.
 const AT_ONCE: usize = 8;
 pub(super) const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
@@ -142,10 +142,15 @@ impl Attempt<'_, '_, '_> {
     }
 
     async fn hear(self, (headers, body): Heads, until: Option<Instant>) -> Result<Won, Box<Failed>> {
-        if self.heard.peek.stream {
+        if self.heard.peek.stream && !is_whole(self.outgoing.dialect, &headers) {
             return Box::pin(self.stream(&headers, body, until)).await;
         }
-        let mut whole = read(body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))?;
+        let reading = read(body, LONGEST_ANSWER);
+        let read = match until {
+            None => reading.await,
+            Some(until) => timeout_at(until, reading).await.map_err(|_| Box::new(Failed::late()))?,
+        };
+        let mut whole = read.map_err(|error| Box::new(Failed::lost(error)))?;
         if !self.outgoing.further.is_empty() {
             whole = Box::pin(self.further(whole)).await?;
         }
@@ -327,14 +332,12 @@ impl Attempt<'_, '_, '_> {
                 if let Some(names) = &self.outgoing.names {
                     names.restore_answer(answer);
                 }
-                let unsaid = Unsaid::of_answer(answer, to);
+                let unsaid = if from == to { Unsaid::default() } else { Unsaid::of_answer(answer, to) };
                 if !unsaid.is_empty() {
                     let both: Vec<String> = dropped.into_iter().chain([unsaid.header()]).collect();
                     dropped = Some(both.join(", "));
                 }
-                let mut response = Response::new(Reply::full(to.render_answer(answer, &self.reply())));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                response
+                self.told_as_asked(answer)
             }
             None => {
                 let tagged = self.tag().and_then(|tag| kept::tagged(&body, tag)).map(Bytes::from);
@@ -346,6 +349,23 @@ impl Attempt<'_, '_, '_> {
         name_losses(dropped.as_deref(), &mut response);
         self.going.whole();
         Ok(Won { response, rest: Rest::Whole(Box::new(self.account)), dropped: dropped.map(Into::into) })
+    }
+
+    /// A whole answer in the caller's dialect; as events, if he asked for a stream.
+    fn told_as_asked(&self, answer: &Answered) -> Response<Reply> {
+        let (to, reply) = (self.heard.door.dialect, self.reply());
+        // A provider's own name for the model is told as it is.
+        let reply = Spoken { model: reply.model.filter(|_| self.outgoing.dialect != to), ..reply };
+        let (body, kind) = match self.heard.peek.stream {
+            true => (Reply::pieces(answer.replayed(to, reply)), to.stream_content_type(self.heard.door.sse)),
+            false => (Reply::full(to.render_answer(answer, &reply)), "application/json"),
+        };
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if self.heard.peek.stream {
+            response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+        response
     }
 
     /// An answer that is no chat, in the caller's dialect.
@@ -390,8 +410,14 @@ impl Attempt<'_, '_, '_> {
     }
 }
 
+/// A whole answer though a stream was asked for: some gateways know no other. Gemini's streams are JSON themselves.
+fn is_whole(dialect: Dialect, headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    dialect != Dialect::Gemini && headers.contains_key(CONTENT_LENGTH) && kind.starts_with("application/json")
+}
+
 /// Amazon's and Google's 403 is of the account, which it names; elsewhere it may be of what was said.
-fn names_accounts(kind: ProviderKind) -> bool {
+pub(super) fn names_accounts(kind: ProviderKind) -> bool {
     matches!(kind, ProviderKind::Bedrock | ProviderKind::Gemini | ProviderKind::Vertex | ProviderKind::VertexAnthropic)
 }
 
@@ -414,7 +440,7 @@ fn along(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-async fn read(mut body: upstream::Body, longest: usize) -> Result<Bytes, Error> {
+pub(super) async fn read(mut body: upstream::Body, longest: usize) -> Result<Bytes, Error> {
     let mut whole = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         if let Ok(data) = frame.map_err(|why| broken(&why))?.into_data() {

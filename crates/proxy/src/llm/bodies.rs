@@ -7,7 +7,7 @@ use serde_json::Value;
 use tidegate_policy::{Bodies, Step};
 use tidegate_telemetry::is_secret;
 
-const OUT: &str = "REDACTED";
+pub(super) const OUT: &str = "REDACTED";
 /// Longer texts without a space that spell bytes are media, not words.
 const CODED: usize = 256;
 

@@ -3,6 +3,7 @@
 //! AWS wants signed, and what is logged.
 
 mod passing;
+mod refused;
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use tidegate_upstream::{self as upstream, Call};
 
 use self::passing::Ear;
 use super::account::Account;
-use super::door::{Door, Task};
+use super::door::{self, Door, Task};
 use super::heard::{Heard, Most};
 use super::own::OwnKeys;
 use super::told::No;
@@ -202,14 +203,21 @@ impl<'a> Visit<'a, '_> {
         record.endpoint = Some(answer.endpoint.clone());
         record.attempts += answer.attempts;
         (record.connect, record.first_byte) = (answer.connect, Some(answer.first_byte));
-        let (head, source) = forward::without_hops(answer.response).into_parts();
+        let (mut head, mut source) = forward::without_hops(answer.response).into_parts();
         if door.is_some() && !head.status.is_success() {
             account.free(); // An error bills nothing.
         }
         let log: Option<Arc<Bodies>> = self.llm.bodies.clone().filter(|rules| rules.answers && record.is_logged());
         let call = door.filter(|_| head.status.is_success()).map(|door| (door.dialect, door.task == Task::Embed));
         let ear = Ear::new(call, &head.headers, log, account.listens());
-        let native = Native::new(source, ear, account, Arc::clone(model));
+        let no = match head.status.is_client_error() || head.status.is_server_error() {
+            true if own.is_none() => {
+                let to = (&**provider, door::dialect(parts));
+                Some(refused::told(to, &self.gate.tokens, &mut head, source.take()).await)
+            }
+            _ => None,
+        };
+        let native = Native::new(source, ear, account, Arc::clone(model)).instead(no);
         Ok(Response::from_parts(head, Reply::Native(Box::new(native))))
     }
 

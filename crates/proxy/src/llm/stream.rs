@@ -2,6 +2,7 @@
 //! out in one piece.
 
 mod drain;
+mod held;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use tidegate_llm::{Decoder, Dialect, Encoder, Reply};
 use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
 
+use self::held::Held;
 use super::account::{Account, First, Lost};
 use super::counting;
 use super::fleet::Going;
@@ -39,7 +41,12 @@ pub(crate) struct Told {
     pub(super) drains: bool,
     /// For the caller, and not taken yet.
     ready: Waiting,
+    /// Of an event that is not whole yet, where nothing is changed.
+    held: Held,
     ended: bool,
+    /// It ended where no error can be told: the connection must.
+    torn: Option<Broken>,
+    is_cut: bool,
     events: Vec<Event>,
     /// `None` until the answer goes out.
     observer: Option<Box<Observer>>,
@@ -114,7 +121,10 @@ impl Told {
             recorder: None,
             drains: false,
             ready: Waiting::default(),
+            held: Held::default(),
             ended: false,
+            torn: None,
+            is_cut: false,
             events: Vec::new(),
             observer: None,
             loan: None,
@@ -172,8 +182,7 @@ impl Told {
         let out = match &mut self.way {
             Way::Same { strip: None, .. } => {
                 self.events.clear();
-                self.ready.push(data);
-                return;
+                return self.held.push(data, self.decoder.open(), &mut self.ready);
             }
             Way::Same { strip: Some(strip), .. } => {
                 self.events.clear();
@@ -192,23 +201,31 @@ impl Told {
     /// The provider closed its stream.
     fn finish(&mut self) {
         self.ended = true;
-        let was_over = self.decoder.is_over();
+        let (was_over, open) = (self.decoder.is_over(), self.decoder.open());
         self.decoder.finish(&mut self.events);
         self.heard(&[]);
-        let failed = !was_over && self.events.iter().any(|event| matches!(event, Event::Error(_)));
+        let error = self.events.iter().find_map(|event| match event {
+            Event::Error(error) if !was_over => Some(error.clone()),
+            _ => None,
+        });
+        let failed = error.is_some();
         if failed {
             self.note(Cut::Upstream, "the provider's stream ended before its answer did");
         }
-        let out = match &mut self.way {
-            Way::Same { strip, .. } => {
-                self.events.clear();
+        match (&mut self.way, error) {
+            (Way::Same { .. }, Some(error)) => self.tells(error, open),
+            (Way::Same { strip, .. }, None) => {
                 let mut rest = Vec::new();
                 strip.iter_mut().for_each(|strip| strip.finish(&mut rest));
-                rest
+                self.held.release(&mut self.ready);
+                self.hand_on(rest);
             }
-            Way::Other(translation) => translation.encoded(&mut self.events),
-        };
-        self.hand_on(out);
+            (Way::Other(translation), _) => {
+                let out = translation.encoded(&mut self.events);
+                self.hand_on(out);
+            }
+        }
+        self.events.clear();
         self.recorded(!failed);
     }
 
@@ -216,13 +233,28 @@ impl Told {
     fn breaks(&mut self, cut: Cut, error: Error) {
         self.ended = true;
         self.note(cut, &error.message);
-        let mut out = Vec::new();
-        let encoder = match &mut self.way {
-            Way::Same { encoder, .. } => &mut **encoder,
-            Way::Other(translation) => &mut translation.encoder,
-        };
         if !self.decoder.is_over() {
-            encoder.push(Event::Error(error), &mut out);
+            self.tells(error, self.decoder.open());
+        }
+    }
+
+    /// An error of ours, behind the last whole event. `open`: so much came of another.
+    fn tells(&mut self, error: Error, open: usize) {
+        let mut out = Vec::new();
+        match &mut self.way {
+            Way::Same { encoder, strip } => {
+                self.held = Held::default();
+                // Half of one is with the caller. A blank line ends it, if it is of lines; else nothing does.
+                let half = strip.is_none() && held::is_too_much(open);
+                if half && !self.decoder.is_lined() {
+                    self.torn = Some(Broken::of(upstream::Broken::Reset(error.message.into())));
+                    return;
+                }
+                out.extend_from_slice(if half { b"\n\n" } else { b"" });
+                encoder.goes_on();
+                encoder.push(Event::Error(error), &mut out);
+            }
+            Way::Other(translation) => translation.encoder.push(Event::Error(error), &mut out),
         }
         self.hand_on(out);
     }
@@ -296,6 +328,10 @@ impl Body for Told {
             {
                 return Poll::Ready(Some(Ok(piece)));
             }
+            if let Some(torn) = this.torn.take() {
+                this.is_cut = true;
+                return Poll::Ready(Some(Err(torn)));
+            }
             if this.ended {
                 if let Some(observer) = &mut this.observer {
                     observer.whole = true;
@@ -330,7 +366,7 @@ impl Body for Told {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.ready.is_empty()
+        self.ended && self.ready.is_empty() && self.torn.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -345,7 +381,7 @@ impl Drop for Told {
             return;
         }
         if let Some(observer) = &mut self.observer {
-            observer.whole = self.ended && self.ready.is_empty();
+            observer.whole = self.ended && self.ready.is_empty() && self.torn.is_none() && !self.is_cut;
             if let (Way::Other(translation), Some(spoken)) = (&self.way, &mut observer.record.spoken) {
                 spoken.dropped = translation.all_dropped();
             }

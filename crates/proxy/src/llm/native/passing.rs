@@ -131,6 +131,8 @@ impl Listening {
 /// The answer on its way. Its drop, early or late, ends the exchange and settles what it cost.
 pub(crate) struct Native {
     source: upstream::Body,
+    /// Told instead of it.
+    instead: Option<Bytes>,
     ear: Ear,
     account: Account,
     /// Whatever its provider has.
@@ -143,7 +145,12 @@ pub(crate) struct Native {
 
 impl Native {
     pub(super) fn new(source: upstream::Body, ear: Ear, account: Account, model: Arc<Model>) -> Self {
-        Self { source, ear, account, model, observer: None, loan: None, ended: false }
+        Self { source, instead: None, ear, account, model, observer: None, loan: None, ended: false }
+    }
+
+    pub(super) fn instead(mut self, bytes: Option<Bytes>) -> Self {
+        self.instead = bytes.filter(|bytes| !bytes.is_empty());
+        self
     }
 
     pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
@@ -177,7 +184,11 @@ impl Body for Native {
         if this.observer.as_mut().is_some_and(|observer| observer.lapsed(cx)) {
             return Poll::Ready(Some(Err(this.broke(lapsed()))));
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
+        let polled = match this.instead.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None => Pin::new(&mut this.source).poll_frame(cx),
+        };
+        let Poll::Ready(frame) = polled else {
             if let Some(observer) = &mut this.observer {
                 observer.waits();
             }
@@ -206,11 +217,11 @@ impl Body for Native {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.is_end_stream()
+        self.instead.is_none() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.source.size_hint()
+        self.instead.as_ref().map_or_else(|| self.source.size_hint(), |bytes| SizeHint::with_exact(bytes.len() as u64))
     }
 }
 
@@ -224,7 +235,7 @@ impl Drop for Native {
         let Some(mut observer) = self.observer.take() else { return };
         // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
         if !self.ended {
-            observer.whole = observer.record.method == Method::HEAD || self.source.is_end_stream();
+            observer.whole = observer.record.method == Method::HEAD || self.is_end_stream();
         }
         self.account.settle(&mut observer);
         self.ear.log(&mut observer);

@@ -12,6 +12,7 @@ use tidegate_telemetry::Cut;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::held::Held;
 use super::{Told, Waiting, Way};
 use crate::gate::Count;
 use crate::llm::account::Account;
@@ -57,7 +58,10 @@ impl Told {
             recorder: self.recorder.take(),
             drains: false,
             ready: Waiting::default(),
+            held: Held::default(),
             ended: false,
+            torn: None,
+            is_cut: false,
             events: Vec::new(),
             observer,
             loan: None,
