@@ -107,8 +107,8 @@ async fn what_a_provider_says_of_our_key_is_told_to_nobody_on_its_own_paths_eith
     let provider = Provider::start(|asked| {
         let told = format!(r#"{{"error":{{"message":"wrong: {}"}}}}"#, asked.header("authorization"));
         match asked.line.contains("files") {
-            true => Says::error(401, &told).with("www-authenticate", "Bearer realm=sk-openai"),
-            false => Says::error(400, &told),
+            true => Says { status: 401, ..Says::json(told) }.with("www-authenticate", "Bearer realm=sk-openai"),
+            false => Says { status: 400, ..Says::json(told) },
         }
     })
     .await;
