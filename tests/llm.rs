@@ -7,6 +7,7 @@ mod budgets;
 mod collectors;
 mod counting;
 mod demo;
+mod ends;
 mod failing;
 mod falling_back;
 mod kept;

@@ -102,6 +102,7 @@ impl Dialect {
 
     /// The body of a 200. Some providers put an error into it.
     pub fn parse_answer(self, body: &[u8]) -> Result<Answer, Error> {
+        let body = body.strip_prefix(sse::BOM).unwrap_or(body);
         if let Some(answer) = self.plain_answer(body) {
             return Ok(answer);
         }

@@ -60,7 +60,7 @@ pub enum Framing {
 impl Framing {
     pub fn push(&mut self, bytes: &[u8], take: &mut dyn FnMut(Frame<'_>)) -> Result<(), Broken> {
         let bytes = match self {
-            Self::Either { .. } => bytes.trim_ascii_start(),
+            Self::Either { .. } => bytes.strip_prefix(sse::BOM).unwrap_or(bytes).trim_ascii_start(),
             _ => bytes,
         };
         if let (Self::Either { max }, Some(first)) = (&*self, bytes.first()) {

@@ -44,7 +44,7 @@ pub mod openai_responses;
 pub mod peek;
 pub mod prefix;
 pub mod price;
-mod replay;
+pub mod replay;
 mod retry;
 pub mod schema;
 mod seek;

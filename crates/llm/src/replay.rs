@@ -1,6 +1,9 @@
-//! An answer that is there, told as a stream would have told it: event by event, text in pieces.
+//! An answer that is there, told as a stream would have told it: event by event, text in pieces. And a stream that is there,
+//! read as the answer that it tells.
 
-use crate::meaning::{Answer, Body, Delta, Event};
+use crate::bounds::Bounds;
+use crate::frame::sse;
+use crate::meaning::{Answer, Body, Collector, Delta, Error, Event, Kind};
 use crate::{Dialect, Reply};
 
 /// Bytes of text in a piece, about: what providers send at once.
@@ -41,6 +44,26 @@ impl Answer {
     }
 }
 
+/// Does a body begin as a whole answer does? Nothing that any dialect but Gemini's streams begins so.
+#[must_use]
+pub fn is_object(body: &[u8]) -> bool {
+    body.strip_prefix(sse::BOM).unwrap_or(body).trim_ascii_start().first() == Some(&b'{')
+}
+
+impl Dialect {
+    /// All the bytes of a stream, as one answer, or the error that it ended with. `None`: they are no stream.
+    #[must_use]
+    pub fn gathered(self, body: &[u8], bounds: Bounds) -> Option<Result<Answer, Error>> {
+        let (mut decoder, mut events) = (self.decoder(bounds), Vec::new());
+        decoder.push(body, &mut events);
+        decoder.finish(&mut events);
+        let has_begun = matches!(events.first(), Some(Event::Start(_)));
+        let mut collector = Collector::new(self);
+        events.iter().for_each(|event| collector.push(event));
+        collector.finish().filter(|told| has_begun || told.as_ref().is_err_and(|error| error.kind != Kind::BadStream))
+    }
+}
+
 /// At the end of a word where there is one; never inside a character.
 fn cut(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
@@ -62,8 +85,7 @@ fn cut(mut text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounds::Bounds;
-    use crate::meaning::{Collector, Part, Stop, ToolCall, Usage};
+    use crate::meaning::{Part, Stop, ToolCall, Usage};
 
     fn answer() -> Answer {
         let call = ToolCall {
@@ -96,12 +118,7 @@ mod tests {
             let reply = Reply { include_usage: true, sse: true, id: "abc".into(), ..Reply::default() };
             let pieces = answer().replayed(dialect, reply);
             assert!(pieces.len() > 6, "{dialect:?}: {} pieces", pieces.len());
-            let mut decoder = dialect.decoder(Bounds::default());
-            let (mut events, mut collector) = (Vec::new(), Collector::new(dialect));
-            pieces.iter().for_each(|piece| decoder.push(piece, &mut events));
-            decoder.finish(&mut events);
-            events.iter().for_each(|event| collector.push(event));
-            let told = collector.finish().expect("it ends").expect("no error");
+            let told = dialect.gathered(&pieces.concat(), Bounds::default()).expect("it ends").expect("no error");
             assert_eq!(told.text(), answer().text(), "{dialect:?}");
             assert_eq!(told.stop, Stop::ToolUse, "{dialect:?}");
             assert_eq!(told.usage.map(|usage| usage.total()), Some(30), "{dialect:?}");
@@ -110,6 +127,32 @@ mod tests {
                 _ => None,
             });
             assert_eq!(arguments.expect("a call")["city"], "Zürich", "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_stream_is_no_answer_and_an_error_in_one_is_told() {
+        let gathered = |body: &str| Dialect::OpenAiChat.gathered(body.as_bytes(), Bounds::default());
+        for body in ["", "no json", "<html>", "[DONE]", "data: [DONE]\n\n", ": ping\n\n", "data: {half"] {
+            assert!(gathered(body).is_none(), "{body}");
+        }
+        let told = gathered("data: {\"error\":{\"message\":\"no\",\"type\":\"overloaded_error\"}}\n\n").unwrap();
+        assert_eq!(told.unwrap_err().kind, Kind::Overloaded);
+        let broken = gathered("data: {\"id\":\"c\",\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n").unwrap();
+        assert_eq!(broken.unwrap_err().kind, Kind::BadStream);
+    }
+
+    #[test]
+    fn a_whole_answer_begins_as_no_stream_does() {
+        for (body, is) in [
+            (" \r\n{\"id\":1}", true),
+            ("\u{feff}{", true),
+            ("data: {}", false),
+            (": ping", false),
+            ("[{}]", false),
+            ("", false),
+        ] {
+            assert_eq!(is_object(body.as_bytes()), is, "{body}");
         }
     }
 

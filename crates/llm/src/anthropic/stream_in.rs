@@ -50,6 +50,10 @@ impl Reader {
         if self.is_piece(frame, flow) {
             return;
         }
+        // Not its own word, but that of some who imitate it.
+        if frame.data == b"[DONE]" {
+            return flow.done();
+        }
         let Ok(event) = read_json(frame.data) else {
             return flow.fail(Error::bad_stream("an event of the provider's stream is not valid JSON"));
         };
@@ -59,9 +63,10 @@ impl Reader {
             "content_block_delta" => self.delta(&event, flow),
             "content_block_stop" => self.close(event["index"].as_u64(), flow),
             "message_delta" => self.message_delta(&event, flow),
-            "message_stop" => flow.end(),
+            "message_stop" => flow.done(),
             "ping" => flow.ping(),
             "error" => flow.fail(error::of_value(0, &event["error"])),
+            _ if event["error"].is_object() => flow.fail(error::of_value(0, &event["error"])),
             _ => {}
         }
     }

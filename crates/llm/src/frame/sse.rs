@@ -22,7 +22,7 @@ pub struct Decoder {
     open: usize,
 }
 
-const BOM: &[u8] = b"\xEF\xBB\xBF";
+pub(crate) const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 impl Decoder {
     pub fn new(max: usize) -> Self {
@@ -81,15 +81,20 @@ impl Decoder {
                 self.name.clear();
                 bytes = &bytes[1..];
                 *behind = Some(bytes.len());
-            } else if self.line.is_empty() {
+                continue;
+            }
+            if self.line.is_empty() {
                 self.end_line(part, take);
-                *behind = if part.is_empty() { Some(bytes.len()) } else { *behind };
             } else {
                 self.line.extend_from_slice(part);
                 let line = std::mem::take(&mut self.line);
                 self.end_line(&line, take);
                 self.line = line;
                 self.line.clear();
+            }
+            // A blank line ends an event; a comment belongs to none.
+            if !self.has_data && self.name.is_empty() {
+                *behind = Some(bytes.len());
             }
         }
         Ok(())
@@ -198,6 +203,29 @@ mod tests {
     fn the_last_event_needs_no_blank_line() {
         assert_eq!(events(&[b"data: x"]), vec![event("", "x")]);
         assert_eq!(events(&[b"data: x\n"]), vec![event("", "x")]);
+    }
+
+    #[test]
+    fn what_is_open_is_an_event_that_has_not_ended() {
+        let mut decoder = Decoder::new(1_000);
+        for (piece, open) in [
+            ("data: 1", 7),
+            ("\n", 8),
+            ("\r", 0),
+            ("\n", 0),
+            (": ping\n", 0),
+            (": pi", 4),
+            ("ng\r\n", 0),
+            ("event: a\n", 9),
+            (": ping\n", 16),
+            ("data: 1\n\ndata", 4),
+            (": 2\n\n", 0),
+            ("id: 9\n", 0),
+            ("data: 3\r\rx", 1),
+        ] {
+            decoder.push(piece.as_bytes(), &mut |_| ()).unwrap();
+            assert_eq!(decoder.open(), open, "{piece:?}");
+        }
     }
 
     #[test]

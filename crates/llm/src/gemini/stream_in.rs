@@ -36,7 +36,7 @@ impl Reader {
             return flow.fail(Error::bad_stream("a chunk of the provider's stream is not valid JSON"));
         };
         if chunk["error"].is_object() {
-            return flow.fail(error::of_value(0, &chunk["error"]));
+            return flow.fail_at(usage::read(&chunk["usageMetadata"]), error::of_value(0, &chunk["error"]));
         }
         if !flow.has_started() {
             self.id = string_of(&chunk["responseId"]);

@@ -142,6 +142,22 @@ impl Flow {
         self.over = true;
     }
 
+    /// The provider said that it is done; why may never have been said.
+    pub(crate) fn done(&mut self) {
+        if self.started {
+            self.stop.get_or_insert(Stop::EndTurn);
+        }
+        self.end();
+    }
+
+    /// It failed, and this is what it came to until then. Where nothing was told somebody else may still be asked.
+    pub(crate) fn fail_at(&mut self, usage: Option<Usage>, error: Error) {
+        if let Some(usage) = usage.filter(|_| self.started) {
+            self.usage(usage);
+        }
+        self.fail(error);
+    }
+
     pub(crate) fn fail(&mut self, error: Error) {
         if !std::mem::replace(&mut self.over, true) {
             self.out.push(Event::Error(error));

@@ -9,7 +9,7 @@ use super::{answer_in, error, stop, thoughts, usage};
 use crate::Dialect;
 use crate::frame::Frame;
 use crate::json::{read_json, string_of, text_of, whole};
-use crate::meaning::{BlockKind, Body, Delta, Error, Flow, Start, Stop};
+use crate::meaning::{BlockKind, Body, Delta, Error, Flow, Start, Stop, Usage};
 
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
@@ -68,8 +68,10 @@ impl Piece {
 impl Reader {
     pub(crate) fn frame(&mut self, frame: Frame<'_>, flow: &mut Flow) {
         if frame.data == b"[DONE]" {
-            self.finish.get_or_insert(Stop::EndTurn);
-            self.settle(flow);
+            if flow.has_started() {
+                self.finish.get_or_insert(Stop::EndTurn);
+                self.settle(flow);
+            }
             return flow.end();
         }
         if flow.has_started()
@@ -86,7 +88,7 @@ impl Reader {
             return flow.fail(Error::bad_stream("a chunk of the provider's stream is not valid JSON"));
         };
         if let Some(error) = error::inside(&chunk, frame.name) {
-            return flow.fail(error);
+            return flow.fail_at(report(&chunk), error);
         }
         self.chunk(&chunk, flow);
     }
@@ -106,10 +108,8 @@ impl Reader {
                 self.settle(flow);
             }
         }
-        // On its own chunk, on the last one, on every one (a running report), or (Groq) elsewhere.
-        let report = [&chunk["usage"], &chunk["x_groq"]["usage"]].into_iter().find_map(usage::parse_usage);
-        if let Some(report) = report {
-            flow.usage(report.at(&chunk["service_tier"]));
+        if let Some(usage) = report(chunk) {
+            flow.usage(usage);
         }
     }
 
@@ -240,6 +240,12 @@ impl Reader {
         };
         flow.stop(stop);
     }
+}
+
+/// On its own chunk, on the last one, on every one (a running report), beside an error, or (Groq) elsewhere.
+fn report(chunk: &Value) -> Option<Usage> {
+    let usage = [&chunk["usage"], &chunk["x_groq"]["usage"]].into_iter().find_map(usage::parse_usage)?;
+    Some(usage.at(&chunk["service_tier"]))
 }
 
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@ use super::{answer_in, stop, thoughts, usage};
 use crate::Dialect;
 use crate::frame::Frame;
 use crate::json::{read_json, string_of, text_of, whole};
-use crate::meaning::{BlockKind, Body, Delta, Error, Event, Flow, Start};
+use crate::meaning::{self, BlockKind, Body, Delta, Error, Event, Flow, Start, Usage};
 use crate::openai_chat;
 
 #[derive(Debug, Default)]
@@ -62,11 +62,12 @@ impl Reader {
             }
             "response.output_item.done" => self.done(&event, flow),
             "response.completed" | "response.incomplete" => self.completed(&event["response"], flow),
-            "response.failed" => flow.fail(openai_chat::error_of_value(0, &event["response"]["error"])),
+            "response.failed" | "response.cancelled" => failed(&event["response"], flow),
             "error" => {
                 let inner = if event["error"].is_object() { &event["error"] } else { &event };
                 flow.fail(openai_chat::error_of_value(0, inner));
             }
+            _ if event["error"].is_object() => flow.fail(openai_chat::error_of_value(0, &event["error"])),
             _ => {}
         }
     }
@@ -186,8 +187,8 @@ impl Reader {
                 self.replay(event, response, flow);
             }
         }
-        if let Some(usage) = usage::read(&response["usage"]) {
-            flow.usage(usage.at(&response["service_tier"]));
+        if let Some(usage) = report(response) {
+            flow.usage(usage);
         }
         flow.stop(stop::of(response, self.has_calls, self.refused));
         flow.end();
@@ -246,6 +247,18 @@ fn start(response: &Value, flow: &mut Flow) {
         let (id, model) = (string_of(&response["id"]), string_of(&response["model"]));
         flow.start(Start { id, model, created: whole(&response["created_at"]) });
     }
+}
+
+fn report(response: &Value) -> Option<Usage> {
+    Some(usage::read(&response["usage"])?.at(&response["service_tier"]))
+}
+
+fn failed(response: &Value, flow: &mut Flow) {
+    let error = match &response["error"] {
+        error @ Value::Object(_) => openai_chat::error_of_value(0, error),
+        _ => Error::new(meaning::Kind::Server, "the provider gave its answer up"),
+    };
+    flow.fail_at(report(response), error);
 }
 
 fn place(event: &Value) -> (u64, u64) {

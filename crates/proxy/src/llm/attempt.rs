@@ -7,12 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::kept::{self, Tag};
 use tidegate_llm::meaning::{Error, Gist, Kind};
+use tidegate_llm::replay;
 use tidegate_llm::tap::Tap;
 use tidegate_llm::unsaid::Unsaid;
 use tidegate_llm::{Dialect, Glance, Reply as Spoken};
@@ -39,6 +40,8 @@ use crate::reply::Reply;
 /// Bytes of a whole answer: images come in it.
 const LONGEST_ANSWER: usize = 128 << 20;
 pub(super) const LONGEST_ERROR: usize = 1 << 20;
+/// Before a stream says anything: who keeps a connection open with blank lines sends a few.
+const MOST_BLANK: usize = 4 << 10;
 /// Calls for texts that a provider takes one by one.
 const AT_ONCE: usize = 8;
 pub(super) const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
@@ -142,15 +145,11 @@ impl Attempt<'_, '_, '_> {
     }
 
     async fn hear(self, (headers, body): Heads, until: Option<Instant>) -> Result<Won, Box<Failed>> {
-        if self.heard.peek.stream && !is_whole(self.outgoing.dialect, &headers) {
-            return Box::pin(self.stream(&headers, body, until)).await;
+        if self.heard.peek.stream && self.heard.door.task == Task::Chat {
+            return Box::pin(self.streamed(&headers, body, until)).await;
         }
-        let reading = read(body, LONGEST_ANSWER);
-        let read = match until {
-            None => reading.await,
-            Some(until) => timeout_at(until, reading).await.map_err(|_| Box::new(Failed::late()))?,
-        };
-        let mut whole = read.map_err(|error| Box::new(Failed::lost(error)))?;
+        let mut whole =
+            read(Bytes::new(), body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))?;
         if !self.outgoing.further.is_empty() {
             whole = Box::pin(self.further(whole)).await?;
         }
@@ -174,7 +173,7 @@ impl Attempt<'_, '_, '_> {
         if !head.status.is_success() {
             return Err(Box::new(self.refused(head.status, &head.headers, body).await));
         }
-        read(body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))
+        read(Bytes::new(), body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))
     }
 
     async fn call(&self, body: &Bytes, until: Option<Instant>) -> Result<Answer, (Box<Failed>, Option<Box<str>>)> {
@@ -206,7 +205,7 @@ impl Attempt<'_, '_, '_> {
 
     /// The provider says no.
     async fn refused(&self, status: StatusCode, headers: &HeaderMap, body: upstream::Body) -> Failed {
-        let body = read(body, LONGEST_ERROR).await.unwrap_or_default();
+        let body = read(Bytes::new(), body, LONGEST_ERROR).await.unwrap_or_default();
         // Where a provider names a moment and not what time it is, ours will do.
         let now = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_nanos(tidegate_clock::wall().0));
         let find = |name: &str| {
@@ -236,10 +235,34 @@ impl Attempt<'_, '_, '_> {
         Failed { error, verbatim, trouble, answered: true, refusal: None }
     }
 
+    /// A stream was asked for; what comes tells whether it is one, whatever its head says.
+    async fn streamed(
+        self,
+        headers: &HeaderMap,
+        mut body: upstream::Body,
+        until: Option<Instant>,
+    ) -> Result<Won, Box<Failed>> {
+        let mut begun = in_time(until, opening(&mut body)).await?;
+        if self.outgoing.dialect != Dialect::Gemini && replay::is_object(&begun) {
+            let whole = in_time(until, read(begun, body.take(), LONGEST_ANSWER)).await?;
+            begun = self.as_stream(&whole).map_err(|error| Box::new(Failed::lost(error)))?;
+        }
+        self.stream(headers, (begun, body), until).await
+    }
+
+    /// Some answer whole whatever they are asked: so their provider would have streamed it.
+    fn as_stream(&self, whole: &[u8]) -> Result<Bytes, Error> {
+        let from = self.outgoing.dialect;
+        let answer = from.parse_answer(whole)?;
+        let reply = Spoken { model: None, include_usage: true, ..self.reply() };
+        Ok(answer.replayed(from, reply).concat().into())
+    }
+
+    /// `begun`: what was read of the body.
     async fn stream(
         self,
         headers: &HeaderMap,
-        body: upstream::Body,
+        (begun, body): (Bytes, upstream::Body),
         until: Option<Instant>,
     ) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
@@ -263,8 +286,8 @@ impl Attempt<'_, '_, '_> {
         };
         let mut response = Response::new(Reply::full(Bytes::new()));
         let content_type = HeaderValue::from_static(to.stream_content_type(self.heard.door.sse));
-        let content_type = headers.get(CONTENT_TYPE).cloned().filter(|_| from == to).unwrap_or(content_type);
-        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        let told = headers.get(CONTENT_TYPE).filter(|told| from == to && is_of_streams(to, told)).cloned();
+        response.headers_mut().insert(CONTENT_TYPE, told.unwrap_or(content_type));
         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         name_losses(self.outgoing.dropped.as_deref(), &mut response);
         let mut told = Box::new(Told::new(body, from, way, &reply, (self.account, self.going)));
@@ -277,14 +300,7 @@ impl Attempt<'_, '_, '_> {
             recorder.tag = tag;
             told.recorder = Some(Box::new(recorder));
         }
-        let begun = match until {
-            None => told.begins().await,
-            Some(until) => match timeout_at(until, told.begins()).await {
-                Ok(begun) => begun,
-                Err(_) => return Err(Box::new(Failed::late())),
-            },
-        };
-        begun.map_err(|error| Box::new(Failed::lost(*error)))?;
+        in_time(until, told.begins(begun)).await?;
         Ok(Won { response, rest: Rest::Stream(told), dropped: None })
     }
 
@@ -309,9 +325,12 @@ impl Attempt<'_, '_, '_> {
         let (mut answer, mut filtered) = (None, false);
         match self.heard.door.task {
             Task::Chat => {
-                let glance = match from == to {
-                    true => from.glance(&body).map_err(lost)?,
-                    false => Glance::of(answer.insert(from.parse_answer(&body).map_err(lost)?)),
+                // Some stream whatever they are asked.
+                let gathered = if replay::is_object(&body) { None } else { from.gathered(&body, Bounds::default()) };
+                let glance = match gathered {
+                    Some(gathered) => Glance::of(answer.insert(gathered.map_err(lost)?)),
+                    None if from == to => from.glance(&body).map_err(lost)?,
+                    None => Glance::of(answer.insert(from.parse_answer(&body).map_err(lost)?)),
                 };
                 filtered = self.filtered_fails && glance.gist == Gist::Filtered && !glance.speaks;
                 let unsaid = glance.usage.is_none() && answer.is_none();
@@ -323,7 +342,7 @@ impl Attempt<'_, '_, '_> {
         }
         if filtered {
             let error = Error::new(Kind::ContentFiltered, "the provider's filter left nothing of the answer");
-            let verbatim = (from == to).then(|| Verbatim { status: StatusCode::OK, headers: along(headers), body });
+            let verbatim = answer.is_none().then(|| Verbatim { status: StatusCode::OK, headers: along(headers), body });
             return Err(Box::new(Failed { verbatim, answered: false, ..Failed::lost(error) }));
         }
         let mut dropped = self.outgoing.dropped.clone();
@@ -332,12 +351,19 @@ impl Attempt<'_, '_, '_> {
                 if let Some(names) = &self.outgoing.names {
                     names.restore_answer(answer);
                 }
-                let unsaid = if from == to { Unsaid::default() } else { Unsaid::of_answer(answer, to) };
+                let unsaid = Unsaid::of_answer(answer, to);
                 if !unsaid.is_empty() {
                     let both: Vec<String> = dropped.into_iter().chain([unsaid.header()]).collect();
                     dropped = Some(both.join(", "));
                 }
-                self.told_as_asked(answer)
+                // A provider's own name for the model is told as it is where its dialect is.
+                let reply = self.reply();
+                let reply = Spoken { model: reply.model.filter(|_| from != to), ..reply };
+                let told = to.render_answer(answer, &reply);
+                let told = self.tag().and_then(|tag| kept::tagged(&told, tag)).unwrap_or(told);
+                let mut response = Response::new(Reply::full(told));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
             }
             None => {
                 let tagged = self.tag().and_then(|tag| kept::tagged(&body, tag)).map(Bytes::from);
@@ -349,23 +375,6 @@ impl Attempt<'_, '_, '_> {
         name_losses(dropped.as_deref(), &mut response);
         self.going.whole();
         Ok(Won { response, rest: Rest::Whole(Box::new(self.account)), dropped: dropped.map(Into::into) })
-    }
-
-    /// A whole answer in the caller's dialect; as events, if he asked for a stream.
-    fn told_as_asked(&self, answer: &Answered) -> Response<Reply> {
-        let (to, reply) = (self.heard.door.dialect, self.reply());
-        // A provider's own name for the model is told as it is.
-        let reply = Spoken { model: reply.model.filter(|_| self.outgoing.dialect != to), ..reply };
-        let (body, kind) = match self.heard.peek.stream {
-            true => (Reply::pieces(answer.replayed(to, reply)), to.stream_content_type(self.heard.door.sse)),
-            false => (Reply::full(to.render_answer(answer, &reply)), "application/json"),
-        };
-        let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        if self.heard.peek.stream {
-            response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        }
-        response
     }
 
     /// An answer that is no chat, in the caller's dialect.
@@ -410,10 +419,11 @@ impl Attempt<'_, '_, '_> {
     }
 }
 
-/// A whole answer though a stream was asked for: some gateways know no other. Gemini's streams are JSON themselves.
-fn is_whole(dialect: Dialect, headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    dialect != Dialect::Gemini && headers.contains_key(CONTENT_LENGTH) && kind.starts_with("application/json")
+/// What an answer is called that is a stream in this dialect; all else that providers call it helps nobody.
+fn is_of_streams(dialect: Dialect, told: &HeaderValue) -> bool {
+    let kinds = [dialect.stream_content_type(false), dialect.stream_content_type(true)];
+    let told = told.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    kinds.iter().any(|kind| told.eq_ignore_ascii_case(kind.as_bytes()))
 }
 
 /// Amazon's and Google's 403 is of the account, which it names; elsewhere it may be of what was said.
@@ -440,8 +450,12 @@ fn along(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-pub(super) async fn read(mut body: upstream::Body, longest: usize) -> Result<Bytes, Error> {
-    let mut whole = BytesMut::new();
+/// `begun`: what was read of it.
+pub(super) async fn read(begun: Bytes, mut body: upstream::Body, longest: usize) -> Result<Bytes, Error> {
+    if !begun.is_empty() && body.is_end_stream() {
+        return Ok(begun);
+    }
+    let mut whole = BytesMut::from(begun);
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         if let Ok(data) = frame.map_err(|why| broken(&why))?.into_data() {
             if whole.is_empty() && body.is_end_stream() {
@@ -454,6 +468,32 @@ pub(super) async fn read(mut body: upstream::Body, longest: usize) -> Result<Byt
         }
     }
     Ok(whole.freeze())
+}
+
+/// The first bytes of a body, up to some that say something.
+async fn opening(body: &mut upstream::Body) -> Result<Bytes, Error> {
+    let mut blank = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let Ok(data) = frame.map_err(|why| broken(&why))?.into_data() else { continue };
+        let says = data.iter().any(|byte| !byte.is_ascii_whitespace());
+        if says && blank.is_empty() {
+            return Ok(data);
+        }
+        blank.extend_from_slice(&data);
+        if says || blank.len() > MOST_BLANK {
+            return Ok(blank.freeze());
+        }
+    }
+    Err(Error::bad_stream("the provider's stream ended before it began"))
+}
+
+/// For somebody who is asked again elsewhere if it takes longer.
+async fn in_time<T>(until: Option<Instant>, waits: impl Future<Output = Result<T, Error>>) -> Result<T, Box<Failed>> {
+    let came = match until {
+        None => waits.await,
+        Some(until) => timeout_at(until, waits).await.map_err(|_| Box::new(Failed::late()))?,
+    };
+    came.map_err(|error| Box::new(Failed::lost(error)))
 }
 
 impl Failed {

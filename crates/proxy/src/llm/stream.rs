@@ -21,6 +21,7 @@ use tidegate_upstream as upstream;
 
 use self::held::Held;
 use super::account::{Account, First, Lost};
+use super::bodies;
 use super::counting;
 use super::fleet::Going;
 use super::recorder::Recorder;
@@ -50,6 +51,8 @@ pub(crate) struct Told {
     events: Vec<Event>,
     /// `None` until the answer goes out.
     observer: Option<Box<Observer>>,
+    /// What is known before that.
+    noted: Option<(Cut, Box<str>)>,
     loan: Option<(u64, u32)>,
 }
 
@@ -82,6 +85,9 @@ impl Translation {
         for mut event in events.drain(..) {
             if let Some(names) = &self.names {
                 names.restore_event(&mut event);
+            }
+            if let Event::Error(error) = &mut event {
+                error.message = bodies::keys(&error.message).into_owned();
             }
             let lost = self.unsaid.event(&event, self.to).filter(|_| self.comments);
             let lost = lost.map(|name| format!(": x-tidegate-dropped: answer.{name}\n\n"));
@@ -127,25 +133,27 @@ impl Told {
             is_cut: false,
             events: Vec::new(),
             observer: None,
+            noted: None,
             loan: None,
         }
     }
 
-    /// Waits for the first event: until then somebody else can be asked.
+    /// Waits for the first event: until then somebody else can be asked. `begun`: bytes that were read already.
     ///
     /// # Errors
     /// It is an error, or none comes.
-    pub(super) async fn begins(&mut self) -> Result<(), Box<Error>> {
+    pub(super) async fn begins(&mut self, begun: Bytes) -> Result<(), Error> {
+        self.take(begun);
         loop {
             match self.account.first.take() {
-                Some(First::Error(error)) => return Err(error),
+                Some(First::Error(error)) => return Err(*error),
                 Some(First::Something) => {
                     self.account.first = Some(First::Something);
                     self.going.first();
                     return Ok(());
                 }
                 None if self.ended => {
-                    return Err(Box::new(Error::bad_stream("the provider's stream ended before it began")));
+                    return Err(Error::bad_stream("the provider's stream ended before it began"));
                 }
                 None => {}
             }
@@ -155,7 +163,7 @@ impl Told {
                         self.take(data);
                     }
                 }
-                Some(Err(why)) => return Err(Box::new(broken(&why))),
+                Some(Err(why)) => return Err(broken(&why)),
                 None => self.finish(),
             }
         }
@@ -166,7 +174,10 @@ impl Told {
         self.account.owes(lost);
     }
 
-    pub(crate) fn observed(mut self: Box<Self>, observer: Box<Observer>) -> Box<Self> {
+    pub(crate) fn observed(mut self: Box<Self>, mut observer: Box<Observer>) -> Box<Self> {
+        if let Some((cut, detail)) = self.noted.take() {
+            note(&mut observer, cut, &detail);
+        }
         self.observer = Some(observer);
         self
     }
@@ -209,9 +220,6 @@ impl Told {
             _ => None,
         });
         let failed = error.is_some();
-        if failed {
-            self.note(Cut::Upstream, "the provider's stream ended before its answer did");
-        }
         match (&mut self.way, error) {
             (Way::Same { .. }, Some(error)) => self.tells(error, open),
             (Way::Same { strip, .. }, None) => {
@@ -232,8 +240,9 @@ impl Told {
     /// It broke after its first byte: the caller is told inside the stream, which then ends in order.
     fn breaks(&mut self, cut: Cut, error: Error) {
         self.ended = true;
-        self.note(cut, &error.message);
+        // Behind the end of an answer nothing is missed.
         if !self.decoder.is_over() {
+            self.note(cut, &error.message);
             self.tells(error, self.decoder.open());
         }
     }
@@ -262,6 +271,14 @@ impl Told {
     /// What the events say to those who keep books. `data`: what they came in.
     fn heard(&mut self, data: &[u8]) {
         self.events.iter().for_each(|event| self.account.event(event));
+        // What passes may hold what we cannot read, and its caller can.
+        let passes = matches!(self.way, Way::Same { .. }) && !self.ended;
+        if let Some(Event::Error(error)) = self.events.last()
+            && !(passes && error.kind == Kind::BadStream)
+        {
+            let message = bodies::keys(&error.message).into_owned();
+            self.note(Cut::Upstream, &message);
+        }
         if let Some(recorder) = &mut self.recorder {
             recorder.piece(data);
             self.events.iter().for_each(|event| recorder.event(event));
@@ -280,9 +297,9 @@ impl Told {
     }
 
     fn note(&mut self, cut: Cut, detail: &str) {
-        if let Some(observer) = &mut self.observer {
-            observer.record.cut.get_or_insert(cut);
-            observer.record.detail = Some(detail.into());
+        match &mut self.observer {
+            Some(observer) => note(observer, cut, detail),
+            None => self.noted = Some((cut, detail.into())),
         }
     }
 
@@ -301,6 +318,11 @@ impl Told {
             observer.exchange.client().returned(loan);
         }
     }
+}
+
+fn note(observer: &mut Observer, cut: Cut, detail: &str) {
+    observer.record.cut.get_or_insert(cut);
+    observer.record.detail = Some(detail.into());
 }
 
 pub(super) fn broken(why: &upstream::Broken) -> Error {

@@ -19,7 +19,7 @@ pub(super) async fn told(
     head: &mut response::Parts,
     source: upstream::Body,
 ) -> Bytes {
-    let body = read(source, LONGEST_ERROR).await.unwrap_or_default();
+    let body = read(Bytes::new(), source, LONGEST_ERROR).await.unwrap_or_default();
     let find = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let error = dialect.parse_error(head.status.as_u16(), &find, &body);
     let ours = matches!(error.kind, Kind::Unauthenticated | Kind::Billing)

@@ -64,6 +64,7 @@ impl Told {
             is_cut: false,
             events: Vec::new(),
             observer,
+            noted: None,
             loan: None,
         })
     }
