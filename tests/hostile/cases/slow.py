@@ -1,0 +1,180 @@
+"""Clients that are slow, many, or never come to an end: each is bounded, and others are served all the while."""
+
+import socket
+import threading
+import time
+
+from world import rest
+
+HEAD_SECONDS = 10  # A whole head, from the first byte.
+
+
+def many(world, count):
+    return [world.connect(timeout=HEAD_SECONDS + 5) for _ in range(count)]
+
+
+def ended(line):
+    """Did the node end it, with an answer or without?"""
+    try:
+        while line.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def slowloris(world):
+    """A byte of a field now and then: the head is not awaited longer than its time, whatever comes."""
+    began, lines = time.time(), many(world, 200)
+    for line in lines:
+        line.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n")
+    while time.time() - began < HEAD_SECONDS + 3:
+        for line in lines:
+            try:
+                line.sendall(b"x")
+            except OSError:
+                pass
+        world.is_well()
+        time.sleep(1)
+    assert all(ended(line) for line in lines)
+    assert time.time() - began < HEAD_SECONDS + 8
+
+
+def who_says_nothing_is_left(world):
+    """Neither a byte of a head, nor of a handshake."""
+    lines = many(world, 100)
+    time.sleep(HEAD_SECONDS + 2)
+    for line in lines:
+        line.settimeout(1)
+    assert all(ended(line) for line in lines)
+
+
+def a_head_without_end(world):
+    """One field of megabytes; and a million of small ones. Refused at once; what still comes is dropped for a while, so that the
+    refusal arrives."""
+    before = world.memory()
+    for piece in (b"x: " + b"a" * (1 << 16), b"x: y\r\n" * 10_000):
+        with world.connect() as line:
+            sent = 0
+            try:
+                line.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n")
+                while sent < 256 << 20:
+                    line.sendall(piece)
+                    sent += len(piece)
+            except OSError:
+                pass
+            assert sent < 96 << 20, f"took {sent} bytes of a head"
+    assert world.memory() - before < 16
+
+
+def a_target_without_end(world):
+    """RFC 9110 § 15.5.15"""
+    said = world.raw(b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: a\r\n\r\n", timeout=3)
+    assert said[9:12] in (b"414", b"431", b"400"), said[:100]
+
+
+def a_body_beyond_its_bound(world):
+    """413 before it is all read, in memory that does not grow; with a length, and in chunks without end."""
+    before = world.memory()
+    said = world.raw(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9999999999999\r\n\r\n", timeout=3)
+    assert said.startswith(b"HTTP/1.1 413 "), said[:100]
+    with world.connect(timeout=3) as line:
+        sent, piece = 0, b"10000\r\n" + b"a" * 65536 + b"\r\n"
+        try:
+            line.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+            while sent < 512 << 20:
+                line.sendall(piece)
+                sent += len(piece)
+        except OSError:
+            pass
+        assert sent < 256 << 20, f"took {sent} bytes of a body"
+        assert b" 200 " not in rest(line)[:20]
+    assert world.memory() - before < 32
+
+
+def chunks_of_one_byte(world):
+    """What they cost stays in proportion: 50,000 in less than three seconds of a processor."""
+    before = world.cpu()
+    data = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
+    assert world.raw(data, timeout=20).startswith(b"HTTP/1.1 200 ")
+    assert world.cpu() - before < 3, world.cpu() - before
+
+
+def who_does_not_read(world):
+    """Large answers that nobody takes: the node holds little of each."""
+    world.odd.script = b"HTTP/1.1 200 OK\r\ncontent-length: 33554432\r\n\r\n" + b"a" * (32 << 20)
+    before, lines = world.memory(), []
+    for _ in range(40):
+        line = socket.socket()
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(world.address)
+        line.sendall(b"GET /odd/large HTTP/1.1\r\nhost: a\r\n\r\n")
+        lines.append(line)
+    time.sleep(3)
+    world.is_well()
+    assert world.memory() - before < 60, f"{world.memory() - before:.0f} MB for 40 answers of 32 MB"
+    for line in lines:
+        line.close()
+
+
+def pipelined_without_reading(world):
+    """Requests without end whose answers nobody takes: the node stops reading."""
+    before = world.memory()
+    with world.connect(timeout=2) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sent, piece = 0, b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n" * 500
+        try:
+            while sent < 64 << 20:
+                line.sendall(piece)
+                sent += len(piece)
+        except OSError:
+            pass
+        assert sent < 64 << 20, "everything was taken"
+        world.is_well()
+    assert world.memory() - before < 32
+
+
+def a_flood_of_connections(world):
+    """Three thousand at once: others are served, and all that they took is given back."""
+    descriptors, lines, stop = world.descriptors(), [], threading.Event()
+    troubles = []
+
+    def watch():
+        while not stop.is_set():
+            try:
+                world.is_well()
+            except Exception as why:
+                troubles.append(why)
+            time.sleep(0.1)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(3_000):
+            lines.append(world.connect())
+            lines[-1].sendall(b"GET / HTTP/1.1\r\n")
+    finally:
+        stop.set()
+        watcher.join()
+        for line in lines:
+            line.close()
+    assert not troubles, troubles[0]
+    until = time.time() + 10
+    while world.descriptors() > descriptors + 20:
+        assert time.time() < until, f"{world.descriptors()} of {descriptors} descriptors are left open"
+        time.sleep(0.1)
+
+
+CASES = [
+    slowloris,
+    who_says_nothing_is_left,
+    a_head_without_end,
+    a_target_without_end,
+    a_body_beyond_its_bound,
+    chunks_of_one_byte,
+    who_does_not_read,
+    pipelined_without_reading,
+    a_flood_of_connections,
+]
