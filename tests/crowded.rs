@@ -1,4 +1,6 @@
-//! More subjects than a node holds counters: what is shared, and what is nobody else's business.
+//! More subjects than a node holds counters: each is counted once all the same, on all nodes together.
+
+use std::sync::Arc;
 
 use http::StatusCode;
 
@@ -23,13 +25,29 @@ routes:
     )
 }
 
-async fn ask(cluster: &Cluster, user: usize) -> StatusCode {
-    let user = format!("u{user}");
-    cluster.client.get(&cluster.nodes[0].url("/limited/x"), &[("x-user", &user)]).await.unwrap().status
+async fn ask_of(cluster: &Cluster, node: usize, user: &str) -> StatusCode {
+    cluster.client.get(&cluster.nodes[node].url("/limited/x"), &[("x-user", user)]).await.unwrap().status
 }
 
-async fn gauge(cluster: &Cluster, name: &str) -> u64 {
-    let text = cluster.client.get(&cluster.nodes[0].admin("/metrics"), &[]).await.unwrap().body;
+async fn ask(cluster: &Cluster, user: usize) -> StatusCode {
+    ask_of(cluster, 0, &format!("u{user}")).await
+}
+
+/// Each of these asks this node once, many at a time.
+async fn crowd(cluster: &Arc<Cluster>, node: usize, users: std::ops::Range<usize>) {
+    let mut asked = tokio::task::JoinSet::new();
+    for user in users {
+        let cluster = Arc::clone(cluster);
+        asked.spawn(async move { ask_of(&cluster, node, &format!("u{user}")).await });
+        if asked.len() == 50 {
+            assert_eq!(asked.join_next().await.unwrap().unwrap(), StatusCode::OK);
+        }
+    }
+    assert!(asked.join_all().await.iter().all(|status| *status == StatusCode::OK));
+}
+
+async fn gauge(cluster: &Cluster, node: usize, name: &str) -> u64 {
+    let text = cluster.client.get(&cluster.nodes[node].admin("/metrics"), &[]).await.unwrap().body;
     let text = String::from_utf8_lossy(&text).into_owned();
     let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
     let value = line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().unwrap();
@@ -37,42 +55,60 @@ async fn gauge(cluster: &Cluster, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn beyond_the_bound_of_counters_newcomers_share_some_and_whoever_was_there_keeps_his() {
+async fn beyond_the_bound_of_counters_each_newcomer_has_one_and_whoever_was_there_keeps_his_count() {
     const BOUND: usize = 1_000;
     let backend = Backend::start().await;
-    let cluster = Cluster::start_with(1, &["--limit-keys", "1000"]).await;
+    let cluster = Arc::new(Cluster::start_with(1, &["--limit-keys", "1000"]).await);
     cluster.apply(&document(&backend)).await;
-    let mut asked = tokio::task::JoinSet::new();
-    let cluster = std::sync::Arc::new(cluster);
-    for user in 0..BOUND {
-        let cluster = std::sync::Arc::clone(&cluster);
-        asked.spawn(async move { ask(&cluster, user).await });
-        if asked.len() == 50 {
-            assert_eq!(asked.join_next().await.unwrap().unwrap(), StatusCode::OK);
-        }
-    }
-    assert!(asked.join_all().await.iter().all(|status| *status == StatusCode::OK));
-    assert_eq!(gauge(&cluster, "tidegate_limit_keys_bound").await, 1_000);
-    assert_eq!(gauge(&cluster, "tidegate_limit_keys").await, 1_000);
-    assert_eq!(gauge(&cluster, "tidegate_limit_overflows_total").await, 0);
+    crowd(&cluster, 0, 0..BOUND).await;
+    assert_eq!(gauge(&cluster, 0, "tidegate_limit_keys_bound").await, 1_000);
+    assert!((900..=1_000).contains(&gauge(&cluster, 0, "tidegate_limit_keys").await));
 
-    // 64 counters of 3 for all that come now: 192 are admitted, however many ask.
-    let (mut admitted, mut refused) = (0, 0);
-    for user in BOUND..BOUND + 300 {
-        match ask(&cluster, user).await {
-            StatusCode::OK => admitted += 1,
-            StatusCode::TOO_MANY_REQUESTS => refused += 1,
-            other => panic!("{other}"),
+    crowd(&cluster, 0, BOUND..BOUND + 1_000).await;
+    let exactly_two = [StatusCode::OK, StatusCode::OK, StatusCode::TOO_MANY_REQUESTS];
+    for user in [0, 1, 500, 999, 1_000, 1_500, 1_999] {
+        let statuses = [ask(&cluster, user).await, ask(&cluster, user).await, ask(&cluster, user).await];
+        assert_eq!(statuses, exactly_two, "u{user}");
+    }
+    // Others had nothing left to hand back when it came to it.
+    assert!(gauge(&cluster, 0, "tidegate_limit_evictions_total").await >= 500);
+    assert!(gauge(&cluster, 0, "tidegate_limit_keys").await <= 1_000);
+    let verdict = cluster.verify(&backend.seen()).await;
+    assert!(verdict["worst_window_ratio"].as_f64().unwrap() <= 1.0, "{verdict}");
+    assert_eq!(verdict["backend_requests_missing"], 0, "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_a_counter_on_one_node_gets_no_more_on_one_that_is_full() {
+    let backend = Backend::start().await;
+    let cluster = Arc::new(Cluster::start_with(2, &["--limit-keys", "1000"]).await);
+    cluster.apply(&document(&backend)).await;
+    // Their own counters, on the first node; and as many others as the second one holds.
+    let own = ["anna", "bert", "carl"];
+    for user in own {
+        assert_eq!(ask_of(&cluster, 0, user).await, StatusCode::OK);
+        assert_eq!(ask_of(&cluster, 0, user).await, StatusCode::OK);
+    }
+    crowd(&cluster, 1, 0..1_200).await;
+    let (mut admitted, mut others) = (0, Vec::new());
+    for user in own.into_iter().cycle().take(30) {
+        for node in [1, 0] {
+            match ask_of(&cluster, node, user).await {
+                StatusCode::OK => admitted += 1,
+                StatusCode::TOO_MANY_REQUESTS => {}
+                other => others.push(other),
+            }
         }
     }
-    assert!((100..=192).contains(&admitted) && refused >= 108, "{admitted} admitted, {refused} refused");
-    assert!(gauge(&cluster, "tidegate_limit_overflows_total").await > 0);
-    assert!((1_000..=1_064).contains(&gauge(&cluster, "tidegate_limit_keys").await));
-    // Whoever had a counter has it still.
-    for user in [0, 1, 500, 999] {
-        let statuses = [ask(&cluster, user).await, ask(&cluster, user).await, ask(&cluster, user).await];
-        assert_eq!(statuses, [StatusCode::OK, StatusCode::OK, StatusCode::TOO_MANY_REQUESTS], "u{user}");
+    assert_eq!((admitted, others), (3, vec![]), "one was left for each of them");
+    // The other way round: whoever came by the full node has his count on both.
+    for user in 0..20 {
+        let user = format!("u{user}");
+        assert_eq!(ask_of(&cluster, 0, &user).await, StatusCode::OK, "{user}");
+        assert_eq!(ask_of(&cluster, 1, &user).await, StatusCode::OK, "{user}");
+        assert_eq!(ask_of(&cluster, 0, &user).await, StatusCode::TOO_MANY_REQUESTS, "{user}");
     }
+    assert!(gauge(&cluster, 1, "tidegate_limit_keys").await <= 1_000);
     let verdict = cluster.verify(&backend.seen()).await;
     assert!(verdict["worst_window_ratio"].as_f64().unwrap() <= 1.0, "{verdict}");
     assert_eq!(verdict["backend_requests_missing"], 0, "{verdict}");

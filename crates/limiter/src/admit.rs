@@ -30,6 +30,7 @@ use crate::decisions::DecisionLog;
 use crate::journal::Journal;
 use crate::owner::Owners;
 use crate::permit::{Permit, Reserved, Taken};
+use crate::room::Room;
 use crate::running::What;
 use crate::silence::Silence;
 use crate::slot::{Found, Pinned};
@@ -59,7 +60,7 @@ pub struct Settings {
     pub incarnation: Incarnation,
     /// The cluster's secret: subjects are hashed with it, alike on every node.
     pub secret: [u8; 16],
-    /// Keys held at once; subjects beyond share overflow keys.
+    /// Keys held at once; who comes beyond them has one that nobody uses handed back first.
     pub most_keys: usize,
     pub decisions: Option<DecisionLog>,
 }
@@ -81,6 +82,7 @@ pub struct Limiter {
     decisions: Option<DecisionLog>,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) owners: Owners,
+    pub(crate) room: Room,
     /// Of subjects that may have more than their limit says.
     pub(crate) ceilings: arc_swap::ArcSwap<crate::orders::Ceilings>,
     pub(crate) any_ceilings: AtomicBool,
@@ -101,8 +103,10 @@ pub struct Counters {
     pub reserve_used: AtomicU64,
     /// Permits that another node took for this one, as the owner of their keys.
     pub fetched: AtomicU64,
-    /// Look-ups of subjects that found the table full, and were given a key that several share.
+    /// Waits for room for one more key.
     pub overflows: AtomicU64,
+    /// Keys handed back to make room for others.
+    pub evicted: AtomicU64,
     /// Permits used beyond what was reserved, and not there: owed to the next grants.
     pub owed: AtomicU64,
     /// Permits reserved and not used.
@@ -129,7 +133,7 @@ pub enum Why {
     Unavailable { retry_after: Duration },
 }
 
-/// A cell was short, and this is what is known about it. `None`: the table is full to the last overflow key.
+/// A cell was short, and this is what is known about it. `None`: there is no room for its key.
 struct Miss<'l> {
     ask: usize,
     slot: Option<Pinned<'l>>,
@@ -218,6 +222,7 @@ impl Limiter {
             decisions,
             journal,
             owners: Owners::default(),
+            room: Room::default(),
             ceilings: arc_swap::ArcSwap::default(),
             any_ceilings: AtomicBool::new(false),
             counters: Counters::default(),
@@ -238,17 +243,21 @@ impl Limiter {
         self.hasher.begin(limit.id)
     }
 
-    /// The slot of a key. A new one is listed, so that the tick knows of it: it may never be used.
+    /// The slot of a key. A new one is listed, so that the tick knows of it: it may never be used. `None`: there is no room.
     #[inline]
     pub(crate) fn find(&self, limit: &Limit, subject: Subject) -> Option<Found<'_>> {
-        let overflows = &self.counters.overflows;
-        self.table.find(limit, subject, &self.hasher, overflows, |found| self.bell.list(found.slot, found.number))
+        self.table.find(limit, subject, |found| {
+            self.bell.list(found.slot, found.number);
+            if self.table.is_nearly_full() {
+                self.room.ring();
+            }
+        })
     }
 
     /// What this node holds of the key is less than the cost: a refusal or a wait is likely.
     #[must_use]
     pub fn is_short(&self, ask: &Ask<'_>) -> bool {
-        self.find(ask.limit, ask.subject).is_some_and(|found| found.slot.cell.left() < ask.cost)
+        self.table.peek(ask.key()).is_none_or(|found| found.slot.cell.left() < ask.cost)
     }
 
     /// Takes from all limits or from none. At most one round trip to the leader, and only if a lease cannot answer.
@@ -485,7 +494,7 @@ impl Limiter {
         self.table.len()
     }
 
-    /// Keys it may hold; beyond them subjects share some.
+    /// Keys it may hold.
     #[must_use]
     pub fn most_keys(&self) -> usize {
         self.table.most()

@@ -2,7 +2,6 @@
 
 use tidegate_model::{LimitId, Nanos, Permits, Revision, Subject};
 use tidegate_policy::{Kind, Limit, Mode, OnUnavailable};
-use tidegate_quota::SubjectHasher;
 use tidegate_quota::protocol::{Answer, Verdict};
 
 use crate::slot::{Found, Slot};
@@ -25,8 +24,7 @@ pub(crate) fn limit() -> Limit {
 }
 
 pub(crate) fn find(table: &Table, subject: u128) -> Found<'_> {
-    let (hasher, overflows) = (SubjectHasher::new(&[1; 16]), std::sync::atomic::AtomicU64::new(0));
-    table.find(&limit(), Subject(subject), &hasher, &overflows, |_| ()).expect("room")
+    table.find(&limit(), Subject(subject), |_| ()).expect("room")
 }
 
 /// A report and its answer, as the tick does them: the leader grants so much. Returns the epoch that was told.

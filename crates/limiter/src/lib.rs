@@ -15,6 +15,7 @@ mod model;
 mod orders;
 mod owner;
 mod permit;
+mod room;
 mod running;
 mod silence;
 mod slot;

@@ -361,6 +361,7 @@ impl Slot {
             queued: Permits(self.queued.load(Ordering::SeqCst)),
             recalled: self.recalled.swap(false, Ordering::SeqCst),
             reserve: facts & 1 == 1,
+            leaving: false,
         }
     }
 }
@@ -452,6 +453,11 @@ impl Cold {
 
     pub(crate) fn is_waited_for(&self) -> bool {
         self.queued.load(Ordering::SeqCst) > 0
+    }
+
+    /// Does a request look further than the cell, or wait?
+    pub(crate) fn is_needed(&self) -> bool {
+        self.is_waited_for() || self.pins.load(Ordering::SeqCst) > 0
     }
 
     /// Does somebody want permits, or want them back?

@@ -1,5 +1,5 @@
-//! The keys of this node. Bounded: at the bound new subjects share a few overflow keys, which is stricter for them and
-//! costs nobody else anything. A key that holds or owes anything is never forgotten.
+//! The keys of this node. Bounded: at the bound a new subject waits until another one's key has left (`tick/room.rs`). A key
+//! that holds or owes anything is never forgotten, and no two subjects ever share one.
 //!
 //! ```text
 //!   hash ──▶ index: one line of entries ──▶ slot: one line          a warm decision reads no more, and locks nothing
@@ -10,17 +10,15 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use tidegate_model::Subject;
 use tidegate_policy::Limit;
+use tidegate_quota::guard;
 use tidegate_quota::protocol::Key;
-use tidegate_quota::{SubjectHasher, guard};
 
 use crate::index::Index;
 use crate::slot::{Found, Handle, Slot, Who};
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
 
-/// How many keys the subjects beyond the bound share, per limit.
-const OVERFLOW_PARTS: u128 = 64;
-/// Room for overflow keys: of 16,384 limits.
-const OVERFLOW: usize = if cfg!(loom) { 0 } else { 1 << 20 };
+/// So many slots at most, a 32nd of them otherwise, are made free before somebody waits for one.
+const MOST_SPARE: usize = 1024;
 /// Slots made at once.
 const CHUNK: usize = if cfg!(loom) { 2 } else { 1024 };
 
@@ -48,7 +46,7 @@ impl Table {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             index: Index::default(),
-            chunks: (0..(most + OVERFLOW).div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
+            chunks: (0..most.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             most,
             len: AtomicUsize::new(0),
             next_epoch: AtomicU64::new(1),
@@ -76,18 +74,38 @@ impl Table {
     }
 
     /// The slot of a key, made if there is room. `made` is told of a new one: were the tick not to look at it, it would
-    /// never be forgotten. `None`: not even an overflow key found room.
+    /// never be forgotten. `None`: the table is full.
     #[inline]
     pub(crate) fn find<'t>(
         &'t self,
         limit: &Limit,
         subject: Subject,
-        hasher: &SubjectHasher,
-        overflows: &std::sync::atomic::AtomicU64,
         made: impl FnOnce(Found<'t>),
     ) -> Option<Found<'t>> {
         let key = Key { limit: limit.id, subject };
-        self.look(key).or_else(|| self.make(key, limit, hasher, overflows, made))
+        self.look(key).or_else(|| self.make(key, limit, made))
+    }
+
+    /// The slot of a key, if there is one; it may be missed while entries move.
+    #[inline]
+    pub(crate) fn peek(&self, key: Key) -> Option<Found<'_>> {
+        self.look(key)
+    }
+
+    /// Is the next key one too many?
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= self.most
+    }
+
+    /// Are there fewer free slots than are kept ahead?
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.lacks(0) > 0
+    }
+
+    /// How many slots must come free for so many who wait, and to have some ahead.
+    pub(crate) fn lacks(&self, waiting: usize) -> usize {
+        let spare = (self.most / 32).min(MOST_SPARE);
+        (self.len() + waiting + spare).saturating_sub(self.most)
     }
 
     pub(crate) fn most(&self) -> usize {
@@ -110,25 +128,17 @@ impl Table {
     }
 
     #[cold]
-    fn make<'t>(
-        &'t self,
-        key: Key,
-        limit: &Limit,
-        hasher: &SubjectHasher,
-        overflows: &std::sync::atomic::AtomicU64,
-        made: impl FnOnce(Found<'t>),
-    ) -> Option<Found<'t>> {
+    fn make<'t>(&'t self, key: Key, limit: &Limit, made: impl FnOnce(Found<'t>)) -> Option<Found<'t>> {
         let mut rooms = self.rooms();
         if let Some(found) = self.look(key) {
             return Some(found); // Somebody else has made it, or its entry moved while we looked.
         }
-        if self.len() < self.most || !guard!("overflow-at-the-bound") {
-            return self.settle(&mut rooms, key, limit).inspect(|found| made(*found));
+        let has_room = !self.is_full() || !guard!("bound-of-keys-holds");
+        if !has_room && !guard!("one-key-for-a-subject") {
+            let shared = Key { subject: Subject(key.subject.0 % 4), ..key };
+            return self.look(shared).or_else(|| self.settle(&mut rooms, shared, limit).inspect(|found| made(*found)));
         }
-        overflows.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let part = u8::try_from(key.subject.0 % OVERFLOW_PARTS).expect("less than 64");
-        let shared = Key { limit: limit.id, subject: hasher.overflow(limit.id, part) };
-        self.look(shared).or_else(|| self.settle(&mut rooms, shared, limit).inspect(|found| made(*found)))
+        has_room.then(|| self.settle(&mut rooms, key, limit).inspect(|found| made(*found)))?
     }
 
     fn settle(&self, rooms: &mut Rooms, key: Key, limit: &Limit) -> Option<Found<'_>> {
@@ -160,9 +170,13 @@ impl Table {
         Some(Handle { chunk: Arc::clone(chunk), at: number as usize % CHUNK, number })
     }
 
+    /// Slots that were ever a key's: their numbers are below this.
+    pub(crate) fn used(&self) -> u32 {
+        self.rooms().fresh
+    }
+
     pub(crate) fn all(&self) -> Vec<Handle> {
-        let used = self.rooms().fresh;
-        (0..used).filter_map(|number| self.handle(number)).filter(|slot| !slot.is_vacant()).collect()
+        (0..self.used()).filter_map(|number| self.handle(number)).filter(|slot| !slot.is_vacant()).collect()
     }
 
     /// Forgets a slot that is settled and that nobody waits for; `false`: it is needed. A request that found it before goes
@@ -290,16 +304,16 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_subjects_share_overflow_keys_and_the_others_keep_theirs() {
+    fn beyond_the_bound_nobody_has_a_slot_until_another_key_is_forgotten_and_the_others_keep_theirs() {
         let table = Table::new(2_000);
+        let limit = crate::fixtures::limit();
         let numbers: Vec<_> = (0..2_000).map(|subject| find(&table, subject).number).collect();
-        for subject in 2_000..10_000 {
-            let shared = find(&table, subject);
-            assert_eq!(shared.number, find(&table, subject % 64 + 64 * 1_000).number);
-        }
-        assert_eq!(table.len(), 2_064);
-        assert_eq!(table.all().len(), 2_064);
-        assert!((0..2_000).zip(numbers).all(|(subject, number)| find(&table, subject).number == number));
+        assert!((2_000..4_000).all(|subject| table.find(&limit, Subject(subject), |_| ()).is_none()));
+        assert_eq!((table.len(), table.all().len(), table.lacks(5)), (2_000, 2_000, 67));
+        assert!((0..2_000).zip(&numbers).all(|(subject, number)| find(&table, subject).number == *number));
+        assert!(forget(&table, find(&table, 7)));
+        assert_eq!(find(&table, 3_000).number, numbers[7]);
+        assert!(table.find(&limit, Subject(7), |_| ()).is_none() && table.is_full());
     }
 
     #[test]

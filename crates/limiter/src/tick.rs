@@ -2,6 +2,7 @@
 //! keys that somebody waits for. At most one question per key is open; an answer is used once or not at all.
 
 mod marks;
+mod room;
 
 use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
@@ -18,6 +19,7 @@ use tidegate_quota::protocol::{Answer, Batch, Item, Reply, Verdict, next_batch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::marks::Marks;
+use self::room::Departures;
 use crate::admit::Limiter;
 use crate::slot::Handle;
 use crate::standstill::{self, Standstill};
@@ -46,6 +48,7 @@ impl Limiter {
             exchanges: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
             marks: Marks::default(),
+            departures: Departures::default(),
             standstill: Standstill::default(),
             next: None,
         };
@@ -90,6 +93,7 @@ struct Tick {
     /// Messages to owners of keys.
     errands: FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send>>>,
     marks: Marks,
+    departures: Departures,
     standstill: Standstill,
     /// When the next tick is due; `None`: nothing to say.
     next: Option<Instant>,
@@ -123,6 +127,7 @@ impl Tick {
                     tokio::time::sleep(GATHER).await;
                     self.errands.extend(limiter.carry(&leases).into_iter().map(|message| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(message) }));
                 }
+                () = limiter.room.rung.notified() => self.make_room(),
                 () = limiter.bell.pressed.notified() => {
                     tokio::time::sleep(GATHER).await;
                     self.send_pressed();
@@ -234,7 +239,10 @@ impl Tick {
             }
         }
         if slot.is_pressed() || slot.has_missed() || holding.is_due(&slot.cell, now) {
-            return Some(holding.report(&slot.cell, self.seq, slot.surroundings(now)));
+            let mut around = slot.surroundings(now);
+            // Where slots are scarce no reserves are opened: a key that has one makes room for others last.
+            around.reserve &= holding.reserve.size() != Permits::ZERO || !self.limiter.table.is_nearly_full();
+            return Some(holding.report(&slot.cell, self.seq, around));
         }
         let due = if holding.is_settled(&slot.cell) { KEPT } else { REMINDER };
         drop(holding);
@@ -285,6 +293,7 @@ impl Tick {
                 self.limiter.counters.exchange_failures.fetch_add(1, Ordering::Relaxed);
                 self.limiter.silence.begins();
                 for slot in slots {
+                    self.stays(&slot);
                     slot.holding().failed(seq);
                     self.limiter.bell.list_again(&slot, slot.number); // To ask anew, under a new number.
                 }
@@ -320,6 +329,9 @@ impl Tick {
     }
 
     fn after(&mut self, slot: Handle) {
+        if self.stays(&slot) && self.departs(&slot) {
+            return;
+        }
         let holding = slot.holding();
         let settled = holding.is_settled(&slot.cell);
         let due = holding.is_due(&slot.cell, clock::boot());
@@ -377,6 +389,7 @@ mod tests {
             exchanges: FuturesUnordered::new(),
             errands: FuturesUnordered::new(),
             marks: Marks::default(),
+            departures: Departures::default(),
             standstill: Standstill::default(),
             next: None,
         }

@@ -328,14 +328,14 @@ async fn three_busy_nodes_never_break_a_window_and_use_nearly_all_of_it() {
 }
 
 #[tokio::test]
-async fn keys_beyond_the_bound_share_overflow_keys_and_idle_ones_are_forgotten() {
+async fn there_are_never_more_keys_than_the_bound_and_idle_ones_are_forgotten() {
     let limit = limit(1, 100);
     let leader = Leader::new(&[&limit]);
     let one = node(1, &leader, None);
     for who in 0..2_000 {
         let _verdict = admit(&one, &[&limit], &who.to_string()).await;
     }
-    assert!(one.keys() <= 1_064, "{}", one.keys());
+    assert!(one.keys() <= 1_000, "{}", one.keys());
     let started = Instant::now();
     while one.keys() > 0 {
         assert!(started.elapsed() < Duration::from_secs(25), "{} keys are still there", one.keys());

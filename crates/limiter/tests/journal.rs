@@ -240,8 +240,8 @@ async fn places_are_used_again_and_a_journal_without_budgets_is_never_made() {
     process.tick.abort();
     let dead = Dead::read_all(folder.path()).expect("a folder");
     assert!(dead[0].damage.is_empty(), "{dead:?}");
-    // Beyond the bound of keys they share some.
-    assert!((1_000..=1_064).contains(&dead[0].leases()), "{}", dead[0].leases());
+    // Of keys that made room for others nothing is left here.
+    assert!((900..=1_000).contains(&dead[0].leases()), "{}", dead[0].leases());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -149,7 +149,12 @@ pub const GUARDS: &[&str] = &[
     "covered-refusal-is-local",
     "cover-is-capped",
     "waiting-queue-bounded",
-    "overflow-at-the-bound",
+    "bound-of-keys-holds",
+    "one-key-for-a-subject",
+    "room-is-made-at-the-bound",
+    "who-leaves-keeps-nothing",
+    "steady-keys-leave-last",
+    "turnover-of-keys-is-bounded",
     "charged-key-never-evicted",
     "another-keys-permit-is-noticed",
     // The partition reserve.

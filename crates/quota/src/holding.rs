@@ -28,6 +28,11 @@ use crate::reserve::Reserve;
 /// A lease holds this long a stretch of demand, if that is no more than 2/5 of the window: enough to bridge a failover.
 const HORIZON: Nanos = Nanos::from_secs(4);
 
+/// Whoever asks for more a second is among the last to make room for others.
+const STEADY: f64 = 1.0;
+/// Somebody may be about to take what he was just granted.
+const NEW: Nanos = Nanos::from_millis(40);
+
 /// How often a held lease is told of although nothing was spent. Well below a lease's time to live.
 pub const REMINDER: Nanos = Nanos::from_millis(200);
 
@@ -83,6 +88,23 @@ pub struct Surroundings {
     pub recalled: bool,
     /// The limit says `on_unavailable: share`, and the key is in use.
     pub reserve: bool,
+    /// Another key is to have this one's place ([`Holding::leaves`]): hand back all, and want nothing.
+    pub leaving: bool,
+}
+
+/// What it takes for a key to go, so that another one may have its place. Never less than the ledger's word that nothing is
+/// left here: the key's own next holding begins from what the ledger knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Leaves {
+    /// It holds nothing, and the ledger knows.
+    AtOnce,
+    /// When the answer to a report says that nothing is left.
+    OnceTold,
+    /// As that; but it is asked for again and again, or was a moment ago, or has a partition reserve, which costs its limit a
+    /// window to move.
+    AfterOthers,
+    /// Something is in use, reserved, owed or waited for, or its question is open.
+    NotNow,
 }
 
 /// What an answer means to those who wait.
@@ -151,6 +173,21 @@ impl Holding {
             && self.promised.is_nothing()
     }
 
+    /// What it takes for this key to go.
+    #[must_use]
+    pub fn leaves(&self, cell: &Cell, now: Nanos) -> Leaves {
+        let is_waited_for = self.promised.largest_missing().is_some() || self.shared_is_waited_for();
+        let is_needed = self.in_use(cell) != Permits::ZERO || !self.promised.is_nothing() || is_waited_for;
+        let is_new = self.told == Nanos::ZERO || now < self.told.saturating_add(NEW);
+        let is_dear = is_new || self.demand.per_second >= STEADY || self.reserve.size() != Permits::ZERO;
+        match () {
+            () if is_needed || self.asked.is_some() => Leaves::NotNow,
+            () if is_dear && guard!("steady-keys-leave-last") => Leaves::AfterOthers,
+            () if self.is_settled(cell) => Leaves::AtOnce,
+            () => Leaves::OnceTold,
+        }
+    }
+
     /// Not taken: at hand, or not yet.
     fn stock(&self, cell: &Cell) -> Permits {
         cell.left().saturating_add(self.vault.permits())
@@ -195,12 +232,19 @@ impl Holding {
         if guard!("lapsed-emptied-before-a-report") {
             self.lapse(cell, around.now);
         }
+        let around = Surroundings {
+            leaving: around.leaving && guard!("who-leaves-keeps-nothing"),
+            reserve: around.reserve && !around.leaving,
+            ..around
+        };
         let (have, want) = match self.nature {
             Nature::Spent => self.count_spent(cell, around),
             Nature::InUse => self.count_in_use(cell, around),
             Nature::Refilled => self.count_shared(cell, around),
         };
-        let waiting = self.missing(cell, around);
+        // What was missed here before is nobody's wish any more.
+        let (want, waiting) =
+            if around.leaving { (Permits::ZERO, Permits::ZERO) } else { (want, self.missing(cell, around)) };
         if around.recalled {
             self.crowd.press(around.now, LEASE_TTL);
         }
@@ -258,6 +302,7 @@ impl Holding {
         let target = self.demand.target(around);
         // Handing back too eagerly costs a round trip later; holding idle permits costs another node now.
         let keep = match target {
+            _ if around.leaving => Permits::ZERO,
             _ if around.recalled => self.demand.soon(around),
             // Not what somebody here waits for: it was granted to him, and he may not have come to take it yet.
             _ if self.stock(cell).0 > target.0.saturating_mul(4) && guard!("handed-back-above-four-times") => {
@@ -286,7 +331,7 @@ impl Holding {
     fn count_in_use(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
         let busy = self.granted.saturating_sub(cell.left());
         let idle = self.demand.crowd(busy, around);
-        let keep = if around.recalled { Permits::ZERO } else { idle };
+        let keep = if around.recalled || around.leaving { Permits::ZERO } else { idle };
         let (left, handed_back) = cell.trim(keep);
         self.granted = self.granted.saturating_sub(handed_back);
         self.busy = self.granted.saturating_sub(left);

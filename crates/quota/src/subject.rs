@@ -42,16 +42,6 @@ impl SubjectHasher {
         hasher.write_u64(limit.0);
         Hashing(hasher)
     }
-
-    /// The key that subjects share once a node holds as many as it may; `part` spreads them over a few.
-    #[must_use]
-    pub fn overflow(&self, limit: LimitId, part: u8) -> Subject {
-        let mut hasher = self.keyed;
-        hasher.write_u64(limit.0);
-        hasher.write_u64(u64::MAX); // no value has this length
-        hasher.write_u8(part);
-        Subject(hasher.finish128().as_u128())
-    }
 }
 
 /// A subject of which some values are known.

@@ -55,6 +55,7 @@ impl Node {
             queued: waiting,
             recalled: false,
             reserve: false,
+            leaving: false,
         };
         self.holding.report(&self.cell, self.seq, around)
     }

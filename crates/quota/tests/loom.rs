@@ -59,6 +59,7 @@ impl Lease {
             queued: Permits::ZERO,
             recalled: false,
             reserve: false,
+            leaving: false,
         };
         self.holding.report(&self.cell, self.seq, around)
     }

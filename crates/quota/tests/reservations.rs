@@ -111,6 +111,7 @@ impl World {
             queued,
             recalled: std::mem::take(&mut node.recalled),
             reserve: false,
+            leaving: false,
         };
         let item = node.holding.report(&node.cell, node.seq, around);
         let item = match wanted.map(Permits) {

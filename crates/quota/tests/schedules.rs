@@ -243,7 +243,8 @@ impl World {
         node.seq += 1;
         let waiting = Permits(waiting);
         let (missed, queued, max) = (waiting, waiting, Permits(MAX));
-        let around = Surroundings { now, window: span, max, missed, waiting, queued, recalled, reserve: false };
+        let around =
+            Surroundings { now, window: span, max, missed, waiting, queued, recalled, reserve: false, leaving: false };
         let item = node.holding.report(&node.cell, node.seq, around);
         let incarnation = Incarnation(node.incarnation);
         self.batches.push(Batch { node: NodeId(at as u64), incarnation, seq: node.seq, items: vec![item] });

@@ -206,6 +206,7 @@ impl Holder {
             queued: Permits(1),
             recalled: false,
             reserve: false,
+            leaving: false,
         };
         let item = self.holding.report(&self.cell, self.seq, around);
         let (granted, keep, free) = (Permits(granted), Permits(keep), Permits::ZERO);
@@ -325,6 +326,7 @@ fn who_asks_for_nothing_hands_its_part_back() {
         queued: Permits::ZERO,
         recalled: false,
         reserve: false,
+        leaving: false,
     };
     let item = holder.holding.report(&holder.cell, 9, quiet(at(2_000)));
     assert_eq!((item.spent, item.have, item.want, item.reserved), (Permits(8), Permits(0), Permits(0), Permits(0)));

@@ -47,6 +47,7 @@ fn new_process_frees_nothing() -> Result<(), String> {
             queued: Permits(10),
             recalled: false,
             reserve: false,
+            leaving: false,
         };
         let batch = Batch { node: NodeId(1), incarnation, seq, items: vec![holding.report(&cell, seq, around)] };
         let entry = Entry { dt: Nanos::from_millis(5), command: Command::Batches(vec![batch]) };

@@ -20,6 +20,8 @@ use crate::slot::{Found, Slot};
 const MOST_WAITING: usize = 8_192;
 /// However often the news was good for somebody else.
 const LONGEST: Nanos = Nanos::SECOND;
+/// Whoever finds no room for his key waits for it no longer than this.
+const ROOM_TAKES: Nanos = Nanos::from_millis(500);
 /// A leader that says "ask again in a moment" is believed for so long.
 const SECOND_WIND: Nanos = Nanos::from_millis(120);
 const A_MOMENT: Nanos = Nanos::from_millis(20);
@@ -62,7 +64,7 @@ impl Limiter {
                     None => self.look_further(ask, slot, started).await,
                 }
             } else {
-                unavailable(ask.limit)
+                self.wait_for_room(asks, ask.limit, started).await
             };
             match verdict {
                 Ok(Next::TryAgain) => {}
@@ -146,8 +148,11 @@ impl Limiter {
             if ask.cost > self.ceiling(ask) {
                 return Err(Why::TooCostly);
             }
-            let Some(slot) = missed else { return Err(Why::Unavailable { retry_after: Duration::from_secs(1) }) };
-            match self.look_further(ask, &slot, started).await? {
+            let next = match missed {
+                Some(slot) => self.look_further(ask, &slot, started).await?,
+                None => self.wait_for_room(std::slice::from_ref(ask), ask.limit, started).await?,
+            };
+            match next {
                 Next::TryAgain => {}
                 // That is for the node whose request it is to say.
                 Next::AllowUnsafely => return Err(Why::Unavailable { retry_after: Duration::from_secs(1) }),
@@ -194,6 +199,30 @@ impl Limiter {
         }
         self.silence.give_up(); // Whoever comes next need not find out for himself.
         unavailable(ask.limit)
+    }
+
+    /// As many keys as this node may hold are in use: waits until one of them has left. No subject is ever given another one's
+    /// key, for then it would have two of them, here and where it has its own.
+    #[cold]
+    async fn wait_for_room(&self, asks: &[Ask<'_>], limit: &Limit, started: Nanos) -> Result<Next, Why> {
+        let now = clock::boot();
+        let waited_too_long = now >= started.saturating_add(ROOM_TAKES);
+        let Some(_place) = Place::take(self).filter(|_| !waited_too_long && !self.silence.is_given_up(now)) else {
+            return unavailable(limit);
+        };
+        self.counters.overflows.fetch_add(1, Ordering::Relaxed);
+        let freed = self.room.freed.notified();
+        tokio::pin!(freed);
+        freed.as_mut().enable(); // Before anybody hears of it: no slot that comes free for it can be missed.
+        // For all of a call at once: each would take as long.
+        let missing = asks.iter().filter(|ask| self.table.peek(ask.key()).is_none()).count();
+        let _wish = self.room.wish(missing.max(1));
+        if self.table.is_full() {
+            let _anyhow = tokio::time::timeout(A_MOMENT.into(), freed).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
+        Ok(Next::TryAgain)
     }
 
     /// A node that holds part of a limit's rate waits for what it brings, a moment at most, and asks nobody. `None`: it holds

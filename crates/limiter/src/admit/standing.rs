@@ -52,7 +52,7 @@ pub(super) fn standings(limiter: &Limiter, asks: &[Ask<'_>], marks: Marks) -> St
     asks.iter()
         .enumerate()
         .map(|(at, ask)| {
-            let (now, found) = (clock::boot(), limiter.find(ask.limit, ask.subject));
+            let (now, found) = (clock::boot(), limiter.table.peek(ask.key()));
             let remaining = found.map_or(Permits::ZERO, |found| limiter.remaining(found.slot, now));
             let frees = found.map_or(Nanos::ZERO, |found| Nanos(found.slot.frees_at.load(Ordering::Relaxed)));
             let dated = found.and_then(|found| found.slot.window_goes_on());

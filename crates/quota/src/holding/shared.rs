@@ -149,6 +149,11 @@ impl Holding {
         self.shared.queued = self.shared.queued.saturating_sub(cost);
     }
 
+    /// Does a cost sleep until it has come, or is one of a call that is not decided yet?
+    pub(super) fn shared_is_waited_for(&self) -> bool {
+        self.shared.queued != Permits::ZERO || self.shared.reserved != Permits::ZERO
+    }
+
     /// Notes what was taken from the cell; what is left of it.
     fn take_stock(&mut self, cell: &Cell) -> Permits {
         let left = if guard!("refilled-cell-is-cut") { cell.cut(cell::MOST).0 } else { cell.left() };
@@ -168,7 +173,7 @@ impl Holding {
         let taken = std::mem::take(&mut self.shared.taken);
         self.demand.saw(taken, super::Surroundings { window: WHILE, ..around });
         let wanted = around.queued.max(around.waiting) != Permits::ZERO || self.shared.queued != Permits::ZERO;
-        let idle = self.demand.per_second < SOME && !wanted;
+        let idle = around.leaving || self.demand.per_second < SOME && !wanted;
         let most = if idle { Permits::ZERO } else { self.shared.most };
         let keep = self.room().min(most);
         self.shrink(cell, keep);

@@ -262,12 +262,23 @@ const PLAN: &[(&[&str], &[By])] = &[
         &[Spec(LIMITER, "lib", "admit::slow::tests::beyond_the_bound_nobody_waits_and_whoever_leaves_makes_room")],
     ),
     (
-        &["overflow-at-the-bound"],
+        &["bound-of-keys-holds"],
         &[Spec(
             LIMITER,
             "lib",
-            "table::tests::beyond_the_bound_subjects_share_overflow_keys_and_the_others_keep_theirs",
+            "table::tests::beyond_the_bound_nobody_has_a_slot_until_another_key_is_forgotten_and_the_others_keep_theirs",
         )],
+    ),
+    (&["one-key-for-a-subject"], &[Seeds(Family::Crammed)]),
+    (
+        &["room-is-made-at-the-bound"],
+        &[Spec(LIMITER, "crowd", "beyond_the_bound_everybody_is_served_by_a_key_of_his_own")],
+    ),
+    (&["who-leaves-keeps-nothing"], &[Spec(QUOTA, "leaving", "who_leaves_hands_all_back_whatever_is_asked_of_it")]),
+    (&["steady-keys-leave-last"], &[Spec(QUOTA, "leaving", "who_is_asked_for_again_and_again_leaves_after_others")]),
+    (
+        &["turnover-of-keys-is-bounded"],
+        &[Spec(LIMITER, "lib", "tick::room::tests::no_more_keys_leave_than_the_log_can_bear")],
     ),
     (
         &["charged-key-never-evicted"],

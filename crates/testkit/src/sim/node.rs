@@ -3,6 +3,7 @@
 mod exchange;
 mod owner;
 mod requests;
+mod room;
 mod running;
 mod take;
 
@@ -77,6 +78,8 @@ pub(super) struct Slot {
     largest: u64,
     queued: u64,
     recalled: bool,
+    /// Another key is to have its place.
+    leaving: bool,
     covered_until: Nanos,
     frees_at: Nanos,
     used: u64,
@@ -210,6 +213,7 @@ impl World {
                 largest: 0,
                 queued: 0,
                 recalled: false,
+                leaving: false,
                 covered_until: Nanos::ZERO,
                 frees_at: Nanos::ZERO,
                 used: at,

@@ -7,7 +7,7 @@ mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidegate_model::Permits;
+use tidegate_model::{Permits, Subject};
 use tidegate_quota::protocol::{Alert, Key, Opening};
 
 use super::known::Known;
@@ -18,6 +18,18 @@ use super::scenario::Sort;
 pub(super) struct Mark {
     key: Key,
     at: usize,
+}
+
+/// Of keys that several subjects share.
+const SHARED: u128 = 1 << 127;
+
+/// What a subject's key was replaced by once, on nodes that were full. It is judged as the subject's all the same.
+pub(super) fn shared(key: Key) -> Key {
+    Key { subject: Subject(key.subject.0 | SHARED), ..key }
+}
+
+fn own(key: Key) -> Key {
+    Key { subject: Subject(key.subject.0 & !SHARED), ..key }
 }
 
 /// Somebody was admitted.
@@ -159,7 +171,7 @@ impl Oracle {
     }
 
     pub(super) fn admit(&mut self, admission: Admission) -> Mark {
-        let key = admission.key;
+        let key = own(admission.key);
         let admitted = &mut self.counters.entry(key).or_default().admitted;
         admitted.push(admission);
         Mark { key, at: admitted.len() - 1 }

@@ -33,6 +33,8 @@ pub struct Scenario {
     pub(super) slow_threads: f64,
     /// A settled key is forgotten after this long.
     pub(super) kept: u64,
+    /// Keys that a node holds at a time.
+    pub(super) room: usize,
     pub(super) focus: Focus,
     /// Nobody asks for anything from here on; nothing may be left in the end.
     pub(super) demand_ends: u64,
@@ -72,6 +74,8 @@ pub enum Family {
     Costly,
     /// Rate shares.
     Smooth,
+    /// As wild, with more keys than nodes may hold.
+    Crammed,
 }
 
 impl Family {
@@ -80,6 +84,7 @@ impl Family {
         match seed % 64 {
             1 => Self::Hermit,
             n if n % 32 == 7 => Self::Smooth,
+            n if n % 32 == 16 => Self::Crammed,
             n if n % 4 == 3 => Self::Stranded,
             n if n % 8 == 5 => Self::Edited,
             n if n % 16 == 1 => Self::Costly,
@@ -194,6 +199,7 @@ impl Scenario {
             Family::Rated => Self { seed, focus: Focus::Orders, ..Self::of_kind(48, Sort::Bucket, false) },
             Family::Costly => Self::costly(seed),
             Family::Smooth => Self::smooth(seed),
+            Family::Crammed => Self::crammed(seed),
             Family::Any | Family::Wild => Self::wild(seed),
         }
     }
@@ -238,6 +244,7 @@ impl Scenario {
             pairs: random.one_of(&[0.0, 0.2]),
             slow_threads: random.one_of(&[0.0, 0.005, 0.05]),
             kept: random.one_of(&[100, 1_000, 10_000]) * MILLI,
+            room: usize::MAX,
             focus: Focus::All,
             demand_ends: u64::MAX,
         }
@@ -354,6 +361,7 @@ impl Scenario {
             pairs: 0.0,
             slow_threads: 0.0,
             kept: 10 * SECOND,
+            room: usize::MAX,
             focus: Focus::All,
             demand_ends: u64::MAX,
         }

@@ -88,6 +88,12 @@ pub(super) enum Event {
         known: Known,
         cost: u64,
     },
+    /// A request that found no room for its key.
+    TryAgain {
+        node: usize,
+        life: u32,
+        request: Request,
+    },
     GiveBack {
         node: usize,
         life: u32,
@@ -392,6 +398,7 @@ impl World {
             Event::Wake { node, life, request, known, cost } if self.lives(node, life) => {
                 self.wake(node, request, known, cost);
             }
+            Event::TryAgain { node, life, request } if self.lives(node, life) => self.attempt(node, request),
             Event::GiveBack { node, life, held } if self.lives(node, life) => self.give_back(node, held),
             Event::Extend { node, life, call } if self.lives(node, life) => self.extend(node, call),
             Event::End { node, life, call } if self.lives(node, life) => self.end(node, call),
@@ -439,6 +446,7 @@ impl World {
             | Event::Deadline { .. }
             | Event::Patience { .. }
             | Event::Wake { .. }
+            | Event::TryAgain { .. }
             | Event::GiveBack { .. }
             | Event::Extend { .. }
             | Event::End { .. }
@@ -462,6 +470,7 @@ impl World {
             | Event::Burst { node, .. }
             | Event::Patience { node, .. }
             | Event::Wake { node, .. }
+            | Event::TryAgain { node, .. }
             | Event::GiveBack { node, .. }
             | Event::Extend { node, .. }
             | Event::End { node, .. }

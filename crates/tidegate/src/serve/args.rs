@@ -70,8 +70,8 @@ pub(crate) struct Args {
     /// Bytes of memory for responses that routes keep [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "TIDEGATE_CACHE_MEMORY")]
     pub cache_memory: Option<String>,
-    /// Counters of limits held at a time, 1000 to 16000000, about 400 bytes each; subjects beyond them share 64 of each limit
-    /// [default: 200000]
+    /// Counters of limits held at a time, 1000 to 16000000, about 400 bytes each; for a subject beyond them one is handed back
+    /// that nobody uses [default: 200000]
     #[arg(long, value_name = "N", env = "TIDEGATE_LIMIT_KEYS")]
     pub limit_keys: Option<usize>,
     /// A Redis that shares kept responses between nodes; `rediss://` for TLS, `redis+sentinel://H:P,H:P/MASTER`,

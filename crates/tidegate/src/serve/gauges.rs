@@ -43,13 +43,12 @@ fn limiter(telemetry: &Telemetry, limiter: &Arc<Limiter>) {
     let help = "Seconds since the quota leader last answered; 0: it answers";
     gauge(telemetry, "quota_silent_seconds", help, move || it.silent_for().map_or(0, |silent| silent.as_secs().max(1)));
     type Pick = fn(&tidegate_limiter::Counters) -> &AtomicU64;
-    let counters: [(&str, &str, Pick); 9] = [
+    let counters: [(&str, &str, Pick); 10] = [
         ("quota_batches", "Reports sent to the quota leader", |c| &c.batches),
         ("quota_exchange_failures", "Reports without an answer", |c| &c.exchange_failures),
         ("limit_waits", "Requests that waited for the quota leader", |c| &c.waited),
-        ("limit_overflows", "Look-ups of subjects that share a counter, since limit_keys_bound was reached", |c| {
-            &c.overflows
-        }),
+        ("limit_overflows", "Waits for a free counter, while limit_keys_bound are held", |c| &c.overflows),
+        ("limit_evictions", "Counters handed back to make room for others", |c| &c.evicted),
         ("limit_burnt_permits", "Permits taken too late and given up", |c| &c.burnt),
         ("limit_allowed_unsafely", "Requests served without a permit (on_unavailable: allow)", |c| &c.allowed_unsafely),
         ("limit_reserve_permits", "Permits taken from partition reserves", |c| &c.reserve_used),

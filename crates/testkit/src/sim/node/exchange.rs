@@ -60,7 +60,7 @@ impl World {
             let state = &mut self.nodes[node];
             let boot = state.boot.read(self.now);
             let Some(slot) = state.slots.get(&key) else { continue };
-            let pressed = slot.queued > 0 || slot.recalled;
+            let pressed = slot.queued > 0 || slot.recalled || slot.leaving;
             if slot.holding.is_asking() || only_pressed && !pressed {
                 continue;
             }
@@ -104,6 +104,7 @@ impl World {
             queued: Permits(slot.queued),
             recalled: std::mem::take(&mut slot.recalled),
             reserve: slot.known.share && slot.known.active,
+            leaving: std::mem::take(&mut slot.leaving) && slot.queued == 0,
         };
         let item = slot.holding.report(&slot.cell, seq, around);
         // Of a part of a rate it says which room it gave up.
@@ -239,6 +240,7 @@ impl World {
         }
         let wait = if settled { self.scenario.kept } else { REMINDER.0 };
         self.after(wait + MILLI, Event::Look { node, life, key });
+        self.see_off(node, key);
     }
 
     fn retry(&mut self, node: usize, key: Key) {

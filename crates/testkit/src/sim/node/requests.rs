@@ -87,11 +87,15 @@ impl World {
     }
 
     /// Takes from all limits or from none.
-    pub(super) fn attempt(&mut self, node: usize, mut request: Request) {
+    pub(in crate::sim) fn attempt(&mut self, node: usize, mut request: Request) {
         let life = self.nodes[node].life;
         let mut held: Vec<Hold> = Vec::new();
         for (limit, cost) in request.asks.clone() {
             let known = self.nodes[node].known[limit];
+            let Some(known) = self.housed(node, known) else {
+                self.undo(node, held);
+                return self.wait_for_room(node, request);
+            };
             match self.take(node, known, Permits(cost), &mut request) {
                 Took::Held(hold) => held.push(hold),
                 Took::Dead => return,
@@ -187,7 +191,7 @@ impl World {
     }
 
     /// What was kept for it is everybody's again.
-    fn give_up_waiting(&mut self, node: usize, request: &mut Request) {
+    pub(super) fn give_up_waiting(&mut self, node: usize, request: &mut Request) {
         if let Some((key, ticket)) = request.ticket.take()
             && let Some(slot) = self.nodes[node].slots.get_mut(&key)
         {

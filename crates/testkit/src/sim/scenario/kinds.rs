@@ -65,6 +65,28 @@ impl Scenario {
         scenario
     }
 
+    /// More keys than a node may hold: all of them come and go, all the time.
+    pub(super) fn crammed(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x6372_616D);
+        let mut scenario = Self::wild(seed);
+        let (nodes, keys) = (scenario.nodes, random.between(4, 8));
+        let sorts = [Sort::Sliding, Sort::Sliding, Sort::Bucket, Sort::Places, Sort::Calendar, Sort::Sliding];
+        let first = random.index(sorts.len());
+        scenario.limits = (1..=keys)
+            .map(|id| {
+                let sort = sorts[(first + id as usize) % sorts.len()];
+                let window = if sort == Sort::Calendar { 6 } else { random.one_of(&[1, 2, 4]) } * SECOND;
+                let demand = random.one_of(&[0.1, 0.5, 1.2]);
+                Limit { sort, demand, ..Limit::draw(&mut random, id, window, nodes) }
+            })
+            .collect();
+        scenario.room = random.between(2, keys - 1) as usize;
+        // So far away that nobody is promised how long he waits: he may wait for room as well.
+        scenario.network.slow = scenario.network.slow.max(3 * MILLI);
+        scenario.duration = scenario.duration.max(60 * SECOND);
+        scenario
+    }
+
     /// As edited, by orders.
     pub(super) fn ordered(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x6F72_6465);
