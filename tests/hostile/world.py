@@ -36,10 +36,19 @@ class World:
         self.admin = place["admin"]
         self.env = {**os.environ, "TIDEGATE_ADMIN": f"http://{place['admin']}", "TIDEGATE_TOKEN": (folder / "data/admin.token").read_text().strip()}
         self.plain, self.odd = Backend(), Backend()
-        upstreams = [{"name": name, "endpoints": [{"url": f"http://127.0.0.1:{one.port}"}]} for name, one in (("plain", self.plain), ("odd", self.odd))]
-        (folder / "document.json").write_text(json.dumps({**DOCUMENT, "upstreams": upstreams}))
-        done = subprocess.run([self.binary, "apply", str(folder / "document.json"), "--wait"], env=self.env, capture_output=True, text=True)
+        backends = (("plain", self.plain), ("odd", self.odd))
+        upstreams = [{"name": name, "endpoints": [{"url": f"http://127.0.0.1:{one.port}"}]} for name, one in backends]
+        self.document, self.folder = {**DOCUMENT, "upstreams": upstreams}, folder
+        self.publish()
+
+    def publish(self, **more):
+        """What a case needs beside the document that all have; it stays."""
+        wanted = {**self.document, **{name: [*self.document.get(name, []), *items] for name, items in more.items()}}
+        file = self.folder / "document.json"
+        file.write_text(json.dumps(wanted))
+        done = subprocess.run([self.binary, "apply", str(file), "--wait"], env=self.env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+        self.document = wanted
 
     def connect(self, timeout=10):
         line = socket.create_connection(self.address, timeout=timeout)

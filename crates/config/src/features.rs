@@ -43,6 +43,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
                 || document.certificates.iter().any(|certificate| certificate.clients.is_some())
                 || tls.any(|tls| tls.cert.is_some())
         }
+        Feature::GrpcWeb => document.routes.iter().any(|route| route.grpc_web),
         // Of the control log: commands, not documents.
         Feature::Endpoints
         | Feature::Purges

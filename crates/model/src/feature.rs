@@ -39,13 +39,15 @@ pub enum Feature {
     Otlp,
     /// `listeners.proxy_protocol`, certificates of clients and towards upstreams in the document.
     Doors,
+    /// `routes[].grpc_web` in the document.
+    GrpcWeb,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -63,6 +65,7 @@ impl Feature {
         Self::Usage,
         Self::Otlp,
         Self::Doors,
+        Self::GrpcWeb,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -85,7 +88,8 @@ impl Feature {
             | Self::Rates
             | Self::Usage
             | Self::Otlp
-            | Self::Doors => 2,
+            | Self::Doors
+            | Self::GrpcWeb => 2,
         }
     }
 
@@ -106,6 +110,7 @@ impl Feature {
             Self::Holders => "`tenants`, `teams`, `products`, a maximum of one's own or a weight",
             Self::Otlp => "`telemetry.otlp`",
             Self::Doors => "`listeners.proxy_protocol`, or a certificate of a client or for an upstream",
+            Self::GrpcWeb => "`grpc_web` of a route",
             Self::Rates => "an order about a bucket's rate",
             Self::Usage => "a report of usage",
             Self::Scopes => {

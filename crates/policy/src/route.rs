@@ -45,6 +45,8 @@ pub struct Route {
     pub max_body: u64,
     /// May a client switch protocols (WebSocket)?
     pub upgrade: bool,
+    /// Calls of gRPC-Web go on as gRPC.
+    pub grpc_web: bool,
     /// May responses be reused?
     pub cache: Option<Arc<Cache>>,
 }

@@ -4,6 +4,8 @@
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
+use crate::grpc::Speech;
+
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -33,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) request_id: bool,
     pub(crate) via: bool,
     pub(crate) origin: bool,
+    /// The content type is one of gRPC's.
+    pub(crate) grpc: bool,
     pub(crate) hosts: u8,
     /// Asks a cache for something else than what it has, whole and for everybody.
     pub(crate) particular: bool,
@@ -54,6 +58,7 @@ pub(crate) fn survey(headers: &HeaderMap) -> Seen {
             header::FORWARDED => seen.forwarded = true,
             header::ORIGIN => seen.origin = true,
             header::VIA => seen.via = true,
+            header::CONTENT_TYPE => seen.grpc = Speech::of(headers).is_some(),
             header::AUTHORIZATION
             | header::CACHE_CONTROL
             | header::PRAGMA

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::connection::Client;
+use crate::grpc::web::Text;
 use crate::refusal::Refusal;
 use crate::trailers;
 
@@ -31,6 +32,8 @@ pub(crate) struct Inbound {
     /// `None` for an empty body, about which nothing can be told.
     tally: Option<Arc<Tally>>,
     client: Arc<Client>,
+    /// Of gRPC-Web: it comes in base64.
+    text: Option<Box<Text>>,
 }
 
 /// What the shell learns of a body that the upstream's side reads.
@@ -82,7 +85,17 @@ impl Tally {
 impl Inbound {
     pub(crate) fn new(body: Incoming, most: u64, timeout: Duration, client: Arc<Client>) -> Self {
         let tally = (!body.is_end_stream()).then(Arc::default);
-        Self { ahead: VecDeque::new(), body, left: most, timeout, patience: None, heard: None, tally, client }
+        Self {
+            ahead: VecDeque::new(),
+            body,
+            left: most,
+            timeout,
+            patience: None,
+            heard: None,
+            tally,
+            client,
+            text: None,
+        }
     }
 
     /// Refuses at once what says that it is too large.
@@ -91,6 +104,10 @@ impl Inbound {
             Some(body) if body.size_hint().lower() > most => Err(Refusal::BodyTooLarge),
             _ => Ok(()),
         }
+    }
+
+    pub(crate) fn in_text(&mut self) {
+        self.text = Some(Box::default());
     }
 
     pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
@@ -166,6 +183,12 @@ impl Inbound {
         }
     }
 
+    fn read(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Broken> {
+        let Some(text) = &mut self.text else { return Ok(frame) };
+        let Ok(data) = frame.into_data() else { return Err(self.broke(Broken::Client)) }; // A browser sends no trailers.
+        text.read(&data).map(Frame::data).ok_or_else(|| self.broke(Broken::Client))
+    }
+
     /// `Ready`: too long without a byte.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.heard.get_or_insert_with(Instant::now);
@@ -196,23 +219,29 @@ impl Body for Inbound {
                 if this.body.is_end_stream() {
                     this.client.body_read();
                 }
-                Poll::Ready(Some(within.map(|()| trailers::sifted(frame))))
+                Poll::Ready(Some(within.and_then(|()| this.read(trailers::sifted(frame)))))
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(this.broke(Broken::Client)))),
             Poll::Ready(None) => {
                 this.client.body_read();
                 this.client.body_ended();
-                Poll::Ready(None)
+                match this.text.take().is_none_or(|text| text.is_whole()) {
+                    true => Poll::Ready(None),
+                    false => Poll::Ready(Some(Err(this.broke(Broken::Client)))),
+                }
             }
             Poll::Pending => this.wait(cx).map(|()| Some(Err(this.broke(Broken::Timeout)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.body.is_end_stream()
+        self.ahead.is_empty() && self.body.is_end_stream() && self.text.as_ref().is_none_or(|text| text.is_whole())
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.text.is_some() {
+            return SizeHint::new();
+        }
         let mut hint = self.body.size_hint();
         let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
         if ahead > 0 {

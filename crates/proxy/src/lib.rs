@@ -14,6 +14,7 @@ mod drain;
 mod familiar;
 mod forward;
 mod gate;
+mod grpc;
 mod head;
 mod headers;
 mod identify;

@@ -13,6 +13,7 @@ use tidegate_upstream as upstream;
 
 use crate::charge::Charge;
 use crate::connection::Exchange;
+use crate::grpc::web::Back;
 use crate::inbound::Tally;
 use crate::trailers;
 
@@ -77,6 +78,7 @@ pub(crate) struct Relay {
 enum Source {
     Plain(upstream::Body),
     Teed(Box<TeeBody<upstream::Body>>),
+    Web(Box<Back>),
 }
 
 impl Body for Source {
@@ -86,6 +88,7 @@ impl Body for Source {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, upstream::Broken>>> {
         match self.get_mut() {
             Self::Plain(body) => Pin::new(body).poll_frame(cx),
+            Self::Web(body) => body.poll_frame(cx),
             Self::Teed(body) => Pin::new(&mut **body).poll_frame(cx).map_err(|why| match why {
                 Broke::Origin(why) => why,
                 Broke::Shared(why) => upstream::Broken::Reset(Box::new(why)),
@@ -97,6 +100,7 @@ impl Body for Source {
         match self {
             Self::Plain(body) => body.is_end_stream(),
             Self::Teed(body) => body.is_end_stream(),
+            Self::Web(body) => body.is_end_stream(),
         }
     }
 
@@ -104,6 +108,7 @@ impl Body for Source {
         match self {
             Self::Plain(body) => body.size_hint(),
             Self::Teed(body) => body.size_hint(),
+            Self::Web(_) => SizeHint::default(),
         }
     }
 }
@@ -156,6 +161,11 @@ impl Relay {
             Some(tee) => Source::Teed(Box::new(TeeBody::new(body, tee))),
         };
         Self { body, observer, ended: false, loan: None }
+    }
+
+    /// For a browser that speaks gRPC-Web.
+    pub(crate) fn web(back: Back, observer: Box<Observer>) -> Self {
+        Self { body: Source::Web(Box::new(back)), observer, ended: false, loan: None }
     }
 
     fn give_back(&mut self) {

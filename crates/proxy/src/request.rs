@@ -29,6 +29,8 @@ use crate::connection::{Client, Guest, Room};
 use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch, Taken};
 use crate::gate::Gate;
+use crate::grpc::web::{self, Back};
+use crate::grpc::{self, Speech};
 use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify::{self, Who};
@@ -135,6 +137,7 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
         let bench = Bench { gate, client: &client, here: &here, snapshot, origin: &origin, seen, framed_twice };
         let mut dress = Dress::default();
         let mut body = Some(body);
+        let speech = if seen.grpc { Speech::of(&parts.headers) } else { None };
         let outcome = if observer.exchange.admitted {
             // Pinned where it is made: an `await` of the future itself would move it first, twice.
             let stages = pin!(answer(&bench, &mut parts, &mut body, &mut observer, &mut dress));
@@ -146,7 +149,10 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
             Ok(answer) => answer,
             Err(refusal) => {
                 let told = refused(&refusal, &origin, &mut observer);
-                Answer::Ours(llm::in_dialect(told, &refusal, dress.route, &parts))
+                Answer::Ours(match speech {
+                    None => llm::in_dialect(told, &refusal, dress.route, &parts),
+                    Some(speech) => grpc::refused(told, &refusal, speech),
+                })
             }
         };
         if parts.version != Version::HTTP_2 {
@@ -227,6 +233,8 @@ enum Answer {
     Relayed(Response<tidegate_upstream::Body>, Option<Box<Tee>>),
     Kept(Kept),
     Switched(Response<()>, OnUpgrade, OnUpgrade),
+    /// Relayed to a browser that speaks gRPC-Web.
+    Web(Box<Response<Back>>),
 }
 
 /// Each line may say no.
@@ -369,8 +377,9 @@ async fn answer<'a>(
             };
             let request_id = bench.origin.request_id.as_str().as_bytes();
             let Some(body) = body.take() else { return Err(Refusal::Fault) };
-            let body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone());
+            let mut body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone());
             observer.tally = body.tally();
+            let web = if bench.seen.grpc && route.grpc_web { web::of(&mut parts.headers, &mut body) } else { None };
             let further = Further::new(&gate.limiter, asks, request_id).traced(&observer.record);
             let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body, &further)?;
             if let Some(permit) = permit.take() {
@@ -380,7 +389,11 @@ async fn answer<'a>(
                 let mut call = pin!(gate.upstreams.call(call));
                 poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx)).await?
             };
-            return answered(outcome, switch, &mut observer.record, further);
+            let answer = answered(outcome, switch, &mut observer.record, further)?;
+            return Ok(match (web, answer) {
+                (Some(speech), Answer::Relayed(response, None)) => told_to_a_browser(response, speech),
+                (_, answer) => answer,
+            });
         }
     };
     if let Some(permit) = permit {
@@ -401,8 +414,14 @@ fn outgoing<'a>(
     body: Inbound,
     further: &'a Further<'_>,
 ) -> Result<Call<'a, Inbound>, Refusal> {
+    let deadline = if incoming.seen.grpc { grpc::deadline(&parts.headers) } else { None };
     let request = forward::request(parts, body, route, rewrite, incoming, switch)?;
-    Ok(forward::call(upstream, request, route, switch.is_some(), further))
+    let mut call = forward::call(upstream, request, route, switch.is_some(), further);
+    if let Some(deadline) = deadline {
+        let total = call.timeouts.total.or(upstream.timeouts.total);
+        call.timeouts.total = Some(total.map_or(deadline, |total| total.min(deadline)));
+    }
+    Ok(call)
 }
 
 /// The upstream's answer; no answer once the places that the call holds may be another's.
@@ -458,6 +477,14 @@ fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Swit
     Ok(Answer::Switched(response.map(drop), switch.client_side, upstream_side))
 }
 
+fn told_to_a_browser(response: Response<tidegate_upstream::Body>, speech: Speech) -> Answer {
+    let (mut head, body) = response.into_parts();
+    match web::back(&mut head.headers, speech) {
+        true => Answer::Web(Box::new(Response::from_parts(head, Back::new(body, speech)))),
+        false => Answer::Relayed(Response::from_parts(head, body), None),
+    }
+}
+
 /// What is stored; or a refusal, for who wants nothing else, with what the cache says of it.
 fn of_the_cache(kept: Kept, origin: &Origin, observer: &mut Observer) -> Answer {
     if kept.kind != Cached::OnlyIfCached {
@@ -484,6 +511,7 @@ impl Answer {
             Self::Relayed(response, _) => response.headers_mut(),
             Self::Kept(kept) => kept.response.headers_mut(),
             Self::Switched(response, ..) => response.headers_mut(),
+            Self::Web(response) => response.headers_mut(),
         }
     }
 
@@ -505,6 +533,10 @@ impl Answer {
             Self::Relayed(response, tee) => {
                 observer.record.status = response.status().as_u16();
                 response.map(|body| Reply::Relayed(Relay::new(body, tee, observer)))
+            }
+            Self::Web(response) => {
+                observer.record.status = response.status().as_u16();
+                response.map(|back| Reply::Relayed(Relay::web(back, observer)))
             }
             Self::Kept(Kept { response, kind, .. }) => {
                 observer.record.status = response.status().as_u16();

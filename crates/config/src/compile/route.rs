@@ -63,6 +63,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         timeouts,
         max_body,
         upgrade,
+        grpc_web,
         cache,
     } = rule;
     name::check(tenant, &path.field("tenant"), report);
@@ -82,11 +83,19 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         (!request_headers.0.is_empty(), "request_headers", true),
         (timeouts.is_some(), "timeouts", true),
         (*upgrade, "upgrade", false),
+        (*grpc_web, "grpc_web", false),
         (cache.is_some(), "cache", false),
     ] {
         if set && to.is_empty() && !(of_llm && llm.is_some()) {
             report.error(&path.field(field), "means nothing without `to`");
         }
+    }
+    if *grpc_web && cache.is_some() {
+        report.hinted(
+            &path.field("grpc_web"),
+            "not together with `cache`",
+            "calls of gRPC are never kept: use a route of its own",
+        );
     }
     let usual = if llm.is_some() { MAX_LLM_BODY } else { MAX_BODY };
     let max_body = max_body.map_or(usual, |Size(bytes)| bytes);
@@ -126,6 +135,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         timeouts,
         max_body,
         upgrade: *upgrade,
+        grpc_web: *grpc_web,
         cache,
     })
 }

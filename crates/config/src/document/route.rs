@@ -76,6 +76,9 @@ pub struct RouteRule {
     /// May a client switch protocols (WebSocket)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgrade: bool,
+    /// May browsers call gRPC here (gRPC-Web, binary or text)? They go on as gRPC, to upstreams with `protocol: http2`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grpc_web: bool,
     /// Keep responses and reuse them. Default: no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheRule>,

@@ -284,6 +284,7 @@ pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
         timeouts: Timeouts::default(),
         max_body: 1 << 20,
         upgrade: false,
+        grpc_web: false,
         cache: None,
     }
 }
