@@ -1,7 +1,8 @@
 //! How streams begin and end, and what comes instead of one: whatever providers send, their callers get what they asked for,
 //! or an error in their own words.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use tidegate_llm::bounds::Bounds;
 use tidegate_llm::frame::{FrameKind, aws};
 use tidegate_llm::meaning::{BlockKind, Delta, Error, Event, Stop};
 
-use crate::harness::{Answer, Cluster, Provider, Says};
+use crate::harness::{Answer, Cluster, Provider, Says, eventually};
 use crate::llm::{document, events, post, told};
 
 const WHOLE: &str = r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"all of it"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":20,"total_tokens":27}}"#;
@@ -478,6 +479,37 @@ async fn an_error_in_the_middle_of_any_stream_is_told_in_the_callers_words_and_w
             assert_eq!(paid, (7.into(), 20.into(), "upstream".into()), "{caller} of {kind}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_caller_does_not_wait_for_a_provider_that_said_all_and_does_not_close() {
+    let gpt = Provider::start(|_| Says {
+        stalls: true,
+        ..Says::events(&(chunk("all of it") + &finish() + USAGE + "data: [DONE]\n\n"))
+    })
+    .await;
+    let cluster = cluster(&gpt, &gpt, &gpt).await;
+    for caller in ["chat", "messages"] {
+        let began = Instant::now();
+        let answer = ask(&cluster, caller, "gpt-x").await;
+        let (text, _, end) = read(caller, &answer);
+        assert_eq!((&*text, end.unwrap()), ("all of it", Stop::EndTurn), "{caller}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{caller}: {:?}", began.elapsed());
+        assert_eq!(paid(&cluster, caller, "gpt").await, (7.into(), 20.into(), Value::Null), "{caller}");
+    }
+    eventually("it is left alone", Duration::from_secs(5), async || gpt.running.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_leads_elsewhere_has_failed() {
+    let gpt =
+        Provider::start(|_| Says { status: 302, ..Says::json("moved") }.with("location", "http://127.0.0.1:1/")).await;
+    let other = Provider::start(|_| Says::json(WHOLE)).await;
+    let cluster = cluster(&gpt, &gpt, &other).await;
+    let answer = ask(&cluster, "chat", "gpt-x").await;
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(answer.status == 502 && message.contains("302"), "{}", text_of(&answer));
+    assert_eq!(ask(&cluster, "chat", "safe").await.status, 200);
 }
 
 #[tokio::test]

@@ -112,6 +112,86 @@ async fn what_goes_on_from_an_answer_reaches_its_maker_over_whichever_node() {
     assert!(makers.iter().all(|made| *made > 0), "both were asked: {makers:?}");
 }
 
+/// Seals its thoughts, and can open its own alone.
+fn thinker(name: &'static str, asked: &Asked) -> Says {
+    let call = asked.json();
+    let thoughts = call["input"].as_array().into_iter().flatten().filter_map(|item| item["encrypted_content"].as_str());
+    for sealed in thoughts {
+        if sealed != format!("gAAA{name}") {
+            let message = format!("The encrypted content {sealed} could not be verified.");
+            let error = json!({"error": {"message": message, "type": "invalid_request_error", "code": "invalid_encrypted_content"}});
+            return Says { status: 400, ..Says::json(error.to_string()) };
+        }
+    }
+    let item = json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": format!("gAAA{name}")});
+    let text = json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+        "content": [{"type": "output_text", "text": name, "annotations": []}]});
+    let body = json!({"id": format!("resp_{name}"), "object": "response", "created_at": 1, "status": "completed",
+        "model": "m", "output": [item, text], "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}});
+    if call["stream"] != true {
+        return Says::json(body.to_string());
+    }
+    let event = |kind: &str, field: &str, value: &Value, at: u8| {
+        format!("event: {kind}\ndata: {}\n\n", json!({"type": kind, "output_index": at, field: value}))
+    };
+    let created = json!({"id": format!("resp_{name}"), "status": "in_progress", "model": "m", "output": []});
+    let parts = [
+        event("response.created", "response", &created, 0),
+        event("response.output_item.done", "item", &item, 0),
+        event("response.output_item.done", "item", &text, 1),
+        event("response.completed", "response", &body, 0),
+    ];
+    Says::events(&parts.concat())
+}
+
+#[tokio::test]
+async fn sealed_thoughts_go_back_to_who_can_open_them() {
+    let one = Provider::start(|asked| thinker("one", asked)).await;
+    let two = Provider::start(|asked| thinker("two", asked)).await;
+    let chat = json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0,
+        "message": {"role": "assistant", "content": "plain"}, "finish_reason": "stop"}]});
+    let plain = Provider::start(move |_| Says::json(chat.to_string())).await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+models:
+  - {name: fast, deployments: [{provider: one}, {provider: two}]}
+  - {name: plain, deployments: [{provider: plain}], losses: drop}
+routes: [{name: llm, match: {path: /*}, llm: {models: [fast, plain]}}]
+";
+    let providers = [("one", "openai", &one), ("two", "openai", &two), ("plain", "groq", &plain)];
+    cluster.apply(&document(&cluster, &providers, rest)).await;
+    let mut makers = [0, 0];
+    for turn in 0..16 {
+        let stream = turn % 2 == 0;
+        let mut input = vec![json!({"role": "user", "content": "hi"})];
+        let ask_of = |model: &str, input: &[Value], stream: bool| json!({"model": model, "store": false, "include": ["reasoning.encrypted_content"], "input": input, "stream": stream});
+        let answer = ask(&cluster, 0, &ask_of("fast", &input, stream)).await;
+        let output = if stream {
+            let events = events(&answer.body);
+            let (done, whole) = (&events[1]["item"], events.last().unwrap()["response"]["output"].clone());
+            assert_eq!(done, &whole[0], "turn {turn}: both say the same");
+            whole
+        } else {
+            answer.json()["output"].clone()
+        };
+        let sealed = output[0]["encrypted_content"].as_str().unwrap();
+        let (tag, own) = sealed.split_once('_').unwrap();
+        assert!(tag.starts_with("tg") && own.starts_with("gAAA"), "{sealed}");
+        makers[usize::from(own == "gAAAtwo")] += 1;
+        input.extend(output.as_array().unwrap().iter().cloned());
+        input.push(json!({"role": "user", "content": "go on"}));
+        let next = ask(&cluster, 0, &ask_of("fast", &input, !stream)).await;
+        assert_eq!(next.status, 200, "turn {turn}: {:?}", next.body);
+        let asked = [&one, &two][usize::from(own == "gAAAtwo")].last();
+        assert_eq!(asked.json()["input"][1]["encrypted_content"], own, "turn {turn}");
+        // Others go on without them.
+        let next = ask(&cluster, 0, &ask_of("plain", &input, false)).await;
+        assert_eq!(next.status, 200, "turn {turn}: {:?}", next.body);
+        assert!(!String::from_utf8_lossy(&plain.last().body).contains("gAAA"), "{:?}", plain.last().body);
+    }
+    assert!(makers.iter().all(|made| *made > 0), "both were asked: {makers:?}");
+}
+
 #[tokio::test]
 async fn what_nobody_keeps_any_more_is_said_and_strangers_ids_go_on_as_they_are() {
     let (cluster, one, two) = cluster(1).await;

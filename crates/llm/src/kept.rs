@@ -1,6 +1,8 @@
 //! Ids of what a provider keeps: an answer that a later call names goes to its caller as `<tag>_<original>`, and the tag says
 //! who made it, so that any node finds the way back. Nothing is remembered for it.
 //!
+//! The same goes for thoughts that only who sealed them can open (llm-wire line 13).
+//!
 //! Owns: where such ids stand in the bytes of OpenAI's Responses. Refuses to know who the makers are.
 
 use std::borrow::Cow;
@@ -8,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 
 use memchr::memmem;
+use serde_json::value::RawValue;
 
 use crate::json::Malformed;
 use crate::names::fnv;
@@ -57,6 +60,8 @@ pub struct Named {
     pub tag: Tag,
     /// The field that names it.
     pub field: &'static str,
+    /// Nobody else can answer. Sealed thoughts are of use to one alone, but others may do without.
+    pub binds: bool,
     pub body: Vec<u8>,
 }
 
@@ -69,7 +74,7 @@ pub fn named(body: &[u8]) -> Result<Option<Named>, Malformed> {
         return Ok(None);
     }
     let mut spots = Spots { body, list: Vec::new() };
-    let mut found: Option<(Tag, &'static str)> = None;
+    let (mut found, mut sealed): (Option<(Tag, &'static str)>, Option<Tag>) = (None, None);
     let mut conflict = None;
     let mut take = |field: &'static str, text: &str| {
         let (tag, id) = Tag::open(text)?;
@@ -85,20 +90,25 @@ pub fn named(body: &[u8]) -> Result<Option<Named>, Malformed> {
             "previous_response_id" => spots.edit(member.value, |id| take("previous_response_id", id)),
             "conversation" if member.value.starts_with('{') => spots.id_of(member, |id| take("conversation", id)),
             "conversation" => spots.edit(member.value, |id| take("conversation", id)),
-            "input" if member.value.contains("item_reference") => {
-                let items: Vec<&serde_json::value::RawValue> = serde_json::from_str(member.value).unwrap_or_default();
-                for item in items.into_iter().map(serde_json::value::RawValue::get) {
+            "input" if member.value.contains("item_reference") || tells_sealed(member.value.as_bytes()) => {
+                for item in items(member.value) {
                     spots.reference(item, |id| take("input", id));
+                    sealed = spots.open(item).or(sealed);
                 }
             }
             _ => {}
         }
     }
-    match (conflict, found) {
-        (Some(field), _) => Err(Malformed::new(field, "names what another provider keeps than the call's other ids")),
-        (None, Some((tag, field))) => Ok(Some(Named { tag, field, body: spots.apply().unwrap_or_default() })),
-        (None, None) => Ok(None),
+    if let Some(field) = conflict {
+        return Err(Malformed::new(field, "names what another provider keeps than the call's other ids"));
     }
+    let Some((tag, field)) = found.or(sealed.map(|tag| (tag, "input"))) else { return Ok(None) };
+    Ok(Some(Named { tag, field, binds: found.is_some(), body: spots.apply().unwrap_or_default() }))
+}
+
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    let items: Vec<&RawValue> = serde_json::from_str(list).unwrap_or_default();
+    items.into_iter().map(RawValue::get)
 }
 
 /// A whole answer with its ids tagged; `None`: it has none.
@@ -119,8 +129,10 @@ pub fn tagged_event(event: &[u8], tag: Tag) -> Cow<'_, [u8]> {
     for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
         let Some(data) = line.strip_prefix(b"data:") else { continue };
         for member in spans::members(data).unwrap_or_default() {
-            if member.name == "response" {
-                spots.answer(member.value.as_bytes(), tag);
+            match &*member.name {
+                "response" => spots.answer(member.value.as_bytes(), tag),
+                "item" => spots.seal(member.value, tag),
+                _ => {}
             }
         }
     }
@@ -129,7 +141,11 @@ pub fn tagged_event(event: &[u8], tag: Tag) -> Cow<'_, [u8]> {
 
 /// Inside a JSON string a quote is escaped, so a name with its quotes is a name.
 pub(crate) fn tells_answer(bytes: &[u8]) -> bool {
-    seek::RESPONSE.find(bytes).is_some()
+    seek::RESPONSE.find(bytes).is_some() || tells_sealed(bytes)
+}
+
+fn tells_sealed(bytes: &[u8]) -> bool {
+    seek::SEALED.find(bytes).is_some()
 }
 
 /// A path with the provider's own ids in it.
@@ -145,6 +161,13 @@ pub fn plain_path(path: &str, own: Tag) -> Cow<'_, str> {
     Cow::Owned(path.split('/').map(plain).collect::<Vec<_>>().join("/"))
 }
 
+/// What an item's maker sealed, escaped as it came.
+fn sealed(item: &str) -> Option<&str> {
+    let members = spans::members(item.as_bytes()).unwrap_or_default();
+    let text = members.iter().find(|member| member.name == "encrypted_content")?.value;
+    text.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.is_empty())
+}
+
 struct Spots<'b> {
     body: &'b [u8],
     list: Vec<(Range<usize>, String)>,
@@ -155,7 +178,7 @@ impl Spots<'_> {
     fn edit(&mut self, value: &str, change: impl FnOnce(&str) -> Option<String>) {
         let Ok(text) = serde_json::from_str::<Cow<'_, str>>(value) else { return };
         if let Some(text) = change(&text) {
-            let start = value.as_ptr() as usize - self.body.as_ptr() as usize;
+            let start = self.place(value);
             self.list.push((start..start + value.len(), serde_json::Value::from(text).to_string()));
         }
     }
@@ -184,9 +207,33 @@ impl Spots<'_> {
             match &*member.name {
                 "id" | "previous_response_id" => self.edit(member.value, wrap),
                 "conversation" => self.id_of(&member, wrap),
+                "output" if tells_sealed(member.value.as_bytes()) => {
+                    items(member.value).for_each(|item| self.seal(item, tag));
+                }
                 _ => {}
             }
         }
+    }
+
+    /// Thoughts of an item; they are long, and are not copied twice.
+    fn seal(&mut self, item: &str, tag: Tag) {
+        if let Some(text) = sealed(item) {
+            let start = self.place(text);
+            self.list.push((start..start, format!("{tag}_")));
+        }
+    }
+
+    fn open(&mut self, item: &str) -> Option<Tag> {
+        let text = sealed(item)?;
+        let (tag, rest) = Tag::open(text)?;
+        let start = self.place(text);
+        self.list.push((start..start + text.len() - rest.len(), String::new()));
+        Some(tag)
+    }
+
+    /// `part`: a piece of the body.
+    fn place(&self, part: &str) -> usize {
+        part.as_ptr() as usize - self.body.as_ptr() as usize
     }
 
     fn apply(mut self) -> Option<Vec<u8>> {
@@ -265,6 +312,28 @@ mod tests {
         assert_eq!(text(tagged_event(event.as_bytes(), tag())), wanted);
         let said = b"data: {\"delta\":\"\\\"response\\\":{\\\"id\\\":\\\"a\\\"}\",\"item_id\":\"msg_1\"}\n\n";
         assert!(matches!(tagged_event(said, tag()), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn line_13_sealed_thoughts_lead_back_to_who_sealed_them_and_bind_nobody() {
+        let item = r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA\/x=="}"#;
+        let body = format!(r#"{{"output":[{item},{{"type":"message","encrypted_content":null}}]}}"#);
+        let told = text(tagged(body.as_bytes(), tag()).unwrap());
+        assert_eq!(told, body.replace("gAAA", &tag().wrap("gAAA")));
+        let event = format!("data: {{\"type\":\"response.output_item.done\",\"item\":{item}}}\n\n");
+        let of_event = text(tagged_event(event.as_bytes(), tag()));
+        assert_eq!(of_event, event.replace("gAAA", &tag().wrap("gAAA")));
+
+        let call = |item: &str, rest: &str| format!(r#"{{"input":[{{"role":"user","content":"gAAA"}},{item}]{rest}}}"#);
+        let theirs = item.replace("gAAA", &tag().wrap("gAAA"));
+        let found = named(call(&theirs, "").as_bytes()).unwrap().unwrap();
+        assert_eq!((found.tag, found.binds, text(found.body)), (tag(), false, call(item, "")));
+        // An id is worth more than thoughts.
+        let us = Tag::of("us", "");
+        let rest = |id: &str| format!(r#","previous_response_id":"{id}""#);
+        let found = named(call(&theirs, &rest(&us.wrap("resp_1"))).as_bytes()).unwrap().unwrap();
+        assert_eq!((found.tag, found.binds, text(found.body)), (us, true, call(item, &rest("resp_1"))));
+        assert!(named(call(item, "").as_bytes()).unwrap().is_none());
     }
 
     #[test]

@@ -25,6 +25,7 @@ seek! {
     REASONING = "\"reasoning\"";
     REASONING_CONTENT = "\"reasoning_content\"";
     DELTA = "\"delta\"";
+    SEALED = "\"encrypted_content\"";
     RESPONSE = "\"response\"";
     GROQ = "\"x_groq\"";
 }

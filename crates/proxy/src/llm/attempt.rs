@@ -226,9 +226,16 @@ impl Attempt<'_, '_, '_> {
             prove::refused(&self.visit.gate.tokens, name, self.deployment.credential(), &message);
             error = Error { status: 502, ..Error::new(Kind::Server, message) };
         }
+        // Where it leads is nothing that a caller could follow.
+        let leads_elsewhere = !status.is_client_error() && !status.is_server_error();
+        if leads_elsewhere {
+            let message = format!("the provider answers with {}, and no answer is there", status.as_u16());
+            error = Error { status: 502, ..Error::new(Kind::Server, message) };
+        }
         // Some repeat the key that they do not take: it stands in no log, and in nobody's answer.
         let clean = bodies::keys(&error.message).into_owned();
-        let same = self.outgoing.dialect == self.heard.door.dialect && !ours && clean == error.message;
+        let as_told = !ours && !leads_elsewhere && clean == error.message;
+        let same = self.outgoing.dialect == self.heard.door.dialect && as_told;
         error.message = clean;
         let verbatim = same.then(|| Verbatim { status, headers: along(headers), body });
         let trouble = if ours { Some(Trouble::Auth) } else { Trouble::of(&error) };

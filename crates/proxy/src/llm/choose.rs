@@ -59,7 +59,7 @@ impl<'a> Chooser<'_, 'a> {
     pub(super) fn queue(&self, model: &'a Model) -> Result<Queue<'a>, No> {
         let alone =
             matches!((&*model.deployments, &*model.routing.fallbacks, &*model.routing.conditions), ([_alone], [], []));
-        if alone && self.heard.named.is_none() {
+        if alone && self.bound().is_none() {
             return self.own(model, None).map(Queue::from);
         }
         let (model, tags) = self.by_condition(model);
@@ -91,7 +91,7 @@ impl<'a> Chooser<'_, 'a> {
         }
         ready.append(&mut resting);
         ready.truncate(MOST);
-        if let Some(named) = self.heard.named.as_ref().filter(|_| ready.is_empty() && unmet.is_none()) {
+        if let Some(named) = self.bound().filter(|_| ready.is_empty() && unmet.is_none()) {
             return Err(nobody_keeps(named, &model.name));
         }
         match unmet {
@@ -105,8 +105,9 @@ impl<'a> Chooser<'_, 'a> {
         let asked = &self.heard.peek.model;
         let (mut able, mut lacks, mut largest) = (Vec::with_capacity(model.deployments.len()), Vec::new(), None);
         let tagged = |deployment: &&Deployment| tags.is_none_or(|tags| tags.iter().all(|tag| deployment.has_tag(tag)));
-        let keeps = |deployment: &&Deployment| self.heard.named.as_ref().is_none_or(|it| it.tag == deployment.tag());
-        for deployment in model.deployments.iter().filter(tagged).filter(keeps) {
+        let keeps = |deployment: &Deployment, named: Option<&Named>| named.is_none_or(|it| it.tag == deployment.tag());
+        let may = |deployment: &&Deployment| keeps(deployment, self.bound());
+        for deployment in model.deployments.iter().filter(tagged).filter(may) {
             match self.needs.fit(deployment, asked) {
                 Ok(fit) => {
                     let known = self.fleet.known(&deployment.id(asked));
@@ -118,8 +119,13 @@ impl<'a> Chooser<'_, 'a> {
                 }
             }
         }
-        if able.is_empty() && lacks.is_empty() && self.heard.named.is_some() {
+        if able.is_empty() && lacks.is_empty() && self.bound().is_some() {
             return Ok(able);
+        }
+        // Who sealed its thoughts can open them, and others cannot.
+        let named = self.heard.named.as_ref();
+        if named.is_some() && able.iter().any(|candidate| keeps(candidate.deployment, named)) {
+            able.retain(|candidate| keeps(candidate.deployment, named));
         }
         if able.is_empty() {
             return Err(self.needs.unmet(&model.name, &lacks, largest));
@@ -132,6 +138,11 @@ impl<'a> Chooser<'_, 'a> {
             ordered.sort_by_key(|candidate| std::cmp::Reverse(candidate.fit.context));
         }
         Ok(ordered)
+    }
+
+    /// What the call names that one provider alone keeps.
+    fn bound(&self) -> Option<&Named> {
+        self.heard.named.as_ref().filter(|named| named.binds)
     }
 
     /// What the first condition that holds makes of a model; it may lead to another one, and that further.

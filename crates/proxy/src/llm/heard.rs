@@ -33,7 +33,7 @@ pub(super) struct Heard<'a> {
     pub(super) door: Door<'a>,
     pub(super) body: Bytes,
     pub(super) peek: Peek,
-    /// Of a call that goes on from what a provider keeps: only who keeps it can answer.
+    /// Of a call that goes on from what a provider keeps, or from thoughts that it sealed.
     pub(super) named: Option<Named>,
     /// The longest answer, whoever gives it: as the asked model has it. What limits reserved is for no more.
     pub(super) cap: Option<u64>,
@@ -202,7 +202,7 @@ impl<'a> Heard<'a> {
             Edit::max_tokens(from, reasoning_only, most)
         }));
         // With the ids that the deployment itself gave out; what the peek saw lies elsewhere in it.
-        let body = match self.named.as_ref().filter(|named| named.tag == deployment.tag()) {
+        let body = match &self.named {
             Some(named) => {
                 let spliced = splice(&named.body, &edits).map_err(|why| No::malformed(&why))?;
                 spliced.map_or_else(|| Bytes::copy_from_slice(&named.body), Bytes::from)
@@ -288,7 +288,8 @@ impl<'a> Heard<'a> {
     fn call_body(&self) -> Bytes {
         let inner = (self.door.dialect == Dialect::Gemini && self.door.task == Task::Count)
             .then(|| counted_request(&self.body));
-        inner.flatten().unwrap_or_else(|| self.body.clone())
+        let named = || self.named.as_ref().map(|named| Bytes::copy_from_slice(&named.body));
+        inner.flatten().or_else(named).unwrap_or_else(|| self.body.clone())
     }
 }
 

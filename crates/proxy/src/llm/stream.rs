@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -18,6 +19,7 @@ use tidegate_llm::unsaid::Unsaid;
 use tidegate_llm::{Decoder, Dialect, Encoder, Reply};
 use tidegate_telemetry::Cut;
 use tidegate_upstream as upstream;
+use tokio::time::{Sleep, sleep};
 
 use self::held::Held;
 use super::account::{Account, First, Lost};
@@ -27,6 +29,9 @@ use super::fleet::Going;
 use super::recorder::Recorder;
 use super::waiting::Waiting;
 use crate::relay::{Broken, Observer, cut_by};
+
+/// Who has said all waits no longer for his connection to be closed.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The body of an answer. Its drop, early or late, ends the exchange and settles what it cost.
 pub(crate) struct Told {
@@ -45,6 +50,8 @@ pub(crate) struct Told {
     /// Of an event that is not whole yet, where nothing is changed.
     held: Held,
     ended: bool,
+    /// Since its answer is over.
+    linger: Option<Pin<Box<Sleep>>>,
     /// It ended where no error can be told: the connection must.
     torn: Option<Broken>,
     is_cut: bool,
@@ -129,6 +136,7 @@ impl Told {
             ready: Waiting::default(),
             held: Held::default(),
             ended: false,
+            linger: None,
             torn: None,
             is_cut: false,
             events: Vec::new(),
@@ -245,6 +253,11 @@ impl Told {
             self.note(cut, &error.message);
             self.tells(error, self.decoder.open());
         }
+    }
+
+    /// Its answer is over, and the provider does not close it. Its caller is not kept waiting for long.
+    fn lingers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER))).as_mut().poll(cx)
     }
 
     /// An error of ours, behind the last whole event. `open`: so much came of another.
@@ -367,6 +380,10 @@ impl Body for Told {
             let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
                 if let Some(piece) = this.hand_out() {
                     return Poll::Ready(Some(Ok(piece)));
+                }
+                if this.decoder.is_over() && this.lingers(cx).is_ready() {
+                    this.finish();
+                    continue;
                 }
                 if let Some(observer) = &mut this.observer {
                     observer.waits();

@@ -60,6 +60,7 @@ impl Told {
             ready: Waiting::default(),
             held: Held::default(),
             ended: false,
+            linger: None,
             torn: None,
             is_cut: false,
             events: Vec::new(),
