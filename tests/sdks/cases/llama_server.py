@@ -32,7 +32,7 @@ def cases(world, _model):
 
     def translated():
         client = anthropic.Anthropic(base_url=world.url, api_key=world.key, max_retries=0)
-        with client.messages.stream(model="by-llama", max_tokens=11, temperature=0, messages=[{"role": "user", "content": "hello"}]) as events:
+        with client.messages.stream(model="by-llama", max_tokens=11, messages=[{"role": "user", "content": "hello"}], extra_body={"temperature": 0}) as events:
             answer = events.get_final_message()
         same((answer.usage.output_tokens, answer.stop_reason), (11, "max_tokens"), answer)
         prompt = answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0)
