@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::json::{Object, whole};
+use crate::json::{self, Object, whole};
 use crate::meaning::{Body, Call, Error, Part, Tool};
 use crate::{Dialect, Losses, Target};
 
@@ -16,7 +16,7 @@ const PICTURE: u64 = 1_000;
 /// made, Vertex AI its fields.
 pub fn render(call: &Call, to: Dialect, target: &Target, whole_request: bool) -> Option<Vec<u8>> {
     let mut losses = Losses::new(call.dialect);
-    let body: Value = serde_json::from_slice(&to.render_call(call, target, &mut losses)).ok()?;
+    let body = json::read_json(&to.render_call(call, target, &mut losses)).ok()?;
     let only = |names: &[&str]| -> Map<String, Value> {
         let fields = body.as_object().into_iter().flatten();
         fields
@@ -41,7 +41,7 @@ pub fn render(call: &Call, to: Dialect, target: &Target, whole_request: bool) ->
         Dialect::Gemini => Value::Object(only(&["contents", "systemInstruction", "tools", "generationConfig"])),
         Dialect::OpenAiChat | Dialect::Cohere => return None,
     };
-    Some(asked.to_string().into_bytes())
+    Some(json::text(&asked).into_bytes())
 }
 
 /// What the provider counted.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod doc;
+mod exact;
 mod mended;
 mod object;
 pub(crate) mod scan;
@@ -112,7 +113,10 @@ impl Fields {
         match self.value(name) {
             None => Ok(None),
             Some(Value::Number(number)) => Ok(Some(number)),
-            Some(other) => Err(wrong(name, "a number", &other)),
+            Some(other) => {
+                let held = exact::held(&other).and_then(|text| text.parse().ok());
+                held.map(Some).ok_or_else(|| wrong(name, "a number", &other))
+            }
         }
     }
 
@@ -139,6 +143,7 @@ impl Fields {
     pub(crate) fn object(&mut self, name: &str) -> Read<Option<Self>> {
         match self.value(name) {
             None => Ok(None),
+            Some(value) if exact::held(&value).is_some() => Err(wrong(name, "an object", &value)),
             Some(Value::Object(map)) => Ok(Some(Self(map))),
             Some(other) => Err(wrong(name, "an object", &other)),
         }
@@ -193,6 +198,7 @@ pub(crate) fn wrong(name: &str, want: &str, got: &Value) -> Malformed {
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
+        held if exact::held(held).is_some() => "a number",
         Value::Object(_) => "an object",
     };
     Malformed::new(name, format!("must be {want}, not {got}"))
@@ -221,8 +227,14 @@ pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("writing a string into memory does not fail");
 }
 
+/// Numbers as they came in.
 pub(crate) fn write_value(value: &Value, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("writing a value into memory does not fail");
+    serde_json::to_writer(out, &exact::Exact(value)).expect("writing a value into memory does not fail");
+}
+
+/// JSON in a text: arguments of a call.
+pub(crate) fn text(value: &Value) -> String {
+    serde_json::to_string(&exact::Exact(value)).expect("writing a value into memory does not fail")
 }
 
 fn camel(snake: &str) -> String {

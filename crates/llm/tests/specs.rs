@@ -5,6 +5,8 @@
 mod chunking;
 #[path = "specs/estimates.rs"]
 mod estimates;
+#[path = "specs/exact.rs"]
+mod exact;
 #[path = "specs/golden.rs"]
 mod golden;
 #[path = "specs/matrix.rs"]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{error, stop, usage};
 use crate::Dialect;
 use crate::glance::Glance;
-use crate::json::{At, Look as _, string_of};
+use crate::json::{self, At, Look as _, string_of};
 use crate::meaning::{Answer, Body, Error, Part, ToolCall};
 use crate::signature::Signature;
 
@@ -72,7 +72,7 @@ fn block(value: &Value) -> Part {
         Some("tool_use") => Body::ToolCall(ToolCall {
             id: string_of(&value["id"]),
             name: string_of(&value["name"]),
-            arguments: if value["input"].is_null() { "{}".to_owned() } else { value["input"].to_string() },
+            arguments: if value["input"].is_null() { "{}".to_owned() } else { json::text(&value["input"]) },
             signature: None,
         }),
         _ => Body::Foreign { dialect: Dialect::Anthropic, value: value.clone() },

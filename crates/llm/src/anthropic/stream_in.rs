@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{answer_in, error, stop, usage};
 use crate::Dialect;
 use crate::frame::Frame;
-use crate::json::{read_json, string_of, text_of};
+use crate::json::{self, read_json, string_of, text_of};
 use crate::meaning::{BlockKind, Delta, Error, Flow, Start};
 use crate::signature::Signature;
 
@@ -129,7 +129,7 @@ impl Reader {
             Some("tool_use") => {
                 is_call = true;
                 let filled = block["input"].as_object().is_some_and(|input| !input.is_empty());
-                early = Some(if filled { block["input"].to_string() } else { "{}".to_owned() });
+                early = Some(if filled { json::text(&block["input"]) } else { "{}".to_owned() });
                 BlockKind::ToolCall { id: string_of(&block["id"]), name: string_of(&block["name"]), signature: None }
             }
             _ => BlockKind::Foreign { dialect: Dialect::Anthropic, value: block.clone() },

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{stop, usage};
 use crate::Dialect;
 use crate::glance::Glance;
-use crate::json::{At, Look as _, string_of};
+use crate::json::{self, At, Look as _, string_of};
 use crate::meaning::{Answer, Body, Error, Part, ToolCall};
 use crate::signature::Signature;
 
@@ -46,7 +46,7 @@ fn block(value: &Value) -> Part {
     let call = &value["toolUse"];
     // `type` marks calls of the provider's own tools.
     if call.is_object() && call["type"] != "server_tool_use" {
-        let arguments = if call["input"].is_null() { "{}".to_owned() } else { call["input"].to_string() };
+        let arguments = if call["input"].is_null() { "{}".to_owned() } else { json::text(&call["input"]) };
         let (id, name) = (string_of(&call["toolUseId"]), string_of(&call["name"]));
         return Body::ToolCall(ToolCall { id, name, arguments, signature: None }).into();
     }

@@ -5,7 +5,7 @@ mod content;
 use serde_json::{Map, Value};
 
 use crate::dialect::{Dialect, Site};
-use crate::json::{Fields, Malformed, Read};
+use crate::json::{Fields, Malformed, Read, read_json};
 use crate::meaning::{Call, Depth, Effort, Format, Function, Message, Role, Schema, Thinking, Tool, ToolChoice};
 use crate::openai_chat::request_in::metadata;
 
@@ -113,7 +113,7 @@ fn format(mut fields: Fields) -> Read<Option<Format>> {
     let structure = format.value("structure").unwrap_or_default();
     let schema = &structure["jsonSchema"];
     let value = match &schema["schema"] {
-        Value::String(text) => serde_json::from_str(text)
+        Value::String(text) => read_json(text.as_bytes())
             .map_err(|e| Malformed::new("textFormat.structure.jsonSchema.schema", format!("not valid JSON: {e}")))?,
         Value::Null => Value::Object(Map::new()),
         value => value.clone(),

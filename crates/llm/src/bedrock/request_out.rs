@@ -4,7 +4,7 @@ mod blocks;
 
 use serde_json::{Value, json};
 
-use crate::json::Object;
+use crate::json::{self, Object};
 use crate::lost::Losses;
 use crate::meaning::{Body, CacheHint, Call, Depth, Effort, Format, Function, Role, Tool, ToolChoice};
 use crate::{Dialect, Target};
@@ -197,7 +197,7 @@ fn format(call: &Call, body: &mut Object, losses: &mut Losses) {
     match &call.format {
         Some(Format::Schema(format)) => {
             let schema = Object::new()
-                .with("schema", format.schema.to_string())
+                .with("schema", json::text(&format.schema))
                 .with("name", format.name.as_deref().unwrap_or("answer"))
                 .maybe("description", format.description.as_deref())
                 .done();

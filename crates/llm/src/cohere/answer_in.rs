@@ -6,7 +6,7 @@ use super::{stop, usage};
 use crate::Dialect;
 use crate::glance::Glance;
 use crate::ids;
-use crate::json::{At, Look as _, string_of, text_of};
+use crate::json::{self, At, Look as _, string_of, text_of};
 use crate::meaning::{Answer, Body, Error, Kind, Part, ToolCall};
 use crate::signature::Signature;
 
@@ -93,7 +93,7 @@ fn tool_call(value: &Value, answer: &str, i: usize) -> Part {
     let id = text_of(&value["id"]).map_or_else(|| ids::synthetic(answer, i), str::to_owned);
     let arguments = match &function["arguments"] {
         Value::String(text) if text != "null" => text.clone(),
-        object @ Value::Object(_) => object.to_string(),
+        object @ Value::Object(_) => json::text(object),
         _ => "{}".to_owned(),
     };
     Body::ToolCall(ToolCall { id, name: string_of(&function["name"]), arguments, signature: None }).into()

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::Dialect;
 use crate::ids;
-use crate::json::{Fields, Malformed, Read, wrong};
+use crate::json::{self, Fields, Malformed, Read, wrong};
 use crate::meaning::{
     Body, Call, Depth, Format, Function, Media, MediaKind, Message, Part, Role, Schema, Thinking, Tool, ToolCall,
     ToolChoice, ToolResult,
@@ -130,7 +130,7 @@ fn part(value: Value) -> Read<Part> {
             Value::Object(data) if data.len() == 1 && data.values().all(Value::is_string) => {
                 Body::Text(data.values().filter_map(Value::as_str).collect())
             }
-            data => Body::Text(data.to_string()),
+            data => Body::Text(json::text(data)),
         },
         _ => return Ok(Body::Foreign { dialect: Dialect::Cohere, value }.into()),
     };
@@ -146,7 +146,7 @@ fn tool_call(value: Value) -> Read<Part> {
     let name = function.need_text("name").map_err(|e| e.under("function"))?;
     let arguments = match function.value("arguments") {
         Some(Value::String(text)) if text != "null" => text,
-        Some(object @ Value::Object(_)) => object.to_string(),
+        Some(object @ Value::Object(_)) => json::text(&object),
         _ => String::new(),
     };
     let mut call = ToolCall { id, name, arguments, signature: None };

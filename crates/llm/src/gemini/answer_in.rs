@@ -6,7 +6,7 @@ use super::{error, stop, usage};
 use crate::Dialect;
 use crate::glance::Glance;
 use crate::ids;
-use crate::json::{At, Look as _, string_of, text_of};
+use crate::json::{self, At, Look as _, string_of, text_of};
 use crate::meaning::{Answer, Body, Error, Media, MediaKind, Part, Source, Stop, ToolCall};
 use crate::signature::Signature;
 
@@ -68,7 +68,7 @@ pub(super) fn part(value: &Value, answer: &str, nth: usize) -> Option<Part> {
     let body = if value["functionCall"].is_object() {
         let call = &value["functionCall"];
         let id = text_of(&call["id"]).map_or_else(|| ids::synthetic(answer, nth), str::to_owned);
-        let arguments = if call["args"].is_object() { call["args"].to_string() } else { "{}".to_owned() };
+        let arguments = if call["args"].is_object() { json::text(&call["args"]) } else { "{}".to_owned() };
         Body::ToolCall(ToolCall { id, name: string_of(&call["name"]), arguments, signature })
     } else if let Some(data) = value["inlineData"]["data"].as_str() {
         let media_type = string_of(&value["inlineData"]["mimeType"]);

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::json::text_of;
+use crate::json::{self, text_of};
 use crate::signature::Signature;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Partial {
     }
 
     pub(super) fn arguments(&self) -> String {
-        self.arguments.to_string()
+        json::text(&self.arguments)
     }
 
     fn piece(&mut self, piece: &Value, max: usize) -> bool {

@@ -4,8 +4,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::exact;
 use super::scan::{Bad, Raw, Scan};
 
 /// As serde_json has it.
@@ -148,6 +149,32 @@ impl<'d> At<'d> {
         self.node().filter(|node| node.kind == Kind::Number).map(|node| node.text)
     }
 
+    /// All of it. `number`: of one as it is written; `None`: it cannot be held.
+    pub(super) fn tree(self, number: &dyn Fn(&str) -> Option<Value>) -> Option<Value> {
+        let node = self.node()?;
+        Some(match node.kind {
+            Kind::Null => Value::Null,
+            Kind::True => Value::Bool(true),
+            Kind::False => Value::Bool(false),
+            Kind::Number => number(node.text)?,
+            Kind::Text => Value::String(node.text.to_owned()),
+            Kind::Escaped => Value::String(decoded(node.text)?),
+            Kind::List => Value::Array(self.items().map(|item| item.tree(number)).collect::<Option<_>>()?),
+            Kind::Object => {
+                let mut members = Map::new();
+                for (at, member) in self.within(Kind::Object) {
+                    let name = match member.name.escaped {
+                        true => Cow::Owned(decoded(member.name.text)?),
+                        false => Cow::Borrowed(member.name.text),
+                    };
+                    let value = Self { node: Some(at), ..self }.tree(number)?;
+                    members.insert(exact::name(&name).to_owned(), value);
+                }
+                Value::Object(members)
+            }
+        })
+    }
+
     fn within(self, kind: Kind) -> impl Iterator<Item = (u32, &'d Node<'d>)> {
         let doc = self.doc;
         let end = self.node().filter(|node| node.kind == kind).map_or(0, |node| node.next);
@@ -271,11 +298,11 @@ impl<'v> Look<'v> for &'v Value {
     }
 
     fn u64(self) -> Option<u64> {
-        self.as_u64()
+        self.as_u64().or_else(|| exact::held(self)?.parse().ok())
     }
 
     fn f64(self) -> Option<f64> {
-        self.as_f64()
+        self.as_f64().or_else(|| exact::held(self)?.parse().ok())
     }
 }
 

@@ -1,13 +1,22 @@
-//! JSON with halves of surrogate pairs. JavaScript and Python write a text that was cut inside an emoji as `"\\ud83d"`, which no
+//! JSON as others write it, numbers as they are written ([`super::exact`]), and with halves of surrogate pairs. JavaScript and Python write a text that was cut inside an emoji as `"\\ud83d"`, which no
 //! UTF-8 can hold; each such half is read as U+FFFD, as every encoder to UTF-8 writes it. Nothing else is forgiven.
 
 use serde_json::Value;
 
+use super::doc::Doc;
+use super::exact;
+
 pub(crate) fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
-    serde_json::from_slice(bytes).or_else(|why| match mended(bytes) {
-        Some(mended) => serde_json::from_slice(&mended),
+    read(bytes).or_else(|why| match mended(bytes) {
+        Some(mended) => read(&mended),
         None => Err(why),
     })
+}
+
+fn read(bytes: &[u8]) -> serde_json::Result<Value> {
+    let mut value = serde_json::from_slice(bytes)?;
+    let odd = exact::vet(&mut value) && std::str::from_utf8(bytes).is_ok_and(exact::has_odd);
+    Ok(if odd { Doc::read(bytes).and_then(|doc| exact::value(doc.root())).unwrap_or(value) } else { value })
 }
 
 /// `None`: there is nothing to mend.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::Dialect;
 use crate::ids;
-use crate::json::{string_of, text_of};
+use crate::json::{self, string_of, text_of};
 use crate::meaning::{BlockKind, Delta, Error, Flow};
 use crate::signature::Signature;
 
@@ -109,7 +109,7 @@ pub(super) fn arguments(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
-        object => object.to_string(),
+        object => json::text(object),
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::Dialect;
 use crate::ids;
-use crate::json::{Fields, Malformed, Read, wrong};
+use crate::json::{self, Fields, Malformed, Read, wrong};
 use crate::meaning::{Body, CacheHint, Media, MediaKind, Part, Source, ToolCall, ToolResult};
 use crate::signature::Signature;
 
@@ -78,7 +78,7 @@ fn tool_use(fields: &mut Fields) -> Read<Body> {
     let mut call = ToolCall {
         id: fields.need_text("id")?,
         name: fields.need_text("name")?,
-        arguments: Value::Object(input.whole()).to_string(),
+        arguments: json::text(&Value::Object(input.whole())),
         signature: None,
     };
     ids::open_call(&mut call);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::Dialect;
 use crate::bedrock::media;
 use crate::ids;
-use crate::json::{Fields, Read, string_of};
+use crate::json::{self, Fields, Read, string_of};
 use crate::meaning::{Body, CacheHint, MediaKind, Part, ToolCall, ToolResult};
 use crate::signature::Signature;
 
@@ -69,7 +69,7 @@ fn media_kind(fields: &Fields) -> Option<(&'static str, MediaKind)> {
 fn tool_use(mut fields: Fields) -> Read<Body> {
     let input = fields.value("input").unwrap_or_else(|| Value::Object(Default::default()));
     let id = fields.need_text("toolUseId")?;
-    let mut call = ToolCall { id, name: fields.need_text("name")?, arguments: input.to_string(), signature: None };
+    let mut call = ToolCall { id, name: fields.need_text("name")?, arguments: json::text(&input), signature: None };
     ids::open_call(&mut call);
     Ok(Body::ToolCall(call))
 }
@@ -80,7 +80,7 @@ fn tool_result(mut fields: Fields) -> Read<Body> {
     let mut content = Vec::new();
     for (i, value) in fields.list("content")?.unwrap_or_default().into_iter().enumerate() {
         let part = match value.get("json") {
-            Some(json) => Part::text(json.to_string()),
+            Some(value) => Part::text(json::text(value)),
             None => block(value).map_err(|e| e.at("content", i))?,
         };
         content.push(part);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::Dialect;
 use crate::ids;
-use crate::json::{Fields, Read};
+use crate::json::{self, Fields, Read};
 use crate::meaning::{Body, Media, MediaKind, Part, Source, ToolCall, ToolResult};
 use crate::signature::Signature;
 
@@ -49,7 +49,7 @@ fn tool_call(mut fields: Fields, synthetic: String, signature: Option<Signature>
     let id = fields.text("id")?.filter(|id| !id.is_empty()).unwrap_or(synthetic);
     let args = fields.object("args")?.unwrap_or_default();
     let name = fields.need_text("name")?;
-    let mut call = ToolCall { id, name, arguments: Value::Object(args.whole()).to_string(), signature };
+    let mut call = ToolCall { id, name, arguments: json::text(&Value::Object(args.whole())), signature };
     ids::open_call(&mut call);
     Ok(call)
 }
@@ -66,7 +66,7 @@ fn tool_result(mut fields: Fields, origin: usize) -> Read<ToolResult> {
             is_error = true;
             flat(value)
         }
-        _ => response.to_string(),
+        _ => json::text(&response),
     };
     let mut content = vec![Part::text(text)];
     for (i, part) in fields.list("parts")?.unwrap_or_default().into_iter().enumerate() {
@@ -81,7 +81,7 @@ fn single(value: &Value) -> Option<(&str, &Value)> {
 }
 
 fn flat(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| json::text(value), str::to_owned)
 }
 
 fn inline(mut fields: Fields) -> Read<Media> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::Dialect;
 use crate::ids;
-use crate::json::{Object, object_of};
+use crate::json::{self, Object, object_of};
 use crate::lost::Losses;
 use crate::meaning::{Body, Call, Media, MediaKind, Message, Part, Role, Source, ToolCall, ToolResult};
 use crate::target::Target;
@@ -164,7 +164,7 @@ impl Writer<'_> {
 
 /// Gemini wants an object.
 fn response(text: &str, is_error: bool) -> Value {
-    match serde_json::from_str(text) {
+    match json::read_json(text.as_bytes()) {
         Ok(object @ Value::Object(_)) if !is_error => object,
         _ if is_error => json!({"error": text}),
         _ => json!({"output": text}),

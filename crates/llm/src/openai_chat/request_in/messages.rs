@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::content;
 use crate::Dialect;
 use crate::ids;
-use crate::json::{Fields, Malformed, Read};
+use crate::json::{self, Fields, Malformed, Read};
 use crate::meaning::{Body, Call, Message, Part, Role, ToolCall, ToolResult};
 use crate::openai_chat::thoughts;
 use crate::signature::Signature;
@@ -76,7 +76,7 @@ fn tool_call(value: Value) -> Read<Part> {
     let name = function.need_text("name").map_err(|e| e.under("function"))?;
     let arguments = match function.value("arguments") {
         Some(Value::String(text)) => text,
-        Some(object) => object.to_string(),
+        Some(object) => json::text(&object),
         None => String::new(),
     };
     let google = fields.value("extra_content").unwrap_or_default();
