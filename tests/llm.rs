@@ -2,8 +2,10 @@
 //! they fail.
 
 mod answers;
+mod asked;
 mod bodies;
 mod budgets;
+mod coded;
 mod collectors;
 mod counting;
 mod demo;

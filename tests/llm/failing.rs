@@ -320,3 +320,59 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [fast], hang_up: drain, ca
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_whole_answer_whose_caller_hangs_up_is_heard_to_its_end_where_that_is_chosen() {
+    let late = Duration::from_millis(700);
+    let one = Provider::start(move |asked| match asked.json()["model"].as_str() {
+        Some("bad") => Says { thinks: late, ..Says::error(500, "{}") },
+        _ => Says { thinks: late, ..Says::json(CHAT) },
+    })
+    .await;
+    let two = Provider::start(|_| Says::json(CHAT)).await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+limits: [{name: tokens, window: 1h, max: 10000, cost: {from: tokens}}]
+models:
+  - {name: fast, deployments: [{provider: one}]}
+  - {name: falls, deployments: [{provider: one, model: bad, priority: 1}, {provider: two}]}
+routes:
+  - {name: cut, match: {path: /cut/*}, llm: {models: [fast]}}
+  - {name: llm, match: {path: /*}, llm: {models: [fast, falls], hang_up: drain, cache: {ttl: 1h}}, limits: [tokens]}
+";
+    cluster.apply(&document(&cluster, &[("one", "openai", &one), ("two", "openai", &two)], rest)).await;
+    let hang_up = async |path: &str, ask: &str| {
+        let before = one.asked().len();
+        let call = post(&cluster, path, &[], ask);
+        let asked = eventually("it is asked", Duration::from_secs(5), async || one.asked().len() > before);
+        tokio::select! {
+            answer = call => panic!("{}", answer.status),
+            () = asked => {}
+        }
+    };
+    for path in ["/v1/chat/completions", "/v1/messages"] {
+        let ask = ASK.replace("\"fast\",", "\"fast\",\"max_tokens\":99,");
+        hang_up(path, &ask).await;
+        let line = told(&cluster, |line| line["path"] == path).await;
+        let of = &line["llm"];
+        let told = (&of["input_tokens"], &of["output_tokens"], &of["estimated"], &line["cut"]);
+        assert_eq!(told, (&3.into(), &2.into(), &serde_json::Value::Null, &"client".into()), "{line}");
+        // And whoever asks again has the answer.
+        let before = one.asked().len();
+        let again = post(&cluster, path, &[], &ask).await;
+        assert!(String::from_utf8_lossy(&again.body).contains("from two"), "{again:?}");
+        assert_eq!(one.asked().len(), before, "nobody was asked");
+    }
+    eventually("both are paid, and once", Duration::from_secs(5), async || {
+        cluster.cli(&["quota", "get", "tokens"]).await.expect("a counter")["spent"] == 10
+    })
+    .await;
+    // For who left nobody else is asked.
+    hang_up("/v1/chat/completions", &ASK.replace("fast", "falls")).await;
+    let line = told(&cluster, |line| line["llm"]["model"] == "falls").await;
+    assert_eq!((&line["cut"], two.asked().len()), (&"client".into(), 0), "{line}");
+    // Elsewhere it is cancelled at once.
+    hang_up("/cut/v1/chat/completions", ASK).await;
+    let line = told(&cluster, |line| line["route"] == "cut").await;
+    assert_eq!((&line["cut"], &line["llm"]["estimated"]), (&"client".into(), &true.into()), "{line}");
+}

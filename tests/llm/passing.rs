@@ -32,6 +32,7 @@ async fn openais_chat_passes_byte_for_byte_but_for_the_models_name() {
         ("authorization", key.as_str()),
         ("content-type", "application/json"),
         ("openai-organization", "org-1"),
+        ("openai-beta", "b=1"),
         ("cookie", "private=1"),
         ("x-forwarded-for", "192.0.2.1"),
     ];
@@ -42,7 +43,7 @@ async fn openais_chat_passes_byte_for_byte_but_for_the_models_name() {
     assert_eq!(asked.body, body.replace("\"fast\"", "\"real-1\""));
     assert_eq!(asked.header("authorization"), "Bearer sk-one", "the provider's key, never the caller's");
     assert_eq!(asked.header("host"), provider.address.to_string());
-    assert_eq!(asked.header("openai-organization"), "org-1");
+    assert_eq!((asked.header("openai-organization"), asked.header("openai-beta")), ("", "b=1"), "our key, our account");
     assert_eq!((asked.header("cookie"), asked.header("x-forwarded-for")), ("", ""), "nothing tells who calls");
     let line = told(&cluster, |line| line["route"] == "keyed").await;
     let llm = &line["llm"];

@@ -132,3 +132,49 @@ async fn what_cannot_be_carried_is_refused_by_name_or_dropped_by_name() {
     assert!(taken.status == 200 && dropped.contains("seed") && dropped.contains("logit_bias"), "{dropped}");
     assert_eq!(taken.json()["choices"][0]["message"]["content"], "hi");
 }
+
+#[tokio::test]
+async fn a_translated_response_says_again_what_was_asked() {
+    let (_, _, cluster) = both().await;
+    let tools = json!([{"type": "function", "name": "weather", "description": "d", "strict": false,
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]);
+    let ask = |stream: bool| {
+        json!({"model": "lax", "stream": stream, "input": "Weather?", "instructions": "Be brief.", "tools": tools,
+            "tool_choice": "auto", "temperature": 0.25, "top_p": 0.5, "max_output_tokens": 77, "parallel_tool_calls": false,
+            "metadata": {"ticket": "7"}, "reasoning": {"effort": "low"}, "text": {"verbosity": "low"}, "user": "u1",
+            "truncation": "auto", "store": true})
+        .to_string()
+    };
+    let check = |response: &Value| {
+        for (name, value) in [
+            ("instructions", json!("Be brief.")),
+            ("tools", tools.clone()),
+            ("tool_choice", json!("auto")),
+            ("temperature", json!(0.25)),
+            ("top_p", json!(0.5)),
+            ("max_output_tokens", json!(77)),
+            ("parallel_tool_calls", json!(false)),
+            ("metadata", json!({"ticket": "7"})),
+            ("reasoning", json!({"effort": "low", "summary": null})),
+            ("text", json!({"format": {"type": "text"}, "verbosity": "low"})),
+            ("truncation", json!("auto")),
+            ("user", json!("u1")),
+            ("store", json!(false)),
+            ("model", json!("lax")),
+            ("error", Value::Null),
+        ] {
+            assert_eq!(response[name], value, "{name}: {response}");
+        }
+    };
+    check(&post(&cluster, "/v1/responses", &[], &ask(false)).await.json());
+    let stream = post(&cluster, "/v1/responses", &[], &ask(true)).await;
+    let told = events(&stream.body);
+    let responses: Vec<&Value> =
+        told.iter().map(|event| &event["response"]).filter(|value| value.is_object()).collect();
+    assert_eq!(responses.len(), 3, "created, in progress, completed");
+    responses.into_iter().for_each(check);
+    // Nothing said, nothing made up.
+    let plain = post(&cluster, "/v1/responses", &[], r#"{"model":"lax","input":"x"}"#).await.json();
+    let told = (&plain["temperature"], &plain["tools"], &plain["tool_choice"], &plain["metadata"]);
+    assert_eq!(told, (&Value::Null, &json!([]), &json!("auto"), &json!({})), "{plain}");
+}

@@ -1,11 +1,14 @@
 //! The six dialects, and the one door to each of them.
 
+use std::sync::Arc;
+
 use crate::bounds::Bounds;
 use crate::frame::{Frame, Framing, aws, sse};
 use crate::json::{self, Doc, Malformed};
 use crate::lean::{self, Skipped};
 use crate::lost::Losses;
 use crate::meaning::{Answer, Body, Call, Error, Event, Flow, Stop};
+use crate::openai_responses::Echo;
 use crate::target::Target;
 use crate::tokens::Said;
 use crate::{anthropic, bedrock, cohere, gemini, ids, openai_chat, openai_responses};
@@ -41,6 +44,8 @@ pub struct Reply {
     /// Gemini: the caller asked `alt=sse`.
     pub sse: bool,
     pub bounds: Bounds,
+    /// Of a call to OpenAI's responses: what its answer says again of it.
+    pub echo: Option<Arc<Echo>>,
 }
 
 impl Reply {

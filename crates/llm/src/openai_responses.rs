@@ -2,6 +2,7 @@
 
 mod answer_in;
 mod answer_out;
+mod echo;
 mod request_in;
 mod request_out;
 mod stop;
@@ -18,4 +19,5 @@ pub(crate) use stream_in::Reader;
 
 pub(crate) use usage::read as parse_usage;
 
+pub use echo::{Echo, relabelled};
 pub use stream_out::Encoder;

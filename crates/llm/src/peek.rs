@@ -12,6 +12,8 @@ pub struct Peek {
     /// The caller asked for the usage chunk (OpenAI chat); other dialects always tell.
     pub include_usage: bool,
     pub max_tokens: Option<u64>,
+    /// The name of a bound of -1: what some say for none, and some providers take.
+    pub endless: Option<&'static str>,
     /// Answers wanted.
     pub n: u64,
     pub end_user: Option<String>,
@@ -97,11 +99,16 @@ impl Peek {
             "stream" => self.stream = read::<Option<bool>>(member)?.unwrap_or(false),
             "stream_options" => self.include_usage = inner(member, "include_usage")? == Some("true"),
             // Given by two names, it may be either: providers differ.
+            "max_tokens" if is_endless(dialect, member) => self.endless = Some("max_tokens"),
+            "max_completion_tokens" if is_endless(dialect, member) => self.endless = Some("max_completion_tokens"),
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
-                self.max_tokens = self.max_tokens.max(read(member)?);
+                self.max_tokens = self.max_tokens.max(longest(&member.name, Some(member.value))?);
             }
             "generationConfig" | "generation_config" => self.generation(member)?,
-            "inferenceConfig" => self.max_tokens = whole(member, "maxTokens")?,
+            "inferenceConfig" => {
+                let asked = longest("maxTokens", inner(member, "maxTokens")?);
+                self.max_tokens = asked.map_err(|why| why.under(&member.name))?;
+            }
             "n" => self.n = read::<Option<u64>>(member)?.unwrap_or(1).max(1),
             "user" => self.end_user = text(member)?,
             "metadata" if dialect == Dialect::Anthropic => {
@@ -135,7 +142,9 @@ impl Peek {
 
     fn generation(&mut self, member: &Member<'_>) -> Result<(), Malformed> {
         for name in ["maxOutputTokens", "max_output_tokens"] {
-            self.max_tokens = self.max_tokens.max(whole(member, name)?);
+            // Google reads `"5"` as well.
+            let asked = inner(member, name)?.map(|text| text.trim_matches('"'));
+            self.max_tokens = self.max_tokens.max(longest(name, asked).map_err(|why| why.under(&member.name))?);
         }
         for name in ["candidateCount", "candidate_count"] {
             self.n = self.n.max(whole(member, name)?.unwrap_or(1));
@@ -163,16 +172,30 @@ fn is_of(dialect: Dialect, name: &str) -> bool {
     }
 }
 
-/// A whole number of a member's; Google reads `"5"` and `5.0` as well.
+/// The longest answer that is asked for. Nothing, or less, is no bound: providers differ about what it is.
+fn longest(name: &str, text: Option<&str>) -> Result<Option<u64>, Malformed> {
+    let Some(text) = text.filter(|text| *text != "null") else { return Ok(None) };
+    let wrong = || Malformed::new(name, "must be a whole number of at least 1");
+    number(text).filter(|asked| *asked > 0).map(Some).ok_or_else(wrong)
+}
+
+fn is_endless(dialect: Dialect, member: &Member<'_>) -> bool {
+    dialect == Dialect::OpenAiChat && member.value.parse() == Ok(-1.0_f64)
+}
+
+/// A whole number of a member's; Google reads `"5"` as well.
 fn whole(member: &Member<'_>, name: &str) -> Result<Option<u64>, Malformed> {
     let Some(text) = inner(member, name)?.filter(|text| *text != "null") else { return Ok(None) };
-    let number = text.trim_matches('"');
-    let read = number.parse().ok().or_else(|| {
-        let float: f64 = number.parse().ok()?;
-        (float.fract() == 0.0 && (0.0..9.0e15).contains(&float)).then_some(float as u64)
-    });
     let wrong = || Malformed::new(name, "must be a whole number, not negative").under(&member.name);
-    read.map(Some).ok_or_else(wrong)
+    number(text.trim_matches('"')).map(Some).ok_or_else(wrong)
+}
+
+/// `5` and `5.0` alike: JavaScript does not tell them apart.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| {
+        let float: f64 = text.parse().ok()?;
+        (float.fract() == 0.0 && (0.0..9.0e15).contains(&float)).then_some(float as u64)
+    })
 }
 
 /// Bedrock's stands in an object. Left to the provider, it may be the dearest.
@@ -265,6 +288,42 @@ mod tests {
         }
         let body = r#"{"generationConfig":{"maxOutputTokens":9},"generation_config":{"maxOutputTokens":1}}"#;
         assert!(peek(Dialect::Gemini, body.as_bytes(), Site { model: Some("g"), stream: false }).is_err());
+    }
+
+    #[test]
+    fn line_15_a_bound_is_a_whole_number_of_at_least_one_in_every_dialect() {
+        let asked = |dialect, body: String| {
+            peek(dialect, body.as_bytes(), Site { model: Some("m"), stream: false })
+                .map(|peek| (peek.max_tokens, peek.endless))
+                .map_err(|why| why.to_string())
+        };
+        let table: [(Dialect, &str, &str, &str, &str); 7] = [
+            (Dialect::OpenAiChat, "", "max_tokens", "", "max_tokens"),
+            (Dialect::OpenAiChat, "", "max_completion_tokens", "", "max_completion_tokens"),
+            (Dialect::OpenAiResponses, "", "max_output_tokens", "", "max_output_tokens"),
+            (Dialect::Anthropic, "", "max_tokens", "", "max_tokens"),
+            (Dialect::Cohere, "", "max_tokens", "", "max_tokens"),
+            (Dialect::Gemini, "\"generationConfig\":{", "maxOutputTokens", "}", "generationConfig.maxOutputTokens"),
+            (Dialect::Bedrock, "\"inferenceConfig\":{", "maxTokens", "}", "inferenceConfig.maxTokens"),
+        ];
+        for (dialect, before, name, after, path) in table {
+            let with = |value: &str| asked(dialect, format!("{{{before}\"{name}\":{value}{after}}}"));
+            for (value, tokens) in [("5", 5), ("5.0", 5), ("5e1", 50)] {
+                assert_eq!(with(value), Ok((Some(tokens), None)), "{name} {value}");
+            }
+            assert_eq!(with("null"), Ok((None, None)));
+            for value in
+                ["0", "-0", "0.0", "-2", "1.5", "1e300", "99999999999999999999", "true", "[1]", "\"many\"", "\"-1\""]
+            {
+                let told = with(value).expect_err(value);
+                assert_eq!(told, format!("{path}: must be a whole number of at least 1"), "{value}");
+            }
+            match (dialect, with("-1"), with("\"5\"")) {
+                (Dialect::OpenAiChat, minus, text) => assert!(minus == Ok((None, Some(name))) && text.is_err()),
+                (Dialect::Gemini, minus, text) => assert!(minus.is_err() && text == Ok((Some(5), None))),
+                (_, minus, text) => assert!(minus.is_err() && text.is_err(), "{name}"),
+            }
+        }
     }
 
     #[test]

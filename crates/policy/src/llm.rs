@@ -46,6 +46,8 @@ pub struct Provider {
     /// What proves who we are.
     pub credential: Option<Credential>,
     pub caller_keys: CallerKeys,
+    /// Of callers: they go along, also beside our key.
+    pub caller_headers: Vec<HeaderName>,
     /// Azure's older paths: `deployments/NAME/…?api-version=`.
     pub api_version: Option<Box<str>>,
     /// From the call of a stream to its first event.

@@ -37,6 +37,7 @@ mod rewrite;
 mod route;
 mod seen;
 mod server;
+mod stays;
 mod trailers;
 mod tunnel;
 mod wire;

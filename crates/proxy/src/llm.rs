@@ -6,11 +6,13 @@
 //! deployments is in [`fleet`]. What formats mean is `tidegate-llm`'s to say.
 
 mod account;
+mod along;
 mod answers;
 mod asking;
 mod attempt;
 mod bodies;
 mod choose;
+mod coded;
 mod counting;
 mod door;
 mod fleet;
@@ -62,6 +64,7 @@ use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
 use crate::relay::Observer;
 use crate::reply::Reply;
+use crate::stays::Stays;
 
 pub use self::fleet::{DeploymentFacts, Fleet, Rest, Why};
 pub(crate) use self::heard::Most;
@@ -90,6 +93,7 @@ pub(crate) struct Visit<'a, 'b> {
     pub(crate) route: &'a Route,
     pub(crate) llm: &'a Llm,
     pub(crate) caller: Option<&'b Caller<'a>>,
+    pub(crate) stays: &'a Stays,
 }
 
 /// Each line may say no. Boxed by who calls: other routes never come here.
@@ -335,7 +339,13 @@ impl<'a> Visit<'a, '_> {
         let chooser = Chooser { fleet, heard, headers, caller, snapshot, needs: &needs };
         let call = Call { visit: self, parts, heard, own, further: &further, chooser, model, records };
         let asking = Asking::new(call)?;
-        let mut response = asking.run(observer).await?;
+        let staying = self.llm.drains.then(|| self.stays.stay());
+        let outcome = asking.run(observer).await;
+        drop(staying);
+        if self.stays.has_left() {
+            observer.record.cut.get_or_insert(telemetry::Cut::Client);
+        }
+        let mut response = outcome?;
         self.tell_cost(&mut response, observer);
         let keep = keep.filter(|_| response.status() == StatusCode::OK);
         self.keeps(keep, &mut response, heard, observer);

@@ -43,6 +43,7 @@ use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
 use crate::relay::{Observer, Relay};
 use crate::reply::Reply;
+use crate::stays::Stays;
 use crate::{max_forwards, respond, rewrite, route, tunnel};
 
 mod short;
@@ -66,11 +67,12 @@ struct Bench<'a> {
     seen: Seen,
     /// hyper saw a length beside chunked framing and dropped it.
     framed_twice: bool,
+    stays: &'a Stays,
 }
 
 /// An answer, or a future in a place of its own: hyper moves what it is given, so that is kept small. `go` is [`go`]:
 /// only who calls can name its future.
-pub(crate) fn serve<F>(
+pub(crate) fn serve<F: Future + Send + 'static>(
     client: Arc<Client>,
     room: &Room<F>,
     request: Request<Received>,
@@ -92,18 +94,19 @@ pub(crate) fn serve<F>(
         return Serving::Done(Some(dressed(Answer::Kept(kept), observer, &client, &parts)));
     }
     let framed_twice = sized && seen.framed;
-    let begun = Begun { client, here, parts, body, seen, framed_twice, origin, observer };
-    Serving::Going(room.take_in(|| go(begun)))
+    Serving::Going(
+        room.take_in(|stays| go(Begun { client, here, parts, body, seen, framed_twice, origin, observer, stays })),
+    )
 }
 
 /// An answer on its way to hyper.
-pub(crate) enum Serving<F> {
+pub(crate) enum Serving<F: Future + Send + 'static> {
     /// `None`: it was taken.
     Done(Option<Response<Reply>>),
     Going(Guest<F>),
 }
 
-impl<F: Future<Output = Response<Reply>>> Future for Serving<F> {
+impl<F: Future<Output = Response<Reply>> + Send + 'static> Future for Serving<F> {
     type Output = Result<Response<Reply>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -125,16 +128,18 @@ pub(crate) struct Begun {
     framed_twice: bool,
     origin: Origin,
     observer: Box<Observer>,
+    stays: Stays,
 }
 
 /// The long way. Not an `async fn`, whose argument would lie in it twice.
 #[inline]
 pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
-    let Begun { client, here, mut parts, body, seen, framed_twice, origin, mut observer } = begun;
+    let Begun { client, here, mut parts, body, seen, framed_twice, origin, mut observer, stays } = begun;
     async move {
         let gate = &*client.gate;
         let snapshot = &**here.scene.snapshot();
-        let bench = Bench { gate, client: &client, here: &here, snapshot, origin: &origin, seen, framed_twice };
+        let bench =
+            Bench { gate, client: &client, here: &here, snapshot, origin: &origin, seen, framed_twice, stays: &stays };
         let mut dress = Dress::default();
         let mut body = Some(body);
         let speech = if seen.grpc { Speech::of(&parts.headers) } else { None };
@@ -286,8 +291,17 @@ async fn answer<'a>(
 
     if let Action::Llm(llm) = &route.action {
         let caller = caller.as_ref();
-        let visit =
-            Visit { gate, snapshot, client: bench.client, origin: bench.origin, host: &host, route, llm, caller };
+        let visit = Visit {
+            gate,
+            snapshot,
+            client: bench.client,
+            origin: bench.origin,
+            host: &host,
+            route,
+            llm,
+            caller,
+            stays: bench.stays,
+        };
         return Box::pin(llm::serve(visit, parts, body, observer, &mut dress.shown)).await.map(Answer::Ours);
     }
 
@@ -574,7 +588,7 @@ mod tests {
     /// The one is moved into its place with every request of the long way, the other with every request.
     #[test]
     fn the_future_of_a_request_stays_small() {
-        fn sizes<A, F>(_: fn(A) -> F) -> (usize, usize) {
+        fn sizes<A, F: Future + Send + 'static>(_: fn(A) -> F) -> (usize, usize) {
             (std::mem::size_of::<F>(), std::mem::size_of::<Serving<F>>())
         }
         let (going, serving) = sizes(go);

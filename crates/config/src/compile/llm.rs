@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http::{HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 use tidegate_policy::defaults::{PROVIDER_CONNECTIONS, PROVIDER_FIRST_BYTE, PROVIDER_IDLE};
 use tidegate_policy::{CallerKeys, Cost, Llm, Model, Provider, ProviderKind, Unpriced};
 
 use super::route::World;
 use super::secret::Secrets;
-use super::{Names, Report, answers, credential, upstream};
+use super::{Names, Report, answers, credential, header, upstream};
 use crate::decode::short;
 use crate::document::{
     self, CallerKeyRule, EndpointAddress, HangUp, LlmRule, ProviderRule, RouteRule, UpstreamRule, UpstreamTimes,
@@ -16,6 +16,9 @@ use crate::document::{
 use crate::inputs::Inputs;
 use crate::path::Path;
 use crate::units::Span;
+
+/// Names of headers in one list.
+const MOST_HEADERS: usize = 64;
 
 /// By position; `None` where one cannot be built.
 pub(super) fn providers(
@@ -54,6 +57,7 @@ fn provider(
         google: _,
         api_version,
         caller_keys,
+        caller_headers,
         timeouts,
         first_event,
         retries,
@@ -128,10 +132,30 @@ fn provider(
         base: base.into(),
         credential,
         caller_keys,
+        caller_headers: along(caller_headers, &path.field("caller_headers"), report),
         api_version,
         first_event,
         chat: OnceLock::new(),
     })
+}
+
+/// Headers of callers that go to a provider: none that proves who calls.
+fn along(texts: &[String], path: &Path<'_>, report: &Report<'_>) -> Vec<HeaderName> {
+    const PROOFS: [&str; 6] = ["authorization", "cookie", "x-api-key", "x-goog-api-key", "api-key", "accept-encoding"];
+    if texts.len() > MOST_HEADERS {
+        report.error(path, format!("has {} names; at most {MOST_HEADERS}", texts.len()));
+    }
+    let mut names = Vec::new();
+    for (i, text) in texts.iter().enumerate() {
+        let path = path.item(i);
+        let Some(name) = header::changeable(text, &path, report) else { continue };
+        if PROOFS.contains(&name.as_str()) || name.as_str().starts_with("x-tidegate-") {
+            let reason = format!("`{name}` is between the caller and the gate");
+            report.hinted(&path, reason, "for a caller's own key of the provider's use `caller_keys`");
+        }
+        names.push(name);
+    }
+    names
 }
 
 fn api_version(text: Option<&str>, kind: ProviderKind, path: &Path<'_>, report: &Report<'_>) -> Option<Box<str>> {

@@ -44,6 +44,12 @@ pub struct ProviderRule {
     /// did not bring.
     #[serde(default, skip_serializing_if = "is_never")]
     pub caller_keys: CallerKeyRule,
+    /// Headers of callers that go to this provider beside our key, as they came. Those that say how to answer
+    /// (`anthropic-version`, `anthropic-beta`, `openai-beta`) always do where caller and provider speak the same dialect;
+    /// those that name an account or a bill (`openai-organization`, `openai-project`, `idempotency-key`,
+    /// `x-goog-user-project`, `x-amz-*`, `helicone-*`) go along only beside a caller's own key, unless they stand here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caller_headers: Vec<String>,
     /// Bounds on waiting. `first_byte` is 10m here unless it says otherwise, `idle` is 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<UpstreamTimes>,
@@ -328,7 +334,7 @@ pub struct LlmRule {
     /// Answers that are no streams say in `x-tidegate-cost` how many dollars they cost.
     #[serde(default)]
     pub tell_cost: bool,
-    /// What becomes of a stream whose caller hangs up.
+    /// What becomes of an answer whose caller hangs up.
     #[serde(default)]
     pub hang_up: HangUp,
     /// Keep answers and give them again to whoever asks exactly the same. Default: no.

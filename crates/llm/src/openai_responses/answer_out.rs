@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::echo::Echo;
 use super::{stop, thoughts, usage};
 use crate::dialect::{Dialect, Reply};
 use crate::ids;
@@ -21,6 +22,7 @@ pub(crate) fn render_answer(answer: &Answer, reply: &Reply) -> Vec<u8> {
         model: reply.model(&answer.model),
         status,
         details,
+        echo: reply.echo.as_deref(),
     };
     response.with(output, answer.usage.as_ref()).bytes()
 }
@@ -32,34 +34,24 @@ pub(super) struct Response<'a> {
     pub(super) model: &'a str,
     pub(super) status: &'static str,
     pub(super) details: Value,
+    pub(super) echo: Option<&'a Echo>,
 }
 
 impl Response<'_> {
     pub(super) fn with(self, output: Vec<Value>, usage: Option<&Usage>) -> Object {
-        Object::new()
+        let mut object = Object::new()
             .with("id", self.id)
             .with("object", "response")
             .with("created_at", self.created)
             .with("status", self.status)
             .with("error", Value::Null)
             .with("incomplete_details", self.details)
-            .with("instructions", Value::Null)
-            .with("max_output_tokens", Value::Null)
             .with("model", self.model)
             .with("output", output)
-            .with("parallel_tool_calls", true)
             .with("previous_response_id", Value::Null)
-            .with("reasoning", json!({"effort": null, "summary": null}))
-            .with("store", false)
-            .with("temperature", Value::Null)
-            .with("text", json!({"format": {"type": "text"}}))
-            .with("tool_choice", "auto")
-            .with("tools", json!([]))
-            .with("top_p", Value::Null)
-            .with("truncation", "disabled")
-            .with("usage", usage.map_or(Value::Null, usage::write))
-            .with("user", Value::Null)
-            .with("metadata", json!({}))
+            .with("usage", usage.map_or(Value::Null, usage::write));
+        Echo::put(self.echo, &mut object);
+        object
     }
 }
 

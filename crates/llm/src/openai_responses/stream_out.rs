@@ -35,7 +35,7 @@ struct Writer {
     refused: bool,
     failed: bool,
     stop: Stop,
-    usage: Usage,
+    usage: Option<Usage>,
 }
 
 impl Encoder {
@@ -53,7 +53,7 @@ impl Encoder {
             refused: false,
             failed: false,
             stop: Stop::EndTurn,
-            usage: Usage::default(),
+            usage: None,
         };
         Self { sequence, writer }
     }
@@ -74,7 +74,7 @@ impl Writer {
             Event::Open { kind, .. } => self.open(kind, out),
             Event::Delta { delta, .. } => self.delta(delta, out),
             Event::Close { .. } => self.close(out),
-            Event::Usage(usage) => self.usage = usage,
+            Event::Usage(usage) => self.usage = Some(usage),
             Event::Stop(stop) => self.stop = stop,
             Event::Ping => out.extend_from_slice(b": ping\n\n"),
             Event::End => self.end(out),
@@ -174,7 +174,7 @@ impl Writer {
     fn end(&mut self, out: &mut Vec<u8>) {
         let (status, details) = stop::write(&self.stop, self.refused);
         let output = std::mem::take(&mut self.output);
-        let response = self.response(status, details).with(output, Some(&self.usage)).done();
+        let response = self.response(status, details).with(output, self.usage.as_ref()).done();
         let name = if status == "completed" { "response.completed" } else { "response.incomplete" };
         self.event(name, json!({"response": response}), out);
     }
@@ -188,14 +188,21 @@ impl Writer {
             return self.event("error", event, out);
         }
         let output = std::mem::take(&mut self.output);
-        let mut response = self.response("failed", Value::Null).with(output, Some(&self.usage)).done();
+        let mut response = self.response("failed", Value::Null).with(output, self.usage.as_ref()).done();
         let code = if told["code"].is_null() { &told["type"] } else { &told["code"] };
         response["error"] = json!({"code": code, "message": told["message"]});
         self.event("response.failed", json!({"response": response}), out);
     }
 
     fn response(&self, status: &'static str, details: Value) -> Response<'_> {
-        Response { id: &self.id, created: self.created, model: &self.model, status, details }
+        Response {
+            id: &self.id,
+            created: self.created,
+            model: &self.model,
+            status,
+            details,
+            echo: self.reply.echo.as_deref(),
+        }
     }
 
     fn event(&mut self, name: &str, fields: Value, out: &mut Vec<u8>) {

@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use memchr::memmem;
 use tidegate_cache::{Ask, Fetch, Forward, Glance, Next, Report};
-use tidegate_llm::Reply as Spoken;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::canonical::{canonical, is_deterministic};
+use tidegate_llm::openai_responses::relabelled;
+use tidegate_llm::{Dialect, Reply as Spoken};
 use tidegate_policy::{Answers, Model};
 use tidegate_telemetry::Cached;
 
@@ -169,6 +170,9 @@ impl Visit<'_, '_> {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             Reply::pieces(answer.replayed(dialect, self.again(heard)))
+        } else if dialect == Dialect::OpenAiResponses {
+            headers.remove(CONTENT_LENGTH);
+            Reply::full(relabelled(&whole, &heard.body).map_or(whole, Bytes::from))
         } else {
             Reply::full(whole)
         };
@@ -193,6 +197,7 @@ impl Visit<'_, '_> {
             include_usage: heard.peek.include_usage,
             sse: heard.door.sse,
             bounds: Bounds::default(),
+            echo: heard.echo(),
         }
     }
 }

@@ -185,7 +185,9 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         let Routing { attempts, within, .. } = self.call.model.routing;
         let gate = self.call.visit.gate;
         while let Some(candidate) = self.queue.pop_front() {
-            if self.attempts >= attempts || (self.attempts > 0 && self.began.elapsed() > within) {
+            // Whoever was asked is heard to the end for a caller who left; nobody else is asked for him.
+            let left = || self.call.visit.stays.has_left() || self.began.elapsed() > within;
+            if self.attempts >= attempts || (self.attempts > 0 && left()) {
                 return Ok(false);
             }
             let own = self.call.own;

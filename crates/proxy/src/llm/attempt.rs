@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body::Body;
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::kept::{self, Tag};
 use tidegate_llm::meaning::{Error, Gist, Kind};
@@ -25,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Visit;
 use super::account::Account;
+use super::coded::Source;
 use super::door::Task;
 use super::fleet::Going;
 use super::heard::{Beside, Heard, Outgoing};
@@ -118,7 +118,7 @@ pub(super) enum Rest {
 type Calling<'c> = Pin<Box<dyn Future<Output = Result<Bytes, Box<Failed>>> + Send + 'c>>;
 
 /// What is known of an answer once its head came.
-type Heads = (HeaderMap, upstream::Body);
+type Heads = (HeaderMap, Source);
 
 impl Attempt<'_, '_, '_> {
     pub(super) async fn make(self) -> Tried {
@@ -129,11 +129,12 @@ impl Attempt<'_, '_, '_> {
             Ok(answer) => {
                 answered = Some((answer.endpoint.clone(), answer.attempts, answer.connect, answer.first_byte));
                 let (head, body) = answer.response.into_parts();
-                if head.status.is_success() {
-                    self.hear((head.headers, body), until).await
-                } else {
+                let source = Source::new(&head.headers, body);
+                match source {
+                    Ok(source) if head.status.is_success() => self.hear((head.headers, source), until).await,
+                    Err(error) if head.status.is_success() => Err(Box::new(Failed::lost(error))),
                     // Boxed, as all that a whole answer does without: what it needs is moved about.
-                    Err(Box::new(Box::pin(self.refused(head.status, &head.headers, body)).await))
+                    source => Err(Box::new(Box::pin(self.refused(head.status, &head.headers, source.ok())).await)),
                 }
             }
             Err((failed, why)) => {
@@ -170,17 +171,26 @@ impl Attempt<'_, '_, '_> {
     async fn one(&self, body: &Bytes) -> Result<Bytes, Box<Failed>> {
         let answer = self.call(body, None).await.map_err(|(failed, _)| failed)?;
         let (head, body) = answer.response.into_parts();
+        let source = Source::new(&head.headers, body);
         if !head.status.is_success() {
-            return Err(Box::new(self.refused(head.status, &head.headers, body).await));
+            return Err(Box::new(self.refused(head.status, &head.headers, source.ok()).await));
         }
-        read(Bytes::new(), body, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))
+        let source = source.map_err(|error| Box::new(Failed::lost(error)))?;
+        read(Bytes::new(), source, LONGEST_ANSWER).await.map_err(|error| Box::new(Failed::lost(error)))
     }
 
     async fn call(&self, body: &Bytes, until: Option<Instant>) -> Result<Answer, (Box<Failed>, Option<Box<str>>)> {
         let Visit { gate, route, .. } = self.visit;
         let provider = &*self.deployment.provider;
-        let mut request = outward::request(self.parts, self.heard, (&self.outgoing, body), self.deployment, route)
-            .map_err(|refusal| (Box::new(Failed::ours(refusal)), None))?;
+        let mut request = outward::request(
+            self.parts,
+            self.heard,
+            (&self.outgoing, body),
+            self.deployment,
+            route,
+            self.own.is_some(),
+        )
+        .map_err(|refusal| (Box::new(Failed::ours(refusal)), None))?;
         if let Some((trace, span)) = &self.span {
             trace.put(*span, request.headers_mut());
         }
@@ -203,9 +213,12 @@ impl Attempt<'_, '_, '_> {
         outcome.map_err(|why| (Box::new(Failed::of(&why)), Some(why.to_string().into())))
     }
 
-    /// The provider says no.
-    async fn refused(&self, status: StatusCode, headers: &HeaderMap, body: upstream::Body) -> Failed {
-        let body = read(Bytes::new(), body, LONGEST_ERROR).await.unwrap_or_default();
+    /// The provider says no. `body`: why, where that can be read.
+    async fn refused(&self, status: StatusCode, headers: &HeaderMap, body: Option<Source>) -> Failed {
+        let body = match body {
+            Some(body) => read(Bytes::new(), body, LONGEST_ERROR).await.unwrap_or_default(),
+            None => Bytes::new(),
+        };
         // Where a provider names a moment and not what time it is, ours will do.
         let now = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_nanos(tidegate_clock::wall().0));
         let find = |name: &str| {
@@ -243,12 +256,7 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// A stream was asked for; what comes tells whether it is one, whatever its head says.
-    async fn streamed(
-        self,
-        headers: &HeaderMap,
-        mut body: upstream::Body,
-        until: Option<Instant>,
-    ) -> Result<Won, Box<Failed>> {
+    async fn streamed(self, headers: &HeaderMap, mut body: Source, until: Option<Instant>) -> Result<Won, Box<Failed>> {
         let mut begun = in_time(until, opening(&mut body)).await?;
         if self.outgoing.dialect != Dialect::Gemini && replay::is_object(&begun) {
             let whole = in_time(until, read(begun, body.take(), LONGEST_ANSWER)).await?;
@@ -269,7 +277,7 @@ impl Attempt<'_, '_, '_> {
     async fn stream(
         self,
         headers: &HeaderMap,
-        (begun, body): (Bytes, upstream::Body),
+        (begun, body): (Bytes, Source),
         until: Option<Instant>,
     ) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
@@ -422,6 +430,9 @@ impl Attempt<'_, '_, '_> {
             include_usage: self.heard.peek.include_usage,
             sse: self.heard.door.sse,
             bounds: Bounds::default(),
+            echo: (self.records || self.outgoing.dialect != self.heard.door.dialect)
+                .then(|| self.heard.echo())
+                .flatten(),
         }
     }
 }
@@ -458,30 +469,29 @@ fn along(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// `begun`: what was read of it.
-pub(super) async fn read(begun: Bytes, mut body: upstream::Body, longest: usize) -> Result<Bytes, Error> {
+pub(super) async fn read(begun: Bytes, mut body: Source, longest: usize) -> Result<Bytes, Error> {
     if !begun.is_empty() && body.is_end_stream() {
         return Ok(begun);
     }
     let mut whole = BytesMut::from(begun);
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        if let Ok(data) = frame.map_err(|why| broken(&why))?.into_data() {
-            if whole.is_empty() && body.is_end_stream() {
-                return Ok(data);
-            }
-            if whole.len() + data.len() > longest {
-                return Err(Error::bad_stream("the provider's answer is too long"));
-            }
-            whole.extend_from_slice(&data);
+    while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
+        let data = data.map_err(|why| broken(&why))?;
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data);
         }
+        if whole.len() + data.len() > longest {
+            return Err(Error::bad_stream("the provider's answer is too long"));
+        }
+        whole.extend_from_slice(&data);
     }
     Ok(whole.freeze())
 }
 
 /// The first bytes of a body, up to some that say something.
-async fn opening(body: &mut upstream::Body) -> Result<Bytes, Error> {
+async fn opening(body: &mut Source) -> Result<Bytes, Error> {
     let mut blank = BytesMut::new();
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-        let Ok(data) = frame.map_err(|why| broken(&why))?.into_data() else { continue };
+    while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
+        let data = data.map_err(|why| broken(&why))?;
         let says = data.iter().any(|byte| !byte.is_ascii_whitespace());
         if says && blank.is_empty() {
             return Ok(data);

@@ -9,6 +9,7 @@ use tidegate_llm::embed::{Embed, Embedder};
 use tidegate_llm::kept::{Named, named};
 use tidegate_llm::meaning::Call;
 use tidegate_llm::names::Names;
+use tidegate_llm::openai_responses::Echo;
 use tidegate_llm::peek::{Peek, peek};
 use tidegate_llm::splice::{Edit, splice, splice_peeked, without};
 use tidegate_llm::tokens::{Counted, Encoding};
@@ -38,6 +39,7 @@ pub(super) struct Heard<'a> {
     /// The longest answer, whoever gives it: as the asked model has it. What limits reserved is for no more.
     pub(super) cap: Option<u64>,
     parsed: OnceLock<Call>,
+    echo: OnceLock<Arc<Echo>>,
     /// By the places of [`Encoding::ALL`], where somebody counted.
     counts: [OnceLock<Counted>; Encoding::ALL.len()],
 }
@@ -83,7 +85,16 @@ impl<'a> Heard<'a> {
             Dialect::OpenAiResponses => named(&body).map_err(|why| No::malformed(&why))?,
             _ => None,
         };
-        Ok(Self { door, body, peek, named, cap: None, parsed: OnceLock::new(), counts: Default::default() })
+        Ok(Self {
+            door,
+            body,
+            peek,
+            named,
+            cap: None,
+            parsed: OnceLock::new(),
+            echo: OnceLock::new(),
+            counts: Default::default(),
+        })
     }
 
     /// The most that it can come to at any deployment that may be asked: of its prompt the bytes, or what was counted.
@@ -168,15 +179,26 @@ impl<'a> Heard<'a> {
         Prompt::hold(self.door.dialect, embeds, self.call_body(), self.door.model.as_deref())
     }
 
+    /// What the answer says again of the call, where its dialect does that.
+    pub(super) fn echo(&self) -> Option<Arc<Echo>> {
+        let says = self.door.dialect == Dialect::OpenAiResponses && self.door.task == Task::Chat;
+        says.then(|| Arc::clone(self.echo.get_or_init(|| Arc::new(Echo::of(&self.body)))))
+    }
+
     /// What is asked as the longest answer, where that is not what the caller asks.
     fn bound(&self, model: &Model) -> Option<u64> {
         let most = model.max_output.into_iter().chain(self.cap).min().filter(|_| self.door.task == Task::Chat)?;
-        self.peek.max_tokens.is_none_or(|asked| asked > most).then_some(most)
+        // Where one of two names bounds nothing, the other is not to be relied upon.
+        let asked = self.peek.max_tokens.filter(|_| self.peek.endless.is_none());
+        asked.is_none_or(|asked| asked > most).then_some(most)
     }
 
     pub(super) fn outgoing(&self, model: &Model, deployment: &Deployment) -> Result<Outgoing, No> {
         let kind = deployment.provider.kind;
         let (from, to) = (self.door.dialect, speaks(kind, self.door.dialect));
+        if let Some(name) = self.peek.endless.filter(|_| from != to || !takes_endless(kind)) {
+            return Err(No::malformed(&Malformed::new(name, "must be a whole number of at least 1")));
+        }
         let outgoing =
             if from == to { self.passed(model, deployment)? } else { self.translated(model, deployment, to)? };
         if kind != ProviderKind::VertexAnthropic {
@@ -303,6 +325,11 @@ fn counted_request(body: &Bytes) -> Option<Bytes> {
     }
     let inner: Inner<'_> = serde_json::from_slice(body).ok()?;
     Some(Bytes::copy_from_slice(inner.generate_content_request.get().as_bytes()))
+}
+
+/// -1 is "as long as it likes" for what people run themselves; whoever bills takes it for a mistake.
+fn takes_endless(kind: ProviderKind) -> bool {
+    matches!(kind, ProviderKind::Ollama | ProviderKind::Vllm | ProviderKind::OpenAiCompatible)
 }
 
 fn unserved(deployment: &Deployment) -> No {

@@ -21,6 +21,7 @@ use tidegate_upstream::{self as upstream, Call};
 
 use self::passing::Ear;
 use super::account::Account;
+use super::along;
 use super::door::{self, Door, Task};
 use super::heard::{Heard, Most};
 use super::own::OwnKeys;
@@ -253,6 +254,9 @@ impl<'a> Visit<'a, '_> {
             whole => whole,
         };
         let mut kept = self.kept(parts);
+        if own.is_none() {
+            along::strip(&mut kept, provider);
+        }
         kept.insert(HOST, provider.host.clone());
         if whole.is_some() {
             kept.remove(CONTENT_LENGTH);

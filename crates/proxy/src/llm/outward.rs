@@ -1,13 +1,14 @@
 //! A call as one provider wants it: path and headers. What proves who we are comes last ([`super::prove`]).
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tidegate_llm::Dialect;
 use tidegate_policy::{Deployment, ProviderKind, Route, Tongue};
 
+use super::along;
 use super::door::Task;
 use super::heard::{Heard, Outgoing};
 use crate::refusal::Refusal;
@@ -17,15 +18,14 @@ const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// Of a model's name in a path.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
-/// What else a caller's SDK says to a provider of its own dialect. Nothing that tells who calls.
-const ALONG: [&str; 6] = ["anthropic-", "openai-", "x-stainless-", "idempotency-key", "traceparent", "tracestate"];
-
+/// `own`: the key is the caller's.
 pub(super) fn request(
     parts: &Parts,
     heard: &Heard<'_>,
     (outgoing, body): (&Outgoing, &Bytes),
     deployment: &Deployment,
     route: &Route,
+    own: bool,
 ) -> Result<Request<Bytes>, Refusal> {
     let provider = &*deployment.provider;
     let uri = uri(heard, outgoing.dialect, deployment)?;
@@ -34,14 +34,14 @@ pub(super) fn request(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accepts = if heard.peek.stream { outgoing.dialect.stream_content_type(true) } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accepts));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(agent) = parts.headers.get(USER_AGENT) {
         headers.insert(USER_AGENT, agent.clone());
     }
-    if outgoing.dialect == heard.door.dialect {
-        for (name, value) in &parts.headers {
-            if ALONG.iter().any(|along| name.as_str().starts_with(along)) {
-                headers.append(name.clone(), value.clone());
-            }
+    let same = outgoing.dialect == heard.door.dialect;
+    for (name, value) in &parts.headers {
+        if along::goes(name, provider, same, own) {
+            headers.append(name.clone(), value.clone());
         }
     }
     if outgoing.dialect == Dialect::Anthropic {

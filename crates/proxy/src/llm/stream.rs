@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tidegate_llm::coding::Spoiled;
 use tidegate_llm::meaning::{Error, Event, Kind};
 use tidegate_llm::names::Names;
 use tidegate_llm::tap::Tap;
@@ -24,6 +25,7 @@ use tokio::time::{Sleep, sleep};
 use self::held::Held;
 use super::account::{Account, First, Lost};
 use super::bodies;
+use super::coded::Source;
 use super::counting;
 use super::fleet::Going;
 use super::recorder::Recorder;
@@ -35,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The body of an answer. Its drop, early or late, ends the exchange and settles what it cost.
 pub(crate) struct Told {
-    source: upstream::Body,
+    source: Source,
     from: Dialect,
     decoder: Decoder,
     way: Way,
@@ -114,7 +116,7 @@ impl Translation {
 
 impl Told {
     pub(super) fn new(
-        source: upstream::Body,
+        source: Source,
         from: Dialect,
         way: Way,
         reply: &Reply,
@@ -165,12 +167,8 @@ impl Told {
                 }
                 None => {}
             }
-            match poll_fn(|cx| Pin::new(&mut self.source).poll_frame(cx)).await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.take(data);
-                    }
-                }
+            match poll_fn(|cx| self.source.poll_data(cx)).await {
+                Some(Ok(data)) => self.take(data),
                 Some(Err(why)) => return Err(broken(&why)),
                 None => self.finish(),
             }
@@ -345,7 +343,10 @@ pub(super) fn broken(why: &upstream::Broken) -> Error {
     };
     let message = match why {
         upstream::Broken::Timeout(_) => "the provider stopped in the middle of its answer",
-        upstream::Broken::Reset(_) => "the provider broke off in the middle of its answer",
+        upstream::Broken::Reset(why) => match why.downcast_ref::<Spoiled>() {
+            Some(spoiled) => spoiled.reason(),
+            None => "the provider broke off in the middle of its answer",
+        },
     };
     Error::new(kind, message)
 }
@@ -377,7 +378,7 @@ impl Body for Told {
                 this.breaks(Cut::Upstream, Error::new(Kind::Overloaded, "the lease of a concurrency limit has ended"));
                 continue;
             }
-            let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) else {
+            let Poll::Ready(data) = this.source.poll_data(cx) else {
                 if let Some(piece) = this.hand_out() {
                     return Poll::Ready(Some(Ok(piece)));
                 }
@@ -390,12 +391,8 @@ impl Body for Told {
                 }
                 return Poll::Pending;
             };
-            match frame {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        this.take(data);
-                    }
-                }
+            match data {
+                Some(Ok(data)) => this.take(data),
                 Some(Err(why)) => {
                     this.breaks(cut_by(&why), broken(&why));
                 }

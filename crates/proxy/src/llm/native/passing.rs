@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use tidegate_llm::bounds::Bounds;
+use tidegate_llm::coding::Decoding;
 use tidegate_llm::meaning::Event;
 use tidegate_llm::{Decoder, Dialect, Glance, Reply};
 use tidegate_policy::{Bodies, Model};
@@ -16,6 +16,7 @@ use tidegate_upstream as upstream;
 
 use super::is_json;
 use crate::llm::account::Account;
+use crate::llm::coded::coding;
 use crate::llm::recorder::Recorder;
 use crate::llm::{bodies, counting};
 use crate::relay::{Broken, Observer, cut_by, lapsed};
@@ -24,7 +25,13 @@ use crate::relay::{Broken, Observer, cut_by, lapsed};
 const LONGEST_READ: usize = 4 << 20;
 
 /// What is heard of an answer that passes.
-pub(super) enum Ear {
+pub(super) struct Ear {
+    kind: Kind,
+    /// It is compressed: what passes stays so.
+    coded: Option<Box<Decoding>>,
+}
+
+enum Kind {
     Deaf,
     Stream(Box<Listening>),
     Whole { call: Option<(Dialect, bool)>, held: BytesMut, log: Option<Arc<Bodies>> },
@@ -47,9 +54,28 @@ impl Ear {
         log: Option<Arc<Bodies>>,
         counts: bool,
     ) -> Self {
-        if headers.contains_key(CONTENT_ENCODING) {
-            return Self::Deaf;
+        match coding(headers) {
+            Ok(coding) => {
+                let kind = Kind::new(call, headers, log, counts);
+                let deaf = matches!(kind, Kind::Deaf);
+                let coded = coding.filter(|_| !deaf).map(|coding| Box::new(Decoding::new(coding)));
+                Self { kind, coded }
+            }
+            Err(()) => Self { kind: Kind::Deaf, coded: None },
         }
+    }
+
+    fn hear(&mut self, mut data: &[u8], account: &mut Account) {
+        let Some(coded) = &mut self.coded else { return self.kind.hear(data, account) };
+        // What cannot be read is not heard: what it cost is estimated.
+        while let Ok(Some(piece)) = coded.piece(&mut data) {
+            self.kind.hear(&piece, account);
+        }
+    }
+}
+
+impl Kind {
+    fn new(call: Option<(Dialect, bool)>, headers: &HeaderMap, log: Option<Arc<Bodies>>, counts: bool) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let streams = kind.starts_with("text/event-stream") || kind.starts_with("application/vnd.amazon.eventstream");
         match call {
@@ -228,7 +254,7 @@ impl Body for Native {
 impl Drop for Native {
     fn drop(&mut self) {
         self.give_back();
-        self.ear.end(&mut self.account);
+        self.ear.kind.end(&mut self.account);
         // The name that was asked for may be one's own; the answer says whose it is.
         let deployment = self.model.deployments.first();
         self.account.priced_by_answer(|answered| deployment?.tariff(answered).cloned());
@@ -238,7 +264,7 @@ impl Drop for Native {
             observer.whole = observer.record.method == Method::HEAD || self.is_end_stream();
         }
         self.account.settle(&mut observer);
-        self.ear.log(&mut observer);
+        self.ear.kind.log(&mut observer);
         if self.account.wants_count() {
             counting::later(std::mem::replace(&mut self.account, Account::new(0, false)), observer);
         }

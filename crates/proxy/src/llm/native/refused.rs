@@ -9,6 +9,7 @@ use tidegate_policy::{Credential, Provider};
 use tidegate_upstream as upstream;
 
 use crate::llm::attempt::{LONGEST_ERROR, names_accounts, read};
+use crate::llm::coded::{Source, coding};
 use crate::llm::tokens::Tokens;
 use crate::llm::{bodies, prove};
 
@@ -19,7 +20,11 @@ pub(super) async fn told(
     head: &mut response::Parts,
     source: upstream::Body,
 ) -> Bytes {
+    let source = Source::as_it_is(&head.headers, source);
     let body = read(Bytes::new(), source, LONGEST_ERROR).await.unwrap_or_default();
+    if coding(&head.headers).is_ok() {
+        head.headers.remove(CONTENT_ENCODING);
+    }
     let find = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let error = dialect.parse_error(head.status.as_u16(), &find, &body);
     let ours = matches!(error.kind, Kind::Unauthenticated | Kind::Billing)

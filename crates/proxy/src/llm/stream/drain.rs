@@ -1,11 +1,7 @@
 //! A stream whose caller is gone, heard to its end: what it costs is known then, and an answer that is kept is whole.
 
 use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::LazyLock;
-use std::time::Duration;
 
-use http_body::Body;
 use tidegate_llm::Reply;
 use tidegate_llm::bounds::Bounds;
 use tidegate_telemetry::Cut;
@@ -14,14 +10,8 @@ use tokio::time::timeout;
 
 use super::held::Held;
 use super::{Told, Waiting, Way};
-use crate::gate::Count;
 use crate::llm::account::Account;
-
-/// Nobody waits for these: after so long their provider is left alone.
-const LONGEST: Duration = Duration::from_secs(600);
-/// At once; more are cancelled.
-const MOST: usize = 1_024;
-static DRAINING: LazyLock<Count> = LazyLock::new(Count::default);
+use crate::stays::{LONGEST, alone};
 
 impl Told {
     /// True: the caller left, and somebody else hears the rest.
@@ -29,7 +19,7 @@ impl Told {
         if !self.drains || self.ended || self.decoder.is_over() || self.observer.is_none() {
             return false;
         }
-        let (Ok(runtime), Some(one)) = (Handle::try_current(), DRAINING.enter(MOST)) else { return false };
+        let (Ok(runtime), Some(one)) = (Handle::try_current(), alone()) else { return false };
         let rest = self.rest();
         runtime.spawn(async move {
             // Its drop settles what was used, however it ends.
@@ -72,12 +62,10 @@ impl Told {
 
     async fn drain(mut self: Box<Self>) {
         loop {
-            match poll_fn(|cx| Pin::new(&mut self.source).poll_frame(cx)).await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.take(data);
-                        self.ready = Waiting::default(); // For nobody.
-                    }
+            match poll_fn(|cx| self.source.poll_data(cx)).await {
+                Some(Ok(data)) => {
+                    self.take(data);
+                    self.ready = Waiting::default(); // For nobody.
                 }
                 Some(Err(_)) => return,
                 None => return self.finish(),
