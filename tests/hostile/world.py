@@ -12,6 +12,7 @@ DOCUMENT = {
     "version": 1,
     "routes": [
         {"name": "odd", "match": {"path": "/odd/*"}, "to": [{"upstream": "odd"}]},
+        {"name": "small", "match": {"path": "/small/*"}, "max_body": "256KiB", "to": [{"upstream": "plain"}]},
         {"name": "all", "match": {"path": "/*"}, "to": [{"upstream": "plain"}]},
     ],
 }
