@@ -32,6 +32,14 @@ pub const MAX_NODE_CONNECTIONS: usize = 20_000;
 pub const MAX_STREAMS: u32 = 128;
 /// Streams that a client may reset before they are answered; more closes the connection (rapid reset).
 pub const MAX_PENDING_RESETS: usize = 20;
+/// HTTP/2 frames in a row that bring nothing: settings, pings, priorities, windows, empty data.
+pub const MAX_CONTROL_FRAMES: u32 = 2_000;
+/// How many of those a connection may send in the long run.
+pub const CONTROL_FRAMES_PER_SECOND: u32 = 200;
+/// HTTP/2 streams that a client may give up beyond those it let be answered.
+pub const MAX_CANCELS: u32 = 500;
+/// How many of those a connection may give up in the long run.
+pub const CANCELS_PER_SECOND: u32 = 50;
 
 /// Opening a connection to an endpoint, TLS included; also how long a request waits for a free connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -123,6 +131,12 @@ pub fn table() -> Vec<Row> {
         row("client connections of one node", MAX_NODE_CONNECTIONS.to_string(), ""),
         row("HTTP/2 streams of one connection", MAX_STREAMS.to_string(), ""),
         row("HTTP/2 streams reset early", MAX_PENDING_RESETS.to_string(), ""),
+        row("HTTP/2 streams reset, beyond those answered", format!("{MAX_CANCELS}, then {CANCELS_PER_SECOND}/s"), ""),
+        row(
+            "HTTP/2 frames that bring nothing",
+            format!("{MAX_CONTROL_FRAMES}, then {CONTROL_FRAMES_PER_SECOND}/s"),
+            "",
+        ),
         row("connect to an endpoint", span(CONNECT_TIMEOUT), "upstreams[].timeouts.connect"),
         row("first byte of a response (504)", span(FIRST_BYTE_TIMEOUT), "upstreams[].timeouts.first_byte"),
         row("whole exchange", "unbounded".into(), "upstreams[].timeouts.total"),

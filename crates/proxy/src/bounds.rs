@@ -30,6 +30,13 @@ pub struct Bounds {
     pub in_flight: usize,
     pub h2_streams: u32,
     pub h2_resets: usize,
+    /// Frames of an h2 connection that bring nothing (settings, pings, priorities, windows, empty data): at once, and per
+    /// second. What passes usefully pays for more.
+    pub h2_control_frames: u32,
+    pub h2_control_rate: u32,
+    /// Streams that a client gives up beyond those that were answered: at once, and per second.
+    pub h2_cancels: u32,
+    pub h2_cancel_rate: u32,
     pub h2_ping: Duration,
     pub h2_ping_timeout: Duration,
     /// How much of an h2 answer is held for a slow client.
@@ -57,6 +64,10 @@ impl Default for Bounds {
             in_flight: 10_000,
             h2_streams: defaults::MAX_STREAMS,
             h2_resets: defaults::MAX_PENDING_RESETS,
+            h2_control_frames: defaults::MAX_CONTROL_FRAMES,
+            h2_control_rate: defaults::CONTROL_FRAMES_PER_SECOND,
+            h2_cancels: defaults::MAX_CANCELS,
+            h2_cancel_rate: defaults::CANCELS_PER_SECOND,
             h2_ping: Duration::from_secs(30),
             h2_ping_timeout: Duration::from_secs(20),
             h2_send_buffer: 256 << 10,

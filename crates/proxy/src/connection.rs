@@ -105,6 +105,7 @@ pub(crate) async fn serve<S, F>(
             let service = service_fn(move |request| request::serve(answer.clone(), &room, request, go));
             let mut connection = speech.http1.serve_connection(wire, service).with_upgrades();
             let late = drive(Pin::new(&mut connection), &client, draining).await;
+            client.ended(late);
             if late == Some(Late::Head) {
                 // Nothing is in flight: the head never ended, so the socket is ours to answer on.
                 if let Some(parts) = connection.into_parts() {
@@ -115,12 +116,13 @@ pub(crate) async fn serve<S, F>(
         Version::Http2 => {
             let answer = client.clone();
             let service = service_fn(move |request| request::serve(answer.clone(), &room, request, go));
-            drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
+            let late = drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
+            client.ended(late);
         }
     }
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it is clear which protocol is spoken (RFC 9113 § 3.4). `None`: the client left, or the node drains.
 async fn listen<S: AsyncRead + Unpin>(socket: &mut S, draining: &mut Draining) -> Option<(Version, Bytes)> {
@@ -189,6 +191,9 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             if let Err(why) = ended {
                 debug!(client = %client.address, %why, "connection ended");
+                if let Some(reason) = broken_rule(&why) {
+                    client.is_at_fault(reason);
+                }
             }
             return Poll::Ready(None);
         }
@@ -219,6 +224,7 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                 // An idle h2 client is told before it is left.
                 Some((_, Late::Idle)) if client.is_h2() && !closing => {
                     closing = true;
+                    client.is_at_fault(Late::Idle.reason());
                     connection.as_mut().finish_and_close();
                     cx.waker().wake_by_ref();
                     timer.as_mut().reset(now + GOODBYE);
@@ -231,6 +237,26 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
         Poll::Pending
     })
     .await
+}
+
+/// Why the h2 crate itself ended a connection, as the metrics call it. `None`: it did not.
+fn broken_rule(why: &hyper::Error) -> Option<&'static str> {
+    use h2::Reason;
+    let mut source = std::error::Error::source(why);
+    while let Some(cause) = source {
+        if let Some(why) = cause.downcast_ref::<h2::Error>() {
+            return why.is_library().then(|| match why.reason() {
+                Some(Reason::FLOW_CONTROL_ERROR) => "flow_control_error",
+                Some(Reason::FRAME_SIZE_ERROR) => "frame_size_error",
+                Some(Reason::STREAM_CLOSED) => "stream_closed",
+                Some(Reason::COMPRESSION_ERROR) => "compression_error",
+                Some(Reason::ENHANCE_YOUR_CALM) => "enhance_your_calm",
+                _ => "protocol_error",
+            });
+        }
+        source = cause.source();
+    }
+    None
 }
 
 /// How long an idle h2 client has to answer GOAWAY.

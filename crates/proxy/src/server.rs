@@ -116,6 +116,7 @@ where
         let (here, node) =
             (self.connections.enter(self.gate.bounds.connections), self.gate.connections.enter(usize::MAX));
         let (Some(here), Some(node)) = (here, node) else {
+            self.gate.telemetry.connection_ended("too_many_connections");
             return turn_away(&socket, self.tls.is_none());
         };
         let _nagle = socket.set_nodelay(true);
@@ -215,7 +216,10 @@ async fn secure<F: Future<Output = Response<Reply>> + Send + 'static>(
     let socket = match tokio::time::timeout(patience, certificates.accept(socket)).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(why)) => return debug!(peer = %who.peer, %why, "no TLS"),
-        Err(_) => return debug!(peer = %who.peer, "TLS handshake timed out"),
+        Err(_) => {
+            who.gate.telemetry.connection_ended("handshake_timeout");
+            return debug!(peer = %who.peer, "TLS handshake timed out");
+        }
     };
     let (version, tls) = agreed(&socket);
     let name = socket.get_ref().1.server_name().map(Into::into);

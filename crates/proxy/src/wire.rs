@@ -1,5 +1,6 @@
 //! The socket as hyper sees it, with an ear on it. Two things hyper does not tell are heard here: when a request head
-//! began (slow clients) and whether it carried both `Content-Length` and `Transfer-Encoding` (hyper drops the length).
+//! began (slow clients) and whether it carried both `Content-Length` and `Transfer-Encoding` (hyper drops the length). On h2 a
+//! [`Judge`] listens.
 
 use std::io;
 use std::pin::Pin;
@@ -14,12 +15,24 @@ use tokio::time::Sleep;
 use crate::connection::Client;
 use crate::malformed;
 
+mod frames;
+mod judge;
+
+use judge::{Found, Judge, Verdict};
+
 /// `first` was read to tell HTTP/1.1 from h2 and is read again.
 pub(crate) struct Wire<S> {
     socket: S,
     first: Bytes,
     client: Arc<Client>,
     ear: Option<Ear>,
+    /// Of h2.
+    judge: Option<Box<Judge>>,
+    verdict: Option<Verdict>,
+    /// What the client sends is not read any more.
+    deaf: bool,
+    /// The client says no more.
+    left: bool,
     /// A refusal of ours on its way, in place of one of hyper's.
     ours: Bytes,
     replaced: bool,
@@ -37,16 +50,27 @@ struct Linger {
 
 /// As nginx's `lingering_timeout`.
 const LINGER: Duration = Duration::from_secs(5);
+/// Behind GOAWAY: who heeds it closes at once.
+const LINGER_H2: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 << 20;
+
+/// A ping of a stream, which there is not: the h2 crate answers it with GOAWAY, whatever it was in the middle of
+/// (RFC 9113 § 6.7, § 6.10), and reads no further. It offers no other way to make it say so.
+const LAST_WORD: &[u8] = b"\0\0\x08\x06\0\0\0\0\x01--------";
 
 impl<S> Wire<S> {
     /// `heads`: HTTP/1.1, whose heads are text.
     pub(crate) fn new(socket: S, first: Bytes, client: Arc<Client>, heads: bool) -> Self {
+        let judge = (!heads).then(|| Box::new(Judge::new(&client.gate.bounds)));
         Self {
             socket,
             first,
             client,
             ear: heads.then(Ear::default),
+            judge,
+            verdict: None,
+            deaf: false,
+            left: false,
             ours: Bytes::new(),
             replaced: false,
             shut: false,
@@ -60,6 +84,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let this = &mut *self;
         let before = into.filled().len();
         if this.first.is_empty() {
+            if this.deaf {
+                return Poll::Ready(Ok(()));
+            }
             std::task::ready!(Pin::new(&mut this.socket).poll_read(cx, into))?;
         } else {
             let part = this.first.len().min(into.remaining());
@@ -71,8 +98,37 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         }
         if let Some(ear) = &mut this.ear {
             ear.hear(&into.filled()[before..], &this.client);
+        } else if !this.deaf {
+            this.listen(into, before);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Wire<S> {
+    /// Frames came, from `before` on.
+    fn listen(&mut self, into: &mut ReadBuf<'_>, before: usize) {
+        let Some(judge) = &mut self.judge else { return };
+        let heard = &into.filled()[before..];
+        self.left |= heard.is_empty();
+        let found = judge.hear(heard, &|| self.client.now());
+        if judge.is_in_block() {
+            self.client.head_began();
+        } else {
+            self.client.head_ended();
+        }
+        match found {
+            Found::Nothing => {}
+            Found::Named(verdict) => self.verdict = Some(verdict),
+            Found::Ends(verdict, place) => {
+                self.client.is_at_fault(verdict.reason);
+                into.set_filled(before + place);
+                let now = if place == 0 { LAST_WORD.len().min(into.remaining()) } else { 0 };
+                into.put_slice(&LAST_WORD[..now]);
+                self.first = Bytes::from_static(&LAST_WORD[now..]);
+                (self.verdict, self.deaf) = (Some(verdict), true);
+            }
+        }
     }
 }
 
@@ -102,12 +158,39 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    /// h2's frames on their way out, looked at as far as the socket takes them.
+    fn poll_say(&mut self, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let socket = Pin::new(&mut self.socket);
+        let Some(judge) = &mut self.judge else { return socket.poll_write_vectored(cx, parts) };
+        if let Some(verdict) = self.verdict {
+            let mut renamed = parts.iter().find(|part| !part.is_empty()).map_or_else(Vec::new, |part| part.to_vec());
+            judge.rename(&mut renamed, verdict.code);
+            let sent = std::task::ready!(socket.poll_write(cx, &renamed))?;
+            judge.say(&renamed[..sent]);
+            return Poll::Ready(Ok(sent));
+        }
+        let sent = match parts {
+            [only] => std::task::ready!(socket.poll_write(cx, only))?,
+            parts => std::task::ready!(socket.poll_write_vectored(cx, parts))?,
+        };
+        let mut left = sent;
+        for part in parts {
+            let taken = part.len().min(left);
+            judge.say(&part[..taken]);
+            left -= taken;
+        }
+        Poll::Ready(Ok(sent))
+    }
+}
+
 impl<S: AsyncRead + Unpin> Wire<S> {
     #[cold]
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let within = if self.judge.is_some() { LINGER_H2 } else { LINGER };
         let linger = self
             .linger
-            .get_or_insert_with(|| Box::new(Linger { end: Box::pin(tokio::time::sleep(LINGER)), left: LINGER_BYTES }));
+            .get_or_insert_with(|| Box::new(Linger { end: Box::pin(tokio::time::sleep(within)), left: LINGER_BYTES }));
         let mut thrown = [0; 4 << 10];
         loop {
             if linger.end.as_mut().poll(cx).is_ready() {
@@ -129,7 +212,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         std::task::ready!(self.poll_ours(cx))?;
-        let sent = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let sent = match self.judge {
+            None => Pin::new(&mut self.socket).poll_write(cx, bytes),
+            Some(_) => self.poll_say(cx, &[io::IoSlice::new(bytes)]),
+        };
         self.client.wrote(sent.is_ready());
         sent
     }
@@ -145,7 +231,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return Poll::Ready(Ok(only.len()));
         }
         std::task::ready!(self.poll_ours(cx))?;
-        let sent = Pin::new(&mut self.socket).poll_write_vectored(cx, parts);
+        let sent = match self.judge {
+            None => Pin::new(&mut self.socket).poll_write_vectored(cx, parts),
+            Some(_) => self.poll_say(cx, parts),
+        };
         self.client.wrote(sent.is_ready());
         sent
     }
@@ -165,7 +254,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             std::task::ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
             self.shut = true;
         }
-        if self.client.has_unread() { self.poll_linger(cx).map(Ok) } else { Poll::Ready(Ok(())) }
+        let unread = match self.judge {
+            None => self.client.has_unread(),
+            Some(_) => !self.left && !self.client.draining.is_leaving(),
+        };
+        if unread { self.poll_linger(cx).map(Ok) } else { Poll::Ready(Ok(())) }
     }
 }
 

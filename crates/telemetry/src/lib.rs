@@ -147,6 +147,11 @@ impl Telemetry {
         self.log.counts().dropped()
     }
 
+    /// We ended a client's connection. `reason`: a word of ours, one of a few.
+    pub fn connection_ended(&self, reason: &'static str) {
+        self.meters.ended.count(reason);
+    }
+
     pub(crate) fn begun(&self) {
         self.meters.begun();
     }

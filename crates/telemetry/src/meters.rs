@@ -37,6 +37,8 @@ pub(crate) struct Meters {
     pub(crate) limits: Named<LimitMeter>,
     pub(crate) models: Named<ModelMeter>,
     pub(crate) refusals: Codes,
+    /// Client connections that we ended.
+    pub(crate) ended: Codes,
     unrouted: OnceLock<Arc<RouteMeter>>,
     flow: Laned<Flow>,
 }
@@ -109,7 +111,7 @@ impl<T: Default> Named<T> {
     }
 }
 
-/// Refusals by code. Codes are literals of ours, so a short list that only grows is enough.
+/// Refusals by code, ends of connections by reason. Codes are literals of ours, so a short list that only grows is enough.
 #[derive(Debug)]
 pub(crate) struct Codes {
     known: [(OnceLock<&'static str>, AtomicU64); CODES],
@@ -123,7 +125,7 @@ impl Default for Codes {
 }
 
 impl Codes {
-    fn count(&self, code: &'static str) {
+    pub(crate) fn count(&self, code: &'static str) {
         let slot = self.known.iter().find(|(known, _)| *known.get_or_init(|| code) == code);
         slot.map_or(&self.other, |(_, count)| count).fetch_add(1, Relaxed);
     }

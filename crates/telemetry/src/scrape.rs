@@ -210,7 +210,10 @@ impl Requests {
     fn refusals(&self, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests refused, by code";
         let mut metric = e.encode_descriptor("tidegate_refusals", help, None, MetricType::Counter)?;
-        self.meters.refusals.each().try_for_each(|(code, value)| count_if(&mut metric, [("code", code)], value))
+        self.meters.refusals.each().try_for_each(|(code, value)| count_if(&mut metric, [("code", code)], value))?;
+        let help = "Client connections that we ended, by reason";
+        let mut metric = e.encode_descriptor("tidegate_connections_ended", help, None, MetricType::Counter)?;
+        self.meters.ended.each().try_for_each(|(reason, value)| count_if(&mut metric, [("reason", reason)], value))
     }
 
     fn limits(&self, e: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -51,6 +51,8 @@ pub(crate) struct Client {
     /// h2 streams that were handed a frame and asked for none since: (milliseconds since `born`, number).
     lent: Mutex<BTreeSet<(u64, u32)>>,
     loans: AtomicU32,
+    /// What it did that ends the connection, as the metrics call it.
+    fault: OnceLock<&'static str>,
     _held: Held,
 }
 
@@ -84,6 +86,17 @@ pub(super) enum Late {
     Idle,
     Head,
     Taking,
+}
+
+impl Late {
+    /// As the metrics call it.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Head => "head_timeout",
+            Self::Taking => "slow_reader",
+        }
+    }
 }
 
 /// A request between its first byte in and its last byte out.
@@ -129,6 +142,7 @@ impl Client {
             unread: AtomicBool::new(false),
             lent: Mutex::default(),
             loans: AtomicU32::new(0),
+            fault: OnceLock::new(),
             _held: held,
         }
     }
@@ -145,7 +159,9 @@ impl Client {
     pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> (Exchange, bool) {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        self.head_since.store(0, Relaxed);
+        if !self.is_h2() {
+            self.head_since.store(0, Relaxed); // There another head may have begun meanwhile.
+        }
         let sized = self.heard.load(Relaxed) == self.due.load(Relaxed) && self.sized.load(Relaxed);
         self.body_open.store(true, Relaxed);
         self.unread.store(has_body, Relaxed);
@@ -193,6 +209,25 @@ impl Client {
         self.heard.store(head, Relaxed);
     }
 
+    /// No head is open any more.
+    pub(crate) fn head_ended(&self) {
+        if self.head_since.load(Relaxed) != 0 {
+            self.head_since.store(0, Relaxed);
+        }
+    }
+
+    /// What is first said stays.
+    pub(crate) fn is_at_fault(&self, reason: &'static str) {
+        self.fault.get_or_init(|| reason);
+    }
+
+    /// The connection is over: counted if we ended it. `late`: by dropping it.
+    pub(super) fn ended(&self, late: Option<Late>) {
+        if let Some(reason) = self.fault.get().copied().or(late.map(Late::reason)) {
+            self.gate.telemetry.connection_ended(reason);
+        }
+    }
+
     /// `taken`: the socket took bytes; otherwise it is full.
     pub(crate) fn wrote(&self, taken: bool) {
         let blocked = self.blocked_since.load(Relaxed) != 0;
@@ -210,12 +245,17 @@ impl Client {
         if blocked != 0 {
             return Some((self.at(blocked, bounds.send_timeout), Late::Taking));
         }
+        let head = self.head_since.load(Relaxed);
+        // An h2 head stops all that its client has to say: no stream beside it excuses it (RFC 9113 § 4.3).
+        let late = || (self.at(head, bounds.head_timeout), Late::Head);
+        if head != 0 && self.is_h2() {
+            return Some(late());
+        }
         if self.in_flight.load(Relaxed) != 0 {
             return self.oldest_lent().map(|since| (self.at(since, bounds.stall_timeout), Late::Taking));
         }
-        let head = self.head_since.load(Relaxed);
         if head != 0 {
-            return Some((self.at(head, bounds.head_timeout), Late::Head));
+            return Some(late());
         }
         let first = self.requests.load(Relaxed) == 0 && !self.is_h2();
         let patience = if first { bounds.head_timeout } else { bounds.idle_timeout };
@@ -252,8 +292,8 @@ impl Client {
         self.born + Duration::from_millis(since) + patience
     }
 
-    /// Never 0, which means never.
-    fn now(&self) -> u64 {
+    /// Milliseconds since it came. Never 0, which means never.
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 }
