@@ -5,6 +5,7 @@
 
 mod entered;
 mod promised;
+mod room;
 mod slow;
 mod standing;
 

@@ -20,11 +20,9 @@ use crate::slot::{Found, Slot};
 const MOST_WAITING: usize = 8_192;
 /// However often the news was good for somebody else.
 const LONGEST: Nanos = Nanos::SECOND;
-/// Whoever finds no room for his key waits for it no longer than this.
-const ROOM_TAKES: Nanos = Nanos::from_millis(500);
 /// A leader that says "ask again in a moment" is believed for so long.
 const SECOND_WIND: Nanos = Nanos::from_millis(120);
-const A_MOMENT: Nanos = Nanos::from_millis(20);
+pub(super) const A_MOMENT: Nanos = Nanos::from_millis(20);
 
 impl Limiter {
     #[cold]
@@ -201,30 +199,6 @@ impl Limiter {
         unavailable(ask.limit)
     }
 
-    /// As many keys as this node may hold are in use: waits until one of them has left. No subject is ever given another one's
-    /// key, for then it would have two of them, here and where it has its own.
-    #[cold]
-    async fn wait_for_room(&self, asks: &[Ask<'_>], limit: &Limit, started: Nanos) -> Result<Next, Why> {
-        let now = clock::boot();
-        let waited_too_long = now >= started.saturating_add(ROOM_TAKES);
-        let Some(_place) = Place::take(self).filter(|_| !waited_too_long && !self.silence.is_given_up(now)) else {
-            return unavailable(limit);
-        };
-        self.counters.overflows.fetch_add(1, Ordering::Relaxed);
-        let freed = self.room.freed.notified();
-        tokio::pin!(freed);
-        freed.as_mut().enable(); // Before anybody hears of it: no slot that comes free for it can be missed.
-        // For all of a call at once: each would take as long.
-        let missing = asks.iter().filter(|ask| self.table.peek(ask.key()).is_none()).count();
-        let _wish = self.room.wish(missing.max(1));
-        if self.table.is_full() {
-            let _anyhow = tokio::time::timeout(A_MOMENT.into(), freed).await;
-        } else {
-            tokio::task::yield_now().await;
-        }
-        Ok(Next::TryAgain)
-    }
-
     /// A node that holds part of a limit's rate waits for what it brings, a moment at most, and asks nobody. `None`: it holds
     /// none.
     async fn draw(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Option<Result<Next, Why>> {
@@ -289,12 +263,12 @@ impl Drop for Fetches<'_> {
     }
 }
 
-enum Next {
+pub(super) enum Next {
     TryAgain,
     AllowUnsafely,
 }
 
-fn unavailable(limit: &Limit) -> Result<Next, Why> {
+pub(super) fn unavailable(limit: &Limit) -> Result<Next, Why> {
     match limit.on_unavailable {
         OnUnavailable::Allow => Ok(Next::AllowUnsafely),
         // The reserve was tried before.
@@ -327,10 +301,10 @@ impl Drop for Asleep<'_> {
 }
 
 /// A place among those who wait, given up when dropped.
-struct Place<'a>(&'a AtomicUsize);
+pub(super) struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
-    fn take(limiter: &'a Limiter) -> Option<Self> {
+    pub(super) fn take(limiter: &'a Limiter) -> Option<Self> {
         let place = Self(&limiter.waiting);
         let before = limiter.waiting.fetch_add(1, Ordering::Relaxed);
         (before < MOST_WAITING || !guard!("waiting-queue-bounded")).then_some(place)
