@@ -16,12 +16,12 @@ use tidegate_quota::holding::Reservation;
 use tidegate_quota::protocol::Key;
 
 use crate::admit::Limiter;
-use crate::slot::Handle;
+use crate::slot::{Handle, Kept};
 
 /// A place, or a reservation. Not dropped before [`Held::release`] or [`Held::settle`].
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) slot: Handle,
+    pub(crate) slot: Kept,
     pub(crate) key: Key,
     pub(crate) what: What,
     /// What was reserved, piece by piece: as the decision log has it.
@@ -43,7 +43,7 @@ pub(crate) enum What {
 }
 
 impl Held {
-    pub(crate) fn of(slot: Handle, limit: &Limit, key: Key, what: What, window: Option<u64>, ask: usize) -> Self {
+    pub(crate) fn of(slot: Kept, limit: &Limit, key: Key, what: What, window: Option<u64>, ask: usize) -> Self {
         let (pieces, binds, is_plain) = (SmallVec::new(), limit.mode == Mode::Enforce, limit.is_plain());
         let mut held = Self { slot, key, what, pieces, window, ask, binds, is_plain };
         held.pieces.push((held.at(), held.cost()));
@@ -134,7 +134,7 @@ impl Running {
         let places: Vec<_> = held
             .iter()
             .filter_map(|held| match held.what {
-                What::Place(ticket) if held.binds => Some((held.slot.clone(), ticket)),
+                What::Place(ticket) if held.binds => Some((Handle::clone(&held.slot), ticket)),
                 _ => None,
             })
             .collect();
@@ -153,7 +153,7 @@ impl Running {
     /// Reserves `more` for the ask at this position. `false`: it is not there now, and nothing has changed.
     pub fn extend(&mut self, ask: usize, more: Permits) -> bool {
         let Some(held) = self.held.iter_mut().find(|held| held.ask == ask) else { return false };
-        let (slot, key, window) = (held.slot.clone(), held.key, held.window);
+        let (slot, key, window) = (Handle::clone(&held.slot), held.key, held.window);
         let What::Reserved(reservation) = &mut held.what else { return false };
         let extended = self.limiter.extend(&slot, reservation, more);
         if extended {
@@ -206,5 +206,39 @@ async fn lapse_of(places: Vec<(Handle, Ticket)>) {
             next = next.min(until);
         }
         tokio::time::sleep(next.saturating_sub(now).into()).await;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use tidegate_model::{Incarnation, NodeId, Subject};
+    use tidegate_quota::protocol::{Answer, Verdict};
+
+    use super::*;
+    use crate::{Settings, fixtures};
+
+    #[test]
+    fn a_call_pays_what_it_used_to_its_own_key_though_the_lease_was_lost_and_others_want_the_slot() {
+        let (node, incarnation) = (NodeId(1), Incarnation(1));
+        let limiter = Limiter::new(Settings { node, incarnation, secret: [1; 16], most_keys: 1, decisions: None });
+        let limit = fixtures::limit();
+        let found = limiter.find(&limit, Subject(1)).expect("room");
+        fixtures::grant(found.slot, 5, 1);
+        let slot = limiter.table.handle(found.number).expect("it is there");
+        let reservation = slot.holding().reserve(&slot.cell, Permits(2), || Nanos(2)).expect("they are there");
+        let key = Key { limit: limit.id, subject: Subject(1) };
+        let kept = Kept::of(&found, slot.clone()).expect("it is the key's");
+        let held = Held::of(kept, &limit, key, What::Reserved(reservation), None, 0);
+
+        let item = slot.holding().report(&slot.cell, 2, slot.surroundings(Nanos(3)));
+        let answer = Answer { key, epoch: item.epoch, verdict: Verdict::Reset };
+        slot.holding().answer(&slot.cell, 2, &answer, Nanos::SECOND, Nanos(3), || item.epoch + 1);
+        slot.unlist();
+        assert!(slot.holding().is_settled(&slot.cell), "nothing of it is known any more");
+        assert!(!limiter.table.forget(&slot) && slot.is_needed(), "a call will come back to it");
+        held.end(&limiter, None, Permits(6));
+        assert_eq!((slot.holding().debt(), slot.key()), (Permits(4), key));
+        slot.unlist();
+        assert!(!slot.is_needed());
     }
 }

@@ -174,6 +174,35 @@ impl Drop for Pinned<'_> {
     }
 }
 
+/// As [`Pinned`], for what a call holds after its limits were taken. Its lease may begin anew meanwhile, and then the ledger
+/// knows nothing of it that would keep the key here; what it used beyond its reservation is this key's to pay all the same.
+#[derive(Debug)]
+pub(crate) struct Kept(Handle);
+
+impl Kept {
+    /// `None`: it is another key's, or nobody's.
+    pub(crate) fn of(found: &Found<'_>, slot: Handle) -> Option<Self> {
+        slot.pins.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let kept = Self(slot);
+        found.is_still().then_some(kept)
+    }
+}
+
+impl Deref for Kept {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.0
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.pins.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A slot by its number, for the tick: of whatever key lives there. The tick alone has slots forgotten, and none that it
 /// asks about.
 #[derive(Debug, Clone)]

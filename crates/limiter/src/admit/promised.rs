@@ -7,7 +7,7 @@ use tidegate_quota::cell::{Grab, Take};
 
 use super::{Ask, Got, Limiter, Taking};
 use crate::running::{Held, What};
-use crate::slot::Found;
+use crate::slot::{Found, Kept};
 
 /// A reservation that waits: what it is granted is kept for it. Given up when dropped.
 pub(super) struct Waiter<'l> {
@@ -91,7 +91,7 @@ impl Limiter {
         what: What,
         window: Option<u64>,
     ) -> Result<Held, What> {
-        match self.table.handle(found.number) {
+        match self.table.handle(found.number).and_then(|slot| Kept::of(found, slot)) {
             Some(slot) => Ok(Held::of(slot, ask.limit, ask.key(), what, window, at)),
             None => Err(what),
         }
