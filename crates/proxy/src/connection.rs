@@ -25,6 +25,7 @@ use crate::wire::Wire;
 use crate::{malformed, request};
 
 mod client;
+mod parked;
 mod room;
 
 use client::Late;

@@ -192,6 +192,9 @@ impl Body for Relay {
         if this.observer.lapsed(cx) {
             return Poll::Ready(Some(Err(this.broke(lapsed()))));
         }
+        if this.observer.exchange.client().is_full(cx) {
+            return Poll::Pending;
+        }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             this.observer.waits();
             return Poll::Pending;

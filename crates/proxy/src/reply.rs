@@ -90,6 +90,9 @@ impl Body for Reply {
                 if observer.lapsed(cx) {
                     return Poll::Ready(Some(Err(Broken::lapsed())));
                 }
+                if observer.exchange.client().is_full(cx) {
+                    return Poll::Pending;
+                }
                 let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
                 match &frame {
                     Some(Ok(frame)) => {

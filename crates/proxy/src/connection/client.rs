@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -11,6 +12,7 @@ use tidegate_tls::Certificates;
 use tokio::time::Instant;
 
 use super::Version;
+use super::parked::Parked;
 use crate::drain::Draining;
 use crate::gate::{Counted, Gate};
 use crate::local::Local;
@@ -51,6 +53,8 @@ pub(crate) struct Client {
     /// h2 streams that were handed a frame and asked for none since: (milliseconds since `born`, number).
     lent: Mutex<BTreeSet<(u64, u32)>>,
     loans: AtomicU32,
+    /// Answers that wait until the socket takes bytes again.
+    parked: Parked,
     /// What it did that ends the connection, as the metrics call it.
     fault: OnceLock<&'static str>,
     _held: Held,
@@ -142,6 +146,7 @@ impl Client {
             unread: AtomicBool::new(false),
             lent: Mutex::default(),
             loans: AtomicU32::new(0),
+            parked: Parked::default(),
             fault: OnceLock::new(),
             _held: held,
         }
@@ -232,10 +237,23 @@ impl Client {
     pub(crate) fn wrote(&self, taken: bool) {
         let blocked = self.blocked_since.load(Relaxed) != 0;
         match (taken, blocked) {
-            (true, true) => self.blocked_since.store(0, Relaxed),
+            (true, true) => {
+                self.blocked_since.store(0, Relaxed);
+                self.parked.wake();
+            }
             (false, false) => self.blocked_since.store(self.now(), Relaxed),
             _ => {}
         }
+    }
+
+    /// Whether an h2 answer has to wait before it asks for more of itself: it is woken when the socket takes bytes again.
+    pub(crate) fn is_full(&self, cx: &mut Context<'_>) -> bool {
+        if !self.is_h2() || self.blocked_since.load(Relaxed) == 0 {
+            return false;
+        }
+        self.parked.park(cx.waker());
+        // The socket may have taken bytes before we stood in the list: its lock tells.
+        self.blocked_since.load(Relaxed) != 0
     }
 
     /// When this connection is too slow, and in what, if nothing changes until then. `None`: it is our turn.

@@ -358,6 +358,9 @@ impl Body for Told {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
         this.give_back();
+        if this.observer.as_ref().is_some_and(|observer| observer.exchange.client().is_full(cx)) {
+            return Poll::Pending;
+        }
         loop {
             if (this.ended || this.ready.is_enough())
                 && let Some(piece) = this.hand_out()

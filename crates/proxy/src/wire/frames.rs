@@ -65,6 +65,7 @@ pub(super) struct Frames {
 
 impl Frames {
     /// The next step in `bytes` from `from` on, and where the one after begins. `None`: all walked.
+    #[inline]
     pub(super) fn step<'a>(&mut self, bytes: &'a [u8], from: usize) -> Option<(Step<'a>, usize)> {
         let rest = bytes.get(from..).filter(|rest| !rest.is_empty())?;
         if let Some(head) = self.head {
@@ -77,6 +78,12 @@ impl Frames {
             }
             return Some((Step::Payload { head, at, bytes: part }, from + part.len()));
         }
+        // Nearly every head comes whole.
+        if self.have == 0
+            && let Some(raw) = rest.first_chunk()
+        {
+            return Some(self.head(Head::parse(*raw), Some(from), from + Head::BYTES));
+        }
         let begins = (self.have == 0).then_some(from);
         let part = rest.len().min(Head::BYTES - self.have);
         self.raw[self.have..self.have + part].copy_from_slice(&rest[..part]);
@@ -84,10 +91,14 @@ impl Frames {
         if self.have < Head::BYTES {
             return None;
         }
-        let head = Head::parse(self.raw);
+        Some(self.head(Head::parse(self.raw), begins, from + part))
+    }
+
+    #[inline]
+    fn head<'a>(&mut self, head: Head, begins: Option<usize>, next: usize) -> (Step<'a>, usize) {
         (self.have, self.at) = (0, 0);
         self.head = (head.length > 0).then_some(head);
-        Some((Step::Head { head, begins }, from + part))
+        (Step::Head { head, begins }, next)
     }
 
     /// Nothing of a frame has come that has not ended.

@@ -5,9 +5,15 @@
 //! Beside that, what the h2 crate reads more leniently than RFC 9113, or answers with another code, is put right here. Knows
 //! frames, and no field of a request. Called by `wire`, which turns a verdict into GOAWAY.
 
-use super::frames::{ACK, END_HEADERS, END_STREAM, Frames, Head, PADDED, PRIORITISED, Step, kind};
+use super::frames::{ACK, END_HEADERS, END_STREAM, Frames, Head, PADDED, Step, kind};
 use crate::bounds::Bounds;
 use crate::connection::PREFACE;
+
+mod bucket;
+mod trailers;
+
+use bucket::Bucket;
+use trailers::Trailers;
 
 /// Milliseconds since the connection began. Asked only when a bucket is empty.
 pub(super) type Now<'a> = &'a dyn Fn() -> u64;
@@ -230,139 +236,6 @@ fn sized(head: Head) -> Option<Verdict> {
 /// that opens them by single bytes is.
 fn worth(length: u32) -> u32 {
     length.min(4 * FRAME) + 2 * FRAME * (length >> 10)
-}
-
-/// So much at once, and so much in the long run.
-#[derive(Debug)]
-struct Bucket {
-    left: u32,
-    /// What time gives, and what else can be earned.
-    most: u32,
-    most_earned: u32,
-    per_second: u32,
-    /// When it was found empty the last time.
-    filled: u64,
-}
-
-impl Bucket {
-    fn new(frames: u32, per_second: u32, most_earned: u32) -> Self {
-        let [most, most_earned, per_second] = [frames, most_earned, per_second].map(|n| n.saturating_mul(FRAME));
-        Self { left: most, most, most_earned: most_earned.max(most), per_second, filled: 0 }
-    }
-
-    #[inline]
-    fn take(&mut self, cost: u32, now: Now<'_>) -> bool {
-        if self.left < cost {
-            self.refill(now());
-        }
-        let paid = self.left >= cost;
-        self.left = self.left.saturating_sub(if paid { cost } else { 0 });
-        paid
-    }
-
-    #[inline]
-    fn earn(&mut self, worth: u32) {
-        self.left = self.left.saturating_add(worth).min(self.most_earned);
-    }
-
-    #[cold]
-    fn refill(&mut self, now: u64) {
-        let gained = now.saturating_sub(self.filled).saturating_mul(self.per_second.into()) / 1_000;
-        if gained > 0 {
-            self.filled = now; // Not sooner: what is less than one would be lost.
-        }
-        self.left = self.left.saturating_add(u32::try_from(gained).unwrap_or(u32::MAX)).min(self.most);
-    }
-}
-
-/// A block of trailers, read as far as no table is needed: h2 drops the pseudo fields that must not be there (§ 8.1).
-#[derive(Debug)]
-struct Trailers {
-    block: Vec<u8>,
-    padded: bool,
-    prioritised: bool,
-}
-
-/// Longer ones are not looked at.
-const TRAILERS: usize = 2 << 10;
-/// Of the static table (RFC 7541, appendix A): `:authority` to `:status`.
-const PSEUDO: std::ops::RangeInclusive<usize> = 1..=14;
-
-impl Trailers {
-    fn new(head: Head) -> Self {
-        Self { block: Vec::new(), padded: head.has(PADDED), prioritised: head.has(PRIORITISED) }
-    }
-
-    fn hear(&mut self, bytes: &[u8]) {
-        let room = TRAILERS.saturating_sub(self.block.len());
-        self.block.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn has_pseudo_field(&self) -> bool {
-        let mut rest = &self.block[..];
-        let mut padding = 0;
-        if self.padded {
-            let Some((length, after)) = rest.split_first() else { return false };
-            (padding, rest) = (usize::from(*length), after);
-        }
-        if self.prioritised {
-            rest = rest.get(5..).unwrap_or_default();
-        }
-        rest = &rest[..rest.len().saturating_sub(padding)];
-        while !rest.is_empty() {
-            match field(&mut rest) {
-                Some(true) => return true,
-                Some(false) => {}
-                None => return false, // h2 will not read it either.
-            }
-        }
-        false
-    }
-}
-
-/// One representation (RFC 7541 § 6). `true`: its name is a pseudo field's, as far as can be told.
-fn field(rest: &mut &[u8]) -> Option<bool> {
-    let first = *rest.first()?;
-    if first & 0x80 != 0 {
-        return Some(PSEUDO.contains(&integer(rest, 7)?));
-    }
-    if first & 0xe0 == 0x20 {
-        integer(rest, 5)?;
-        return Some(false);
-    }
-    let name = integer(rest, if first & 0x40 != 0 { 6 } else { 4 })?;
-    let pseudo = if name == 0 { text(rest)? } else { PSEUDO.contains(&name) };
-    text(rest)?;
-    Some(pseudo)
-}
-
-/// A string literal (§ 5.2). `true`: it begins with a colon, which in Huffman's code is `1011100`.
-fn text(rest: &mut &[u8]) -> Option<bool> {
-    let coded = rest.first()? & 0x80 != 0;
-    let length = integer(rest, 7)?;
-    let (text, after) = rest.split_at_checked(length)?;
-    *rest = after;
-    Some(text.first().is_some_and(|first| if coded { first >> 1 == 0x5c } else { *first == b':' }))
-}
-
-/// § 5.1. `None`: it does not end, or is larger than anything here.
-fn integer(rest: &mut &[u8], prefix: u32) -> Option<usize> {
-    let most = (1_usize << prefix) - 1;
-    let (first, after) = rest.split_first()?;
-    *rest = after;
-    let mut value = usize::from(*first) & most;
-    if value < most {
-        return Some(value);
-    }
-    for shift in [0, 7, 14] {
-        let (next, after) = rest.split_first()?;
-        *rest = after;
-        value += usize::from(next & 0x7f) << shift;
-        if next & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

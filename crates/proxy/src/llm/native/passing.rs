@@ -210,6 +210,9 @@ impl Body for Native {
         if this.observer.as_mut().is_some_and(|observer| observer.lapsed(cx)) {
             return Poll::Ready(Some(Err(this.broke(lapsed()))));
         }
+        if this.observer.as_ref().is_some_and(|observer| observer.exchange.client().is_full(cx)) {
+            return Poll::Pending;
+        }
         let polled = match this.instead.take() {
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
             None => Pin::new(&mut this.source).poll_frame(cx),

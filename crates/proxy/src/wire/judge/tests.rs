@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::frames::PRIORITISED;
 
 fn judge() -> Judge {
     let mut judge = Judge::new(&Bounds::default());
