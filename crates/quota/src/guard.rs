@@ -149,6 +149,7 @@ pub const GUARDS: &[&str] = &[
     "covered-refusal-is-local",
     "cover-is-capped",
     "waiting-queue-bounded",
+    "bound-of-counts-holds",
     "bound-of-keys-holds",
     "one-key-for-a-subject",
     "room-is-made-at-the-bound",

@@ -31,6 +31,19 @@ const SWEPT_PER_ENTRY: usize = 256;
 /// A withdrawn policy is kept this long for nodes that still serve the older document.
 const DRAIN: Nanos = Nanos::from_secs(60);
 
+/// Counts that are remembered at a time. Who makes up subjects can make so many: some gigabytes on each voter.
+pub const MOST_COUNTS: usize = 16_000_000;
+
+/// How many counts there may be; no part of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(MOST_COUNTS)
+    }
+}
+
 /// The state of the quota group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Ledger {
@@ -51,13 +64,16 @@ pub struct Ledger {
     aftermath: Aftermath,
     #[serde(deserialize_with = "orders::rates_added_later")]
     rates: Rates,
+    #[serde(skip)]
+    room: Room,
 }
 
 /// Field by field. The first ledgers ended before the last four: what is empty at the end is not written, so that they are
 /// written as they were.
 impl Serialize for Ledger {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { clock, revision, policies, counts, sweep, removed, windows, orders, aftermath, rates } = self;
+        let Self { clock, revision, policies, counts, sweep, removed, windows, orders, aftermath, rates, room: _ } =
+            self;
         let rated = !rates.is_empty();
         let noted = rated || !aftermath.is_new();
         let ordered = noted || !orders.is_new();
@@ -129,6 +145,12 @@ pub struct Holder {
 }
 
 impl Ledger {
+    /// Remembers no more counts than this at a time. All replicas of a group must be made alike.
+    #[must_use]
+    pub fn with_room_for(most: usize) -> Self {
+        Self { room: Room(most), ..Self::default() }
+    }
+
     /// Same state, same entry, same outcome: on every node, on every replay. Cannot fail, waits for nothing.
     pub fn apply(&mut self, entry: &Entry) -> Outcome {
         self.clock = self.clock.saturating_add(entry.dt);
@@ -281,6 +303,16 @@ impl Ledger {
                     self.orders.pass(item.key, self.clock, &known.policy, window);
                     let policy = &*self.orders.in_force(&self.rates, &known.policy, item.key.subject);
                     if window.is_none() && policy.kind.period().is_some() && guard!("window-open-before-a-grant") {
+                        items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
+                        continue;
+                    }
+                    let is_new =
+                        item.spent == Permits::ZERO && item.have == Permits::ZERO && item.reserved == Permits::ZERO;
+                    if is_new
+                        && self.counts.len() >= self.room.0
+                        && !self.counts.contains_key(&item.key)
+                        && guard!("bound-of-counts-holds")
+                    {
                         items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
                         continue;
                     }

@@ -380,3 +380,26 @@ fn a_withdrawn_limit_that_comes_back_remembers_what_was_spent() {
     publish(&mut ledger, 3, 10);
     assert_eq!(ledger.charged(KEY), Permits(10));
 }
+
+#[test]
+fn no_more_counts_are_remembered_than_there_is_room_for_and_who_has_one_keeps_it() {
+    let mut ledger = Ledger::with_room_for(2);
+    publish(&mut ledger, 1, 100);
+    let mut seq = 0;
+    let mut ask = |ledger: &mut Ledger, millis, subject, spent| {
+        seq += 1;
+        let key = Key { subject: Subject(subject), ..KEY };
+        let [spent, have, want, waiting, reserved] = [spent, 0, 1, 1, 0].map(Permits);
+        let item = Item { key, epoch: 1, spent, have, want, waiting, reserve: false, reserved };
+        let batch = Batch { node: NodeId(1), incarnation: Incarnation(9), seq, items: vec![item] };
+        apply(ledger, millis, Command::Batches(vec![batch])).replies[0].items[0].verdict
+    };
+    let got = |verdict| matches!(verdict, Verdict::Lease { granted, .. } if granted >= Permits(1));
+    assert!(got(ask(&mut ledger, 0, 1, 0)) && got(ask(&mut ledger, 0, 2, 0)));
+    assert_eq!(ask(&mut ledger, 0, 3, 0), Verdict::Unknown);
+    assert!(got(ask(&mut ledger, 0, 2, 1)), "who is known goes on");
+    assert_eq!(ledger.views().count(), 2);
+    // What was held lapses, what was spent passes: then there is room.
+    apply(&mut ledger, 20_000, Command::Tick);
+    assert!(got(ask(&mut ledger, 0, 3, 0)));
+}

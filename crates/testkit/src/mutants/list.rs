@@ -35,6 +35,10 @@ const PLAN: &[(&[&str], &[By])] = &[
         &["place-ends-with-its-lease"],
         &[Spec(QUOTA, "lib", "cell::tests::a_place_ends_with_its_lease_or_its_generation")],
     ),
+    (
+        &["bound-of-counts-holds"],
+        &[Spec(QUOTA, "ledger", "no_more_counts_are_remembered_than_there_is_room_for_and_who_has_one_keeps_it")],
+    ),
     (&["idle-leader-ticks"], &[Check("an idle cluster forgets what nobody uses")]),
     (
         &["recreated-key-has-a-new-epoch"],
