@@ -183,3 +183,90 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [known, named]}}]
     );
     assert!(provider.asked().is_empty(), "nobody was asked");
 }
+
+#[tokio::test]
+async fn what_no_provider_tells_is_told_to_callers_of_other_dialects_as_it_is_charged() {
+    let provider = Provider::start(|asked| match asked.json()["stream"] == true {
+        true => Says::events(&(chunk(&words(8)) + &chunk(&words(3)) + END)),
+        false => Says::json(chat(&words(11)).to_string()),
+    })
+    .await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+models:
+  - {name: known, deployments: [{provider: one, model: gpt-4o}]}
+  - {name: guessed, deployments: [{provider: one, model: of-unknown-make}]}
+routes: [{name: llm, match: {path: /*}, llm: {models: [known, guessed]}}]
+";
+    cluster.apply(&document(&cluster, &[("one", "groq", &provider)], rest)).await;
+    let messages = json!([{"role": "user", "content": "hello world"}]);
+    for (nth, model) in ["known", "guessed"].into_iter().enumerate() {
+        let contents = json!({"contents": [{"role": "user", "parts": [{"text": "hello world"}]}]});
+        let converse = json!({"messages": [{"role": "user", "content": [{"text": "hello world"}]}]});
+        let anthropic =
+            |stream: bool| json!({"model": model, "max_tokens": 99, "stream": stream, "messages": messages});
+        let responses = |stream: bool| json!({"model": model, "stream": stream, "input": "hello world"});
+        let cohere = |stream: bool| json!({"model": model, "stream": stream, "messages": messages});
+        let calls = [
+            ("/v1/messages".to_owned(), anthropic(false), "/usage/input_tokens", "/usage/output_tokens"),
+            ("/v1/messages".to_owned(), anthropic(true), "/usage/input_tokens", "/usage/output_tokens"),
+            ("/v1/responses".to_owned(), responses(false), "/usage/input_tokens", "/usage/output_tokens"),
+            (
+                "/v1/responses".to_owned(),
+                responses(true),
+                "/response/usage/input_tokens",
+                "/response/usage/output_tokens",
+            ),
+            ("/v2/chat".to_owned(), cohere(false), "/usage/tokens/input_tokens", "/usage/tokens/output_tokens"),
+            (
+                "/v2/chat".to_owned(),
+                cohere(true),
+                "/delta/usage/tokens/input_tokens",
+                "/delta/usage/tokens/output_tokens",
+            ),
+            (
+                format!("/v1beta/models/{model}:generateContent"),
+                contents.clone(),
+                "/usageMetadata/promptTokenCount",
+                "/usageMetadata/candidatesTokenCount",
+            ),
+            (
+                format!("/v1beta/models/{model}:streamGenerateContent?alt=sse"),
+                contents,
+                "/usageMetadata/promptTokenCount",
+                "/usageMetadata/candidatesTokenCount",
+            ),
+            (format!("/model/{model}/converse"), converse, "/usage/inputTokens", "/usage/outputTokens"),
+        ];
+        for (at, (path, body, prompt, answer)) in calls.into_iter().enumerate() {
+            let who = format!("{nth}-{at}");
+            let query = if path.contains('?') { "&" } else { "?" };
+            // Told by its query: lines of the log have no other mark.
+            let told_to = post(&cluster, &format!("{path}{query}who={who}"), &[], &body.to_string()).await;
+            let text = String::from_utf8_lossy(&told_to.body).replace("\r\n", "\n");
+            assert_eq!(told_to.status, 200, "{path}: {text}");
+            let seen = match text.starts_with('{') {
+                true => serde_json::from_str::<Value>(&text).unwrap(),
+                false => {
+                    let mut all = crate::llm::events(text.as_bytes());
+                    all.retain(|event| event.pointer(answer).is_some_and(|tokens| tokens != 0));
+                    all.pop().unwrap_or_else(|| panic!("{path}: nothing told: {text}"))
+                }
+            };
+            let line = told(&cluster, |line| line.to_string().contains(&format!("who={who}"))).await;
+            let of = &line["llm"];
+            assert_eq!(
+                (seen.pointer(prompt), seen.pointer(answer)),
+                (Some(&of["input_tokens"]), Some(&of["output_tokens"])),
+                "{path}: {line}"
+            );
+            assert!(of["output_tokens"] != 0 && of["input_tokens"] != 0, "{line}");
+            match model {
+                "known" => {
+                    assert_eq!((&of["counted"], &of["output_tokens"]), (&"o200k_base".into(), &11.into()), "{line}")
+                }
+                _ => assert_eq!((&of["counted"], &of["estimated"]), (&Value::Null, &true.into()), "{line}"),
+            }
+        }
+    }
+}

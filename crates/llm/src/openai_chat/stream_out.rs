@@ -18,7 +18,7 @@ pub struct Encoder {
     blocks: Vec<Block>,
     calls: usize,
     details: usize,
-    usage: Usage,
+    usage: Option<Usage>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ enum Block {
 
 impl Encoder {
     pub(crate) fn new(reply: Reply) -> Self {
-        Self { reply, head: Vec::new(), blocks: Vec::new(), calls: 0, details: 0, usage: Usage::default() }
+        Self { reply, head: Vec::new(), blocks: Vec::new(), calls: 0, details: 0, usage: None }
     }
 
     pub(crate) fn push(&mut self, event: Event, out: &mut Vec<u8>) {
@@ -41,7 +41,7 @@ impl Encoder {
             Event::Open { kind, .. } => self.open(kind, out),
             Event::Delta { block, delta } => self.delta(block, delta, out),
             Event::Close { block } => self.close(block, out),
-            Event::Usage(usage) => self.usage = usage,
+            Event::Usage(usage) => self.usage = Some(usage),
             Event::Stop(stop) => self.chunk(b"{}", Some(stop::write(&stop)), out),
             Event::Ping => out.extend_from_slice(b": ping\n\n"),
             Event::End => self.end(out),
@@ -123,10 +123,10 @@ impl Encoder {
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
-        if self.reply.include_usage {
+        if let Some(usage) = self.usage.filter(|_| self.reply.include_usage) {
             let mut chunk = self.head.clone();
             chunk.extend_from_slice(b",\"choices\":[],\"usage\":");
-            write_value(&usage::render_usage(&self.usage), &mut chunk);
+            write_value(&usage::render_usage(&usage), &mut chunk);
             chunk.push(b'}');
             sse::write(None, &chunk, out);
         }

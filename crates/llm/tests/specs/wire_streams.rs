@@ -11,8 +11,12 @@ use crate::wire::{CHAT, answer_of, chat_chunk, text, translated};
 
 #[test]
 fn line_1_the_usage_chunk_comes_only_if_asked_for_and_is_always_asked_of_the_provider() {
-    let events = decode(CHAT, &on_the_wire(CHAT, &[chat_chunk(json!({"content": "x"}), json!("stop"))]), 9);
-    for (include_usage, want) in [(true, 1), (false, 0)] {
+    let silent = chat_chunk(json!({"content": "x"}), json!("stop"));
+    let mut telling = silent.clone();
+    telling["usage"] = json!({"prompt_tokens": 10, "completion_tokens": 4});
+    // What nobody told is not made up here.
+    for (include_usage, chunk, want) in [(true, &telling, 1), (false, &telling, 0), (true, &silent, 0)] {
+        let events = decode(CHAT, &on_the_wire(CHAT, std::slice::from_ref(chunk)), 9);
         let mut encoder = CHAT.encoder(tidegate_llm::Reply { include_usage, ..reply(true) });
         let mut out = Vec::new();
         events.iter().for_each(|event| encoder.push(event.clone(), &mut out));

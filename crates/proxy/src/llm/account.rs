@@ -241,7 +241,8 @@ impl Account {
         self.text = self.text.saturating_add(skipped.text());
     }
 
-    pub(super) fn settle(&self, observer: &mut Observer) {
+    /// What is charged, whether its provider said it, and whether it said less than was seen.
+    fn used(&self) -> (Usage, bool, bool) {
         let (mut usage, known) = (self.usage.unwrap_or_default(), self.usage.is_some());
         if !known {
             usage.input = self.guess;
@@ -252,6 +253,16 @@ impl Account {
         if short {
             usage.output = usage.output.saturating_add(seen - usage.completion());
         }
+        (usage, known, short)
+    }
+
+    /// What callers are told where their provider says nothing: what they are charged.
+    pub(super) fn untold(&self) -> Option<Usage> {
+        self.usage.is_none().then(|| self.used().0)
+    }
+
+    pub(super) fn settle(&self, observer: &mut Observer) {
+        let (usage, known, short) = self.used();
         let by = self.tally.as_ref().and_then(|tally| Some((tally.encoding.name(), tally.counted?)));
         // A prompt that the provider told need not be counted.
         let surely = |sums: Sums| known || sums.prompt.is_some_and(|prompt| prompt.surely);

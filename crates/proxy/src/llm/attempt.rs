@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Visit;
 use super::account::Account;
 use super::coded::Source;
+use super::counting;
 use super::door::Task;
 use super::fleet::Going;
 use super::heard::{Beside, Heard, Outgoing};
@@ -154,7 +155,7 @@ impl Attempt<'_, '_, '_> {
         if !self.outgoing.further.is_empty() {
             whole = Box::pin(self.further(whole)).await?;
         }
-        self.whole(&headers, whole)
+        self.whole(&headers, whole).await
     }
 
     /// One call for each further text, a few at a time.
@@ -326,7 +327,7 @@ impl Attempt<'_, '_, '_> {
         (passes && self.heard.door.task == Task::Chat).then(|| self.deployment.tag())
     }
 
-    fn whole(mut self, headers: &HeaderMap, body: Bytes) -> Result<Won, Box<Failed>> {
+    async fn whole(mut self, headers: &HeaderMap, body: Bytes) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
         if let Some(beside) = self.outgoing.beside.take() {
             let mut account = Box::new(self.account.fork(from, None));
@@ -363,6 +364,10 @@ impl Attempt<'_, '_, '_> {
         let mut dropped = self.outgoing.dropped.clone();
         let mut response = match &mut answer {
             Some(answer) => {
+                if answer.usage.is_none() {
+                    Box::pin(counting::now(&mut self.account)).await;
+                    answer.usage = self.account.untold();
+                }
                 if let Some(names) = &self.outgoing.names {
                     names.restore_answer(answer);
                 }

@@ -1,8 +1,11 @@
 //! Counts tokens where nobody says how many they are: on threads that have nothing else to do, few at once, and only for
 //! models whose way of counting is known. Who cannot wait has the estimate.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +13,7 @@ use tidegate_llm::tokens::{self, Counted, Encoding, Said};
 use tidegate_llm::{Dialect, Site};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::account::Account;
@@ -118,6 +122,46 @@ pub(super) fn later(mut account: Account, mut observer: Box<Observer>) {
         // It fails only when the node stops: the estimate was told then.
         let _stopped = count.await;
     });
+}
+
+/// A count that is under way.
+pub(super) struct Counting(JoinHandle<Option<Box<Tally>>>);
+
+/// Of a stream that ends without having told its usage: its last words wait for it. `None`: there is nothing to count, or
+/// there is enough to do.
+pub(super) fn soon(account: &mut Account) -> Option<Counting> {
+    let (runtime, waits) = (Handle::try_current().ok()?, WAITING.enter(MOST_WAITING)?);
+    let mut tally = account.uncounted()?;
+    let counting = async move {
+        let turn = TURNS.acquire().await;
+        let count = tokio::task::spawn_blocking(move || {
+            tally.count();
+            drop((turn, waits));
+            tally
+        });
+        count.await.ok()
+    };
+    Some(Counting(runtime.spawn(counting)))
+}
+
+impl Counting {
+    pub(super) fn poll(&mut self, account: &mut Account, cx: &mut Context<'_>) -> Poll<()> {
+        if let Ok(Some(tally)) = ready!(Pin::new(&mut self.0).poll(cx)) {
+            account.recounted(tally);
+        }
+        Poll::Ready(())
+    }
+
+    /// Its caller left meanwhile.
+    pub(super) fn settles(mut self, mut account: Account, mut observer: Box<Observer>) {
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                poll_fn(|cx| self.poll(&mut account, cx)).await;
+                account.settle(&mut observer);
+                drop(observer);
+            });
+        }
+    }
 }
 
 /// An answer whose usage nobody told; who asked waits a moment longer.

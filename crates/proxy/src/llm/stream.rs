@@ -3,6 +3,7 @@
 
 mod drain;
 mod held;
+mod untold;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -26,7 +27,7 @@ use self::held::Held;
 use super::account::{Account, First, Lost};
 use super::bodies;
 use super::coded::Source;
-use super::counting;
+use super::counting::{self, Counting};
 use super::fleet::Going;
 use super::recorder::Recorder;
 use super::waiting::Waiting;
@@ -58,6 +59,9 @@ pub(crate) struct Told {
     torn: Option<Broken>,
     is_cut: bool,
     events: Vec<Event>,
+    /// Its last events, which wait until it is counted what they have to tell.
+    last: Vec<Event>,
+    counting: Option<Counting>,
     /// `None` until the answer goes out.
     observer: Option<Box<Observer>>,
     /// What is known before that.
@@ -142,6 +146,8 @@ impl Told {
             torn: None,
             is_cut: false,
             events: Vec::new(),
+            last: Vec::new(),
+            counting: None,
             observer: None,
             noted: None,
             loan: None,
@@ -196,6 +202,7 @@ impl Told {
         if matches!(self.way, Way::Same { .. }) && self.recorder.is_none() && self.account.has_begun() {
             self.decoder.skim(self.from);
         }
+        self.hold_back();
         let out = match &mut self.way {
             Way::Same { strip: None, .. } => {
                 self.events.clear();
@@ -226,6 +233,7 @@ impl Told {
             _ => None,
         });
         let failed = error.is_some();
+        self.hold_back();
         match (&mut self.way, error) {
             (Way::Same { .. }, Some(error)) => self.tells(error, open),
             (Way::Same { strip, .. }, None) => {
@@ -240,7 +248,9 @@ impl Told {
             }
         }
         self.events.clear();
-        self.recorded(!failed);
+        if self.counting.is_none() {
+            self.recorded(!failed);
+        }
     }
 
     /// It broke after its first byte: the caller is told inside the stream, which then ends in order.
@@ -367,6 +377,17 @@ impl Body for Told {
             {
                 return Poll::Ready(Some(Ok(piece)));
             }
+            if let Some(counting) = &mut this.counting {
+                if counting.poll(&mut this.account, cx).is_ready() {
+                    this.counted();
+                    continue;
+                }
+                let piece = this.hand_out();
+                if let (None, Some(observer)) = (&piece, &mut this.observer) {
+                    observer.waits();
+                }
+                return piece.map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(piece))));
+            }
             if let Some(torn) = this.torn.take() {
                 this.is_cut = true;
                 return Poll::Ready(Some(Err(torn)));
@@ -405,7 +426,7 @@ impl Body for Told {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.ready.is_empty() && self.torn.is_none()
+        self.ended && self.ready.is_empty() && self.torn.is_none() && self.counting.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -430,8 +451,12 @@ impl Drop for Told {
         }
         let whole = self.decoder.is_over();
         self.recorded(whole);
-        if let Some(observer) = self.observer.take().filter(|_| self.account.wants_count()) {
-            counting::later(std::mem::replace(&mut self.account, Account::new(0, false)), observer);
+        let Some(observer) = self.observer.take() else { return };
+        let account = std::mem::replace(&mut self.account, Account::new(0, false));
+        match self.counting.take() {
+            Some(counting) => counting.settles(account, observer),
+            None if account.wants_count() => counting::later(account, observer),
+            None => {}
         }
     }
 }

@@ -70,14 +70,16 @@ fn asks(key: &str, one: &str, last: &str) -> String {
         let body = format!("{{\"model\":\"demo\",{rest}\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}");
         format!("curl -s -N http://{node}{path} -H 'x-api-key: {key}' -d '{body}'")
     };
+    let whole = call(last, "/v1/chat/completions", "");
     format!(
-        "  # word by word\n  {}\n\n  # the same model by Anthropic's API; every second call is answered by the other provider\n  {}\n\n  \
-         # a budget of 1000 tokens a minute, counted once over all nodes\n  \
-         for i in $(seq 30); do {} -o /dev/null -w '%{{http_code}} '; done; echo\n\n  \
+        "  # word by word\n  {}\n\n  # the same model by Anthropic's API: `moody` says 429 to every second call, and `steady` answers instead\n  \
+         for i in 1 2; do {}; echo; done\n\n  \
+         # a budget of 1000 tokens a minute, counted once over all nodes: 200 until it is spent, then 429\n  \
+         for i in $(seq 30); do {whole} -o /dev/null -w '%{{http_code}} '; done; echo\n\n  \
+         # what a refusal says, and when it is over\n  {whole} -i; echo\n\n  \
          # any OpenAI SDK: base_url=http://{one}/v1 api_key={key}",
         call(one, "/v1/chat/completions", "\"stream\":true,"),
         call(one, "/v1/messages", "\"max_tokens\":100,"),
-        call(last, "/v1/chat/completions", ""),
     )
 }
 
@@ -101,11 +103,22 @@ pub(super) fn ready(nodes: &[Node], token: &str, key: Option<&str>, llm: bool) -
              done; done; echo"
         );
     }
+    let me = invoked();
     let _infallible = writeln!(
         text,
-        "\n  export TIDEGATE_ADMIN=http://{} TIDEGATE_TOKEN={token}\n  tidegate cluster status\n  tidegate get",
+        "\n  # for operators\n  export TIDEGATE_ADMIN=http://{} TIDEGATE_TOKEN={token}\n  {me} cluster status\n  {me} get",
         one.admin
     );
+    if llm {
+        let _infallible = writeln!(text, "  {me} model ls\n  {me} usage    # a few seconds after the calls");
+    }
     text.push_str("\nCtrl-C stops everything.");
     text
+}
+
+/// As whoever reads this called it: it need not be where shells look.
+fn invoked() -> String {
+    let name = std::env::args().next().unwrap_or_default();
+    let is_path = name.contains('/') && !name.contains([' ', '\'']);
+    if is_path { name } else { "tidegate".to_owned() }
 }

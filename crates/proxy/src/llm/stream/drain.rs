@@ -16,7 +16,7 @@ use crate::stays::{LONGEST, alone};
 impl Told {
     /// True: the caller left, and somebody else hears the rest.
     pub(super) fn goes_on(&mut self) -> bool {
-        if !self.drains || self.ended || self.decoder.is_over() || self.observer.is_none() {
+        if !self.drains || self.ended || self.counting.is_some() || self.decoder.is_over() || self.observer.is_none() {
             return false;
         }
         let (Ok(runtime), Some(one)) = (Handle::try_current(), alone()) else { return false };
@@ -54,6 +54,8 @@ impl Told {
             torn: None,
             is_cut: false,
             events: Vec::new(),
+            last: Vec::new(),
+            counting: None,
             observer,
             noted: None,
             loan: None,
