@@ -195,7 +195,7 @@ async fn a_whole_answer_where_a_stream_was_asked_for_is_told_as_one() {
         match asked.json()["model"].as_str() {
             Some("length") => Says::json(WHOLE),
             Some("blank") => bare(&["\n", " \n", front, back]).paced(Duration::from_millis(5)),
-            Some("bom") => bare(&[&format!("\u{feff}{WHOLE}")]),
+            Some("bom") => bare(&["\u{feff}", WHOLE]).paced(Duration::from_millis(5)),
             Some("broken") => Says { breaks: true, ..bare(&[front]).paced(Duration::from_millis(5)) },
             Some("error") => Says::json(r#"{"error":{"message":"it broke","type":"server_error"}}"#),
             _ => Says { headers: vec![("content-type", "text/event-stream".into())], ..bare(&[front, back]) },

@@ -60,7 +60,11 @@ pub enum Framing {
 impl Framing {
     pub fn push(&mut self, bytes: &[u8], take: &mut dyn FnMut(Frame<'_>)) -> Result<(), Broken> {
         let bytes = match self {
-            Self::Either { .. } => bytes.strip_prefix(sse::BOM).unwrap_or(bytes).trim_ascii_start(),
+            // A byte-order mark may come in pieces.
+            Self::Either { .. } => {
+                let says = |byte: &u8| !byte.is_ascii_whitespace() && !sse::BOM.contains(byte);
+                bytes.iter().position(says).map_or(&[][..], |at| &bytes[at..])
+            }
             _ => bytes,
         };
         if let (Self::Either { max }, Some(first)) = (&*self, bytes.first()) {

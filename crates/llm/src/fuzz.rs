@@ -3,6 +3,7 @@
 
 use crate::bounds::Bounds;
 use crate::frame::{FrameKind, aws, sse};
+use crate::kept::{self, Tag};
 use crate::meaning::{Collector, Event};
 use crate::peek::peek;
 use crate::splice::{Edit, splice, splice_peeked, without};
@@ -90,6 +91,16 @@ fn stream_of(dialect: Dialect, bytes: &[u8], step: usize) {
         events.iter().for_each(|event| encoder.push(event.clone(), &mut out));
         check(&decoded(to, &out, usize::MAX));
     }
+    whole_events(dialect, bytes);
+    let _answer = dialect.gathered(bytes, SMALL);
+    let tagged = |step: usize| {
+        let (mut tap, mut out) = (Tap::tagging(Tag::of("some", ""), SMALL), Vec::new());
+        bytes.chunks(step).for_each(|piece| tap.push(piece, &mut out));
+        tap.finish(&mut out);
+        out
+    };
+    // Longer events pass in parts, and untouched.
+    assert!(bytes.len() >= SMALL.frame || tagged(usize::MAX) == tagged(step), "other cuts, other ids");
     for include_usage in [true, false] {
         let mut tap = Tap::new(dialect, include_usage, SMALL);
         let mut out = Vec::new();
@@ -99,12 +110,28 @@ fn stream_of(dialect: Dialect, bytes: &[u8], step: usize) {
     }
 }
 
+/// What is open has told nothing yet.
+fn whole_events(dialect: Dialect, bytes: &[u8]) {
+    let told = |bytes: &[u8]| {
+        let (mut decoder, mut events) = (dialect.decoder(SMALL), Vec::new());
+        decoder.push(bytes, &mut events);
+        (events, decoder.open())
+    };
+    let (events, open) = told(bytes);
+    let (before, none) = told(&bytes[..bytes.len() - open]);
+    assert_eq!((before, none), (events, 0), "{dialect:?}: an event in what is no whole one");
+}
+
 fn decoded(dialect: Dialect, bytes: &[u8], step: usize) -> Vec<Event> {
     let mut decoder = dialect.decoder(SMALL);
     let mut events = Vec::new();
     bytes.chunks(step).for_each(|piece| decoder.push(piece, &mut events));
     decoder.finish(&mut events);
     events
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
 /// The promises of `meaning/event.rs`.
@@ -141,10 +168,16 @@ pub fn call(bytes: &[u8]) {
         .chain([Edit::max_tokens(dialect, false, 7), Edit::include_usage()])
         .collect();
     if let Ok(Some(spliced)) = splice(bytes, &edits) {
-        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&spliced).is_ok(), "a splice broke the body");
+        assert!(is_json(&spliced), "a splice broke the body");
     }
     if let Ok(Some(less)) = without(bytes, "model") {
-        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&less).is_ok(), "taking a member out broke the body");
+        assert!(is_json(&less), "taking a member out broke the body");
+    }
+    if is_json(bytes) {
+        let named = kept::named(bytes).ok().flatten().map(|named| named.body);
+        for body in [kept::tagged(bytes, Tag::of("some", "")), named].into_iter().flatten() {
+            assert!(is_json(&body), "an id broke the body");
+        }
     }
     if let Ok(peeked) = peek(dialect, bytes, site) {
         assert_eq!(splice_peeked(bytes, &peeked, &edits), splice(bytes, &edits));
@@ -177,6 +210,6 @@ pub fn call(bytes: &[u8]) {
     let error = dialect.parse_error(400 + u16::from(bytes.first().copied().unwrap_or_default()), &|_| None, bytes);
     for to in Dialect::ALL {
         let body = to.render_error(&error);
-        assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok());
+        assert!(is_json(&body));
     }
 }

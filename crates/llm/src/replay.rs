@@ -44,6 +44,12 @@ impl Answer {
     }
 }
 
+/// White space, or a byte-order mark: nothing is known of what comes.
+#[must_use]
+pub fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| byte.is_ascii_whitespace() || sse::BOM.contains(byte))
+}
+
 /// Does a body begin as a whole answer does? Nothing that any dialect but Gemini's streams begins so.
 #[must_use]
 pub fn is_object(body: &[u8]) -> bool {

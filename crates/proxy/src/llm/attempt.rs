@@ -497,7 +497,7 @@ async fn opening(body: &mut Source) -> Result<Bytes, Error> {
     let mut blank = BytesMut::new();
     while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
         let data = data.map_err(|why| broken(&why))?;
-        let says = data.iter().any(|byte| !byte.is_ascii_whitespace());
+        let says = !replay::is_blank(&data);
         if says && blank.is_empty() {
             return Ok(data);
         }
