@@ -35,8 +35,8 @@ pub(crate) struct Seen {
     pub(crate) request_id: bool,
     pub(crate) via: bool,
     pub(crate) origin: bool,
-    /// The content type is one of gRPC's.
-    pub(crate) grpc: bool,
+    /// By its content type.
+    pub(crate) grpc: Option<Speech>,
     pub(crate) hosts: u8,
     /// Asks a cache for something else than what it has, whole and for everybody.
     pub(crate) particular: bool,
@@ -58,7 +58,7 @@ pub(crate) fn survey(headers: &HeaderMap) -> Seen {
             header::FORWARDED => seen.forwarded = true,
             header::ORIGIN => seen.origin = true,
             header::VIA => seen.via = true,
-            header::CONTENT_TYPE => seen.grpc = Speech::of(headers).is_some(),
+            header::CONTENT_TYPE => seen.grpc = Speech::of(headers),
             header::AUTHORIZATION
             | header::CACHE_CONTROL
             | header::PRAGMA

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -25,7 +24,6 @@ pub(crate) struct Inbound {
     ahead: VecDeque<Frame<Bytes>>,
     body: Incoming,
     left: u64,
-    timeout: Duration,
     /// Made when the body first lets us wait, and moved only when it fires: bytes that arrive cost no timer.
     patience: Option<Pin<Box<Sleep>>>,
     heard: Option<Instant>,
@@ -83,19 +81,9 @@ impl Tally {
 }
 
 impl Inbound {
-    pub(crate) fn new(body: Incoming, most: u64, timeout: Duration, client: Arc<Client>) -> Self {
+    pub(crate) fn new(body: Incoming, most: u64, client: Arc<Client>) -> Self {
         let tally = (!body.is_end_stream()).then(Arc::default);
-        Self {
-            ahead: VecDeque::new(),
-            body,
-            left: most,
-            timeout,
-            patience: None,
-            heard: None,
-            tally,
-            client,
-            text: None,
-        }
+        Self { ahead: VecDeque::new(), body, left: most, patience: None, heard: None, tally, client, text: None }
     }
 
     /// Refuses at once what says that it is too large.
@@ -192,7 +180,7 @@ impl Inbound {
     /// `Ready`: too long without a byte.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.heard.get_or_insert_with(Instant::now);
-        let end = since + self.timeout;
+        let end = since + self.client.gate.bounds.body_timeout;
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
         while patience.as_mut().poll(cx).is_ready() {
             if Instant::now() >= end {

@@ -224,8 +224,7 @@ impl<'a> Visit<'a, '_> {
             return Err(No::malformed(&Malformed::new("", "send the body without a Content-Encoding")));
         }
         let body = body.take().ok_or(Refusal::Fault)?;
-        let bounds = &self.gate.bounds;
-        let inbound = Inbound::new(body, self.route.max_body, bounds.body_timeout, Arc::clone(self.client));
+        let inbound = Inbound::new(body, self.route.max_body, Arc::clone(self.client));
         observer.tally = inbound.tally();
         let read = inbound.whole().await.map_err(Broken::refusal)?;
         Ok(read.ok_or(Refusal::BodyBroken)?) // Trailers are nothing that a call has.

@@ -142,7 +142,6 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
             Bench { gate, client: &client, here: &here, snapshot, origin: &origin, seen, framed_twice, stays: &stays };
         let mut dress = Dress::default();
         let mut body = Some(body);
-        let speech = if seen.grpc { Speech::of(&parts.headers) } else { None };
         let outcome = if observer.exchange.admitted {
             // Pinned where it is made: an `await` of the future itself would move it first, twice.
             let stages = pin!(answer(&bench, &mut parts, &mut body, &mut observer, &mut dress));
@@ -154,7 +153,7 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
             Ok(answer) => answer,
             Err(refusal) => {
                 let told = refused(&refusal, &origin, &mut observer);
-                Answer::Ours(match speech {
+                Answer::Ours(match seen.grpc {
                     None => llm::in_dialect(told, &refusal, dress.route, &parts),
                     Some(speech) => grpc::refused(told, &refusal, speech),
                 })
@@ -309,7 +308,7 @@ async fn answer<'a>(
     if let Some(most) = cached::posts(gate, route, parts, switch.as_ref())
         && let Some(body) = body.take()
     {
-        let mut inbound = Box::new(Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone()));
+        let mut inbound = Box::new(Inbound::new(body, route.max_body, bench.client.clone()));
         observer.tally = inbound.tally();
         posted = Box::pin(cached::read_post(&mut inbound, most)).await?;
         ahead = Some(inbound);
@@ -391,9 +390,11 @@ async fn answer<'a>(
             };
             let request_id = bench.origin.request_id.as_str().as_bytes();
             let Some(body) = body.take() else { return Err(Refusal::Fault) };
-            let mut body = Inbound::new(body, route.max_body, gate.bounds.body_timeout, bench.client.clone());
+            let mut body = Inbound::new(body, route.max_body, bench.client.clone());
             observer.tally = body.tally();
-            let web = if bench.seen.grpc && route.grpc_web { web::of(&mut parts.headers, &mut body) } else { None };
+            if let Some(speech) = web::of(bench.seen, route) {
+                web::outward(&mut parts.headers, &mut body, speech);
+            }
             let further = Further::new(&gate.limiter, asks, request_id).traced(&observer.record);
             let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body, &further)?;
             if let Some(permit) = permit.take() {
@@ -404,7 +405,7 @@ async fn answer<'a>(
                 poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx)).await?
             };
             let answer = answered(outcome, switch, &mut observer.record, further)?;
-            return Ok(match (web, answer) {
+            return Ok(match (web::of(bench.seen, route), answer) {
                 (Some(speech), Answer::Relayed(response, None)) => told_to_a_browser(response, speech),
                 (_, answer) => answer,
             });
@@ -428,7 +429,7 @@ fn outgoing<'a>(
     body: Inbound,
     further: &'a Further<'_>,
 ) -> Result<Call<'a, Inbound>, Refusal> {
-    let deadline = if incoming.seen.grpc { grpc::deadline(&parts.headers) } else { None };
+    let deadline = incoming.seen.grpc.and_then(|_| grpc::deadline(&parts.headers));
     let request = forward::request(parts, body, route, rewrite, incoming, switch)?;
     let mut call = forward::call(upstream, request, route, switch.is_some(), further);
     if let Some(deadline) = deadline {

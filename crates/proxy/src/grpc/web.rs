@@ -10,30 +10,29 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame};
+use tidegate_policy::Route;
 use tidegate_upstream as upstream;
 
 use super::Speech;
+use crate::headers::Seen;
 use crate::inbound::Inbound;
 use crate::trailers;
 
 /// The flag of a message that holds trailers.
 const TRAILERS: u8 = 0x80;
 
-/// How a browser calls, if one does: towards the upstream it is gRPC from here on.
-pub(crate) fn of(headers: &mut HeaderMap, body: &mut Inbound) -> Option<Speech> {
-    let speech = Speech::of(headers).filter(|speech| *speech != Speech::Plain)?;
-    outward(headers, speech);
-    if speech == Speech::WebText {
-        body.in_text();
-    }
-    Some(speech)
+/// How a browser calls, if one does and may.
+pub(crate) fn of(seen: Seen, route: &Route) -> Option<Speech> {
+    seen.grpc.filter(|speech| *speech != Speech::Plain && route.grpc_web)
 }
 
-fn outward(headers: &mut HeaderMap, speech: Speech) {
+/// Towards an upstream it is gRPC from here on.
+pub(crate) fn outward(headers: &mut HeaderMap, body: &mut Inbound, speech: Speech) {
     renamed(headers, speech, Speech::Plain);
     headers.insert(TE, HeaderValue::from_static("trailers"));
     if speech == Speech::WebText {
         headers.remove(CONTENT_LENGTH);
+        body.in_text();
     }
 }
 

@@ -117,9 +117,8 @@ impl<'a> Visit<'a, '_> {
         body: &mut Option<Received>,
         observer: &mut Observer,
     ) -> Result<Coming<'d>, No> {
-        let bounds = &self.gate.bounds;
         let body = body.take().ok_or(Refusal::Fault)?;
-        let mut inbound = Inbound::new(body, self.route.max_body, bounds.body_timeout, Arc::clone(self.client));
+        let mut inbound = Inbound::new(body, self.route.max_body, Arc::clone(self.client));
         observer.tally = inbound.tally();
         let plain = parts.headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
         let rules = self.llm.bodies.as_ref().filter(|rules| rules.calls && observer.record.is_logged());

@@ -93,7 +93,7 @@ impl<'a> Trip<'a, '_> {
             Coming { ahead: Some(body), .. } => *body,
             Coming { rest, .. } => {
                 let Some(body) = rest.take() else { return Err(Refusal::Fault) };
-                Inbound::new(body, route.max_body, gate.bounds.body_timeout, self.bench.client.clone())
+                Inbound::new(body, route.max_body, self.bench.client.clone())
             }
         };
         observer.tally = observer.tally.take().or_else(|| body.tally());
