@@ -3,6 +3,7 @@
 
 mod answers;
 mod asked;
+mod beyond;
 mod bodies;
 mod budgets;
 mod coded;

@@ -5,12 +5,14 @@
 
 mod harness;
 
+mod bounds;
 mod breakers;
 mod caching;
 mod clocks;
 mod crowded;
 mod document;
 mod exactness;
+mod extending;
 mod fills;
 mod full_disk;
 mod health;

@@ -110,6 +110,8 @@ pub struct Counter {
     pub period: Option<Millis>,
     /// As it is served.
     pub max: Permits,
+    /// The largest that it may have.
+    pub most: Permits,
     pub kind: Kind,
 }
 

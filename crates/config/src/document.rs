@@ -38,8 +38,8 @@ pub use headers::{CorsRule, HeaderChanges};
 pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, TenantRule};
 pub use issuer::{AuthKind, IssuerRule, JwksRule, TokenSource, UnknownConsumer};
 pub use limit::{
-    BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart, UnpricedRule,
-    WhenMissing, WhenUnavailable,
+    BeyondRule, BudgetPeriod, BudgetRule, CalendarPeriod, CostRule, CostSource, LimitMode, LimitRule, ScopePart,
+    UnpricedRule, WhenMissing, WhenUnavailable,
 };
 pub use llm::{
     Ability, AwsRule, CallerKeyRule, DeploymentRule, GoogleRule, HangUp, LlmRule, LossRule, ModelRule, ProviderKind,

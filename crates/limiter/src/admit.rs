@@ -23,7 +23,8 @@ use tidegate_quota::holding::Reservation;
 use tidegate_quota::protocol::Key;
 use tidegate_quota::{Hashing, SubjectHasher, guard};
 
-use self::promised::Waiter;
+pub(crate) use self::promised::Waiter;
+pub(crate) use self::slow::Next;
 use self::standing::{Marks, is_marked, standings};
 pub use self::standing::{Standing, Standings};
 use crate::bell::Bell;
@@ -88,6 +89,8 @@ pub struct Limiter {
     pub(crate) ceilings: arc_swap::ArcSwap<crate::orders::Ceilings>,
     pub(crate) any_ceilings: AtomicBool,
     pub(crate) counters: Counters,
+    /// When a cost that was capped was last told of (boot clock); 0: never.
+    pub(crate) capped_told: AtomicU64,
 }
 
 /// What happened so far, for metrics.
@@ -112,6 +115,8 @@ pub struct Counters {
     pub owed: AtomicU64,
     /// Permits reserved and not used.
     pub refunded: AtomicU64,
+    /// Calls that were said to cost more than one may come to.
+    pub capped: AtomicU64,
 }
 
 /// All or none: nothing was taken.
@@ -227,6 +232,7 @@ impl Limiter {
             ceilings: arc_swap::ArcSwap::default(),
             any_ceilings: AtomicBool::new(false),
             counters: Counters::default(),
+            capped_told: AtomicU64::new(0),
         })
     }
 
@@ -377,9 +383,9 @@ impl Limiter {
                     None => missed = Some(Some(nth)),
                 },
                 Some(Got::Promised(reservation, window)) => {
-                    match self.held(found, ask, *at, What::Reserved(reservation), window) {
-                        Ok(held) => taken.hold(held),
-                        Err(_) => missed = Some(None),
+                    match self.held(found, ask, *at, What::reserved(reservation, window)) {
+                        Some(held) => taken.hold(held),
+                        None => missed = Some(None),
                     }
                 }
                 None => {}

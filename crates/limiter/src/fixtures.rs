@@ -20,6 +20,7 @@ pub(crate) fn limit() -> Limit {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: tidegate_policy::OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 
 use tidegate_clock as clock;
 use tidegate_model::{LimitId, Nanos, Permits, Subject};
+use tidegate_policy::Kind;
+use tidegate_quota::cell;
 use tidegate_quota::evidence::Record;
 use tidegate_quota::protocol::{Key, Rate};
 
@@ -90,7 +92,22 @@ impl Limiter {
         self.own(ask).map_or_else(|| ask.limit.span(), |own| own.span)
     }
 
-    /// A cost above it is refused at once: waiting would not help.
+    /// Waiting would not help: more than the subject may have at a time, with what a period may leave to the next one; or more than a
+    /// node can have in its hand, which of what is reserved it need not.
+    pub(crate) fn is_too_costly(&self, ask: &Ask<'_>) -> bool {
+        let carried = match &ask.limit.kind {
+            Kind::Budget(budget) => budget.carry,
+            _ => Permits::ZERO,
+        };
+        ask.cost > self.ceiling(ask).saturating_add(carried) || ask.limit.is_plain() && ask.cost > cell::MOST
+    }
+
+    /// The maximum of the ask's subject: its own, or its limit's.
+    pub(crate) fn maximum(&self, ask: &Ask<'_>) -> Permits {
+        self.own(ask).map_or(ask.limit.max, |own| own.max)
+    }
+
+    /// What the subject may have at a time, as far as a node knows.
     pub(crate) fn ceiling(&self, ask: &Ask<'_>) -> Permits {
         match self.ceilings.load().get(&ask.key()) {
             Some(Ceiling { granted: true, .. }) => Permits::MAX,

@@ -72,6 +72,11 @@ impl Owners {
         self.limits.store(Arc::new(limits));
     }
 
+    /// As the document in effect has it.
+    pub(crate) fn limit(&self, id: LimitId) -> Option<Arc<Limit>> {
+        self.limits.load().get(&id).cloned()
+    }
+
     fn send(&self, to: NodeId, leaving: Leaving) {
         let mut all = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = all.entry(to).or_default();

@@ -183,7 +183,7 @@ impl<'l> Permit<'l> {
             for held in at_once.iter().chain(&held) {
                 log.write(match held.what {
                     What::Place(_) => Record::Begin { at: held.at(), key: held.key, cost: held.cost(), request },
-                    What::Reserved(_) => Record::taken(held.at(), held.key, held.cost(), request, held.window),
+                    What::Reserved(_) => Record::taken(held.at(), held.key, held.cost(), request, held.window()),
                 });
             }
         }

@@ -1,118 +1,23 @@
-//! What a call holds while it runs: places of concurrency limits, and reservations that are settled when it is known what was
-//! used. However the call ends, this ends with it.
+//! What a call holds while it runs: places of concurrency limits, and reservations that grow with what it uses and are settled when it is
+//! known what that was. However the call ends, this ends with it.
+
+mod asking;
+mod held;
+mod pieces;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use smallvec::SmallVec;
 use tidegate_clock as clock;
 use tidegate_model::{Nanos, Permits};
-use tidegate_policy::{Limit, Mode};
 use tidegate_quota::cell::Ticket;
-use tidegate_quota::evidence::{Record, RequestMark};
-use tidegate_quota::holding::Reservation;
-use tidegate_quota::protocol::Key;
+use tidegate_quota::evidence::RequestMark;
 
+pub(crate) use self::held::{Held, What};
 use crate::admit::Limiter;
-use crate::slot::{Handle, Kept};
-
-/// A place, or a reservation. Not dropped before [`Held::release`] or [`Held::settle`].
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) slot: Kept,
-    pub(crate) key: Key,
-    pub(crate) what: What,
-    /// What was reserved, piece by piece: as the decision log has it.
-    pieces: SmallVec<[(Nanos, Permits); 1]>,
-    /// The calendar window that it counts to.
-    pub(crate) window: Option<u64>,
-    /// Which of the asks it was.
-    pub(crate) ask: usize,
-    pub(crate) binds: bool,
-    /// Reserved only until all limits of the call were taken: then it is spent.
-    pub(crate) is_plain: bool,
-}
-
-#[derive(Debug)]
-pub(crate) enum What {
-    /// In use until the call ends.
-    Place(Ticket),
-    Reserved(Reservation),
-}
-
-impl Held {
-    pub(crate) fn of(slot: Kept, limit: &Limit, key: Key, what: What, window: Option<u64>, ask: usize) -> Self {
-        let (pieces, binds, is_plain) = (SmallVec::new(), limit.mode == Mode::Enforce, limit.is_plain());
-        let mut held = Self { slot, key, what, pieces, window, ask, binds, is_plain };
-        held.pieces.push((held.at(), held.cost()));
-        held
-    }
-
-    pub(crate) fn cost(&self) -> Permits {
-        match &self.what {
-            What::Place(ticket) => ticket.cost,
-            What::Reserved(reservation) => reservation.cost,
-        }
-    }
-
-    /// When it was taken.
-    pub(crate) fn at(&self) -> Nanos {
-        match &self.what {
-            What::Place(ticket) => ticket.at,
-            What::Reserved(reservation) => reservation.at,
-        }
-    }
-
-    /// The call is on its way, and what it costs is known.
-    pub(crate) fn spend(self, limiter: &Limiter) {
-        let cost = self.cost();
-        self.end(limiter, None, cost);
-    }
-
-    /// As if it had not been taken.
-    pub(crate) fn give_back(self, limiter: &Limiter) {
-        self.end(limiter, None, Permits::ZERO);
-    }
-
-    /// `request`: it was used, and the decision log knows of it.
-    fn end(self, limiter: &Limiter, request: Option<RequestMark>, used: Permits) {
-        let Self { slot, key, what, pieces, .. } = self;
-        match what {
-            What::Place(ticket) => {
-                // Written down before somebody else may have the place: ends never come after the next begins.
-                if let (Some(log), Some(request)) = (limiter.decisions(), request) {
-                    // A lease that has ended holds nothing, however late this comes.
-                    let lives = if slot.cell.is_of(ticket) { slot.cell.expiry() } else { slot.lapsed_at() };
-                    log.write(Record::End { at: clock::boot().min(lives), key, cost: ticket.cost, request });
-                }
-                slot.cell.put_back(ticket);
-            }
-            What::Reserved(reservation) => {
-                let reserved = reservation.cost;
-                let (settled, window) = limiter.settle(&slot, reservation, used);
-                limiter.counters.owed.fetch_add(settled.owed.0, Ordering::Relaxed);
-                limiter.counters.refunded.fetch_add(settled.refunded.0, Ordering::Relaxed);
-                if let (Some(log), Some(request)) = (limiter.decisions(), request) {
-                    // What is owed nobody was admitted for: it is told with the last piece.
-                    let (mut left, last) = (used, pieces.len() - 1);
-                    for (nth, (at, reserved)) in pieces.into_iter().enumerate() {
-                        let used = reserved.min(left);
-                        left = left.saturating_sub(used);
-                        let used = if nth == last { used.saturating_add(settled.owed) } else { used };
-                        log.write(Record::Settled { at, key, used, reserved });
-                    }
-                    let beyond = used.saturating_sub(reserved).saturating_sub(settled.owed);
-                    if beyond != Permits::ZERO {
-                        log.write(Record::taken(clock::boot(), key, beyond, request, window));
-                    }
-                }
-            }
-        }
-        limiter.bell.list(&slot, slot.number);
-    }
-}
+use crate::slot::Handle;
 
 /// What a committed call holds. Dropped, it settles each reservation with what was reported used, or in full.
 pub struct Running {
@@ -150,20 +55,42 @@ impl Running {
         }
     }
 
-    /// Reserves `more` for the ask at this position. `false`: it is not there now, and nothing has changed.
-    pub fn extend(&mut self, ask: usize, more: Permits) -> bool {
-        let Some(held) = self.held.iter_mut().find(|held| held.ask == ask) else { return false };
-        let (slot, key, window) = (Handle::clone(&held.slot), held.key, held.window);
-        let What::Reserved(reservation) = &mut held.what else { return false };
-        let extended = self.limiter.extend(&slot, reservation, more);
-        if extended {
-            let now = clock::boot();
-            held.pieces.push((now, more));
-            if let Some(log) = self.limiter.decisions() {
-                log.write(Record::taken(now, key, more, self.request, window));
-            }
+    /// As [`Running::used`], and reserves more before that is used up: from what is at hand, or else it is asked for, which
+    /// [`Running::goes_on`] looks after. Until it has used as much as is returned, nothing is to be done.
+    pub fn extend(&mut self, ask: usize, used: Permits, cx: Option<&mut Context<'_>>) -> Permits {
+        self.used(ask, used);
+        let Some(held) = self.held.iter_mut().find(|held| held.ask == ask) else { return Permits::MAX };
+        held.uses(&self.limiter, self.request, used, cx)
+    }
+
+    /// Before the ask at this position uses so much, if its limit says that who comes beyond it is cut. Ready: how much of it
+    /// may be used, all of it if the limit says nothing of the kind.
+    pub fn poll_room(&mut self, ask: usize, up_to: Permits, cx: &mut Context<'_>) -> Poll<Permits> {
+        match self.held.iter_mut().find(|held| held.ask == ask) {
+            Some(held) => held.poll_room(&self.limiter, self.request, up_to, cx),
+            None => Poll::Ready(up_to),
         }
-        extended
+    }
+
+    /// More was asked for, and there may be an answer.
+    pub fn goes_on(&mut self, cx: &mut Context<'_>) {
+        for held in self.held.iter_mut().filter(|held| held.is_asking()) {
+            let known = self.used.iter().find(|(at, _)| *at == held.ask).map(|(_, used)| *used);
+            held.uses(&self.limiter, self.request, known.unwrap_or_default(), Some(cx));
+        }
+    }
+
+    /// Is an answer waited for?
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.held.iter().any(Held::is_asking)
+    }
+
+    /// The ask at this position will come to so much, and no more need be reserved.
+    pub fn comes_to(&mut self, ask: usize, total: Permits) {
+        if let Some(Held { what: What::Reserved(pieces), .. }) = self.held.iter_mut().find(|held| held.ask == ask) {
+            pieces.comes_to(total);
+        }
     }
 
     /// The calls' end: what was not reported is taken to be the reservation.
@@ -212,10 +139,11 @@ async fn lapse_of(places: Vec<(Handle, Ticket)>) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use tidegate_model::{Incarnation, NodeId, Subject};
-    use tidegate_quota::protocol::{Answer, Verdict};
+    use tidegate_quota::protocol::{Answer, Key, Verdict};
 
     use super::*;
-    use crate::{Settings, fixtures};
+    use crate::slot::Kept;
+    use crate::{Ask, Settings, fixtures};
 
     #[test]
     fn a_call_pays_what_it_used_to_its_own_key_though_the_lease_was_lost_and_others_want_the_slot() {
@@ -228,7 +156,8 @@ mod tests {
         let reservation = slot.holding().reserve(&slot.cell, Permits(2), || Nanos(2)).expect("they are there");
         let key = Key { limit: limit.id, subject: Subject(1) };
         let kept = Kept::of(&found, slot.clone()).expect("it is the key's");
-        let held = Held::of(kept, &limit, key, What::Reserved(reservation), None, 0);
+        let ask = Ask { limit: &limit, subject: Subject(1), cost: Permits(2) };
+        let held = Held::of(kept, &ask, limit.max, What::reserved(reservation, None), 0);
 
         let item = slot.holding().report(&slot.cell, 2, slot.surroundings(Nanos(3)));
         let answer = Answer { key, epoch: item.epoch, verdict: Verdict::Reset };

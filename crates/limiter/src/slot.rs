@@ -187,6 +187,18 @@ impl Kept {
         let kept = Self(slot);
         found.is_still().then_some(kept)
     }
+
+    pub(crate) fn found(&self) -> Found<'_> {
+        let life = self.0.life.load(Ordering::Acquire);
+        Found { slot: &self.0, number: self.0.number, life }
+    }
+}
+
+impl Clone for Kept {
+    fn clone(&self) -> Self {
+        self.0.pins.fetch_add(1, Ordering::SeqCst);
+        Self(self.0.clone())
+    }
 }
 
 impl Deref for Kept {

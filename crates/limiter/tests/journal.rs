@@ -83,6 +83,7 @@ fn budget(max: u64, cost: Cost) -> Limit {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: tidegate_policy::OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     }
 }
 

@@ -105,6 +105,7 @@ fn limit(max: u64, window_ms: u64) -> Limit {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: OnMissing::default(),
+        terms: tidegate_policy::Terms::default(),
     }
 }
 

@@ -84,6 +84,7 @@ fn limit(id: u64, max: u64, window: Nanos) -> Limit {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: tidegate_policy::OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tidegate_model::Permits;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const DAY: u64 = 24 * 60 * 60;
@@ -88,6 +90,12 @@ pub const JWKS_MAX_STALE: Duration = Duration::from_secs(DAY);
 
 /// A window may not be longer than this.
 pub const MAX_WINDOW: Duration = Duration::from_secs(31 * DAY);
+/// The largest maximum of a limit: sums of it never come near the end of a u64.
+pub const MOST_MAX: Permits = Permits(1_000_000_000_000_000);
+/// Of money, in billionths: a billion.
+pub const MOST_MONEY: Permits = Permits(MOST_MAX.0 * 1_000);
+/// Of a limit, what one call can cost at once: so much is in a node's hand.
+pub const MOST_COST: Permits = tidegate_quota::cell::MOST;
 /// The limits that one list of a document may name. A call meets seven lists at most: those of its plan, of its consumer,
 /// team and tenant, of its route and product, and of its plan in the product.
 pub const MAX_LISTED: usize = 8;

@@ -34,7 +34,7 @@ pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use consumer::{Consumer, Consumers};
 pub use credential::{AwsKeys, CallerKeys, Credential, GoogleTokens, Hidden, ServiceAccount};
 pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
-pub use limit::{Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unpriced};
+pub use limit::{Beyond, Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix, Terms, Unpriced};
 pub use listener::{AccessLog, Certificate, ClientCertificates, Telemetry, TlsPolicy};
 pub use llm::{Abilities, Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
 pub use otlp::{Otlp, OtlpProtocol};

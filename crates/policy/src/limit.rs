@@ -2,9 +2,13 @@
 
 use http::HeaderName;
 use tidegate_model::{LimitId, Nanos, Permits, Revision};
-use tidegate_quota::protocol::{Kind, LEASE_TTL, Policy};
+use tidegate_quota::protocol::{Kind, LEASE_TTL, Policy, Unit};
 
+use crate::defaults::{MOST_MAX, MOST_MONEY};
 use crate::issuer::ClaimPath;
+
+/// So many times what was reserved for it a call of a language model may be billed.
+const PLAUSIBLE: u64 = 20;
 
 /// `max` permits by the rules of `kind`, for each distinct subject of `per`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +29,25 @@ pub struct Limit {
     pub count_hits: bool,
     /// What becomes of a call that has no value for a part of `per`.
     pub on_missing: OnMissing,
+    pub terms: Terms,
+}
+
+/// How far one call may go, where what it costs is known when it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// It counts for no more. `None`: see [`Limit::at_most`].
+    pub at_most: Option<Permits>,
+    pub beyond: Beyond,
+}
+
+/// What becomes of a call that comes to more than is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Beyond {
+    /// It goes on; what it used beyond is owed.
+    #[default]
+    Finish,
+    /// It is ended before it uses what is not there.
+    Cut,
 }
 
 impl Limit {
@@ -39,6 +62,26 @@ impl Limit {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         matches!(self.cost, Cost::Fixed(_)) && !matches!(self.kind, Kind::Concurrency)
+    }
+
+    /// What one call counts for at most, whatever it is said to have come to. `most`: what its subject may have at all. One wrong
+    /// number of somebody else's is paid for in one window or period, or in a few; bytes are counted here, and are what they are.
+    #[must_use]
+    pub fn at_most(&self, most: Permits, reserved: Permits) -> Permits {
+        match (self.terms.at_most, &self.cost) {
+            (Some(own), _) => own,
+            (None, Cost::Header { .. }) => most,
+            // Some bill for more than a call can come to by their own rules, but not for so much more.
+            (None, Cost::Tokens { .. } | Cost::Money { .. }) => most.max(Permits(reserved.0.saturating_mul(PLAUSIBLE))),
+            (None, Cost::Fixed(_) | Cost::RequestBytes { .. } | Cost::ResponseBytes { .. }) => Permits::MAX,
+        }
+    }
+
+    /// The largest maximum that it may have. Of money, in billionths, that is a billion.
+    #[must_use]
+    pub fn most_max(&self) -> Permits {
+        let of_money = matches!(&self.kind, Kind::Budget(budget) if budget.unit == Unit::NanoMoney);
+        if of_money || matches!(self.cost, Cost::Money { .. }) { MOST_MONEY } else { MOST_MAX }
     }
 
     /// What the quota log holds of it.

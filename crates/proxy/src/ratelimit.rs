@@ -178,6 +178,7 @@ mod tests {
             on_unavailable: OnUnavailable::Share,
             count_hits: true,
             on_missing: tidegate_policy::OnMissing::Share,
+            terms: tidegate_policy::Terms::default(),
         }
     }
 

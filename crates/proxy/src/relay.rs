@@ -11,7 +11,7 @@ use tidegate_cache::{Broke, Tee, TeeBody};
 use tidegate_telemetry::{Cut, Record};
 use tidegate_upstream as upstream;
 
-use crate::charge::Charge;
+use crate::charge::{Charge, Measure};
 use crate::connection::Exchange;
 use crate::grpc::web::Back;
 use crate::inbound::Tally;
@@ -28,12 +28,125 @@ pub(crate) struct Observer {
     pub(crate) charge: Option<Box<Charge>>,
     /// The answer was waited for in its middle: there may be many like it, and they may take long.
     pub(crate) lasting: bool,
+    pub(crate) doorstep: Doorstep,
+}
+
+/// Where a piece of an answer waits until the call's limits have room for it, which is only where one says that who comes beyond
+/// it is cut. What they have no room for is not sent.
+#[derive(Debug, Default)]
+pub(crate) struct Doorstep {
+    waits: Option<Bytes>,
+    /// The limits are used up: nothing more is sent.
+    shut: bool,
 }
 
 impl Observer {
-    /// Has a place that the call holds gone to somebody else, or may it?
+    /// Has a place that the call holds gone to somebody else, or may it? What more it asked for may have come.
+    #[inline]
     pub(crate) fn lapsed(&mut self, cx: &mut Context<'_>) -> bool {
-        self.charge.as_mut().is_some_and(|charge| charge.poll_lapsed(cx).is_ready())
+        let Some(charge) = &mut self.charge else { return false };
+        charge.goes_on(cx);
+        charge.poll_lapsed(cx).is_ready()
+    }
+
+    /// Is an answer of its limits waited for?
+    pub(crate) fn is_asking(&self) -> bool {
+        self.charge.as_deref().is_some_and(Charge::is_asking)
+    }
+
+    /// After something was sent, or came in: its limits are told, so that more is reserved in time.
+    #[inline]
+    pub(crate) fn uses(&mut self, cx: &mut Context<'_>) {
+        let Some(charge) = &mut self.charge else { return };
+        charge.uses(Measure::BytesOut, self.record.bytes_out, cx);
+        if let Some(tally) = &self.tally {
+            charge.uses(Measure::BytesIn, tally.bytes(), cx);
+        }
+    }
+
+    /// As [`Observer::uses`], of so many bytes that are on their way out. Ready: there is no room for them, and they are to be cut.
+    pub(crate) fn poll_sent(&mut self, bytes: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(charge) = &mut self.charge else { return Poll::Pending };
+        let room = charge.poll_room(Measure::BytesOut, bytes, cx);
+        charge.uses(Measure::BytesOut, bytes, cx);
+        match room {
+            Poll::Ready(room) if room < bytes => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// As [`Observer::uses`], of a language model's answer. Ready: it has come to more than its limits have, and is to be cut.
+    pub(crate) fn poll_spoken(&mut self, (tokens, nanos): (u64, u64), cx: &mut Context<'_>) -> Poll<()> {
+        let Some(charge) = &mut self.charge else { return Poll::Pending };
+        let mut is_used_up = false;
+        for (measure, used) in [(Measure::Tokens, tokens), (Measure::NanoDollars, nanos)] {
+            if let Poll::Ready(room) = charge.poll_room(measure, used, cx) {
+                is_used_up |= room < used;
+            }
+            charge.uses(measure, used, cx);
+        }
+        if is_used_up { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Do its limits count what language models use?
+    pub(crate) fn counts_spoken(&self) -> bool {
+        let counts = |charge: &Charge| charge.counts(Measure::Tokens) || charge.counts(Measure::NanoDollars);
+        self.charge.as_deref().is_some_and(counts)
+    }
+
+    /// Is nothing kept back?
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        self.doorstep.waits.is_none() && !self.doorstep.shut
+    }
+
+    /// Is the rest not to be sent?
+    #[inline]
+    pub(crate) fn is_shut(&self) -> bool {
+        self.doorstep.shut
+    }
+
+    /// What waited, to be tried again.
+    #[inline]
+    pub(crate) fn waiting(&mut self) -> Option<Bytes> {
+        self.doorstep.waits.take()
+    }
+
+    /// Ready: as much of it as may be sent, and is counted as sent. Nothing: the limits are used up.
+    #[inline]
+    pub(crate) fn poll_pass(&mut self, data: Bytes, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let sent = self.record.bytes_out;
+        let Some(charge) = &mut self.charge else {
+            self.sent(data.len());
+            return Poll::Ready(Some(data));
+        };
+        let up_to = sent.saturating_add(data.len() as u64);
+        let data = match charge.poll_room(Measure::BytesOut, up_to, cx) {
+            Poll::Ready(room) if room >= up_to => data,
+            Poll::Ready(room) => {
+                self.doorstep.shut = true;
+                let part = usize::try_from(room.saturating_sub(sent)).unwrap_or(0).min(data.len());
+                data.slice(..part)
+            }
+            Poll::Pending => {
+                self.doorstep.waits = Some(data);
+                return Poll::Pending;
+            }
+        };
+        if data.is_empty() && self.doorstep.shut {
+            return Poll::Ready(None);
+        }
+        self.sent(data.len());
+        self.uses(cx);
+        Poll::Ready(Some(data))
+    }
+
+    /// The call came to more than its limits have: it ends here.
+    pub(crate) fn cut_off(&mut self) -> Broken {
+        let why = used_up();
+        self.record.cut = Some(Cut::Limit);
+        self.record.detail = Some(why.to_string().into());
+        Broken(why)
     }
 
     /// The rest is not there yet.
@@ -137,6 +250,10 @@ pub(crate) fn lapsed() -> upstream::Broken {
     upstream::Broken::Reset("the lease of its concurrency limit has ended".into())
 }
 
+fn used_up() -> upstream::Broken {
+    upstream::Broken::Reset("a limit of the call is used up, and says `beyond: cut`".into())
+}
+
 impl Broken {
     pub(crate) fn of(why: upstream::Broken) -> Self {
         Self(why)
@@ -174,6 +291,11 @@ impl Relay {
         }
     }
 
+    fn cut_off(&mut self) -> Broken {
+        self.ended = true;
+        self.observer.cut_off()
+    }
+
     fn broke(&mut self, why: upstream::Broken) -> Broken {
         self.ended = true;
         self.observer.record.cut = Some(cut_by(&why));
@@ -195,18 +317,34 @@ impl Body for Relay {
         if this.observer.exchange.client().is_full(cx) {
             return Poll::Pending;
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            this.observer.waits();
-            return Poll::Pending;
+        if this.observer.is_shut() {
+            return Poll::Ready(Some(Err(this.cut_off())));
+        }
+        let frame = match this.observer.waiting() {
+            Some(data) => Some(Ok(Frame::data(data))),
+            None => {
+                let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+                    this.observer.waits();
+                    return Poll::Pending;
+                };
+                frame
+            }
         };
         match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.observer.sent(data.len());
-                    this.loan = this.observer.exchange.client().lend();
-                }
-                Poll::Ready(Some(Ok(trailers::sifted(frame))))
-            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => match this.observer.poll_pass(data, cx) {
+                    Poll::Ready(Some(data)) => {
+                        this.loan = this.observer.exchange.client().lend();
+                        Poll::Ready(Some(Ok(Frame::data(data))))
+                    }
+                    Poll::Ready(None) => Poll::Ready(Some(Err(this.cut_off()))),
+                    Poll::Pending => {
+                        this.observer.waits();
+                        Poll::Pending
+                    }
+                },
+                Err(last) => Poll::Ready(Some(Ok(trailers::sifted(last)))),
+            },
             Some(Err(why)) => Poll::Ready(Some(Err(this.broke(why)))),
             None => {
                 this.ended = true;
@@ -217,7 +355,7 @@ impl Body for Relay {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.observer.is_open() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -231,7 +369,7 @@ impl Drop for Relay {
         // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
         if !self.ended {
             let bodiless = self.observer.record.method == http::Method::HEAD;
-            self.observer.whole = bodiless || self.body.is_end_stream();
+            self.observer.whole = bodiless || self.is_end_stream();
         }
     }
 }

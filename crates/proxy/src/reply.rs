@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Method;
@@ -93,16 +93,33 @@ impl Body for Reply {
                 if observer.exchange.client().is_full(cx) {
                     return Poll::Pending;
                 }
-                let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
-                match &frame {
-                    Some(Ok(frame)) => {
-                        observer.sent(frame.data_ref().map_or(0, Bytes::len));
-                        observer.whole = body.is_end_stream();
-                    }
-                    Some(Err(_)) => observer.record.cut = Some(Cut::Upstream),
-                    None => observer.whole = true,
+                if observer.is_shut() {
+                    return Poll::Ready(Some(Err(observer.cut_off())));
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(Broken::from)))
+                let frame = match observer.waiting() {
+                    Some(data) => Some(Ok(Frame::data(data))),
+                    None => ready!(Pin::new(&mut *body).poll_frame(cx)),
+                };
+                match frame {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => {
+                            let Some(data) = ready!(observer.poll_pass(data, cx)) else {
+                                return Poll::Ready(Some(Err(observer.cut_off())));
+                            };
+                            observer.whole = observer.is_open() && body.is_end_stream();
+                            Poll::Ready(Some(Ok(Frame::data(data))))
+                        }
+                        Err(last) => Poll::Ready(Some(Ok(last))),
+                    },
+                    Some(Err(why)) => {
+                        observer.record.cut = Some(Cut::Upstream);
+                        Poll::Ready(Some(Err(Broken::from(why))))
+                    }
+                    None => {
+                        observer.whole = true;
+                        Poll::Ready(None)
+                    }
+                }
             }
         }
     }
@@ -114,7 +131,7 @@ impl Body for Reply {
             Self::Relayed(relay) => relay.is_end_stream(),
             Self::Told(told) => told.is_end_stream(),
             Self::Native(native) => native.is_end_stream(),
-            Self::Kept(body, _) => body.is_end_stream(),
+            Self::Kept(body, observer) => observer.is_open() && body.is_end_stream(),
         }
     }
 

@@ -24,7 +24,7 @@ use tidegate_upstream::{Call, CallFailed};
 
 use self::trip::{Coming, Counted, Trip};
 use crate::cached::{self, Kept};
-use crate::charge::Charge;
+use crate::charge::{Charge, Measure};
 use crate::connection::{Client, Guest, Room};
 use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch, Taken};
@@ -34,14 +34,14 @@ use crate::grpc::{self, Speech};
 use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify::{self, Who};
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, Tally};
 use crate::limits::{self, Further, Scope};
 use crate::llm::{self, Visit};
 use crate::local::Here;
 use crate::origin::{self, Origin};
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
-use crate::relay::{Observer, Relay};
+use crate::relay::{Doorstep, Observer, Relay};
 use crate::reply::Reply;
 use crate::stays::Stays;
 use crate::{max_forwards, respond, rewrite, route, tunnel};
@@ -84,7 +84,15 @@ pub(crate) fn serve<F: Future + Send + 'static>(
     let seen = headers::survey(&parts.headers);
     let mut origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
     let record = Record::begin(here.scene.clone(), tidegate_clock::boot());
-    let mut observer = Box::new(Observer { record, tally: None, whole: false, exchange, charge: None, lasting: false });
+    let mut observer = Box::new(Observer {
+        record,
+        tally: None,
+        whole: false,
+        exchange,
+        charge: None,
+        lasting: false,
+        doorstep: Doorstep::default(),
+    });
     observer.record.follow(&parts.headers, forward::draw);
     describe(&mut observer.record, &client, &parts, &origin);
     if body.is_end_stream()
@@ -402,7 +410,7 @@ async fn answer<'a>(
             }
             let outcome = {
                 let mut call = pin!(gate.upstreams.call(call));
-                poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx)).await?
+                poll_fn(|cx| poll_while(&mut observer.charge, observer.tally.as_deref(), call.as_mut(), cx)).await?
             };
             let answer = answered(outcome, switch, &mut observer.record, further)?;
             return Ok(match (web::of(bench.seen, route), answer) {
@@ -439,14 +447,28 @@ fn outgoing<'a>(
     Ok(call)
 }
 
-/// The upstream's answer; no answer once the places that the call holds may be another's.
+/// The upstream's answer; no answer once the places that the call holds may be another's, or once what it sent is more than its
+/// limits have and one of them says that it is to be cut. `sent`: its body, as far as it came.
 pub(crate) fn poll_while<T>(
     charge: &mut Option<Box<Charge>>,
+    sent: Option<&Tally>,
     call: Pin<&mut impl Future<Output = T>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<T, Refusal>> {
-    if charge.as_mut().is_some_and(|charge| charge.poll_lapsed(cx).is_ready()) {
-        return Poll::Ready(Err(Refusal::LimitUnavailable { retry_after: Duration::from_secs(1) }));
+    if let Some(charge) = charge {
+        charge.goes_on(cx);
+        if charge.poll_lapsed(cx).is_ready() {
+            return Poll::Ready(Err(Refusal::LimitUnavailable { retry_after: Duration::from_secs(1) }));
+        }
+        if let Some(bytes) = sent.map(Tally::bytes) {
+            // What it sent has gone on already: it is not held back while it is asked for more.
+            if let Poll::Ready(room) = charge.poll_room(Measure::BytesIn, bytes, cx)
+                && room < bytes
+            {
+                return Poll::Ready(Err(Refusal::Limited { retry_after: Duration::from_secs(1) }));
+            }
+            charge.uses(Measure::BytesIn, bytes, cx);
+        }
     }
     call.poll(cx).map(Ok)
 }

@@ -282,7 +282,8 @@ impl Holding {
             // comes as soon as the disk has its mark.
             Some(missing) if around.waiting != Permits::ZERO => {
                 let lacks = around.waiting.min(missing).saturating_add(self.promised.debt());
-                lacks.min(around.max).saturating_sub(self.vault.permits())
+                // A cost may be above what the node takes for the maximum: by what a period left to the next one, or by an order.
+                lacks.min(around.max.max(around.waiting)).saturating_sub(self.vault.permits())
             }
             Some(_) => Permits::ZERO,
             None if self.vault.permits() != Permits::ZERO => around.waiting, // Not at hand yet, and nobody's in particular.
@@ -293,9 +294,11 @@ impl Holding {
     /// What is held, reservations included, and what more is wanted.
     fn count_spent(&mut self, cell: &Cell, around: Surroundings) -> (Permits, Permits) {
         let spent_before = self.reported;
-        cell.add(self.promised.end_turn(around.now));
+        let ended = self.promised.end_turn(around.now);
+        self.put_at_hand(cell, ended);
         if around.recalled && guard!("part-of-a-reservation-is-called-back") {
-            cell.add(self.promised.give_up_parts());
+            let parts = self.promised.give_up_parts();
+            self.put_at_hand(cell, parts);
         } else {
             self.promised.keep(cell.drain(self.earmarked())); // Whoever waits for much is first to have what is idle here.
         }
@@ -325,6 +328,13 @@ impl Holding {
         let here = left.saturating_add(self.promised.kept());
         let want = if around.recalled { queued.saturating_sub(here) } else { wish.saturating_sub(here) };
         (have, want)
+    }
+
+    /// Back into the cell; what finds no room in it is handed back.
+    pub(super) fn put_at_hand(&mut self, cell: &Cell, permits: Permits) -> Permits {
+        let added = cell.add(permits);
+        self.granted = self.granted.saturating_sub(permits.saturating_sub(added));
+        permits
     }
 
     /// Permits in use are held, and never spent.

@@ -214,6 +214,7 @@ impl Cut {
             Self::Upstream => "upstream",
             Self::Timeout => "timeout",
             Self::Shutdown => "shutdown",
+            Self::Limit => "limit",
         }
     }
 }

@@ -176,6 +176,8 @@ pub enum Cut {
     Timeout,
     /// This node is stopping.
     Shutdown,
+    /// It came to more than a limit had, and that says `beyond: cut`.
+    Limit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

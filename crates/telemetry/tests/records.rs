@@ -123,6 +123,7 @@ fn limit(name: &str) -> Limit {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: tidegate_policy::OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     }
 }
 

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use tidegate_model::{KeyId, Millis};
-use tidegate_policy::{Kind, Unit};
 use tidegate_state::orders::{Draft, Event, Happened, MOST_ORDERS, Order, What, Whom, Withdrawn};
 use tidegate_state::{Command, Outcome, State as Agreed};
 
@@ -22,10 +21,6 @@ use crate::wire::{
     QuotaTop,
 };
 
-/// As in a document.
-const MOST_PERMITS: u64 = 1_000_000_000_000_000;
-/// Of money, in billionths.
-const MOST_MONEY: u64 = MOST_PERMITS * 1_000;
 const MOST_TOP: usize = 1_000;
 const DEFAULT_TOP: usize = 20;
 
@@ -144,7 +139,7 @@ pub(super) async fn grant(
 ) -> Result<Json<QuotaOrdered>, Refusal> {
     none(ask.rate.is_some() || ask.burst.is_some(), "rate and no burst")?;
     let (whom, counter) = of_limit(&state, &ask, Whole::No)?;
-    let extra = permits("permits", ask.permits, "0 grants nothing", most(&counter.kind))?;
+    let extra = permits("permits", ask.permits, "0 grants nothing", counter.most.0)?;
     if counter.period.is_none() && ask.for_seconds.is_none() && ask.until.is_none() {
         let why = format!("`{}` has no window: say how long the permits are good for", counter.name);
         return Err(Refusal::BadRequest(format!("{why} (for_seconds or until; on the command line --for 10m)")));
@@ -219,10 +214,6 @@ pub(super) async fn unblock(
     withdraw(&state, login, whom, Withdrawn::Block).await
 }
 
-fn most(kind: &Kind) -> u64 {
-    if matches!(kind, Kind::Budget(budget) if budget.unit == Unit::NanoMoney) { MOST_MONEY } else { MOST_PERMITS }
-}
-
 fn permits(name: &str, number: Option<u64>, zero: &str, most: u64) -> Result<u64, Refusal> {
     match number {
         Some(0) => Err(Refusal::BadRequest(format!("{name}: {zero}"))),
@@ -292,14 +283,13 @@ fn end(ask: &OrderQuota, otherwise: Option<Millis>) -> Result<Option<Millis>, Re
         (seconds @ Some(_), None) => {
             said::end_of_life(seconds, now).map_err(|_| Refusal::BadRequest("for_seconds is 1 to ten years".to_owned()))
         }
-        (None, Some(text)) => {
-            let at = text.parse::<jiff::Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
-            match at.map(Millis) {
-                Some(at) if now < at => Ok(Some(at)),
-                Some(_) => Err(Refusal::BadRequest(format!("until: {text} is over"))),
-                None => Err(Refusal::BadRequest("until is a time like 2026-11-20T18:00:00Z".to_owned())),
-            }
-        }
+        (None, Some(text)) => match said::instant(text) {
+            Some(at) if now < at => Ok(Some(at)),
+            Some(_) => Err(Refusal::BadRequest(format!("until: {text} is over"))),
+            None => Err(Refusal::BadRequest(
+                "until is a time like 2026-11-20T18:00:00Z, or a day like 2026-11-20".to_owned(),
+            )),
+        },
         (None, None) => Ok(otherwise.map(|lives| now.saturating_add(lives))),
     }
 }

@@ -1,5 +1,8 @@
 //! How outcomes and instants are worded.
 
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
 use tidegate_model::Millis;
 use tidegate_state::Outcome;
 
@@ -36,9 +39,51 @@ pub(super) fn end_of_life(ttl_seconds: Option<u64>, now: Millis) -> Result<Optio
     }
 }
 
+/// What somebody wrote: an instant, or a day, which begins at midnight UTC. The last year that the format has ends a little before
+/// its end: whoever means never gets that.
+pub(super) fn instant(text: &str) -> Option<Millis> {
+    let at = match text.parse::<Timestamp>() {
+        Ok(at) => at,
+        Err(_) => {
+            let day = || text.parse::<Date>().ok().filter(|_| text.len() == 10).map(|day| day.at(0, 0, 0, 0));
+            let utc = || text.strip_suffix(['Z', 'z'])?.parse::<DateTime>().ok();
+            let at = utc().or_else(day)?;
+            match at.to_zoned(TimeZone::UTC) {
+                Ok(at) => at.timestamp(),
+                Err(_) if at.year() == 9999 => Timestamp::MAX,
+                Err(_) => return None,
+            }
+        }
+    };
+    u64::try_from(at.as_millisecond()).ok().map(Millis)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_instant_is_a_time_or_a_day_and_never_is_as_late_as_there_is() {
+        let of = |text: &str| instant(text).map(time);
+        assert_eq!(of("2026-11-20T18:00:00Z").as_deref(), Some("2026-11-20T18:00:00Z"));
+        assert_eq!(of("2026-11-20T18:00:00+02:00").as_deref(), Some("2026-11-20T16:00:00Z"));
+        assert_eq!(of("2026-11-20").as_deref(), Some("2026-11-20T00:00:00Z"));
+        for never in ["9999-12-31", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999Z"] {
+            assert_eq!(of(never).as_deref(), Some("9999-12-30T22:00:00Z"), "{never}");
+        }
+        for text in [
+            "",
+            "tomorrow",
+            "2026-11-20T18:00:00",
+            "2026-13-01",
+            "10000-01-01",
+            "1969-12-31",
+            "2026-11-20 foo",
+            "-000001-01-01",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn instants_are_rfc_3339() {

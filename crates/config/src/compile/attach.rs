@@ -10,10 +10,9 @@ use std::sync::Arc;
 use http::HeaderName;
 use siphasher::sip::SipHasher24;
 use tidegate_model::{LimitId, Permits};
-use tidegate_policy::defaults::{MAX_LISTED, MAX_OWN_MAXIMA};
-use tidegate_policy::{Attached, Dimension, Limit};
+use tidegate_policy::defaults::{MAX_LISTED, MAX_OWN_MAXIMA, MOST_COST};
+use tidegate_policy::{Attached, Cost, Dimension, Limit};
 
-use super::limit::MAX_MAX;
 use super::{Names, Report, header};
 use crate::decode::short;
 use crate::document::LimitRef;
@@ -95,12 +94,13 @@ impl<'a> Limits<'a> {
     }
 
     fn own(&self, base: usize, max: u64, owner: Owner<'_>, path: &Path<'_>, report: &Report<'_>) -> Option<usize> {
-        if max == 0 || max > MAX_MAX {
-            report.hinted(path, format!("a maximum is 1 to {MAX_MAX}"), "leave it out for the limit's own");
-            return None;
-        }
         let mut built = self.built.borrow_mut();
         let limit = built.get(base)?.clone()?;
+        let most = limit.most_max();
+        if max == 0 || max > most.0 {
+            report.hinted(path, format!("a maximum is 1 to {most}"), "leave it out for the limit's own");
+            return None;
+        }
         if let Some(hint) = owner.unfit(&limit) {
             let reason =
                 format!("`{}` counts others together with these: they would no longer be part of it", limit.name);
@@ -136,8 +136,13 @@ impl<'a> Limits<'a> {
     ) -> Vec<(usize, Permits)> {
         let list = weights.iter().filter_map(|(name, weight)| {
             let base = self.names.find(name, &path.field(name), report)?;
-            if *weight > MAX_MAX {
-                report.error(&path.field(name), format!("at most {MAX_MAX}"));
+            let cost = match self.built.borrow().get(base).and_then(|limit| Some(limit.as_ref()?.cost.clone())) {
+                Some(Cost::Fixed(cost)) => cost.0,
+                _ => 1, // Only whether it is counted means anything.
+            };
+            if weight.saturating_mul(cost) > MOST_COST.0 {
+                let reason = format!("at most {}: a call costs at most {MOST_COST} at once", MOST_COST.0 / cost.max(1));
+                report.error(&path.field(name), reason);
             }
             Some((base, Permits(*weight)))
         });

@@ -11,7 +11,6 @@ use siphasher::sip::SipHasher24;
 use tidegate_model::{LimitId, Revision};
 use tidegate_policy::{Cost, Dimension, Kind, Limit, Mode, OnMissing, OnUnavailable, Prefix, Unit, Unpriced};
 
-pub(super) use self::kind::MAX_MAX;
 use super::Report;
 use crate::document::{LimitMode, LimitRule, ScopePart, WhenMissing, WhenUnavailable};
 use crate::path::Path;
@@ -42,11 +41,11 @@ pub(crate) fn id_of(rule: &LimitRule) -> Option<LimitId> {
 
 fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_>) -> Option<Limit> {
     let per = scope(&rule.per, &path.field("per"), report);
-    let mut cost = cost::compile(rule.cost.as_ref(), &path.field("cost"), report);
+    let (mut cost, terms) = cost::compile(rule.cost.as_ref(), &path.field("cost"), report);
     if rule.cost.is_none() && rule.budget.as_ref().is_some_and(|budget| budget.money.is_some()) {
         cost = Cost::Money { unpriced: Unpriced::Refuse };
     }
-    let (max, kind) = kind::compile(rule, path, report)?;
+    let (max, kind) = kind::compile(rule, &cost, path, report)?;
     // What is settled later comes back, which a part of a rate does not.
     let kind = match kind {
         Kind::Bucket { rate } if matches!(cost, Cost::Fixed(_)) => Kind::bucket(rate, max),
@@ -85,6 +84,7 @@ fn one(rule: &LimitRule, revision: Revision, path: &Path<'_>, report: &Report<'_
             WhenMissing::Skip => OnMissing::Skip,
             WhenMissing::Refuse => OnMissing::Refuse,
         },
+        terms,
     })
 }
 

@@ -143,8 +143,9 @@ pub enum BudgetPeriod {
     Total,
 }
 
-/// What a call costs: a `weight`, or a number that is known when it has ended. Until then `estimate` is reserved; what was
-/// not used comes back, what was used beyond it is taken from what comes next.
+/// What a call costs: a `weight`, or a number that is known when it has ended. Until then `estimate` is reserved. A call that comes
+/// to more reserves more, step by step, while it runs; what was not used comes back, what was used and was not there is taken
+/// from what comes next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CostRule {
@@ -168,6 +169,28 @@ pub struct CostRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "UnpricedRule")]
     pub unpriced: Option<UnpricedRule>,
+    /// One call counts for no more than this, whatever it comes to. What was above it is told in a warning and in
+    /// `tidegate_limit_capped_costs_total`. Default: of a `header:NAME`, which somebody else tells us, the maximum, so that one
+    /// wrong number is paid for after one window or period; of `tokens` and `money` the maximum, or twenty times what was
+    /// reserved, if that is more; bytes are counted here, and count as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub at_most: Option<u64>,
+    /// What becomes of a call that comes to more than is there while it runs. Of bytes, `tokens` and `money`. Default: `finish`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BeyondRule")]
+    pub beyond: Option<BeyondRule>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum BeyondRule {
+    /// It goes on; what it uses beyond is taken from what comes next.
+    Finish,
+    /// It is ended before it uses what is not there: HTTP/1.1 breaks its framing, HTTP/2 resets the stream, a language model's
+    /// stream ends with an error in the caller's dialect. Before the answer has begun it is refused with 429.
+    Cut,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

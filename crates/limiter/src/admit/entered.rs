@@ -1,12 +1,18 @@
 //! What requests take of budgets, as the journal is told: before it is used, and when it was put back.
 
+use std::sync::atomic::Ordering;
+
 use tidegate_clock as clock;
-use tidegate_model::Permits;
+use tidegate_model::{Nanos, Permits};
 use tidegate_quota::cell::Ticket;
 use tidegate_quota::holding::{Reservation, Settled};
+use tidegate_quota::protocol::Key;
 
 use super::Limiter;
 use crate::slot::Slot;
+
+/// An upstream that says so once says so with each call.
+const TOLD_EVERY: Nanos = Nanos::from_secs(10);
 
 impl Limiter {
     /// Between a take and its stamp, so that it is of the lease that was taken from. What is burnt then stays entered, as it is
@@ -46,13 +52,46 @@ impl Limiter {
         (settled, slot.window_at_hand())
     }
 
-    /// `more` for a reservation that turns out too small. `false`: it is not there.
-    pub(crate) fn extend(&self, slot: &Slot, reservation: &mut Reservation, more: Permits) -> bool {
+    /// One more piece for a call that runs: what was kept for the ticket, or `want`, or what is there if that is at least `least`. With
+    /// the calendar window that it counts to.
+    pub(crate) fn reserve_more(
+        &self,
+        slot: &Slot,
+        want: Permits,
+        least: Permits,
+        ticket: Option<u64>,
+    ) -> Option<(Reservation, Option<u64>)> {
         let mut holding = slot.holding();
-        let extended = holding.extend(&slot.cell, reservation, more, clock::boot);
-        if extended {
-            self.enter(slot, more);
+        if clock::boot() >= slot.cell.expiry() {
+            return None; // Taken of a lease that has ended, it would be burnt.
         }
-        extended
+        let kept = ticket.and_then(|ticket| holding.redeem(&slot.cell, ticket, clock::boot));
+        let reservation = kept.or_else(|| holding.reserve(&slot.cell, want, clock::boot)).or_else(|| {
+            let left = slot.cell.left().min(want);
+            if left < least.max(Permits(1)) { None } else { holding.reserve(&slot.cell, left, clock::boot) }
+        })?;
+        self.enter(slot, reservation.cost);
+        Some((reservation, slot.window_at_hand()))
+    }
+
+    /// Somebody says that a call came to more than one may come to.
+    #[cold]
+    pub(crate) fn cap(&self, key: Key, used: Permits, at_most: Permits) {
+        self.counters.capped.fetch_add(1, Ordering::Relaxed);
+        let now = clock::boot();
+        let last = self.capped_told.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(Nanos(last)) >= TOLD_EVERY;
+        if !is_due || self.capped_told.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let limit = self.owners.limit(key.limit);
+        let limit = limit.as_ref().map_or("?", |limit| limit.name.as_str());
+        tracing::warn!(
+            limit,
+            subject = %key.subject,
+            told = used.0,
+            counted = at_most.0,
+            "a call was said to cost more than one call may come to; `cost.at_most` of the limit says how much that is"
+        );
     }
 }

@@ -10,7 +10,7 @@ use crate::running::{Held, What};
 use crate::slot::{Found, Kept};
 
 /// A reservation that waits: what it is granted is kept for it. Given up when dropped.
-pub(super) struct Waiter<'l> {
+pub(crate) struct Waiter<'l> {
     pub(super) ask: usize,
     found: Found<'l>,
     ticket: u64,
@@ -18,12 +18,16 @@ pub(super) struct Waiter<'l> {
 
 impl<'l> Waiter<'l> {
     /// `None`: places are not kept, or too many wait already. The slot is pinned by who calls, for as long as this lives.
-    pub(super) fn new(found: &Found<'l>, at: usize, ask: &Ask<'_>) -> Option<Self> {
+    pub(crate) fn new(found: &Found<'l>, at: usize, ask: &Ask<'_>) -> Option<Self> {
         if ask.limit.kind.nature() == Nature::InUse {
             return None;
         }
         let ticket = found.slot.holding().wait(ask.cost)?;
         Some(Self { ask: at, found: *found, ticket })
+    }
+
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
     }
 }
 
@@ -73,7 +77,7 @@ impl Limiter {
         now: Nanos,
     ) -> Option<Held> {
         match found.slot.cell.stamp(grab, now) {
-            Take::Taken(ticket) => self.held(found, ask, at, What::Place(ticket), None).ok(),
+            Take::Taken(ticket) => self.held(found, ask, at, What::Place(ticket)),
             // It admitted nobody: idle again, and handed back with the next report.
             Take::Burnt(_) | Take::Short => {
                 found.slot.cell.ungrab(grab);
@@ -82,18 +86,9 @@ impl Limiter {
         }
     }
 
-    /// `Err`: the slot is gone, which a pin or what is held prevents.
-    pub(super) fn held(
-        &self,
-        found: &Found<'_>,
-        ask: &Ask<'_>,
-        at: usize,
-        what: What,
-        window: Option<u64>,
-    ) -> Result<Held, What> {
-        match self.table.handle(found.number).and_then(|slot| Kept::of(found, slot)) {
-            Some(slot) => Ok(Held::of(slot, ask.limit, ask.key(), what, window, at)),
-            None => Err(what),
-        }
+    /// `None`: the slot is gone, which a pin or what is held prevents.
+    pub(super) fn held(&self, found: &Found<'_>, ask: &Ask<'_>, at: usize, what: What) -> Option<Held> {
+        let slot = Kept::of(found, self.table.handle(found.number)?)?;
+        Some(Held::of(slot, ask, self.maximum(ask), what, at))
     }
 }

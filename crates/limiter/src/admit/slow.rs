@@ -39,7 +39,7 @@ impl Limiter {
         loop {
             miss = self.scarcest(asks, spared, miss);
             let ask = &asks[miss.ask];
-            let verdict = if ask.cost > self.ceiling(ask) {
+            let verdict = if self.is_too_costly(ask) {
                 Err(Why::TooCostly)
             } else if let Some(slot) = &miss.slot {
                 let settled_later = !ask.limit.is_plain();
@@ -143,7 +143,7 @@ impl Limiter {
                 Ok(taken) => return Ok(taken),
                 Err(Miss { slot, .. }) => slot,
             };
-            if ask.cost > self.ceiling(ask) {
+            if self.is_too_costly(ask) {
                 return Err(Why::TooCostly);
             }
             let next = match missed {
@@ -159,7 +159,7 @@ impl Limiter {
     }
 
     /// A cell is short: is the answer known already, or is it worth waiting for news?
-    async fn look_further(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Result<Next, Why> {
+    pub(crate) async fn look_further(&self, ask: &Ask<'_>, found: &Found<'_>, started: Nanos) -> Result<Next, Why> {
         if let Some(drawn) = self.draw(ask, found, started).await {
             return drawn;
         }
@@ -263,7 +263,7 @@ impl Drop for Fetches<'_> {
     }
 }
 
-pub(super) enum Next {
+pub(crate) enum Next {
     TryAgain,
     AllowUnsafely,
 }

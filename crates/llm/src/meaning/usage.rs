@@ -69,6 +69,9 @@ impl Tier {
     }
 }
 
+/// Of one class, in one call: a hundred thousand times the longest context that there is.
+const MOST_TOKENS: u64 = 1 << 40;
+
 /// A billionth of a dollar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NanoUsd(pub u64);
@@ -102,6 +105,39 @@ impl Usage {
 
     pub fn cache_writes(&self) -> u64 {
         self.cache_write_5m.saturating_add(self.cache_write_1h)
+    }
+
+    /// As it may be: what nobody's call can come to is cut, so that sums over many calls are sums.
+    pub fn plausible(self) -> Self {
+        let Self {
+            input,
+            cache_read,
+            cache_write_5m,
+            cache_write_1h,
+            audio_in,
+            image_in,
+            output,
+            reasoning,
+            audio_out,
+            image_out,
+            tier,
+            cost,
+        } = self;
+        let cut = |tokens: u64| tokens.min(MOST_TOKENS);
+        Self {
+            input: cut(input),
+            cache_read: cut(cache_read),
+            cache_write_5m: cut(cache_write_5m),
+            cache_write_1h: cut(cache_write_1h),
+            audio_in: cut(audio_in),
+            image_in: cut(image_in),
+            output: cut(output),
+            reasoning: cut(reasoning),
+            audio_out: cut(audio_out),
+            image_out: cut(image_out),
+            tier,
+            cost,
+        }
     }
 
     /// From a prompt count that includes everything: classes are taken out one after the other, so that a report whose
@@ -138,6 +174,11 @@ impl NanoUsd {
         let nano = dollars * 1e9;
         // Above 2^53 nano-dollars (nine million dollars for one call) nobody's report is believed.
         (nano.is_finite() && (0.0..9.0e15).contains(&nano)).then(|| Self(nano.round() as u64))
+    }
+
+    /// As [`NanoUsd::from_dollars`]: nobody's call costs more.
+    pub fn plausible(self) -> Self {
+        self.min(Self(9_000_000_000_000_000))
     }
 
     pub fn dollars(self) -> f64 {
@@ -182,6 +223,14 @@ mod tests {
     fn line_16_sums_saturate() {
         let usage = Usage { input: u64::MAX, cache_read: 5, output: u64::MAX, ..Usage::default() };
         assert_eq!(usage.total(), u64::MAX);
+    }
+
+    #[test]
+    fn what_no_call_comes_to_is_cut_and_the_rest_is_as_it_was_told() {
+        assert_eq!(Usage::of_every_class().plausible(), Usage::of_every_class());
+        let wrong = Usage { input: 1 << 63, output: u64::MAX, reasoning: 5, ..Usage::default() }.plausible();
+        assert_eq!((wrong.prompt(), wrong.completion()), (1 << 40, (1 << 40) + 5));
+        assert_eq!(NanoUsd(u64::MAX).plausible(), NanoUsd(9_000_000_000_000_000));
     }
 
     #[test]

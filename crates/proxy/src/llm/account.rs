@@ -134,6 +134,16 @@ impl Account {
         self.usage.map_or(0, |usage| usage.completion()).max(self.seen())
     }
 
+    /// What it has come to while it is under way, as far as anybody can tell: tokens and nano-dollars. `skipped`: text that was
+    /// passed over and not told of yet.
+    pub(super) fn so_far(&self, skipped: Skipped) -> Lost {
+        let mut usage = self.usage.unwrap_or(Usage { input: self.guess, ..Usage::default() });
+        let text = self.text.saturating_add(skipped.text());
+        let seen = self.deltas.saturating_add(skipped.pieces).max(estimate::answer(self.dialect, text));
+        usage.output = usage.output.saturating_add(seen.saturating_sub(usage.completion()));
+        (usage.total().saturating_add(self.lost.0), self.cost(&usage).nanos())
+    }
+
     fn seen(&self) -> u64 {
         let counted = self.tally.as_ref().filter(|tally| !tally.said.is_empty()).and_then(|tally| tally.counted);
         counted.map_or_else(|| self.deltas.max(estimate::answer(self.dialect, self.text)), |sums| sums.answer)
@@ -168,7 +178,7 @@ impl Account {
                 }
             }
             Event::Start(start) => self.model.clone_from(&start.model),
-            Event::Usage(usage) => self.usage = Some(*usage),
+            Event::Usage(usage) => self.usage = Some(usage.plausible()),
             Event::Stop(stop) => {
                 self.finish = Some(finish(stop.gist()));
                 self.whole = true;
@@ -185,7 +195,8 @@ impl Account {
     pub(super) fn answer(&mut self, glance: Glance, answer: Option<&Answer>) {
         let Glance { model, usage, gist, text, .. } = glance;
         self.model = model.into();
-        (self.usage, self.finish, self.whole, self.text) = (usage, Some(finish(gist)), true, text);
+        (self.usage, self.finish, self.whole, self.text) =
+            (usage.map(Usage::plausible), Some(finish(gist)), true, text);
         self.first_token = None;
         if let (Some(tally), Some(answer), None) = (self.tally.as_mut(), answer, usage) {
             for part in &answer.parts {
@@ -211,7 +222,8 @@ impl Account {
             prompt_tokens: u64,
         }
         let counted = serde_json::from_slice::<Counted>(body).ok();
-        self.usage = counted.map(|counted| Usage { input: counted.usage.prompt_tokens, ..Usage::default() });
+        self.usage =
+            counted.map(|counted| Usage { input: counted.usage.prompt_tokens, ..Usage::default() }.plausible());
         self.whole = true;
     }
 
@@ -284,7 +296,7 @@ impl Account {
         };
         match own {
             Some(NanoUsd(0)) if self.lost.1 == 0 && usage.total() == 0 => Cost::None,
-            Some(NanoUsd(own)) => Cost::Nanos(own.saturating_add(self.lost.1)),
+            Some(own) => Cost::Nanos(own.plausible().0.saturating_add(self.lost.1)),
             None => Cost::Unpriced,
         }
     }

@@ -177,7 +177,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 None => Poll::Pending,
             }
         }));
-        poll_fn(|cx| poll_while(&mut observer.charge, first.as_mut(), cx)).await
+        poll_fn(|cx| poll_while(&mut observer.charge, None, first.as_mut(), cx)).await
     }
 
     /// Asks the next deployment. `beside`: another one is on its way. False: there is none, or no further try may be made.
@@ -219,7 +219,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             }
             if let Some(until) = candidate.not_before {
                 let mut pause = Box::pin(sleep_until(until));
-                poll_fn(|cx| poll_while(&mut observer.charge, pause.as_mut(), cx)).await?;
+                poll_fn(|cx| poll_while(&mut observer.charge, None, pause.as_mut(), cx)).await?;
             }
             let account = self.ledger.fork(outgoing.dialect, candidate.deployment.tariff(&self.call.heard.peek.model));
             let account = account.counting(encoding, || self.prompt());

@@ -222,6 +222,16 @@ impl Told {
         self.hand_on(out);
     }
 
+    /// More was used than the call's limits have, and one of them says that it ends there.
+    fn is_used_up(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(observer) = &mut self.observer else { return false };
+        let sent = observer.record.bytes_out.saturating_add(self.ready.len());
+        let spoken = observer.counts_spoken().then(|| self.account.so_far(self.decoder.skipped()));
+        let is_beyond = observer.poll_sent(sent, cx).is_ready()
+            || spoken.is_some_and(|spoken| observer.poll_spoken(spoken, cx).is_ready());
+        is_beyond && !self.decoder.is_over() // All of it was used: to cut it would save nothing.
+    }
+
     /// The provider closed its stream.
     fn finish(&mut self) {
         self.ended = true;
@@ -346,6 +356,10 @@ fn note(observer: &mut Observer, cut: Cut, detail: &str) {
     observer.record.detail = Some(detail.into());
 }
 
+fn used_up() -> Error {
+    Error::new(Kind::RateLimited, "the answer came to more than a limit of its caller has left, and ends here")
+}
+
 pub(super) fn broken(why: &upstream::Broken) -> Error {
     let kind = match why {
         upstream::Broken::Timeout(_) => Kind::Timeout,
@@ -398,8 +412,13 @@ impl Body for Told {
                 }
                 return Poll::Ready(None);
             }
+            let asked = this.observer.as_ref().is_some_and(|observer| observer.is_asking());
             if this.observer.as_mut().is_some_and(|observer| observer.lapsed(cx)) {
                 this.breaks(Cut::Upstream, Error::new(Kind::Overloaded, "the lease of a concurrency limit has ended"));
+                continue;
+            }
+            if asked && this.is_used_up(cx) {
+                this.breaks(Cut::Limit, used_up());
                 continue;
             }
             let Poll::Ready(data) = this.source.poll_data(cx) else {
@@ -416,7 +435,12 @@ impl Body for Told {
                 return Poll::Pending;
             };
             match data {
-                Some(Ok(data)) => this.take(data),
+                Some(Ok(data)) => {
+                    this.take(data);
+                    if this.is_used_up(cx) {
+                        this.breaks(Cut::Limit, used_up());
+                    }
+                }
                 Some(Err(why)) => {
                     this.breaks(cut_by(&why), broken(&why));
                 }

@@ -25,6 +25,10 @@ impl Waiting {
         self.pieces.is_empty()
     }
 
+    pub(super) fn len(&self) -> u64 {
+        self.bytes as u64
+    }
+
     pub(super) fn is_enough(&self) -> bool {
         self.bytes >= ENOUGH
     }

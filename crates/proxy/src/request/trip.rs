@@ -110,7 +110,7 @@ impl<'a> Trip<'a, '_> {
         let call = forward::call(upstream, request, route, false, &further);
         let outcome = {
             let mut call = pin!(gate.upstreams.call(call));
-            poll_fn(|cx| poll_while(&mut observer.charge, call.as_mut(), cx)).await?
+            poll_fn(|cx| poll_while(&mut observer.charge, observer.tally.as_deref(), call.as_mut(), cx)).await?
         };
         let relayed = match answered(outcome, None, &mut observer.record, further) {
             Ok(Answer::Relayed(response, _)) => response,

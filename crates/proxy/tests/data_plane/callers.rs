@@ -26,6 +26,7 @@ fn limit(name: &str, mode: Mode, on_unavailable: OnUnavailable) -> Arc<Limit> {
         on_unavailable,
         count_hits: true,
         on_missing: tidegate_policy::OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     })
 }
 

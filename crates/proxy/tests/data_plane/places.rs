@@ -44,6 +44,7 @@ async fn world() -> World {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     };
     let (backend, _) = backend::start().await;
     let mut one = route("/", &upstream(backend));

@@ -65,6 +65,7 @@ fn limit(id: u64, per: &[Dimension], on_missing: OnMissing) -> Limit {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing,
+        terms: tidegate_policy::Terms::default(),
     }
 }
 

@@ -186,7 +186,9 @@ impl Record {
             Self::Begin { at, key, cost, request } => (at, key.limit, key.subject.0, cost.0.min(COST), 5, request.0),
             Self::End { at, key, cost, request } => (at, key.limit, key.subject.0, cost.0.min(COST), 6, request.0),
             Self::Settled { at, key, used, reserved } => {
-                (at, key.limit, key.subject.0, used.0.min(COST), 7, u128::from(reserved.0))
+                // The first field has room for 56 bits: the whole number follows where earlier judges saw nothing.
+                let request = u128::from(reserved.0) | u128::from(used.0) << 64;
+                (at, key.limit, key.subject.0, used.0.min(COST), 7, request)
             }
             Self::Rule { at, limit, max, rule } => {
                 let (code, max, rate) = match rule {
@@ -208,13 +210,15 @@ impl Record {
                 let half = |from: usize| u128::from_le_bytes(name[from..from + 16].try_into().expect("sixteen bytes"));
                 (at, limit, half(0), 0, 3, half(16))
             }
-            Self::Ordered { at, key, max } => (at, key.limit, key.subject.0, max.0.min(COST), 16, 0),
+            Self::Ordered { at, key, max } => {
+                (at, key.limit, key.subject.0, max.0.min(COST), 16, u128::from(max.0) << 64)
+            }
             Self::Rated { at, key, rate } => {
                 let request = u128::from(rate.permits) | u128::from(rate.per.0) << 64;
                 (at, key.limit, key.subject.0, 0, 19, request)
             }
             Self::Extra { at, key, permits, id } => {
-                (at, key.limit, key.subject.0, permits.0.min(COST), 17, u128::from(id))
+                (at, key.limit, key.subject.0, permits.0.min(COST), 17, u128::from(id) | u128::from(permits.0) << 64)
             }
             Self::Reset { at, limit, subject, id, done } => {
                 let flags = u64::from(subject.is_none()) | u64::from(done) << 1;
@@ -255,7 +259,10 @@ impl Record {
             }),
             5 => Some(Self::Begin { at, key, cost: spent, request }),
             6 => Some(Self::End { at, key, cost: spent, request }),
-            7 => Some(Self::Settled { at, key, used: spent, reserved: Permits(low(request.0)) }),
+            7 => {
+                let used = spent.max(Permits(high(request.0)));
+                Some(Self::Settled { at, key, used, reserved: Permits(low(request.0)) })
+            }
             8 => {
                 let (max, rate) = (Permits(low(subject)), Rate { permits: high(request.0), per: Nanos(high(subject)) });
                 let (max, rule) = match low(request.0) {
@@ -294,10 +301,10 @@ impl Record {
             }
             16..=18 => {
                 let key = Key { limit, subject: Subject(subject) };
-                let (number, id) = (cost & COST, u64::try_from(u128_at(48)).ok()?);
+                let (number, id, whole) = (cost & COST, low(request.0), high(request.0));
                 Some(match cost >> KIND_SHIFT {
-                    16 => Self::Ordered { at, key, max: Permits(number) },
-                    17 => Self::Extra { at, key, permits: Permits(number), id },
+                    16 => Self::Ordered { at, key, max: Permits(number.max(whole)) },
+                    17 => Self::Extra { at, key, permits: Permits(number.max(whole)), id },
                     _ => {
                         let subject = (number & 1 == 0).then_some(key.subject);
                         Self::Reset { at, limit, subject, id, done: number & 2 != 0 }
@@ -339,6 +346,9 @@ mod tests {
             Record::Begin { at: Nanos(9), key: KEY, cost: Permits(1), request: RequestMark(77) },
             Record::End { at: Nanos(9), key: KEY, cost: Permits(1), request: RequestMark(77) },
             Record::Settled { at: Nanos(9), key: KEY, used: Permits(3), reserved: Permits(5) },
+            Record::Settled { at: Nanos(9), key: KEY, used: Permits(u64::MAX), reserved: Permits(5) },
+            Record::Ordered { at: Nanos(9), key: KEY, max: Permits(1_000_000_000_000_000_000) },
+            Record::Extra { at: Nanos(9), key: KEY, permits: Permits(1_000_000_000_000_000_000), id: 7 },
             Record::taken(Nanos(9), KEY, Permits(3), RequestMark(u128::MAX), Some(29_000_000)),
             Record::policy(Nanos(9), LimitId(8), Permits(7), &Kind::Concurrency),
             Record::policy(

@@ -271,24 +271,8 @@ impl Holding {
             && let Some(Waiting { cost, kept, .. }) = self.promised.waiting.remove(at)
         {
             let kept = if self.nature == Nature::Spent { self.promised.keep_turn(cost, kept) } else { kept };
-            cell.add(kept);
+            self.put_at_hand(cell, kept);
         }
-    }
-
-    /// `more` for a reservation that turns out too small. `false`: it is not there.
-    pub fn extend(
-        &mut self,
-        cell: &Cell,
-        reservation: &mut Reservation,
-        more: Permits,
-        now: impl FnOnce() -> Nanos,
-    ) -> bool {
-        if reservation.epoch != self.epoch || !matches!(cell.take(more, now), Take::Taken(_)) {
-            return false;
-        }
-        self.promised.reserved = self.promised.reserved.saturating_add(more);
-        reservation.cost = reservation.cost.saturating_add(more);
-        true
     }
 
     /// What was used is spent, the rest comes back; what was used beyond the reservation is owed.
@@ -309,7 +293,7 @@ impl Holding {
         // Of a lease that is gone: it stays charged with it until that lapses.
         if epoch == self.epoch || !guard!("settled-in-its-own-epoch") {
             self.promised.reserved = self.promised.reserved.saturating_sub(cost);
-            refunded = cell.add(cost.saturating_sub(used));
+            refunded = self.put_at_hand(cell, cost.saturating_sub(used));
         }
         let expiry = cell.expiry();
         let paid = cell.drain(beyond);

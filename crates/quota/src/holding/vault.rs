@@ -120,7 +120,6 @@ impl Holding {
         }
         self.vault.permits = self.vault.permits.saturating_sub(more);
         let for_all = self.promised.share_out(more);
-        let added = cell.add(for_all);
-        self.granted = self.granted.saturating_sub(for_all.saturating_sub(added));
+        self.put_at_hand(cell, for_all);
     }
 }

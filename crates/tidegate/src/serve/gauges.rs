@@ -54,6 +54,9 @@ fn limiter(telemetry: &Telemetry, limiter: &Arc<Limiter>) {
         ("limit_reserve_permits", "Permits taken from partition reserves", |c| &c.reserve_used),
         ("limit_owed_permits", "Permits used beyond what was reserved, owed to later grants", |c| &c.owed),
         ("limit_refunded_permits", "Permits reserved and not used, given back", |c| &c.refunded),
+        ("limit_capped_costs", "Calls said to cost more than one may come to, and counted as that (at_most)", |c| {
+            &c.capped
+        }),
     ];
     for (name, help, pick) in counters {
         let it = Arc::clone(limiter);

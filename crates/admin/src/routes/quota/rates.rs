@@ -7,7 +7,7 @@ use tidegate_model::{Nanos, Permits};
 use tidegate_policy::{Kind, Rate};
 use tidegate_state::orders::What;
 
-use super::{MOST_PERMITS, most, permits};
+use super::permits;
 use crate::backend::Counter;
 use crate::refusal::Refusal;
 use crate::wire::OrderQuota;
@@ -24,15 +24,15 @@ pub(super) fn ordered(ask: &OrderQuota, counter: &Counter) -> Result<What, Refus
             let why = format!("`{name}` has no rate and no burst, only a maximum");
             return Err(Refusal::BadRequest(format!("{why}: give permits (on the command line --max)")));
         }
-        return permits("permits", ask.permits, NOTHING, most(&counter.kind)).map(What::Max);
+        return permits("permits", ask.permits, NOTHING, counter.most.0).map(What::Max);
     }
     let burst = match (ask.permits, ask.burst) {
         (Some(_), Some(_)) => {
             let why = format!("the maximum of `{name}` is its burst: give one of permits and burst");
             return Err(Refusal::BadRequest(why));
         }
-        (Some(max), None) => Some(permits("permits", Some(max), NOTHING, MOST_PERMITS)?),
-        (None, Some(burst)) => Some(permits("burst", Some(burst), NOTHING, MOST_PERMITS)?),
+        (Some(max), None) => Some(permits("permits", Some(max), NOTHING, counter.most.0)?),
+        (None, Some(burst)) => Some(permits("burst", Some(burst), NOTHING, counter.most.0)?),
         (None, None) => None,
     };
     let Some(text) = &ask.rate else {
@@ -51,7 +51,7 @@ pub(super) fn ordered(ask: &OrderQuota, counter: &Counter) -> Result<What, Refus
 
 fn rate(text: &str, counter: &Counter) -> Result<Rate, Refusal> {
     let RateText { many, per } = text.parse().map_err(|why| Refusal::BadRequest(format!("rate: {why}")))?;
-    let permits = permits("rate", Some(many), NOTHING, MOST_PERMITS)?;
+    let permits = permits("rate", Some(many), NOTHING, counter.most.0)?;
     if per.is_zero() || per > LONGEST {
         return Err(Refusal::BadRequest("rate: so many in up to 31d, as `20/s`".to_owned()));
     }
@@ -81,6 +81,7 @@ pub(super) fn written((many, per): (u64, Nanos)) -> String {
 #[cfg(test)]
 mod tests {
     use tidegate_model::LimitId;
+    use tidegate_policy::defaults::{MOST_MAX, MOST_MONEY};
     use tidegate_policy::{Budget, Period, Unit};
 
     use super::*;
@@ -93,8 +94,13 @@ mod tests {
             words: String::new(),
             period: None,
             max: Permits(10),
+            most: if is_money(&kind) { MOST_MONEY } else { MOST_MAX },
             kind,
         }
+    }
+
+    fn is_money(kind: &Kind) -> bool {
+        matches!(kind, Kind::Budget(Budget { unit: Unit::NanoMoney, .. }))
     }
 
     fn of(kind: &Kind, permits: Option<u64>, rate: Option<&str>, burst: Option<u64>) -> Result<What, String> {

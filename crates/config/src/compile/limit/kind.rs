@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidegate_model::{Nanos, Permits};
-use tidegate_policy::defaults::MAX_WINDOW;
-use tidegate_policy::{Budget, Kind, Period, Rate, Unit};
+use tidegate_policy::defaults::{MAX_WINDOW, MOST_MAX, MOST_MONEY};
+use tidegate_policy::{Budget, Cost, Kind, Period, Rate, Unit};
 
 use super::super::Report;
 use crate::document::{BudgetPeriod, BudgetRule, CalendarPeriod, LimitRule};
@@ -12,16 +12,15 @@ use crate::path::Path;
 use crate::units::{RateText, Span};
 
 const MIN_WINDOW: Duration = Duration::from_millis(100);
-/// Sums of it never come near the end of a u64.
-pub(in crate::compile) const MAX_MAX: u64 = 1_000_000_000_000_000;
-/// A nano-amount of a billion.
-const MAX_MONEY: u64 = MAX_MAX * 1_000;
+const MAX_MAX: u64 = MOST_MAX.0;
+pub(super) const MAX_MONEY: u64 = MOST_MONEY.0;
 const MOST_ALERTS: usize = 16;
 
 /// The maximum and what it is a maximum of.
-pub(super) fn compile(rule: &LimitRule, path: &Path<'_>, report: &Report<'_>) -> Option<(Permits, Kind)> {
+pub(super) fn compile(rule: &LimitRule, cost: &Cost, path: &Path<'_>, report: &Report<'_>) -> Option<(Permits, Kind)> {
     let LimitRule { window, calendar, zone, rate, burst, concurrency, budget, max, .. } = rule;
     let max_path = path.field("max");
+    let most = if matches!(cost, Cost::Money { .. }) { MAX_MONEY } else { MAX_MAX };
     let kinds = [
         ("window", window.is_some()),
         ("calendar", calendar.is_some()),
@@ -33,7 +32,7 @@ pub(super) fn compile(rule: &LimitRule, path: &Path<'_>, report: &Report<'_>) ->
     match named.as_slice() {
         [] => {
             if let Some(max) = max {
-                amount(*max, &max_path, report);
+                amount(*max, most, &max_path, report);
             }
             report.hinted(
                 path,
@@ -62,7 +61,7 @@ pub(super) fn compile(rule: &LimitRule, path: &Path<'_>, report: &Report<'_>) ->
         if max.is_none() {
             report.hinted(path, "`max` is missing", "write `max: 600`");
         }
-        max.map(|max| amount(max, &max_path, report))
+        max.map(|max| amount(max, most, &max_path, report))
     };
     if let Some(window) = window {
         let max = needed();
@@ -74,20 +73,20 @@ pub(super) fn compile(rule: &LimitRule, path: &Path<'_>, report: &Report<'_>) ->
         return Some((max?, Kind::Calendar { period: of_calendar(*period), zone }));
     }
     if let Some(rate) = rate {
-        return bucket(*rate, *burst, path, report);
+        return bucket(*rate, *burst, most, path, report);
     }
-    if let Some(most) = concurrency {
-        return Some((amount(*most, &path.field("concurrency"), report), Kind::Concurrency));
+    if let Some(places) = concurrency {
+        return Some((amount(*places, MAX_MAX, &path.field("concurrency"), report), Kind::Concurrency));
     }
     self::budget(budget.as_ref()?, &path.field("budget"), report)
 }
 
 /// An amount that somebody wrote.
-pub(super) fn amount(amount: u64, path: &Path<'_>, report: &Report<'_>) -> Permits {
+pub(super) fn amount(amount: u64, most: u64, path: &Path<'_>, report: &Report<'_>) -> Permits {
     if amount == 0 {
         report.hinted(path, "0 admits nothing", "for a route that refuses everything use `respond: {status: 403}`");
-    } else if amount > MAX_MAX {
-        report.error(path, format!("at most {MAX_MAX}"));
+    } else if amount > most {
+        report.error(path, format!("at most {most}"));
     }
     Permits(amount)
 }
@@ -99,19 +98,25 @@ fn sliding(window: Span, path: &Path<'_>, report: &Report<'_>) -> Kind {
     Kind::Sliding { window: Nanos::from(window.0) }
 }
 
-fn bucket(rate: RateText, burst: Option<u64>, path: &Path<'_>, report: &Report<'_>) -> Option<(Permits, Kind)> {
+fn bucket(
+    rate: RateText,
+    burst: Option<u64>,
+    most: u64,
+    path: &Path<'_>,
+    report: &Report<'_>,
+) -> Option<(Permits, Kind)> {
     let RateText { many, per } = rate;
     let rate_path = path.field("rate");
     if per.is_zero() || per > MAX_WINDOW {
         report.hinted(&rate_path, "a rate is so many in up to 31d", "write `10/s`");
         return None;
     }
-    if amount(many, &rate_path, report) == Permits::ZERO {
+    if amount(many, most, &rate_path, report) == Permits::ZERO {
         return None;
     }
     let rate = Rate { permits: many, per: Nanos::from(per) };
     let burst = match burst {
-        Some(burst) => amount(burst, &path.field("burst"), report),
+        Some(burst) => amount(burst, most, &path.field("burst"), report),
         None => rate.whole(Nanos::SECOND).0.max(Permits(1)),
     };
     if rate.time(burst) > Nanos::from(MAX_WINDOW) {
@@ -157,8 +162,8 @@ fn budget(rule: &BudgetRule, path: &Path<'_>, report: &Report<'_>) -> Option<(Pe
         report.error(&path.field("alerts"), format!("at most {MOST_ALERTS} numbers from 1 to 100"));
     }
     let (max, unit) = match (count, tokens, money) {
-        (Some(count), None, None) => (amount(*count, &path.field("count"), report), Unit::Count),
-        (None, Some(tokens), None) => (amount(*tokens, &path.field("tokens"), report), Unit::Tokens),
+        (Some(count), None, None) => (amount(*count, MAX_MAX, &path.field("count"), report), Unit::Count),
+        (None, Some(tokens), None) => (amount(*tokens, MAX_MAX, &path.field("tokens"), report), Unit::Tokens),
         (None, None, Some(money)) => {
             if !(1..=MAX_MONEY).contains(&money.0) {
                 report.error(&path.field("money"), "more than nothing, and at most a billion");

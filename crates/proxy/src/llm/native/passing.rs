@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tidegate_llm::bounds::Bounds;
 use tidegate_llm::coding::Decoding;
 use tidegate_llm::meaning::Event;
-use tidegate_llm::{Decoder, Dialect, Glance, Reply};
+use tidegate_llm::{Decoder, Dialect, Glance, Reply, Skipped};
 use tidegate_policy::{Bodies, Model};
 use tidegate_upstream as upstream;
 
@@ -99,6 +99,14 @@ impl Kind {
             Self::Stream(listening) => listening.hear(data, account),
             Self::Whole { held, .. } if held.len() + data.len() > LONGEST_READ => *self = Self::Deaf,
             Self::Whole { held, .. } => held.extend_from_slice(data),
+        }
+    }
+
+    /// Of a stream, text that was passed over.
+    fn skipped(&self) -> Skipped {
+        match self {
+            Self::Stream(listening) => listening.decoder.skipped(),
+            Self::Deaf | Self::Whole { .. } => Skipped::default(),
         }
     }
 
@@ -228,6 +236,14 @@ impl Body for Native {
                 if let Some(data) = frame.data_ref() {
                     this.ear.hear(data, &mut this.account);
                     if let Some(observer) = &mut this.observer {
+                        let spoken = observer.counts_spoken().then(|| this.account.so_far(this.ear.kind.skipped()));
+                        let sent = observer.record.bytes_out.saturating_add(data.len() as u64);
+                        if observer.poll_sent(sent, cx).is_ready()
+                            || spoken.is_some_and(|spoken| observer.poll_spoken(spoken, cx).is_ready())
+                        {
+                            this.ended = true;
+                            return Poll::Ready(Some(Err(observer.cut_off())));
+                        }
                         observer.sent(data.len());
                         this.loan = observer.exchange.client().lend();
                     }

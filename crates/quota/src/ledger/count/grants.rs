@@ -111,7 +111,7 @@ impl Count {
         if guard!("idle-permits-recalled") && self.recall(at, item.key, clock, recalls) {
             retry = retry.min(RECALL_TAKES);
         }
-        if item.waiting.0 > 1 && item.waiting <= policy.max {
+        if item.waiting.0 > 1 && item.waiting <= self.tally.most(policy) {
             let turn = retry.saturating_add(retry).max(Nanos::from_millis(500)).min(policy.span()).min(TURN);
             let until = clock.saturating_add(turn);
             let held = Held { node, cost: item.waiting, until };

@@ -20,9 +20,8 @@ pub(in crate::sim) struct Call {
 
 struct Promise {
     key: Key,
-    reservation: Reservation,
-    /// Of each piece: the first one, and what it was extended by.
-    marks: Vec<Mark>,
+    /// The first one, and what it was extended by.
+    pieces: Vec<(Reservation, Mark)>,
 }
 
 impl Call {
@@ -39,7 +38,7 @@ impl World {
         for Hold { key, cell, what, mark } in held {
             match what {
                 What::Place(id) => call.places.push(id),
-                What::Promised(reservation) => call.promised.push(Promise { key, reservation, marks: vec![mark] }),
+                What::Promised(reservation) => call.promised.push(Promise { key, pieces: vec![(reservation, mark)] }),
                 what => rest.push(Hold { key, cell, what, mark }),
             }
             longest = longest.max(self.oracle.window(key));
@@ -85,15 +84,21 @@ impl World {
         for id in places {
             self.vacate(node, id);
         }
-        for Promise { key, reservation, marks } in promised {
-            let bound = reservation.cost.0;
+        for Promise { key, pieces } in promised {
+            let bound = pieces.iter().map(|(reservation, _)| reservation.cost.0).sum::<u64>();
             let used = match self.random.below(6) {
                 0 => 0,
                 1 => bound,
                 2 => bound + self.random.between(1, bound.max(2)),
                 _ => self.random.below(bound + 1),
             };
-            self.settle(node, key, reservation, &marks, used);
+            let (mut left, last) = (used, pieces.len() - 1);
+            for (nth, (reservation, mark)) in pieces.into_iter().enumerate() {
+                // What comes beyond all of them is told with the last one.
+                let used = if nth == last { left } else { left.min(reservation.cost.0) };
+                left -= used;
+                self.settle(node, key, reservation, &[mark], used);
+            }
         }
     }
 
@@ -131,10 +136,10 @@ impl World {
             let Some(slot) = state.slots.get_mut(&promise.key) else { continue };
             let before = slot.cell.left();
             let cell = Rc::clone(&slot.cell);
-            if slot.holding.extend(&cell, &mut promise.reservation, more, || boot) {
+            if let Some(reservation) = slot.holding.reserve(&cell, more, || boot) {
                 let (key, tag) = (promise.key, slot.window);
                 let admission = Admission { open_until: u64::MAX, ..Admission::of(key, node, at, more.0, tag) };
-                promise.marks.push(self.oracle.admit(admission));
+                promise.pieces.push((reservation, self.oracle.admit(admission)));
             } else {
                 slot.taken += before.saturating_sub(cell.left()).0;
             }

@@ -268,6 +268,7 @@ impl Quotas {
             words,
             period: period(limit),
             max: limit.max,
+            most: limit.most_max(),
             kind: limit.kind.clone(),
         };
         let mut words = words(subject)?;

@@ -166,6 +166,7 @@ mod tests {
             on_unavailable: OnUnavailable::Deny,
             count_hits: true,
             on_missing: OnMissing::Share,
+            terms: tidegate_policy::Terms::default(),
             cost: tidegate_policy::Cost::ONE,
         }
     }
