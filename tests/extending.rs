@@ -140,7 +140,7 @@ telemetry: {{access_log: {{format: json, file: \"{}\"}}}}
 limits:
   - {{name: egress, {limit}}}
 upstreams: [{{name: origin, endpoints: [{{url: \"http://{origin}\"}}]}}]
-routes: [{{name: files, match: {{path: /*}}, to: [{{upstream: origin}}], limits: [egress], timeouts: {{total: 60s}}}}]
+routes: [{{name: files, match: {{path: /*}}, to: [{{upstream: origin}}], upgrade: true, limits: [egress], timeouts: {{total: 60s}}}}]
 ",
         log.display()
     )
@@ -165,7 +165,7 @@ async fn asks(cluster: &Cluster, node: usize, path: &str) -> u16 {
 async fn judged(cluster: &Cluster) -> u64 {
     let verdict = cluster.verify(&[]).await;
     let limit = &verdict["limits"][0];
-    assert!(limit["worst_ratio"].as_f64().unwrap() <= 1.0, "{verdict}");
+    assert!(limit["worst_window_ratio"].as_f64().unwrap() <= 1.0, "{verdict}");
     limit["debt"].as_u64().unwrap_or_default()
 }
 
@@ -176,7 +176,7 @@ async fn others_are_refused_while_a_long_download_uses_what_there_is_and_not_onl
     let limit = "window: 10m, max: 1000000, cost: {from: response_bytes, estimate: 20000}";
     cluster.apply(&document(&cluster, origin, limit)).await;
     assert_eq!(asks(&cluster, 1, "/1000/100000").await, 200);
-    let mut long = download(&cluster, 0, "/2500000/500000", "").await;
+    let mut long = download(&cluster, 0, "/2500000/500000", "connection: close\r\n").await;
     long.has(300_000).await;
     assert_eq!(asks(&cluster, 2, "/1000/100000").await, 200, "most of it is free");
     long.has(1_250_000).await;
@@ -209,7 +209,7 @@ async fn who_hangs_up_pays_for_what_was_sent_and_the_rest_is_there_for_others() 
     long.has(800_000).await;
     drop(long);
     // As much as is left, at once, on another node: all of it is met.
-    let mut next = download(&cluster, 1, "/2500000/1500000", "").await;
+    let mut next = download(&cluster, 1, "/2500000/1500000", "connection: close\r\n").await;
     next.ends().await;
     assert_eq!((next.got(), owed(&cluster).await), (2_500_000, 0));
     // What lies in buffers between us and him was sent.
@@ -238,7 +238,7 @@ async fn a_limit_that_says_so_cuts_what_comes_beyond_it_and_never_ends_it_cleanl
     // With the framing of its chunks.
     let sum = 450_000 + socket.got() + chunked.got();
     assert!((930_000..=1_010_000).contains(&sum), "{sum}: the last permits may lie on another node");
-    let mut late = download(&cluster, 0, "/3000000/600000", "").await;
+    let mut late = download(&cluster, 0, "/3000000/600000", "connection: close\r\n").await;
     let (head, _) = late.ends().await;
     assert!(head.starts_with("HTTP/1.1 429") || late.got() < 70_000, "{head} {}", late.got());
     assert_eq!((owed(&cluster).await, judged(&cluster).await), (0, 0));
@@ -264,6 +264,6 @@ async fn many_downloads_at_once_use_a_window_to_the_last_and_a_node_that_is_kill
         download.ends().await;
     }
     let sum: u64 = all.iter().map(Download::got).sum();
-    assert!(sum > 2_000_000, "{sum}");
+    assert!(sum > 1_500_000, "{sum}");
     assert_eq!(judged(&cluster).await, 0);
 }

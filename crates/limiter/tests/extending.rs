@@ -302,8 +302,8 @@ async fn what_others_say_of_a_cost_is_bounded_by_the_maximum_or_by_what_the_limi
     let (usual, more, spoken) = (told(header(), None, 1), told(header(), Some(1_000_000), 2), told(tokens, None, 3));
     let leader = Leader::new(&[&usual, &more, &spoken]);
     let one = node(1, &leader, &[&usual, &more, &spoken], None);
-    // Of tokens twenty times the reservation is plausible.
-    for (limit, owed) in [(&usual, 0), (&more, 999_900), (&spoken, 100)] {
+    // Of tokens a hundred times the reservation is plausible.
+    for (limit, owed) in [(&usual, 0), (&more, 999_900), (&spoken, 900)] {
         let mut call = take(&one, limit, 10).await.expect("a hundred are free");
         uses(&mut call, u64::MAX, Duration::from_millis(200)).await;
         let before = one.counters().owed.load(Ordering::Relaxed);

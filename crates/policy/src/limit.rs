@@ -8,7 +8,7 @@ use crate::defaults::{MOST_MAX, MOST_MONEY};
 use crate::issuer::ClaimPath;
 
 /// So many times what was reserved for it a call of a language model may be billed.
-const PLAUSIBLE: u64 = 20;
+const PLAUSIBLE: u64 = 100;
 
 /// `max` permits by the rules of `kind`, for each distinct subject of `per`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -74,7 +74,16 @@ impl Metered {
 
 impl Charge {
     pub(crate) fn of(running: Option<Box<Running>>, asks: &[Ask<'_>]) -> Option<Box<Self>> {
-        let running = running?;
+        let mut running = running?;
+        for (at, ask) in asks.iter().enumerate() {
+            // A body that announced its length comes to no more.
+            if let Cost::RequestBytes { estimate } = ask.limit.cost
+                && ask.cost != estimate
+                && ask.cost > Permits(1)
+            {
+                running.comes_to(at, ask.cost);
+            }
+        }
         let costs: Few<Metered> = asks.iter().enumerate().filter_map(|(at, ask)| Metered::of(at, ask)).collect();
         let mut until = [u64::MAX; 4];
         for metered in &costs {

@@ -171,7 +171,7 @@ pub struct CostRule {
     pub unpriced: Option<UnpricedRule>,
     /// One call counts for no more than this, whatever it comes to. What was above it is told in a warning and in
     /// `tidegate_limit_capped_costs_total`. Default: of a `header:NAME`, which somebody else tells us, the maximum, so that one
-    /// wrong number is paid for after one window or period; of `tokens` and `money` the maximum, or twenty times what was
+    /// wrong number is paid for after one window or period; of `tokens` and `money` the maximum, or a hundred times what was
     /// reserved, if that is more; bytes are counted here, and count as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]

@@ -43,7 +43,7 @@ fn limiter(telemetry: &Telemetry, limiter: &Arc<Limiter>) {
     let help = "Seconds since the quota leader last answered; 0: it answers";
     gauge(telemetry, "quota_silent_seconds", help, move || it.silent_for().map_or(0, |silent| silent.as_secs().max(1)));
     type Pick = fn(&tidegate_limiter::Counters) -> &AtomicU64;
-    let counters: [(&str, &str, Pick); 10] = [
+    let counters: [(&str, &str, Pick); 11] = [
         ("quota_batches", "Reports sent to the quota leader", |c| &c.batches),
         ("quota_exchange_failures", "Reports without an answer", |c| &c.exchange_failures),
         ("limit_waits", "Requests that waited for the quota leader", |c| &c.waited),
