@@ -70,6 +70,7 @@ fn limit(id: u64, kind: Kind) -> Limit {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: tidegate_policy::OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     }
 }
 
