@@ -615,7 +615,7 @@ mod tests {
             (std::mem::size_of::<F>(), std::mem::size_of::<Serving<F>>())
         }
         let (going, serving) = sizes(go);
-        assert!(going < 31 << 7, "{going} bytes");
+        assert!(going < 30 << 7, "{going} bytes");
         assert!(serving < 512, "{serving} bytes");
     }
 }
