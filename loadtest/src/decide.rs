@@ -143,6 +143,7 @@ fn limits() -> Vec<Limit> {
         on_unavailable: OnUnavailable::Deny,
         count_hits: true,
         on_missing: tidegate_policy::OnMissing::Share,
+        terms: tidegate_policy::Terms::default(),
     };
     vec![
         limit(1, &[Dimension::Key]),

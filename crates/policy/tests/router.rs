@@ -34,6 +34,7 @@ fn route(name: &str, path: &str) -> Draft {
         timeouts: Timeouts::default(),
         max_body: 0,
         upgrade: false,
+        grpc_web: false,
         cache: None,
     })
 }

@@ -97,6 +97,7 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
         timeouts: Timeouts::default(),
         max_body: 1,
         upgrade: false,
+        grpc_web: false,
         cache: None,
     }
 }
