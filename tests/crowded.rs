@@ -104,9 +104,15 @@ async fn who_has_a_counter_on_one_node_gets_no_more_on_one_that_is_full() {
     // The other way round: whoever came by the full node has his count on both.
     for user in 0..20 {
         let user = format!("u{user}");
-        assert_eq!(ask_of(&cluster, 0, &user).await, StatusCode::OK, "{user}");
-        assert_eq!(ask_of(&cluster, 1, &user).await, StatusCode::OK, "{user}");
-        assert_eq!(ask_of(&cluster, 0, &user).await, StatusCode::TOO_MANY_REQUESTS, "{user}");
+        let mut admitted = 0;
+        // A permit that lies idle at the other node comes by the next time at the latest: who asks again gets it.
+        for node in [0, 1].into_iter().cycle().take(40) {
+            match ask_of(&cluster, node, &user).await {
+                StatusCode::OK => admitted += 1,
+                other => assert_eq!(other, StatusCode::TOO_MANY_REQUESTS, "{user}"),
+            }
+        }
+        assert_eq!(admitted, 2, "{user}");
     }
     assert!(gauge(&cluster, 1, "tidegate_limit_keys").await <= 1_000);
     let verdict = cluster.verify(&backend.seen()).await;

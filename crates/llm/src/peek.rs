@@ -104,6 +104,10 @@ impl Peek {
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => {
                 self.max_tokens = self.max_tokens.max(longest(&member.name, Some(member.value))?);
             }
+            // llama.cpp lets it outweigh the others: it would pass any bound of a model.
+            "n_predict" if dialect == Dialect::OpenAiChat && member.value != "null" => {
+                return Err(Malformed::new("n_predict", "say it as `max_tokens`"));
+            }
             "generationConfig" | "generation_config" => self.generation(member)?,
             "inferenceConfig" => {
                 let asked = longest("maxTokens", inner(member, "maxTokens")?);
@@ -349,6 +353,8 @@ mod tests {
             bound(Dialect::Bedrock, r#"{"max_tokens":1,"inferenceConfig":{"maxTokens":9e2},"stream":true}"#),
             (Some(900), 1, false)
         );
+        let llama = br#"{"max_tokens":1,"n_predict":900}"#;
+        assert!(peek(Dialect::OpenAiChat, llama, Site { model: Some("m"), stream: false }).is_err());
         let odd = br#"{"generationConfig":{"maxOutputTokens":"many"}}"#;
         assert!(peek(Dialect::Gemini, odd, Site { model: Some("g"), stream: false }).is_err());
     }
