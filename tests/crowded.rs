@@ -106,7 +106,7 @@ async fn who_has_a_counter_on_one_node_gets_no_more_on_one_that_is_full() {
         let user = format!("u{user}");
         let mut admitted = 0;
         // A permit that lies idle at the other node comes by the next time at the latest: who asks again gets it.
-        for node in [0, 1].into_iter().cycle().take(40) {
+        for node in [0, 1].into_iter().cycle().take(20) {
             match ask_of(&cluster, node, &user).await {
                 StatusCode::OK => admitted += 1,
                 other => assert_eq!(other, StatusCode::TOO_MANY_REQUESTS, "{user}"),
