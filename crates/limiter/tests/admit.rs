@@ -1,75 +1,21 @@
 //! What a node's limiter promises, with a real ledger behind a wire that can be cut.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+#[path = "common/leader.rs"]
+mod leader;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate_clock as clock;
-use tidegate_limiter::{Ask, DecisionLog, Leases, Limiter, Running, Settings, Unreachable, Why};
+use tidegate_limiter::{Ask, DecisionLog, Limiter, Running, Settings, Why};
 use tidegate_model::{Incarnation, LimitId, Nanos, NodeId, Permits, Revision};
 use tidegate_policy::{Cost, Dimension, Kind, Limit, Mode, OnUnavailable, Rate};
-use tidegate_quota::Ledger;
 use tidegate_quota::evidence::{Evidence, RequestMark};
-use tidegate_quota::protocol::{Batch, Command, Entry, Key, Reply, log_time};
-use tokio::sync::mpsc;
+use tidegate_quota::protocol::{Command, Entry};
 use tokio::time::Instant;
 
-/// A ledger that answers at once, as a quota group of one would.
-struct Leader {
-    ledger: Mutex<(Ledger, Nanos)>,
-    cut: AtomicBool,
-    recalls: Mutex<Vec<(NodeId, mpsc::UnboundedSender<Key>)>>,
-}
-
-impl Leader {
-    fn new(limits: &[&Limit]) -> Arc<Self> {
-        let mut ledger = Ledger::default();
-        let policies = limits.iter().map(|limit| limit.policy()).collect();
-        ledger.apply(&Entry { dt: Nanos::ZERO, command: Command::SetPolicies { revision: Revision(1), policies } });
-        let ledger = Mutex::new((ledger, clock::raw()));
-        Arc::new(Self { ledger, cut: AtomicBool::new(false), recalls: Mutex::default() })
-    }
-
-    fn apply(&self, batch: Batch) -> Reply {
-        let mut guard = self.ledger.lock().expect("no panic");
-        let now = clock::raw();
-        let dt = log_time(now.saturating_sub(guard.1));
-        guard.1 = now;
-        let outcome = guard.0.apply(&Entry { dt, command: Command::Batches(vec![batch]) });
-        drop(guard);
-        for recall in outcome.recalls {
-            for (node, to) in self.recalls.lock().expect("no panic").iter() {
-                if *node == recall.node {
-                    to.send(recall.key).expect("the node listens");
-                }
-            }
-        }
-        outcome.replies.into_iter().next().expect("one batch, one reply")
-    }
-}
-
-struct Wire {
-    leader: Arc<Leader>,
-    recalled: tokio::sync::Mutex<mpsc::UnboundedReceiver<Key>>,
-}
-
-impl Leases for Wire {
-    fn exchange(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
-        Box::pin(async move {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            if self.leader.cut.load(Ordering::Relaxed) {
-                return Err(Unreachable("cut".into()));
-            }
-            Ok(self.leader.apply(batch))
-        })
-    }
-
-    fn recalled(&self) -> Pin<Box<dyn Future<Output = Key> + Send + '_>> {
-        Box::pin(async move { self.recalled.lock().await.recv().await.expect("the leader lives as long") })
-    }
-}
+use leader::Leader;
 
 fn limit(max: u64, window_ms: u64) -> Limit {
     Limit {
@@ -96,10 +42,7 @@ fn node(id: u64, leader: &Arc<Leader>, decisions: Option<DecisionLog>) -> Arc<Li
         most_keys: 1_000,
         decisions,
     });
-    let (to, from) = mpsc::unbounded_channel();
-    leader.recalls.lock().expect("no panic").push((NodeId(id), to));
-    let wire = Arc::new(Wire { leader: Arc::clone(leader), recalled: tokio::sync::Mutex::new(from) });
-    tokio::spawn(Arc::clone(&limiter).run(wire));
+    leader.serve(NodeId(id), &limiter);
     limiter
 }
 

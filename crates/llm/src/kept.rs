@@ -236,21 +236,8 @@ impl Spots<'_> {
         part.as_ptr() as usize - self.body.as_ptr() as usize
     }
 
-    fn apply(mut self) -> Option<Vec<u8>> {
-        if self.list.is_empty() {
-            return None;
-        }
-        self.list.sort_by_key(|(span, _)| span.start);
-        let more: usize = self.list.iter().map(|(_, text)| text.len()).sum();
-        let mut out = Vec::with_capacity(self.body.len() + more);
-        let mut from = 0;
-        for (span, text) in &self.list {
-            out.extend_from_slice(&self.body[from..span.start]);
-            out.extend_from_slice(text.as_bytes());
-            from = span.end;
-        }
-        out.extend_from_slice(&self.body[from..]);
-        Some(out)
+    fn apply(self) -> Option<Vec<u8>> {
+        spans::patched(self.body, self.list)
     }
 }
 

@@ -147,6 +147,26 @@ impl<'de> Visitor<'de> for Members {
 #[derive(serde::Deserialize)]
 struct Unescaped<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// The bytes with pieces replaced, or put in where a span is empty. They may come in any order and do not overlap. `None`: there
+/// is nothing to change.
+pub(crate) fn patched<T: AsRef<str>>(body: &[u8], mut changes: Vec<(Range<usize>, T)>) -> Option<Vec<u8>> {
+    if changes.is_empty() {
+        return None;
+    }
+    changes.sort_by_key(|(span, _)| span.start);
+    let more: usize = changes.iter().map(|(_, text)| text.as_ref().len()).sum();
+    let less: usize = changes.iter().map(|(span, _)| span.len()).sum();
+    let mut out = Vec::with_capacity((body.len() + more).saturating_sub(less));
+    let mut from = 0;
+    for (span, text) in &changes {
+        out.extend_from_slice(&body[from..span.start]);
+        out.extend_from_slice(text.as_ref().as_bytes());
+        from = span.end;
+    }
+    out.extend_from_slice(&body[from..]);
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

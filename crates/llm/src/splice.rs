@@ -205,22 +205,8 @@ impl<'e> Changes<'e> {
         self.list.push((at..at, format!("{comma}\"{name}\":{value}").into()));
     }
 
-    fn apply(mut self) -> Option<Vec<u8>> {
-        if self.list.is_empty() {
-            return None;
-        }
-        self.list.sort_by_key(|(span, _)| span.start);
-        let more: usize = self.list.iter().map(|(_, text)| text.len()).sum();
-        let less: usize = self.list.iter().map(|(span, _)| span.len()).sum();
-        let mut out = Vec::with_capacity((self.body.len() + more).saturating_sub(less));
-        let mut from = 0;
-        for (span, text) in &self.list {
-            out.extend_from_slice(&self.body[from..span.start]);
-            out.extend_from_slice(text.as_bytes());
-            from = span.end;
-        }
-        out.extend_from_slice(&self.body[from..]);
-        Some(out)
+    fn apply(self) -> Option<Vec<u8>> {
+        spans::patched(self.body, self.list)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::limits::Further;
 use crate::origin::{self, Origin};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
-use crate::{respond, rewrite};
+use crate::{grpc, respond, rewrite};
 
 /// Everything about the request that the route does not say.
 pub(crate) struct Incoming<'a> {
@@ -124,10 +124,16 @@ pub(crate) fn call<'a>(
     upstream: &'a Arc<Upstream>,
     request: Request<Inbound>,
     route: &Route,
+    seen: Seen,
     upgrade: bool,
     further: &'a Further<'_>,
 ) -> Call<'a, Inbound> {
-    Call { upstream, request, timeouts: route.timeouts, upgrade, admitted: true, again: Some(further) }
+    let mut timeouts = route.timeouts;
+    if let Some(deadline) = seen.grpc.and_then(|_| grpc::deadline(request.headers())) {
+        let total = timeouts.total.or(upstream.timeouts.total);
+        timeouts.total = Some(total.map_or(deadline, |total| total.min(deadline)));
+    }
+    Call { upstream, request, timeouts, upgrade, admitted: true, again: Some(further) }
 }
 
 /// By weight, independently for each request: no node needs to know what another chose. The target's place.

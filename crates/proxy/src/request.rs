@@ -11,26 +11,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{CONNECTION, UPGRADE, USER_AGENT};
+use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming as Received;
-use hyper::upgrade::OnUpgrade;
-use tidegate_cache::Tee;
 use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
-use tidegate_telemetry::{Cached, Record};
-use tidegate_upstream::{Call, CallFailed};
+use tidegate_telemetry::Record;
+use tidegate_upstream::Call;
 
+use self::answered::{Answer, answered, of_the_cache, told_to_a_browser};
 use self::trip::{Coming, Counted, Trip};
-use crate::cached::{self, Kept};
+use crate::cached::{self};
 use crate::charge::{Charge, Measure};
 use crate::connection::{Client, Guest, Room};
 use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch, Taken};
 use crate::gate::Gate;
-use crate::grpc::web::{self, Back};
-use crate::grpc::{self, Speech};
+use crate::grpc::web::{self};
+use crate::grpc::{self};
 use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify::{self, Who};
@@ -41,11 +40,12 @@ use crate::local::Here;
 use crate::origin::{self, Origin};
 use crate::ratelimit::Shown;
 use crate::refusal::Refusal;
-use crate::relay::{Doorstep, Observer, Relay};
+use crate::relay::{Doorstep, Observer};
 use crate::reply::Reply;
 use crate::stays::Stays;
-use crate::{max_forwards, respond, rewrite, route, tunnel};
+use crate::{max_forwards, respond, rewrite, route};
 
+mod answered;
 mod short;
 mod trip;
 
@@ -238,17 +238,6 @@ fn describe(record: &mut Record, client: &Client, parts: &Parts, origin: &Origin
     }
 }
 
-/// What the stages came to.
-enum Answer {
-    Ours(Response<Reply>),
-    /// With a tee, the cache looks on.
-    Relayed(Response<tidegate_upstream::Body>, Option<Box<Tee>>),
-    Kept(Kept),
-    Switched(Response<()>, OnUpgrade, OnUpgrade),
-    /// Relayed to a browser that speaks gRPC-Web.
-    Web(Box<Response<Back>>),
-}
-
 /// Each line may say no.
 async fn answer<'a>(
     bench: &Bench<'a>,
@@ -437,14 +426,8 @@ fn outgoing<'a>(
     body: Inbound,
     further: &'a Further<'_>,
 ) -> Result<Call<'a, Inbound>, Refusal> {
-    let deadline = incoming.seen.grpc.and_then(|_| grpc::deadline(&parts.headers));
     let request = forward::request(parts, body, route, rewrite, incoming, switch)?;
-    let mut call = forward::call(upstream, request, route, switch.is_some(), further);
-    if let Some(deadline) = deadline {
-        let total = call.timeouts.total.or(upstream.timeouts.total);
-        call.timeouts.total = Some(total.map_or(deadline, |total| total.min(deadline)));
-    }
-    Ok(call)
+    Ok(forward::call(upstream, request, route, incoming.seen, switch.is_some(), further))
 }
 
 /// The upstream's answer; no answer once the places that the call holds may be another's, or once what it sent is more than its
@@ -473,121 +456,12 @@ pub(crate) fn poll_while<T>(
     call.poll(cx).map(Ok)
 }
 
-/// Notes who answered, or why nobody did.
-fn answered(
-    outcome: Result<tidegate_upstream::Answer, CallFailed>,
-    switch: Option<Switch>,
-    record: &mut Record,
-    mut further: Further<'_>,
-) -> Result<Answer, Refusal> {
-    further.tell(record);
-    let answer = outcome.map_err(|why| {
-        if let Some((last, attempts)) = further.vain() {
-            record.endpoint = Some(last);
-            record.attempts = attempts;
-        }
-        record.detail = Some(why.to_string().into());
-        forward::failed(&why)
-    })?;
-    record.endpoint = Some(answer.endpoint);
-    record.attempts = answer.attempts;
-    record.connect = answer.connect;
-    record.first_byte = Some(answer.first_byte);
-    received(answer.response, switch)
-}
-
-/// The upstream's answer, without what concerned its connection to us.
-fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Switch>) -> Result<Answer, Refusal> {
-    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let chosen = if switches { response.headers().get(UPGRADE).cloned() } else { None };
-    response = forward::without_hops(response);
-    if !switches {
-        return Ok(Answer::Relayed(response, None));
-    }
-    let (Some(switch), Some(upstream_side)) = (switch, response.extensions_mut().remove::<OnUpgrade>()) else {
-        return Err(Refusal::UpstreamInvalid);
-    };
-    if !switch.is_what_was_asked(chosen.as_ref()) {
-        return Err(Refusal::UpstreamInvalid);
-    }
-    switch.ask(response.headers_mut());
-    Ok(Answer::Switched(response.map(drop), switch.client_side, upstream_side))
-}
-
-fn told_to_a_browser(response: Response<tidegate_upstream::Body>, speech: Speech) -> Answer {
-    let (mut head, body) = response.into_parts();
-    match web::back(&mut head.headers, speech) {
-        true => Answer::Web(Box::new(Response::from_parts(head, Back::new(body, speech)))),
-        false => Answer::Relayed(Response::from_parts(head, body), None),
-    }
-}
-
-/// What is stored; or a refusal, for who wants nothing else, with what the cache says of it.
-fn of_the_cache(kept: Kept, origin: &Origin, observer: &mut Observer) -> Answer {
-    if kept.kind != Cached::OnlyIfCached {
-        return Answer::Kept(kept);
-    }
-    observer.record.cache = Some(kept.kind);
-    let mut response = refused(&Refusal::OnlyIfCached, origin, observer);
-    response.headers_mut().extend(kept.response.into_parts().0.headers);
-    Answer::Ours(response)
-}
-
 fn refused(refusal: &Refusal, origin: &Origin, observer: &mut Observer) -> Response<Reply> {
     observer.record.refusal = Some(refusal.code());
     if let Some(detail) = refusal.detail() {
         observer.record.detail = Some(detail);
     }
     refusal.render(origin.request_id.as_str())
-}
-
-impl Answer {
-    fn headers_mut(&mut self) -> &mut HeaderMap {
-        match self {
-            Self::Ours(response) => response.headers_mut(),
-            Self::Relayed(response, _) => response.headers_mut(),
-            Self::Kept(kept) => kept.response.headers_mut(),
-            Self::Switched(response, ..) => response.headers_mut(),
-            Self::Web(response) => response.headers_mut(),
-        }
-    }
-
-    /// HTTP/1.1: the connection ends with this answer.
-    #[cold]
-    fn be_the_last(&mut self) {
-        if !matches!(self, Self::Switched(..)) {
-            self.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-    }
-
-    /// The observer goes where the last byte goes.
-    fn with(self, mut observer: Box<Observer>, client: &Client, method: &Method) -> Response<Reply> {
-        match self {
-            Self::Ours(response) => {
-                observer.record.status = response.status().as_u16();
-                response.map(|reply| reply.observed(observer, method))
-            }
-            Self::Relayed(response, tee) => {
-                observer.record.status = response.status().as_u16();
-                response.map(|body| Reply::Relayed(Relay::new(body, tee, observer)))
-            }
-            Self::Web(response) => {
-                observer.record.status = response.status().as_u16();
-                response.map(|back| Reply::Relayed(Relay::web(back, observer)))
-            }
-            Self::Kept(Kept { response, kind, .. }) => {
-                observer.record.status = response.status().as_u16();
-                observer.record.cache = Some(kind);
-                response.map(|body| Reply::kept(body, observer, method))
-            }
-            Self::Switched(response, client_side, upstream) => {
-                observer.record.status = response.status().as_u16();
-                let (silence, draining) = (client.gate.bounds.tunnel_timeout, client.draining.clone());
-                tokio::spawn(tunnel::run(client_side, upstream, observer, silence, draining));
-                response.map(|()| Reply::empty())
-            }
-        }
-    }
 }
 
 fn put_on(headers: &mut HeaderMap, dress: Dress, snapshot: &Snapshot, origin: &Origin) {

@@ -25,6 +25,19 @@ def ended(line):
     return True
 
 
+def taken(line, head, piece, most):
+    """Bytes of pieces, one like the other, that the node takes until it ends the connection or stops reading; at most so many."""
+    sent = 0
+    try:
+        line.sendall(head)
+        while sent < most:
+            line.sendall(piece)
+            sent += len(piece)
+    except OSError:
+        pass
+    return sent
+
+
 def slowloris(world):
     """A byte of a field now and then: the head is not awaited longer than its time, whatever comes."""
     began, lines = time.time(), many(world, 200)
@@ -57,14 +70,7 @@ def a_head_without_end(world):
     before = world.memory()
     for piece in (b"x: " + b"a" * (1 << 16), b"x: y\r\n" * 10_000):
         with world.connect() as line:
-            sent = 0
-            try:
-                line.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n")
-                while sent < 256 << 20:
-                    line.sendall(piece)
-                    sent += len(piece)
-            except OSError:
-                pass
+            sent = taken(line, b"GET / HTTP/1.1\r\nhost: a\r\n", piece, 256 << 20)
             assert sent < 96 << 20, f"took {sent} bytes of a head"
     assert world.memory() - before < 16
 
@@ -81,14 +87,8 @@ def a_body_beyond_its_bound(world):
     said = world.raw(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9999999999999\r\n\r\n", timeout=3)
     assert said.startswith(b"HTTP/1.1 413 "), said[:100]
     with world.connect(timeout=3) as line:
-        sent, piece = 0, b"10000\r\n" + b"a" * 65536 + b"\r\n"
-        try:
-            line.sendall(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
-            while sent < 512 << 20:
-                line.sendall(piece)
-                sent += len(piece)
-        except OSError:
-            pass
+        head, piece = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", b"10000\r\n" + b"a" * 65536 + b"\r\n"
+        sent = taken(line, head, piece, 512 << 20)
         assert sent < 256 << 20, f"took {sent} bytes of a body"
         assert b" 200 " not in rest(line)[:20]
     assert world.memory() - before < 32
@@ -124,13 +124,7 @@ def pipelined_without_reading(world):
     before = world.memory()
     with world.connect(timeout=2) as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sent, piece = 0, b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n" * 500
-        try:
-            while sent < 64 << 20:
-                line.sendall(piece)
-                sent += len(piece)
-        except OSError:
-            pass
+        sent = taken(line, b"", b"GET /p HTTP/1.1\r\nhost: a\r\n\r\n" * 500, 64 << 20)
         assert sent < 64 << 20, "everything was taken"
         world.is_well()
     assert world.memory() - before < 32

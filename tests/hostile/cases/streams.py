@@ -187,16 +187,21 @@ cases(goes_on, "RFC 9113 § 5.1: what a stream may still get when it is idle, ha
     "a_priority_of_another_stream_within_a_body": head(END_HEADERS, POST) + priority(3, 1) + data(b"x", END_STREAM),
 })
 
+def is_refused(client, wrong):
+    """The stream ends, or the connection."""
+    heard = client.until(lambda heard: heard.kind in (RST_STREAM, GOAWAY))
+    assert heard is not None, wrong
+    code = int.from_bytes(heard.payload[-4:] if heard.kind == RST_STREAM else heard.payload[4:8])
+    assert code in (STREAM_CLOSED, PROTOCOL_ERROR), code
+
+
 @case
 def data_on_a_half_closed_stream(world):
     """RFC 9113 § 5.1, half-closed (remote): an error, and never part of the body."""
     for wrong in (data(b"more"), data(b"more", END_STREAM), head(), frame(HEADERS, WHOLE, 1, literal(b"x", b"y")), frame(CONTINUATION, END_HEADERS, 1, b"")):
         with Client(world) as client:
             client.send(head(WHOLE, POST), wrong, ping(b"position"))
-            heard = client.until(lambda heard: heard.kind in (RST_STREAM, GOAWAY))
-            assert heard is not None, wrong
-            code = int.from_bytes(heard.payload[-4:] if heard.kind == RST_STREAM else heard.payload[4:8])
-            assert code in (STREAM_CLOSED, PROTOCOL_ERROR), code
+            is_refused(client, wrong)
     assert b"more" not in b"".join(world.plain.all())
 
 
@@ -209,10 +214,7 @@ def data_on_a_closed_stream(world):
             assert client.result(1) == ("status", 200)
             client.until(lambda heard: heard.kind == DATA and heard.flags & END_STREAM)
             client.send(wrong)
-            heard = client.until(lambda heard: heard.kind in (RST_STREAM, GOAWAY))
-            assert heard is not None, wrong
-            code = int.from_bytes(heard.payload[-4:] if heard.kind == RST_STREAM else heard.payload[4:8])
-            assert code in (STREAM_CLOSED, PROTOCOL_ERROR), code
+            is_refused(client, wrong)
     assert b"more" not in b"".join(world.plain.all())
 
 
@@ -222,10 +224,7 @@ def anything_on_a_stream_that_the_client_reset(world):
     for wrong in (data(b"more"), head(WHOLE, GET), frame(CONTINUATION, END_HEADERS, 1, b"")):
         with Client(world) as client:
             client.send(head(END_HEADERS, POST), reset(1), wrong)
-            heard = client.until(lambda heard: heard.kind in (RST_STREAM, GOAWAY))
-            assert heard is not None, wrong
-            code = int.from_bytes(heard.payload[-4:] if heard.kind == RST_STREAM else heard.payload[4:8])
-            assert code in (STREAM_CLOSED, PROTOCOL_ERROR), code
+            is_refused(client, wrong)
     assert b"more" not in b"".join(world.plain.all())
 
 

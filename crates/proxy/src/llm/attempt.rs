@@ -1,11 +1,13 @@
 //! One try at one deployment, and what came of it. It touches nothing of the call's: another may run beside it.
 
-use std::future::poll_fn;
+mod failed;
+mod reading;
+
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -19,9 +21,13 @@ use tidegate_llm::{Dialect, Glance, Reply as Spoken};
 use tidegate_llm::{count, embed};
 use tidegate_policy::{Deployment, ProviderKind};
 use tidegate_telemetry::Trace;
-use tidegate_upstream::{self as upstream, Answer, Call, CallFailed};
+use tidegate_upstream::{self as upstream, Answer, Call};
 use tokio::time::{Instant, timeout_at};
 
+pub(super) use self::failed::Failed;
+use self::failed::Verbatim;
+pub(super) use self::reading::read;
+use self::reading::{in_time, opening};
 use super::Visit;
 use super::account::Account;
 use super::coded::Source;
@@ -30,40 +36,19 @@ use super::door::Task;
 use super::fleet::Going;
 use super::heard::{Beside, Heard, Outgoing};
 use super::recorder::Recorder;
-use super::stream::{Told, Translation, Way, broken};
+use super::stream::{Told, Translation, Way};
 use super::trouble::Trouble;
-use super::{bodies, outward, prove, told};
-use crate::forward;
+use super::{bodies, outward, prove};
 use crate::limits::Further;
-use crate::refusal::Refusal;
 use crate::reply::Reply;
 
 /// Bytes of a whole answer: images come in it.
 const LONGEST_ANSWER: usize = 128 << 20;
 pub(super) const LONGEST_ERROR: usize = 1 << 20;
-/// Before a stream says anything: who keeps a connection open with blank lines sends a few.
-const MOST_BLANK: usize = 4 << 10;
 /// Calls for texts that a provider takes one by one.
 const AT_ONCE: usize = 8;
 pub(super) const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
 pub(super) const INPUT_TOKENS: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
-
-pub(super) struct Failed {
-    pub(super) error: Error,
-    /// As the provider told it, where the caller speaks its language.
-    pub(super) verbatim: Option<Verbatim>,
-    /// `None`: the caller's own fault, or ours; nobody else would do better.
-    pub(super) trouble: Option<Trouble>,
-    /// The provider said so: it bills nothing.
-    pub(super) answered: bool,
-    pub(super) refusal: Option<Refusal>,
-}
-
-pub(super) struct Verbatim {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
 
 /// What a try is made with.
 pub(super) struct Attempt<'v, 'a, 'b> {
@@ -471,109 +456,4 @@ fn along(headers: &HeaderMap) -> HeaderMap {
         }
     }
     kept
-}
-
-/// `begun`: what was read of it.
-pub(super) async fn read(begun: Bytes, mut body: Source, longest: usize) -> Result<Bytes, Error> {
-    if !begun.is_empty() && body.is_end_stream() {
-        return Ok(begun);
-    }
-    let mut whole = BytesMut::from(begun);
-    while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
-        let data = data.map_err(|why| broken(&why))?;
-        if whole.is_empty() && body.is_end_stream() {
-            return Ok(data);
-        }
-        if whole.len() + data.len() > longest {
-            return Err(Error::bad_stream("the provider's answer is too long"));
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(whole.freeze())
-}
-
-/// The first bytes of a body, up to some that say something.
-async fn opening(body: &mut Source) -> Result<Bytes, Error> {
-    let mut blank = BytesMut::new();
-    while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
-        let data = data.map_err(|why| broken(&why))?;
-        let says = !replay::is_blank(&data);
-        if says && blank.is_empty() {
-            return Ok(data);
-        }
-        blank.extend_from_slice(&data);
-        if says || blank.len() > MOST_BLANK {
-            return Ok(blank.freeze());
-        }
-    }
-    Err(Error::bad_stream("the provider's stream ended before it began"))
-}
-
-/// For somebody who is asked again elsewhere if it takes longer.
-async fn in_time<T>(until: Option<Instant>, waits: impl Future<Output = Result<T, Error>>) -> Result<T, Box<Failed>> {
-    let came = match until {
-        None => waits.await,
-        Some(until) => timeout_at(until, waits).await.map_err(|_| Box::new(Failed::late()))?,
-    };
-    came.map_err(|error| Box::new(Failed::lost(error)))
-}
-
-impl Failed {
-    /// Told to the caller: as the provider told it, if he speaks that language.
-    pub(super) fn response(self, attempt_dialect: tidegate_llm::Dialect) -> Response<Reply> {
-        match self.verbatim {
-            Some(Verbatim { status, headers, body }) => {
-                let mut response = Response::new(Reply::full(body));
-                (*response.status_mut(), *response.headers_mut()) = (status, headers);
-                response
-            }
-            None => told::failed(&self.error, attempt_dialect),
-        }
-    }
-
-    /// What the provider answered; 0: nothing.
-    pub(super) fn status(&self) -> u16 {
-        let ours = self.refusal.is_some() || matches!(self.error.kind, Kind::BadStream | Kind::Timeout);
-        self.verbatim.as_ref().map_or(if ours { 0 } else { self.error.status }, |told| told.status.as_u16())
-    }
-
-    /// The provider broke off, or what it said cannot be read.
-    fn lost(error: Error) -> Self {
-        let answered = !matches!(error.kind, Kind::BadStream | Kind::Timeout);
-        Self { trouble: Trouble::of(&error), error, verbatim: None, answered, refusal: None }
-    }
-
-    /// We could not show who we are; nobody was asked.
-    fn unproven(provider: &str) -> Self {
-        let message = format!("the gateway has no credentials for the provider `{provider}` at present");
-        let error = Error { status: 502, ..Error::new(Kind::Server, message) };
-        let (trouble, refusal) = (Some(Trouble::Auth), Some(Refusal::UpstreamConnect));
-        Self { error, verbatim: None, trouble, answered: true, refusal }
-    }
-
-    fn late() -> Self {
-        Self {
-            refusal: Some(Refusal::UpstreamTimeout),
-            ..Self::lost(Error::new(Kind::Timeout, "no event came in time"))
-        }
-    }
-
-    pub(super) fn ours(refusal: Refusal) -> Self {
-        let line = refusal.line();
-        let kind = Kind::of_status(line.status.as_u16());
-        let mut error = Error { status: line.status.as_u16(), ..Error::new(kind, line.message) };
-        if let Refusal::BreakerOpen { retry_after }
-        | Refusal::Limited { retry_after }
-        | Refusal::LimitUnavailable { retry_after } = refusal
-        {
-            error.retry_after = u64::try_from(retry_after.max(Duration::from_secs(1)).as_millis()).ok();
-        }
-        Self { error, verbatim: None, trouble: None, answered: true, refusal: Some(refusal) }
-    }
-
-    fn of(why: &CallFailed) -> Self {
-        // A call that was sent and not answered may have been worked on.
-        let answered = !matches!(why, CallFailed::Timeout(_) | CallFailed::Reset(_));
-        Self { answered, trouble: Some(Trouble::of_call(why)), ..Self::ours(forward::failed(why)) }
-    }
 }

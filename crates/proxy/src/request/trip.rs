@@ -107,7 +107,7 @@ impl<'a> Trip<'a, '_> {
             fetch.prepare(request.headers_mut());
         }
         let further = Further::new(&gate.limiter, asks, self.request_id).traced(&observer.record);
-        let call = forward::call(upstream, request, route, false, &further);
+        let call = forward::call(upstream, request, route, self.incoming.seen, false, &further);
         let outcome = {
             let mut call = pin!(gate.upstreams.call(call));
             poll_fn(|cx| poll_while(&mut observer.charge, observer.tally.as_deref(), call.as_mut(), cx)).await?
