@@ -1,6 +1,8 @@
 //! What the fuzzer calls (docs/fuzzing.md), and tests with what it kept. Any bytes: nothing panics, promises hold, cuts make
 //! no difference.
 
+use tidegate_coding::{Coding, Decoding, Spoiled};
+
 use crate::bounds::Bounds;
 use crate::frame::{FrameKind, aws, sse};
 use crate::kept::{self, Tag};
@@ -45,6 +47,28 @@ pub fn sse(bytes: &[u8]) {
         let mut decoder = sse::Decoder::new(usize::MAX);
         let read = decoder.push(&out, &mut |frame| again.push(frame.data.to_vec()));
         assert!(read.is_ok() && again == [data.clone()], "an event was not read as it was written");
+    }
+}
+
+/// What somebody compressed: however it is cut, the same comes out, and never beyond all measure.
+pub fn coding(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let coding = Coding::ALL[usize::from(*first) % Coding::ALL.len()];
+    let read = |step: usize| {
+        let (mut decoding, mut out) = (Decoding::new(coding), Vec::new());
+        for mut piece in bytes.chunks(step) {
+            while let Some(data) = decoding.piece(&mut piece)? {
+                out.extend_from_slice(&data);
+            }
+            assert!(piece.is_empty(), "bytes were left, and nothing came of them");
+        }
+        Ok::<_, Spoiled>(out)
+    };
+    let (whole, cut) = (read(usize::MAX), read(usize::from(*first / 4) + 1));
+    match (&whole, &cut) {
+        (Ok(whole), Ok(cut)) => assert!(whole == cut, "other cuts, other text"),
+        (Err(Spoiled::TooLong), _) | (_, Err(Spoiled::TooLong)) => {}
+        (whole, cut) => assert_eq!(whole.is_ok(), cut.is_ok(), "other cuts, another outcome"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: what a chat call, an answer, a stream event, a usage report and an error *mean* ([`meaning`]), how each dialect
 //! writes them ([`anthropic`], [`bedrock`], [`cohere`], [`gemini`], [`openai_chat`], [`openai_responses`]), and the few edits that a
 //! body may suffer when caller and provider speak the same dialect ([`mod@splice`], [`peek`], [`tap`]): else it stays as it
-//! came. What was compressed on its way is undone ([`coding`]).
+//! came.
 //!
 //! Refuses to know: sockets, clocks, keys, routes. Bytes in, bytes out. Whoever calls brings ids and the time.
 //!
@@ -23,7 +23,6 @@ pub mod bedrock;
 pub mod bounds;
 pub mod canonical;
 pub mod catalogue;
-pub mod coding;
 pub mod cohere;
 pub mod count;
 pub mod dialect;

@@ -36,3 +36,8 @@ fn the_corpus_of_providers_streams_keeps_the_promises_in_every_dialect() {
 fn the_corpus_of_bodies_is_read_or_refused_in_every_dialect() {
     replay("llm_call", fuzz::call);
 }
+
+#[test]
+fn the_corpus_of_compressed_answers_is_read_the_same_however_cut() {
+    replay("coding", fuzz::coding);
+}

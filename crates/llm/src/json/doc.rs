@@ -2,29 +2,42 @@
 //! they are; who asks for a text with escapes gets it decoded. Of members that are given twice the last counts, as it does
 //! for serde_json.
 
+mod reader;
+
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use self::reader::Reader;
 use super::exact;
-use super::scan::{Bad, Raw, Scan};
 
 /// As serde_json has it.
 const DEEPEST: usize = 127;
 
 #[derive(Debug)]
 pub(crate) struct Doc<'a> {
-    nodes: Vec<Node<'a>>,
+    text: &'a str,
+    nodes: Vec<Node>,
 }
 
+/// Small: they are made for each value of each answer.
 #[derive(Debug, Clone, Copy)]
-struct Node<'a> {
-    name: Raw<'a>,
-    kind: Kind,
-    /// Texts without their quotes.
-    text: &'a str,
+struct Node {
+    name: Span,
+    /// Of texts and numbers; without quotes.
+    text: Span,
     /// Where the next node begins that is not within this one.
     next: u32,
+    kind: Kind,
+    /// The name is written with escapes.
+    odd: bool,
+}
+
+/// Bytes of the text.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    at: u32,
+    len: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,80 +52,30 @@ enum Kind {
     Object,
 }
 
-const NAMELESS: Raw<'static> = Raw { text: "", escaped: false };
-
 impl<'a> Doc<'a> {
     /// `None`: not JSON, or nested too deep.
     pub(crate) fn read(body: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
-        let mut doc = Doc { nodes: Vec::with_capacity(48) };
-        let mut scan = Scan::new(text);
-        doc.value(&mut scan, NAMELESS, 0).ok()?;
-        scan.end().ok()?;
-        Some(doc)
+        let nodes = Reader::new(text)?.read().ok()?;
+        Some(Doc { text, nodes })
     }
 
     pub(crate) fn root(&self) -> At<'_> {
         At { doc: self, node: Some(0) }
     }
 
-    fn value(&mut self, scan: &mut Scan<'a>, name: Raw<'a>, depth: usize) -> Result<(), Bad> {
-        let first = scan.peek().ok_or(Bad)?;
-        let at = self.nodes.len();
-        self.nodes.push(Node { name, kind: Kind::Null, text: "", next: 0 });
-        let (mut kind, mut text) = (Kind::Null, "");
-        match first {
-            b'"' => {
-                let raw = whole(scan.string()?)?;
-                (kind, text) = (if raw.escaped { Kind::Escaped } else { Kind::Text }, raw.text);
-            }
-            b'{' | b'[' if depth == DEEPEST => return Err(Bad),
-            b'{' => {
-                kind = Kind::Object;
-                self.object(scan, depth + 1)?;
-            }
-            b'[' => {
-                kind = Kind::List;
-                self.list(scan, depth + 1)?;
-            }
-            b't' => (kind, _) = (Kind::True, scan.word("true")?),
-            b'f' => (kind, _) = (Kind::False, scan.word("false")?),
-            b'n' => scan.word("null")?,
-            _ => (kind, text) = (Kind::Number, scan.number()?),
-        }
-        let next = u32::try_from(self.nodes.len()).map_err(|_| Bad)?;
-        let node = &mut self.nodes[at];
-        (node.kind, node.text, node.next) = (kind, text, next);
-        Ok(())
+    #[inline]
+    fn part(&self, span: Span) -> &str {
+        &self.text[span.at as usize..span.at as usize + span.len as usize]
     }
 
-    fn object(&mut self, scan: &mut Scan<'a>, depth: usize) -> Result<(), Bad> {
-        scan.take(b'{')?;
-        if scan.eat(b'}') {
-            return Ok(());
+    #[inline]
+    fn is_named(&self, node: &Node, name: &str) -> bool {
+        if node.odd {
+            return decoded(self.part(node.name)).is_some_and(|decoded| decoded == name);
         }
-        loop {
-            scan.peek();
-            let name = whole(scan.string()?)?;
-            scan.take(b':')?;
-            self.value(scan, name, depth)?;
-            if !scan.eat(b',') {
-                return scan.take(b'}');
-            }
-        }
-    }
-
-    fn list(&mut self, scan: &mut Scan<'a>, depth: usize) -> Result<(), Bad> {
-        scan.take(b'[')?;
-        if scan.eat(b']') {
-            return Ok(());
-        }
-        loop {
-            self.value(scan, NAMELESS, depth)?;
-            if !scan.eat(b',') {
-                return scan.take(b']');
-            }
-        }
+        let at = node.name.at as usize;
+        node.name.len as usize == name.len() && &self.text.as_bytes()[at..at + name.len()] == name.as_bytes()
     }
 }
 
@@ -124,14 +87,16 @@ pub(crate) struct At<'d> {
 }
 
 impl<'d> At<'d> {
-    fn node(self) -> Option<&'d Node<'d>> {
+    #[inline]
+    fn node(self) -> Option<&'d Node> {
         self.doc.nodes.get(self.node? as usize)
     }
 
     /// `None`: its name is written with escapes.
     pub(crate) fn members(self) -> impl Iterator<Item = (Option<&'d str>, Self)> {
-        let at = move |(at, node): (u32, &'d Node<'d>)| {
-            (Some(node.name.text).filter(|_| !node.name.escaped), Self { node: Some(at), ..self })
+        let doc = self.doc;
+        let at = move |(at, node): (u32, &'d Node)| {
+            ((!node.odd).then(|| doc.part(node.name)), Self { node: Some(at), ..self })
         };
         self.within(Kind::Object).map(at)
     }
@@ -146,27 +111,26 @@ impl<'d> At<'d> {
 
     /// As it is written.
     pub(crate) fn number(self) -> Option<&'d str> {
-        self.node().filter(|node| node.kind == Kind::Number).map(|node| node.text)
+        self.node().filter(|node| node.kind == Kind::Number).map(|node| self.doc.part(node.text))
     }
 
     /// All of it. `number`: of one as it is written; `None`: it cannot be held.
     pub(super) fn tree(self, number: &dyn Fn(&str) -> Option<Value>) -> Option<Value> {
         let node = self.node()?;
+        let text = || self.doc.part(node.text);
         Some(match node.kind {
             Kind::Null => Value::Null,
             Kind::True => Value::Bool(true),
             Kind::False => Value::Bool(false),
-            Kind::Number => number(node.text)?,
-            Kind::Text => Value::String(node.text.to_owned()),
-            Kind::Escaped => Value::String(decoded(node.text)?),
+            Kind::Number => number(text())?,
+            Kind::Text => Value::String(text().to_owned()),
+            Kind::Escaped => Value::String(decoded(text())?),
             Kind::List => Value::Array(self.items().map(|item| item.tree(number)).collect::<Option<_>>()?),
             Kind::Object => {
                 let mut members = Map::new();
                 for (at, member) in self.within(Kind::Object) {
-                    let name = match member.name.escaped {
-                        true => Cow::Owned(decoded(member.name.text)?),
-                        false => Cow::Borrowed(member.name.text),
-                    };
+                    let name = self.doc.part(member.name);
+                    let name = if member.odd { Cow::Owned(decoded(name)?) } else { Cow::Borrowed(name) };
                     let value = Self { node: Some(at), ..self }.tree(number)?;
                     members.insert(exact::name(&name).to_owned(), value);
                 }
@@ -175,7 +139,8 @@ impl<'d> At<'d> {
         })
     }
 
-    fn within(self, kind: Kind) -> impl Iterator<Item = (u32, &'d Node<'d>)> {
+    #[inline]
+    fn within(self, kind: Kind) -> impl Iterator<Item = (u32, &'d Node)> {
         let doc = self.doc;
         let end = self.node().filter(|node| node.kind == kind).map_or(0, |node| node.next);
         let mut at = self.node.map_or(0, |at| at + 1);
@@ -221,11 +186,7 @@ pub(crate) trait Look<'v>: Copy {
 
 impl<'d> Look<'d> for At<'d> {
     fn at(self, name: &str) -> Self {
-        let is_it = |raw: Raw<'_>| match raw.escaped {
-            false => raw.text == name,
-            true => decoded(raw.text).is_some_and(|decoded| decoded == name),
-        };
-        let found = self.within(Kind::Object).filter(|(_, node)| is_it(node.name)).last();
+        let found = self.within(Kind::Object).filter(|(_, node)| self.doc.is_named(node, name)).last();
         Self { node: found.map(|(at, _)| at), ..self }
     }
 
@@ -252,18 +213,18 @@ impl<'d> Look<'d> for At<'d> {
     fn text(self) -> Option<Cow<'d, str>> {
         let node = self.node()?;
         match node.kind {
-            Kind::Text => Some(Cow::Borrowed(node.text)),
-            Kind::Escaped => decoded(node.text).map(Cow::Owned),
+            Kind::Text => Some(Cow::Borrowed(self.doc.part(node.text))),
+            Kind::Escaped => decoded(self.doc.part(node.text)).map(Cow::Owned),
             _ => None,
         }
     }
 
     fn u64(self) -> Option<u64> {
-        self.node().filter(|node| node.kind == Kind::Number)?.text.parse().ok()
+        self.number()?.parse().ok()
     }
 
     fn f64(self) -> Option<f64> {
-        let number: f64 = self.node().filter(|node| node.kind == Kind::Number)?.text.parse().ok()?;
+        let number: f64 = self.number()?.parse().ok()?;
         number.is_finite().then_some(number)
     }
 }
@@ -304,14 +265,6 @@ impl<'v> Look<'v> for &'v Value {
     fn f64(self) -> Option<f64> {
         self.as_f64().or_else(|| exact::held(self)?.parse().ok())
     }
-}
-
-/// Halves of surrogate pairs are not read here: [`super::read_json`] mends them.
-fn whole(raw: Raw<'_>) -> Result<Raw<'_>, Bad> {
-    if raw.escaped && raw.text.contains("\\u") && decoded(raw.text).is_none() {
-        return Err(Bad);
-    }
-    Ok(raw)
 }
 
 #[cold]

@@ -88,55 +88,25 @@ impl<'a> Scan<'a> {
     #[inline]
     pub(crate) fn string(&mut self) -> Result<Raw<'a>, Bad> {
         self.take(b'"')?;
-        let (bytes, from) = (self.bytes(), self.at);
-        let mut escaped = false;
-        loop {
-            self.at += plain(&bytes[self.at..]);
-            match bytes.get(self.at) {
-                Some(b'"') => {
-                    let text = &self.text[from..self.at];
-                    self.at += 1;
-                    return Ok(Raw { text, escaped });
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    self.at += match bytes.get(self.at + 1) {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-                        Some(b'u') if bytes.len() >= self.at + 6 && is_hex(&bytes[self.at + 2..self.at + 6]) => 6,
-                        _ => return Err(Bad),
-                    };
-                }
-                _ => return Err(Bad),
-            }
-        }
+        let from = self.at;
+        let (end, escaped) = string_end(self.bytes(), from)?;
+        self.at = end + 1;
+        Ok(Raw { text: &self.text[from..end], escaped })
     }
 
-    /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`
+    /// The same for who wants only its bytes.
+    #[inline]
+    fn raw(&mut self) -> Result<&'a [u8], Bad> {
+        self.take(b'"')?;
+        let from = self.at;
+        let (end, _) = string_end(self.bytes(), from)?;
+        self.at = end + 1;
+        Ok(&self.bytes()[from..end])
+    }
+
     pub(crate) fn number(&mut self) -> Result<&'a str, Bad> {
-        let (bytes, from) = (self.bytes(), self.at);
-        let mut at = from + usize::from(bytes.get(from) == Some(&b'-'));
-        let digits = |at: usize| bytes[at.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let whole = digits(at);
-        if whole == 0 || (whole > 1 && bytes[at] == b'0') {
-            return Err(Bad);
-        }
-        at += whole;
-        if bytes.get(at) == Some(&b'.') {
-            let more = digits(at + 1);
-            if more == 0 {
-                return Err(Bad);
-            }
-            at += 1 + more;
-        }
-        if matches!(bytes.get(at), Some(b'e' | b'E')) {
-            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-            let more = digits(at + 1 + sign);
-            if more == 0 {
-                return Err(Bad);
-            }
-            at += 1 + sign + more;
-        }
-        self.at = at;
+        let from = self.at;
+        self.at = number_end(self.bytes(), from)?;
         Ok(self.slice(from))
     }
 
@@ -172,7 +142,7 @@ impl<'a> Scan<'a> {
                 byte = self.peek().ok_or(Bad)?;
             }
             if open == b'{' {
-                strings.string(self.string()?.text.as_bytes());
+                strings.string(self.raw()?);
                 self.take(b':')?;
                 byte = self.peek().ok_or(Bad)?;
             }
@@ -191,7 +161,7 @@ impl<'a> Scan<'a> {
     #[inline]
     fn scalar(&mut self, first: u8, strings: &mut impl Strings) -> Result<(), Bad> {
         match first {
-            b'"' => strings.string(self.string()?.text.as_bytes()),
+            b'"' => strings.string(self.raw()?),
             b't' => self.word("true")?,
             b'f' => self.word("false")?,
             b'n' => self.word("null")?,
@@ -201,28 +171,86 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Where a string's closing quote stands, and whether it has escapes. `from`: behind the first quote.
+#[inline]
+pub(super) fn string_end(bytes: &[u8], from: usize) -> Result<(usize, bool), Bad> {
+    let (mut at, mut escaped) = (from, false);
+    loop {
+        at = plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok((at, escaped)),
+            Some(b'\\') => {
+                escaped = true;
+                at += match bytes.get(at + 1) {
+                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+                    Some(b'u') if bytes.len() >= at + 6 && is_hex(&bytes[at + 2..at + 6]) => 6,
+                    _ => return Err(Bad),
+                };
+            }
+            _ => return Err(Bad),
+        }
+    }
+}
+
+/// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`
+#[inline]
+pub(super) fn number_end(bytes: &[u8], from: usize) -> Result<usize, Bad> {
+    let digits = |mut at: usize| {
+        let from = at;
+        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        at - from
+    };
+    let mut at = from + usize::from(bytes.get(from) == Some(&b'-'));
+    let whole = digits(at);
+    if whole == 0 || (whole > 1 && bytes[at] == b'0') {
+        return Err(Bad);
+    }
+    at += whole;
+    if bytes.get(at) == Some(&b'.') {
+        let more = digits(at + 1);
+        if more == 0 {
+            return Err(Bad);
+        }
+        at += 1 + more;
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        let more = digits(at + 1 + sign);
+        if more == 0 {
+            return Err(Bad);
+        }
+        at += 1 + sign + more;
+    }
+    Ok(at)
+}
+
 fn is_hex(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// So many bytes are neither a quote, nor a backslash, nor a control character. Eight at a time.
+/// The first place that is a quote, a backslash or a control character, or the end. Eight at a time.
 #[inline]
-fn plain(bytes: &[u8]) -> usize {
+fn plain(bytes: &[u8], from: usize) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const TOPS: u64 = ONES << 7;
     // A byte of the result has its top bit set if that of `word` is zero; bytes behind such a one may have as well.
     let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    for (nth, chunk) in chunks.iter().enumerate() {
+    let mut at = from;
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*chunk);
         let control = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
         let special = zeroes(word ^ (ONES * b'"' as u64)) | zeroes(word ^ (ONES * b'\\' as u64)) | control;
         if special != 0 {
-            return nth * 8 + special.trailing_zeros() as usize / 8;
+            return at + special.trailing_zeros() as usize / 8;
         }
+        at += 8;
     }
-    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
-    chunks.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
+    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\' | ..0x20)) {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]
@@ -235,11 +263,11 @@ mod tests {
             for at in 0..20 {
                 let mut bytes = [b'x'; 24];
                 bytes[at] = special;
-                assert_eq!(plain(&bytes), at, "{special:#x}");
+                assert_eq!(plain(&bytes, 0), at, "{special:#x}");
             }
         }
         for usual in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
-            assert_eq!(plain(&[usual; 24]), 24, "{usual:#x}");
+            assert_eq!(plain(&[usual; 23], 3), 23, "{usual:#x}");
         }
     }
 

@@ -1,14 +1,16 @@
-//! What a provider's answer is compressed with on its way, undone as it comes: whatever can be said after some bytes is said at
-//! once, in pieces of a bounded length, and what grows beyond all measure is given up.
+//! What a body was compressed with on its way, undone as it comes: whatever can be said after some bytes is said at once, in
+//! pieces of a bounded length, and what grows beyond all measure is given up.
 //!
-//! Refuses to know: whose bytes they are, and what they mean. Called by the proxy for answers that came compressed although
-//! nobody asked for it, and for those that pass by and are only listened to.
+//! Called by the proxy for requests that are to be read, for providers' answers that came compressed although nobody asked for it,
+//! and for those that pass by and are only listened to.
 
 use std::fmt;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
+
+use crate::Coding;
 
 /// Bytes that are given at once.
 const PIECE: usize = 16 << 10;
@@ -18,32 +20,6 @@ const FREE: u64 = 4 << 20;
 const RATIO: u64 = 50;
 /// RFC 9659: eight megabytes are the most that a decoder of content has to hold.
 const ZSTD_WINDOW: u32 = 23;
-
-/// As `Content-Encoding` tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
-    Gzip,
-    Deflate,
-    Brotli,
-    Zstd,
-}
-
-impl Coding {
-    pub const ALL: [Self; 4] = [Self::Gzip, Self::Deflate, Self::Brotli, Self::Zstd];
-
-    /// `None`: nobody here can read that.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        const NAMES: [(&str, Coding); 5] = [
-            ("gzip", Coding::Gzip),
-            ("x-gzip", Coding::Gzip),
-            ("deflate", Coding::Deflate),
-            ("br", Coding::Brotli),
-            ("zstd", Coding::Zstd),
-        ];
-        NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, coding)| *coding)
-    }
-}
 
 /// Why there is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +33,8 @@ impl Spoiled {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Invalid => "the provider's answer is not compressed as it says",
-            Self::TooLong => "the provider's answer grows too long when it is decompressed",
+            Self::Invalid => "it is not compressed as it says",
+            Self::TooLong => "it grows too long when it is decompressed",
         }
     }
 }
@@ -98,7 +74,10 @@ enum Coder {
         state: Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>,
         over: bool,
     },
-    Zstd(DCtx<'static>),
+    Zstd {
+        state: DCtx<'static>,
+        over: bool,
+    },
     /// What it said cannot be read.
     Spoiled(Spoiled),
 }
@@ -118,7 +97,7 @@ impl Decoding {
                 let narrow = DCtx::try_create().and_then(|mut state| {
                     state.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW)).ok().map(|_| state)
                 });
-                narrow.map_or(Coder::Spoiled(Spoiled::TooLong), Coder::Zstd)
+                narrow.map_or(Coder::Spoiled(Spoiled::TooLong), |state| Coder::Zstd { state, over: false })
             }
         };
         Self { coder, taken: 0, given: 0, full: false }
@@ -154,6 +133,16 @@ impl Decoding {
         out.truncate(filled);
         out.shrink_to_fit(); // It may wait for long.
         Ok((filled > 0).then_some(out))
+    }
+
+    /// Did what was taken come to its end? Nothing at all has.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let over = match &self.coder {
+            Coder::Inflate { over, .. } | Coder::Brotli { over, .. } | Coder::Zstd { over, .. } => *over,
+            Coder::Deflate | Coder::Spoiled(_) => false,
+        };
+        over || self.taken == 0
     }
 }
 
@@ -197,9 +186,13 @@ impl Coder {
                 }
                 Ok((read, written))
             }
-            Self::Zstd(state) => {
+            Self::Zstd { state, over } => {
                 let (mut from, mut to) = (InBuffer::around(input), OutBuffer::around(out));
-                state.decompress_stream(&mut to, &mut from).map_err(|_| Spoiled::Invalid)?;
+                let left = state.decompress_stream(&mut to, &mut from).map_err(|_| Spoiled::Invalid)?;
+                // Without anything to read it says what a next frame would need.
+                if from.pos() > 0 || to.pos() > 0 {
+                    *over = left == 0;
+                }
                 Ok((from.pos(), to.pos()))
             }
         }
@@ -277,6 +270,7 @@ mod tests {
             }
             assert!(input.is_empty(), "{coding:?}: something was left");
         }
+        assert!(decoding.is_whole(), "{coding:?}: its end has come");
         Ok(out)
     }
 
@@ -290,6 +284,17 @@ mod tests {
         }
         for (name, coding) in [("GZIP", Some(Coding::Gzip)), ("br", Some(Coding::Brotli)), ("compress", None)] {
             assert_eq!(Coding::named(name), coding);
+        }
+    }
+
+    #[test]
+    fn what_was_cut_off_is_not_whole() {
+        for (coding, bytes) in coded(text().as_bytes()) {
+            let mut decoding = Decoding::new(coding);
+            assert!(decoding.is_whole(), "{coding:?}: nothing is nothing");
+            let mut input = &bytes[..bytes.len() / 2 - 1];
+            while decoding.piece(&mut input).expect("as far as it goes").is_some() {}
+            assert!(!decoding.is_whole(), "{coding:?}");
         }
     }
 
