@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response, StatusCode};
 use tidegate_policy::{Timeouts, Upstream};
 
-use crate::Body;
+use crate::{Body, Guest};
 
 /// Asked before a request goes out once more that an endpoint may have seen already: whoever counts requests counts
 /// that one too.
@@ -34,7 +34,8 @@ pub enum Came {
 /// One request to one upstream.
 pub struct Call<'a, B> {
     pub upstream: &'a Arc<Upstream>,
-    /// As it is to be sent: final method, path and query in origin form, headers with `Host`.
+    /// As it is to be sent: final method, path and query in origin form, headers with `Host`. Where the upstream is told for
+    /// whom connections are made, its extensions say that: an `Arc` of [`Whom`](crate::Whom).
     pub request: Request<B>,
     /// The route's, which override the upstream's.
     pub timeouts: Timeouts,
@@ -42,6 +43,8 @@ pub struct Call<'a, B> {
     pub upgrade: bool,
     /// [`Upstreams::admits`](crate::Upstreams::admits) said yes: the dice of a ramp are not cast twice.
     pub admitted: bool,
+    /// Whose turn it is where requests wait for the upstream; `None`: nobody's in particular.
+    pub guest: Option<Guest>,
     /// `None`: nobody minds.
     pub again: Option<&'a dyn Again>,
 }

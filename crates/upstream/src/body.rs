@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::alarm::Alarm;
+use crate::berths::Berth;
 use crate::endpoint::InFlight;
 use crate::outgoing::Source;
 use crate::pool::{Held, Line, Pool};
@@ -49,6 +50,8 @@ pub(crate) struct Flow {
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) shard: Shard,
     pub(crate) in_flight: InFlight,
+    /// Of an upstream that has so many.
+    pub(crate) berth: Option<Berth>,
 }
 
 /// How long the next part is waited for.
@@ -88,6 +91,13 @@ impl Body {
                 left = rest;
             }
         });
+    }
+
+    /// It holds a berth for as long as it needs one.
+    pub(crate) fn hold(&mut self, berth: Berth) {
+        if let Some(flow) = &mut self.flow {
+            flow.berth = Some(berth);
+        }
     }
 
     fn finish_if_ended(&mut self) {
@@ -147,7 +157,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Some(flow) = &mut self.flow else { return Poll::Ready(self.broken.take().map(|why| Err(*why))) };
-        let Flow { incoming, held: Held { line, alarm, .. }, patience, in_flight, .. } = &mut **flow;
+        let Flow { incoming, held: Held { line, alarm, .. }, patience, in_flight, berth, .. } = &mut **flow;
         let polled = match line {
             Line::One(one) => {
                 if !one.drive.is_due(cx) {
@@ -182,6 +192,9 @@ impl http_body::Body for Body {
             }
             Poll::Pending => {
                 in_flight.relays();
+                if berth.as_ref().is_some_and(|berth| !berth.is_whole()) {
+                    *berth = None; // A stream: what comes later takes its own time.
+                }
                 let waker = match line {
                     Line::One(one) => one.drive.waker(cx.waker()),
                     Line::Many(_) => cx.waker(),

@@ -1,6 +1,8 @@
 //! The life of a call: pick an endpoint, get a connection, send, wait for the head; again elsewhere if that is allowed.
 
 mod again;
+mod berthed;
+mod beside;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -30,6 +32,8 @@ use crate::pool::{Held, Line};
 use crate::shard::Shard;
 use crate::{Again, Answer, CallFailed, Phase};
 
+pub(crate) use berthed::Turn;
+
 /// Far enough to mean never, near enough for any timer.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -43,6 +47,8 @@ pub(crate) struct Run<'a> {
     pub(crate) admitted: bool,
     pub(crate) shard: Shard,
     pub(crate) started: Instant,
+    /// Of an upstream that has berths, or hedges, or is told for whom connections are made.
+    pub(crate) turn: Option<Box<Turn>>,
     pub(crate) content: Content,
     /// Sent methods may be repeated (RFC 9110 § 9.2.2), or the document says that they may.
     pub(crate) repeatable: bool,
@@ -61,8 +67,8 @@ pub(crate) struct Run<'a> {
     pub(crate) tried: Vec<Arc<Endpoint>>,
     /// This try is one that an endpoint in trouble is given. Boxed, for it is rare.
     pub(crate) given: Option<Box<Given>>,
-    /// How long the tries before this one took.
-    pub(crate) spent: Duration,
+    /// How long the tries before this one took, in microseconds. Short: it goes along with every request.
+    pub(crate) spent: u32,
 }
 
 /// A request's body, as far as the call has to do with it.
@@ -97,6 +103,9 @@ impl AsRef<CallFailed> for Failed {
 
 impl Run<'_> {
     pub(crate) async fn run(&mut self) -> Result<Answer, CallFailed> {
+        if self.turn.is_some() && !self.has_berth() {
+            Box::pin(self.wait_for_berth()).await?;
+        }
         self.live.budget.request(age(self.started));
         loop {
             self.attempts += 1;
@@ -113,6 +122,9 @@ impl Run<'_> {
                 Ok(None) => Box::pin(self.pick()).await?,
                 Err(failed) => return Err(failed),
             };
+            if let Some(turn) = &self.turn {
+                turn.asks(&endpoint);
+            }
             // Pinned where it is made: an `await` of the future itself would move it first, twice.
             let mut tried = {
                 let attempt = pin!(self.attempt(&endpoint));
@@ -125,13 +137,16 @@ impl Run<'_> {
                 tried = Box::pin(self.resend(&endpoint)).await;
             }
             self.note(&endpoint, &tried);
+            if let Some(turn) = &self.turn {
+                self.teach(turn, &tried);
+            }
             let outcome = match tried {
-                Ok(answer) if !self.unwanted(answer.response.status()) => return Ok(answer),
+                Ok(answer) if !self.unwanted(answer.response.status()) => return Ok(self.berthed(answer)),
                 Ok(answer) => Ok(Box::new(answer)),
                 Err(failed) => Err(Box::new(failed)),
             };
             if let Some(last) = Box::pin(self.after(outcome, endpoint)).await {
-                return last.map(|answer| *answer);
+                return last.map(|answer| self.berthed(*answer));
             }
         }
     }
@@ -139,8 +154,8 @@ impl Run<'_> {
     /// The upstream's next endpoint. `None`: its names are not resolved yet.
     fn pick_now(&self) -> Result<Option<Arc<Endpoint>>, CallFailed> {
         let view = self.live.view();
-        let now = if self.attempts == 1 { self.started } else { Instant::now() };
-        match view.members.pick(self.upstream.balance, &self.tried, millis(now)) {
+        let now = if self.attempts == 1 { self.begun() } else { Instant::now() };
+        match view.members.pick(self.balance(), &self.tried, millis(now)) {
             Some(endpoint) => Ok(Some(endpoint)),
             None if view.unresolved => Ok(None),
             None => Err(CallFailed::NoEndpoint),
@@ -149,7 +164,7 @@ impl Run<'_> {
 
     /// As [`Run::pick_now`]; waits for the upstream's names to be resolved the first time.
     async fn pick(&self) -> Result<Arc<Endpoint>, CallFailed> {
-        let until = self.started + self.upstream.timeouts.connect.min(NEVER);
+        let until = self.begun() + self.upstream.timeouts.connect.min(NEVER);
         loop {
             let resolved = self.live.resolved.notified();
             let mut resolved = pin!(resolved);
@@ -249,8 +264,8 @@ impl Run<'_> {
         if self.upgrade && self.upstream.protocol == Protocol::Http2 {
             return None;
         }
-        let now = if self.sendings == 0 { self.started } else { Instant::now() };
-        endpoint.pool.take(self.shard, self.upgrade, now)
+        let now = if self.sendings == 0 { self.begun() } else { Instant::now() };
+        endpoint.pool.take(self.shard, self.upgrade, self.whom(), now)
     }
 
     /// A connection that has to be waited for or made: rare, and large, so its callers box it.
@@ -261,7 +276,7 @@ impl Run<'_> {
         let connector = Arc::clone(&self.live.view().connector);
         let until = Instant::now() + self.upstream.timeouts.connect.min(NEVER);
         let total = self.total_at();
-        let want = Want { upgrade: self.upgrade, fresh };
+        let want = Want { upgrade: self.upgrade, fresh, whom: self.whom() };
         checkout(endpoint, &connector, want, self.shard, until.min(total)).await.map_err(|why| {
             lost(match why {
                 NoLine::Failed(why) => CallFailed::Connect(why),
@@ -275,7 +290,7 @@ impl Run<'_> {
     /// Sends the request and waits for the response's head.
     async fn exchange(&mut self, held: &mut Held, to: &Address) -> Result<Response<Incoming>, Failed> {
         let first = self.sendings == 0 && held.connect.is_none();
-        let sent = if first { self.started } else { Instant::now() };
+        let sent = if first { self.begun() } else { Instant::now() };
         self.sendings += 1;
         let Held { line, alarm, .. } = held;
         let result = match line {
@@ -378,6 +393,7 @@ impl Run<'_> {
                 keep_alive,
                 shard: self.shard,
                 in_flight,
+                berth: None,
             })
         });
         let first_byte = self.started.elapsed();

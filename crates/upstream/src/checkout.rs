@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::BoxError;
 use crate::connect::Connector;
 use crate::endpoint::{Endpoint, millis};
 use crate::pool::{Held, Open, Pool, Shelf};
 use crate::shard::Shard;
+use crate::{BoxError, Whom};
 
 /// Calls that may wait for one endpoint, beside one for each of its connections.
 const QUEUE: usize = 1024;
@@ -26,18 +26,20 @@ pub(crate) enum NoLine {
 
 /// What kind of connection will do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Want {
+pub(crate) struct Want<'a> {
     /// HTTP/1.1.
     pub(crate) upgrade: bool,
     /// None that was idle: one of those just broke.
     pub(crate) fresh: bool,
+    /// Made for him.
+    pub(crate) whom: Option<&'a Arc<Whom>>,
 }
 
 /// Waits until `until` at most.
 pub(crate) async fn checkout(
     endpoint: &Arc<Endpoint>,
     connector: &Connector,
-    want: Want,
+    want: Want<'_>,
     shard: Shard,
     until: Instant,
 ) -> Result<Held, NoLine> {
@@ -51,20 +53,24 @@ pub(crate) async fn checkout(
         changed.as_mut().enable();
         let now = Instant::now();
         if !want.fresh
-            && let Some(held) = pool.take(shard, want.upgrade, now)
+            && let Some(held) = pool.take(shard, want.upgrade, want.whom, now)
         {
             return Ok(held);
         }
         let failures = shelf.failures.load(SeqCst);
-        let shared = !want.upgrade && connector.may_share(endpoint) && shelf.connecting.load(SeqCst) > 0;
+        // What is being made for somebody else is of no use.
+        let shared =
+            !want.upgrade && want.whom.is_none() && connector.may_share(endpoint) && shelf.connecting.load(SeqCst) > 0;
         if !shared {
             if let Some(open) = pool.reserve(endpoint) {
                 return connect(endpoint, connector, open, want, shard, until).await;
             }
             if want.fresh {
                 pool.drop_one();
-            } else if let Some(held) = pool.take_elsewhere(shard, want.upgrade, now) {
+            } else if let Some(held) = pool.take_elsewhere(shard, want.upgrade, want.whom, now) {
                 return Ok(held);
+            } else if want.whom.is_some() {
+                pool.drop_the_oldest();
             }
         }
         if timeout_at(until, changed).await.is_err() {
@@ -83,13 +89,13 @@ async fn connect(
     endpoint: &Arc<Endpoint>,
     connector: &Connector,
     open: Open,
-    want: Want,
+    want: Want<'_>,
     shard: Shard,
     until: Instant,
 ) -> Result<Held, NoLine> {
     let started = Instant::now();
     let connecting = Connecting::begin(&endpoint.pool, shard);
-    let made = timeout_at(until, connector.connect(endpoint, open, shard, want.upgrade)).await;
+    let made = timeout_at(until, connector.connect(endpoint, open, shard, want)).await;
     let failed = match made {
         Ok(Ok(line)) => {
             endpoint.connected();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +18,8 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use crate::BoxError;
+use crate::announce;
+use crate::checkout::Want;
 use crate::drive::Drive;
 use crate::endpoint::{Address, Endpoint};
 use crate::names::Names;
@@ -25,6 +27,7 @@ use crate::outgoing::Outgoing;
 use crate::pool::{Line, One, Open, Pool, Tunnel};
 use crate::shard::Shard;
 use crate::wire::{Socket, Wire};
+use crate::{BoxError, Whom};
 
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
@@ -55,7 +58,8 @@ impl Connector {
 
     /// Do both lead to the same kind of connection?
     pub(crate) fn is_like(&self, other: &Upstream) -> bool {
-        self.upstream.protocol == other.protocol && self.upstream.tls == other.tls
+        let own = &self.upstream;
+        (own.protocol, &own.tls, own.announce) == (other.protocol, &other.tls, other.announce)
     }
 
     /// May a connection to `endpoint` turn out to be HTTP/2?
@@ -67,16 +71,15 @@ impl Connector {
         }
     }
 
-    /// `upgrade`: HTTP/1.1 is needed.
     pub(crate) async fn connect(
         &self,
         endpoint: &Arc<Endpoint>,
         open: Open,
         shard: Shard,
-        upgrade: bool,
+        want: Want<'_>,
     ) -> Result<Line, BoxError> {
-        let address = &endpoint.address;
-        let tcp = self.tcp(address).await?;
+        let (address, upgrade) = (&endpoint.address, want.upgrade);
+        let tcp = self.tcp(address, want.whom.map_or(&Whom::Ourselves, |whom| whom)).await?;
         let (socket, http2) = if address.https {
             self.tls(address, tcp, upgrade).await?
         } else {
@@ -85,12 +88,12 @@ impl Connector {
         if !upgrade {
             endpoint.pool.speaks.learn(http2);
         }
-        if http2 { many(endpoint, socket, open, shard).await } else { one(socket, open).await }
+        if http2 { many(endpoint, socket, open, shard, want.whom).await } else { one(socket, open, want.whom).await }
     }
 
     /// A socket of its own, for a check; and whether HTTP/2 is spoken on it.
     pub(crate) async fn socket(&self, address: &Address, http2: bool) -> Result<(Socket, bool), BoxError> {
-        let tcp = self.tcp(address).await?;
+        let tcp = self.tcp(address, &Whom::Ourselves).await?;
         if address.https {
             let (socket, chosen) = self.tls(address, tcp, false).await?;
             return Ok((socket, chosen || http2));
@@ -98,7 +101,16 @@ impl Connector {
         Ok((Socket::Clear(tcp), http2 || self.upstream.protocol == Protocol::Http2))
     }
 
-    pub(crate) async fn tcp(&self, address: &Address) -> Result<TcpStream, BoxError> {
+    /// A connection that says for whom it is made, where that is to be said.
+    pub(crate) async fn tcp(&self, address: &Address, whom: &Whom) -> Result<TcpStream, BoxError> {
+        let mut tcp = self.reach(address).await?;
+        if let Some(version) = self.upstream.announce {
+            announce::say(&mut tcp, version, whom).await?;
+        }
+        Ok(tcp)
+    }
+
+    async fn reach(&self, address: &Address) -> Result<TcpStream, BoxError> {
         if let Some(ip) = address.ip {
             return Ok(dial(ip, address.port).await?);
         }
@@ -137,22 +149,41 @@ impl Connector {
     }
 }
 
+/// Descriptors that upstreams' connections may bring this process to.
+static MOST_DESCRIPTORS: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Connections to upstreams leave the descriptors beyond `most` to others. Of the whole process, as descriptors are.
+pub fn bound_descriptors(most: usize) {
+    MOST_DESCRIPTORS.store(most, Relaxed);
+}
+
 async fn dial(ip: IpAddr, port: u16) -> io::Result<TcpStream> {
     let tcp = TcpStream::connect(SocketAddr::new(ip, port)).await?;
+    // The kernel gives the lowest number that is free.
+    if usize::try_from(tcp.as_raw_fd()).is_ok_and(|number| number >= MOST_DESCRIPTORS.load(Relaxed)) {
+        return Err(io::Error::other("no file descriptor is left for upstreams"));
+    }
     tcp.set_nodelay(true)?;
     Ok(tcp)
 }
 
-async fn one(socket: Socket, open: Open) -> Result<Line, BoxError> {
+async fn one(socket: Socket, open: Open, whom: Option<&Arc<Whom>>) -> Result<Line, BoxError> {
     let tunnel = Tunnel::default();
     let says_goodbye = matches!(socket, Socket::Tls(_));
     let io = TokioIo::new(Wire::new(socket, open, Arc::clone(&tunnel), None));
     let (send, connection) = http1::Builder::new().handshake(io).await?;
-    let drive = Box::new(Drive::new(connection.with_upgrades(), says_goodbye));
+    let mut drive = Box::new(Drive::new(connection.with_upgrades(), says_goodbye));
+    drive.whom = whom.cloned();
     Ok(Line::One(One { send, drive, tunnel }))
 }
 
-async fn many(endpoint: &Arc<Endpoint>, socket: Socket, open: Open, shard: Shard) -> Result<Line, BoxError> {
+async fn many(
+    endpoint: &Arc<Endpoint>,
+    socket: Socket,
+    open: Open,
+    shard: Shard,
+    whom: Option<&Arc<Whom>>,
+) -> Result<Line, BoxError> {
     let (heard, mut peer_spoke) = oneshot::channel();
     let (settle, settled) = oneshot::channel();
     let io = TokioIo::new(Wire::new(socket, open, Tunnel::default(), Some(heard)));
@@ -188,5 +219,5 @@ async fn many(endpoint: &Arc<Endpoint>, socket: Socket, open: Open, shard: Shard
     if send.is_closed() {
         return Err("the peer does not speak HTTP/2".into());
     }
-    Ok(Line::Many(Pool::add_trunk(endpoint, shard, send, room)))
+    Ok(Line::Many(Pool::add_trunk(endpoint, shard, send, room, whom)))
 }

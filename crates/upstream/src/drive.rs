@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::runtime::Handle;
 use tracing::debug;
 
-use crate::lock;
+use crate::{Whom, lock};
 
 /// Turns in a row before others have theirs.
 const TURNS: usize = 64;
@@ -37,6 +37,8 @@ pub(crate) struct Drive {
     task: Option<Waker>,
     /// What is wanted next came with what was wanted before.
     has_more: bool,
+    /// For whom the connection was made; `None`: for anybody.
+    pub(crate) whom: Option<Arc<Whom>>,
 }
 
 /// Whatever a connection waits for rings it.
@@ -60,7 +62,15 @@ impl Drive {
     {
         let bell = Arc::new(Bell { state: AtomicU8::new(RANG), task: Mutex::new(None) });
         let rope = Waker::from(Arc::clone(&bell));
-        Self { connection: Some(Box::pin(connection)), says_goodbye, bell, rope, task: None, has_more: false }
+        Self {
+            connection: Some(Box::pin(connection)),
+            says_goodbye,
+            bell,
+            rope,
+            task: None,
+            has_more: false,
+            whom: None,
+        }
     }
 
     /// Is there anything to poll for? If not, the task will be woken when there is. Whoever waits for something new says

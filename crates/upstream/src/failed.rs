@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::Shed;
+
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub enum CallFailed {
     Reset(BoxError),
     /// All connections are taken, and none came free in time or too many wait already.
     TooBusy,
+    /// As many requests run at the upstream as may: nothing was sent.
+    Shed(Shed),
     /// The client's body ended in an error: not the upstream's fault.
     RequestBody(BoxError),
     /// What came back is not HTTP as we accept it.
@@ -63,6 +67,7 @@ impl CallFailed {
             Self::Timeout(_) => "timeout",
             Self::Reset(_) => "reset",
             Self::TooBusy => "too_busy",
+            Self::Shed(_) => "shed",
             Self::RequestBody(_) => "request_body",
             Self::BadResponse(_) => "bad_response",
         }
@@ -78,6 +83,7 @@ impl fmt::Display for CallFailed {
             Self::Timeout(phase) => write!(f, "timed out: {}", phase.name()),
             Self::Reset(why) => write!(f, "the connection broke before the response: {why}"),
             Self::TooBusy => f.write_str("all connections are taken"),
+            Self::Shed(why) => write!(f, "shed: {}", why.name()),
             Self::RequestBody(why) => write!(f, "the request's body broke: {why}"),
             Self::BadResponse(why) => write!(f, "not an acceptable response: {why}"),
         }
@@ -90,7 +96,7 @@ impl std::error::Error for CallFailed {
             Self::Connect(why) | Self::Reset(why) | Self::RequestBody(why) | Self::BadResponse(why) => {
                 Some(why.as_ref())
             }
-            Self::NoEndpoint | Self::Open { .. } | Self::Timeout(_) | Self::TooBusy => None,
+            Self::NoEndpoint | Self::Open { .. } | Self::Timeout(_) | Self::TooBusy | Self::Shed(_) => None,
         }
     }
 }

@@ -5,8 +5,10 @@
 //! [`Upstreams::retain`] with each snapshot. Start reading in `call.rs`.
 
 mod alarm;
+mod announce;
 mod answer;
 mod balance;
+mod berths;
 mod body;
 pub mod breaker;
 mod budget;
@@ -23,6 +25,7 @@ mod health;
 mod live;
 mod names;
 mod outgoing;
+mod pace;
 mod pool;
 mod random;
 mod shard;
@@ -31,22 +34,24 @@ mod wire;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig};
 use tidegate_policy::{Upstream, UpstreamId};
 use tokio::time::Instant;
 
+pub use announce::Whom;
 pub use answer::{Again, Answer, Call, Came};
+pub use berths::{BerthFacts, Guest, Shed};
 pub use body::{Body, Broken};
 pub use budget::Budget;
+pub use connect::bound_descriptors;
 pub use facts::EndpointFacts;
 pub use failed::{BoxError, CallFailed, Phase};
 
 use breaker::post::Post;
 use breaker::ruling::{Evidence, Place};
-use call::{Content, Run};
+use call::{Content, Run, Turn};
 use live::Live;
 use names::Names;
 use outgoing::Outgoing;
@@ -114,7 +119,12 @@ impl Upstreams {
             (body, source.map_or(Content::Nothing, |source| Content::Comes(source, hint)))
         });
         // Not an `async fn`: its argument would lie in the future twice.
-        async move { std::pin::pin!(run.run()).await }
+        async move {
+            if let Some((rules, after)) = run.hedge() {
+                return Box::pin(run.run_beside(rules, after)).await;
+            }
+            std::pin::pin!(run.run()).await
+        }
     }
 
     /// As [`Upstreams::call`], with a body that is in hand: nobody has to watch how it comes.
@@ -138,6 +148,10 @@ impl Upstreams {
             live.suggest(call.upstream);
         }
         let (mut parts, body) = call.request.into_parts();
+        let whom = call.upstream.announce.map(|_| {
+            let told = parts.extensions.remove::<Arc<Whom>>();
+            told.unwrap_or_else(|| Arc::new(Whom::Ourselves))
+        });
         parts.extensions.clear();
         let (body, content) = outgoing(body);
         let idempotent = parts.method.is_idempotent();
@@ -149,6 +163,7 @@ impl Upstreams {
             admitted: call.admitted,
             shard: shard::current(),
             started,
+            turn: Turn::of(call.upstream, call.guest, whom),
             content,
             repeatable: idempotent || call.upstream.retries.unsafe_methods,
             again: call.again,
@@ -160,7 +175,7 @@ impl Upstreams {
             sendings: 0,
             tried: Vec::new(),
             given: None,
-            spent: Duration::ZERO,
+            spent: 0,
         }
     }
 
@@ -172,11 +187,27 @@ impl Upstreams {
         map.iter().flat_map(|(id, live)| EndpointFacts::of(id, live, now)).collect()
     }
 
+    /// How many requests may run at each upstream that bounds them, and who waits, for metrics.
+    #[must_use]
+    pub fn berths(&self) -> Vec<(UpstreamId, BerthFacts)> {
+        let map = self.by_id.pin();
+        let bounded = map.iter().filter(|(_, live)| live.view().upstream.overload.is_some());
+        bounded.map(|(id, live)| (Arc::clone(id), live.berths.facts())).collect()
+    }
+
     /// Retries sent since the upstream is known, for metrics.
     #[must_use]
     pub fn retries(&self) -> Vec<(UpstreamId, u64)> {
         let map = self.by_id.pin();
         map.iter().map(|(id, live)| (Arc::clone(id), live.retries.load(std::sync::atomic::Ordering::Relaxed))).collect()
+    }
+
+    /// Requests asked a second time, and those that the second try answered first, for metrics.
+    #[must_use]
+    pub fn hedges(&self) -> Vec<(UpstreamId, u64, u64)> {
+        let map = self.by_id.pin();
+        let hedging = map.iter().filter(|(_, live)| live.view().upstream.hedge.is_some());
+        hedging.map(|(id, live)| (Arc::clone(id), live.hedges.load(Relaxed), live.hedges_won.load(Relaxed))).collect()
     }
 
     /// What is known about the endpoints of each upstream together, for metrics.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::balance::{Member, Members};
+use crate::berths::Berths;
 use crate::breaker::Rulings;
 use crate::breaker::post::Post;
 use crate::breaker::ward::Ward;
@@ -24,13 +25,20 @@ use crate::discovery::{Files, Source};
 use crate::endpoint::{Address, Endpoint, millis};
 use crate::lock;
 use crate::names::Names;
+use crate::pace::Pace;
 
 #[derive(Debug)]
 pub(crate) struct Live {
     view: ArcSwap<View>,
     pub(crate) ward: Ward,
     pub(crate) budget: Budget,
+    pub(crate) berths: Arc<Berths>,
     pub(crate) retries: AtomicU64,
+    /// Of hedges alone; they take from the other as well.
+    pub(crate) hedged: Budget,
+    pub(crate) hedges: AtomicU64,
+    pub(crate) hedges_won: AtomicU64,
+    pub(crate) pace: Pace,
     names: Arc<Names>,
     /// The last good answer per DNS name of the document. Held while a view is built: one at a time.
     answers: Mutex<Answers>,
@@ -81,7 +89,12 @@ impl Live {
             view: ArcSwap::from_pointee(view),
             ward,
             budget: Budget::default(),
+            berths: Arc::default(),
             retries: AtomicU64::new(0),
+            hedged: Budget::default(),
+            hedges: AtomicU64::new(0),
+            hedges_won: AtomicU64::new(0),
+            pace: Pace::default(),
             names: Arc::clone(names),
             answers: Mutex::new(answers),
             files: Files::default(),
@@ -91,6 +104,7 @@ impl Live {
             checker: Mutex::new(None),
             retained: AtomicBool::new(false),
         });
+        live.berths.rule(upstream.overload.as_ref());
         live.watch();
         live.check();
         live
@@ -133,6 +147,9 @@ impl Live {
         let new = Arc::new(View::new(upstream, &self.names, answers, &rulings, Some(&old)));
         self.ward.admit(upstream, &new.members.all, millis(Instant::now()));
         self.view.store(Arc::clone(&new));
+        if old.upstream.overload != upstream.overload {
+            self.berths.rule(upstream.overload.as_ref());
+        }
         for gone in old.members.all.iter().filter(|m| !new.has(&m.endpoint)) {
             gone.endpoint.pool.retire();
         }

@@ -14,6 +14,7 @@ use tidegate_policy::Upstream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::Whom;
 use crate::alarm::Alarm;
 use crate::drive::Drive;
 use crate::endpoint::{Endpoint, InFlight};
@@ -94,6 +95,7 @@ pub(crate) struct Trunk {
     room: Arc<AtomicUsize>,
     alarms: Mutex<Vec<Alarm>>,
     idle_since: Mutex<Instant>,
+    whom: Option<Arc<Whom>>,
 }
 
 /// One stream's place on an HTTP/2 connection.
@@ -170,23 +172,32 @@ impl Pool {
         }
     }
 
-    /// A connection that stands. `upgrade`: only HTTP/1.1 will do.
-    pub(crate) fn take(&self, shard: Shard, upgrade: bool, now: Instant) -> Option<Held> {
+    /// A connection that stands, made for `whom`. `upgrade`: only HTTP/1.1 will do.
+    pub(crate) fn take(&self, shard: Shard, upgrade: bool, whom: Option<&Arc<Whom>>, now: Instant) -> Option<Held> {
         let shelf = self.shelves[shard.place].get()?;
         if !upgrade
             && self.speaks.http2() != Some(false)
-            && let Some(held) = shelf.share(shard)
+            && let Some(held) = shelf.share(shard, whom)
         {
             return Some(held);
         }
-        self.pop(shelf, shard, now)
+        match whom {
+            None => self.pop(shelf, shard, now),
+            Some(whom) => shelf.pop_of(shard, whom, now),
+        }
     }
 
     /// As [`Pool::take`], of the other runtimes: slower, but better than to wait.
-    pub(crate) fn take_elsewhere(&self, shard: Shard, upgrade: bool, now: Instant) -> Option<Held> {
+    pub(crate) fn take_elsewhere(
+        &self,
+        shard: Shard,
+        upgrade: bool,
+        whom: Option<&Arc<Whom>>,
+        now: Instant,
+    ) -> Option<Held> {
         (0..SHARDS)
             .filter(|place| *place != shard.place)
-            .find_map(|place| self.take(Shard { place, ..shard }, upgrade, now))
+            .find_map(|place| self.take(Shard { place, ..shard }, upgrade, whom, now))
     }
 
     fn pop(&self, shelf: &Shelf, shard: Shard, now: Instant) -> Option<Held> {
@@ -220,6 +231,16 @@ impl Pool {
         }
     }
 
+    /// Connections are made for somebody each, and one more may not be: of those that others might come back to, the one that
+    /// has waited longest goes.
+    pub(crate) fn drop_the_oldest(&self) {
+        for shelf in self.shelves.iter().filter_map(OnceLock::get) {
+            if shelf.drop_the_oldest() {
+                return;
+            }
+        }
+    }
+
     /// The exchange is over and the connection whole. `keep_alive`: how long the peer said it would wait.
     pub(crate) fn give_back(endpoint: &Arc<Endpoint>, shard: Shard, held: Held, keep_alive: Option<Duration>) {
         let pool = &endpoint.pool;
@@ -237,7 +258,10 @@ impl Pool {
         // Idle ones are counted only where there could be too many.
         let most = pool.max_idle.load(Relaxed);
         if pool.open_now() > most && pool.idle_now() >= most && pool.waiting.load(SeqCst) == 0 {
-            return;
+            if one.drive.whom.is_none() || most == 0 {
+                return;
+            }
+            pool.drop_the_oldest(); // Whoever comes now is more likely to come again.
         }
         let timeout = Duration::from_millis(pool.idle_millis.load(Relaxed));
         let stay = keep_alive.map_or(timeout, |told| timeout.min(told));
@@ -253,6 +277,7 @@ impl Pool {
         shard: Shard,
         send: http2::SendRequest<Outgoing>,
         room: Arc<AtomicUsize>,
+        whom: Option<&Arc<Whom>>,
     ) -> Stream {
         let trunk = Arc::new(Trunk {
             send,
@@ -260,6 +285,7 @@ impl Pool {
             room,
             alarms: Mutex::new(Vec::new()),
             idle_since: Mutex::new(Instant::now()),
+            whom: whom.cloned(),
         });
         let shelf = endpoint.pool.shelf(shard);
         if !endpoint.pool.retired.load(Relaxed) {
@@ -272,19 +298,49 @@ impl Pool {
 
 impl Shelf {
     /// A stream on the least loaded HTTP/2 connection that has room.
-    fn share(&self, shard: Shard) -> Option<Held> {
+    fn share(&self, shard: Shard, whom: Option<&Arc<Whom>>) -> Option<Held> {
         let mut trunks = lock(&self.trunks);
         if trunks.is_empty() {
             return None;
         }
         trunks.retain(|trunk| !trunk.send.is_closed());
-        let trunk = trunks.iter().filter(|t| t.has_room()).min_by_key(|t| t.streams.load(Relaxed))?;
+        let trunk = trunks
+            .iter()
+            .filter(|t| t.has_room() && t.whom.as_ref() == whom)
+            .min_by_key(|t| t.streams.load(Relaxed))?;
         trunk.streams.fetch_add(1, Relaxed);
         let stream = Stream(Arc::clone(trunk));
         drop(trunks);
         let mut alarm = lock(&stream.0.alarms).pop().unwrap_or_default();
         alarm.moved_to(shard);
         Some(Held { line: Line::Many(stream), alarm, connect: None })
+    }
+
+    /// As [`Pool::pop`], of those that were made for him.
+    #[cold]
+    fn pop_of(&self, shard: Shard, whom: &Arc<Whom>, now: Instant) -> Option<Held> {
+        let mut idle = lock(&self.idle);
+        loop {
+            let at = idle.iter().rposition(|idle| idle.one.drive.whom.as_ref() == Some(whom))?;
+            let mut found = idle.remove(at);
+            if found.until > now && !found.one.is_closed() {
+                return Some(found.held(shard));
+            }
+        }
+    }
+
+    fn drop_the_oldest(&self) -> bool {
+        let mut idle = lock(&self.idle);
+        let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+        drop(idle); // Not to be held while a connection is closed.
+        if oldest.is_some() {
+            return true;
+        }
+        let mut trunks = lock(&self.trunks);
+        let unused = trunks.iter().position(|trunk| trunk.streams.load(Relaxed) == 0);
+        let unused = unused.map(|at| trunks.remove(at));
+        drop(trunks);
+        unused.is_some()
     }
 
     /// One task per shelf closes what was idle too long, as long as anything lies there.

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -51,7 +52,7 @@ impl Run<'_> {
     pub(crate) fn choose(&mut self, patient: bool) -> Option<Result<Option<Arc<Endpoint>>, CallFailed>> {
         let live = Arc::clone(&self.live);
         let (view, now) = (live.view(), millis(Instant::now()));
-        let wish = Wish { balance: self.upstream.balance, tried: &self.tried, admitted: self.admitted, patient };
+        let wish = Wish { balance: self.balance(), tried: &self.tried, admitted: self.admitted, patient };
         Some(match self.live.ward.choose(&view.members, &wish, now) {
             Choice::Endpoint(endpoint) => Ok(Some(endpoint)),
             Choice::Seat(seat) => {
@@ -94,7 +95,7 @@ impl Run<'_> {
         let over = |spent| rules.slow.as_ref().is_some_and(|slow| spent > slow.over);
         let ended = match outcome {
             Ok(answer) => {
-                let slow = over(answer.first_byte.saturating_sub(self.spent));
+                let slow = over(answer.first_byte.saturating_sub(Duration::from_micros(self.spent.into())));
                 if rules.fails(answer.response.status().as_u16()) {
                     Ended::Failed { slow }
                 } else {
@@ -116,7 +117,7 @@ impl Run<'_> {
                 return;
             }
         } else {
-            self.spent = self.started.elapsed();
+            self.spent_until(Instant::now());
         }
         self.live.ward.note(endpoint, ended, millis(Instant::now()));
     }
@@ -133,6 +134,7 @@ fn judge(why: &CallFailed) -> Ended {
         | CallFailed::Open { .. }
         | CallFailed::Timeout(Phase::RequestIdle)
         | CallFailed::TooBusy
+        | CallFailed::Shed(_)
         | CallFailed::RequestBody(_) => Ended::Unknown,
     }
 }

@@ -12,10 +12,10 @@ use tidegate_policy::Check;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 
-use crate::BoxError;
 use crate::connect::Connector;
 use crate::endpoint::Address;
 use crate::wire::Socket;
+use crate::{BoxError, Whom};
 
 /// More of an answer is not read.
 const MOST: usize = 64 * 1024;
@@ -34,7 +34,7 @@ impl Drop for Driven {
 /// Why it is not well.
 pub(super) async fn ask(connector: &Connector, address: &Address, check: &Check) -> Result<(), BoxError> {
     match check {
-        Check::Tcp => connector.tcp(address).await.map(drop),
+        Check::Tcp => connector.tcp(address, &Whom::Ourselves).await.map(drop),
         Check::Http { path, host, statuses } => {
             let (socket, http2) = connector.socket(address, false).await?;
             let authority = host.clone().unwrap_or_else(|| authority(address));

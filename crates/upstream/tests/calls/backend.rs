@@ -150,7 +150,10 @@ pub(crate) fn upstream(at: &[SocketAddr]) -> Upstream {
         idle_timeout: Duration::from_secs(60),
         tls: UpstreamTls::default(),
         breaker: None,
+        overload: None,
+        hedge: None,
         health: None,
+        announce: None,
     }
 }
 
@@ -176,7 +179,16 @@ where
     B::Error: Into<BoxError>,
 {
     let upgrade = request.headers().contains_key("upgrade");
-    ups.call(Call { upstream, request, timeouts: Timeouts::default(), upgrade, admitted: false, again: None }).await
+    ups.call(Call {
+        upstream,
+        request,
+        timeouts: Timeouts::default(),
+        upgrade,
+        admitted: false,
+        guest: None,
+        again: None,
+    })
+    .await
 }
 
 /// Status and whole body.

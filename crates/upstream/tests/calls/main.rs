@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps says what it expects by failing")]
 
+mod announced;
 mod backend;
 mod balance;
 mod bodies;
+mod hedges;
 mod names;
 mod pools;
 mod resends;

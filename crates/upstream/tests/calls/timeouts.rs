@@ -33,7 +33,15 @@ async fn the_routes_timeouts_override_the_upstreams() {
     for (first_byte, total, phase) in [(Some(SHORT), None, Phase::FirstByte), (None, Some(SHORT), Phase::Total)] {
         let timeouts = Timeouts { total, first_byte };
         let failed = ups
-            .call(Call { upstream: &up, request: get("/"), timeouts, upgrade: false, admitted: false, again: None })
+            .call(Call {
+                upstream: &up,
+                request: get("/"),
+                timeouts,
+                upgrade: false,
+                admitted: false,
+                guest: None,
+                again: None,
+            })
             .await
             .unwrap_err();
         assert!(matches!(failed, CallFailed::Timeout(p) if p == phase), "{failed:?}");
@@ -50,7 +58,15 @@ async fn alarms_that_stay_with_their_connection_still_ring_in_time() {
     let timeouts = Timeouts { total: None, first_byte: Some(SHORT) };
     let started = Instant::now();
     let failed = ups
-        .call(Call { upstream: &up, request: get("/"), timeouts, upgrade: false, admitted: false, again: None })
+        .call(Call {
+            upstream: &up,
+            request: get("/"),
+            timeouts,
+            upgrade: false,
+            admitted: false,
+            guest: None,
+            again: None,
+        })
         .await
         .unwrap_err();
     assert!(matches!(failed, CallFailed::Timeout(Phase::FirstByte)), "{failed:?}");
