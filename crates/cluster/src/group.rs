@@ -25,10 +25,11 @@ use crate::wire::GroupId;
 
 pub(crate) type Raft<M> = openraft::Raft<Types, Replica<M>>;
 
-/// A snapshot is taken when the log has grown by this much, or by the size of the last snapshot if that is more.
-const SNAPSHOT_BYTES: u64 = 16 << 20;
+/// A snapshot is taken when the log has grown by this much, or by the size of the last snapshot if that is more: what the
+/// log writes twice stays within what was written once. Small, because the tail since then is held in memory.
+const SNAPSHOT_BYTES: u64 = 1 << 20;
 /// Entries cost more than their bytes: a tail of tiny ones is compacted as well.
-const SNAPSHOT_ENTRIES: u64 = 20_000;
+const SNAPSHOT_ENTRIES: u64 = 5_000;
 
 pub(crate) struct Group<M: Machine> {
     pub(crate) id: GroupId,

@@ -175,6 +175,31 @@ fn usage() -> Vec<Command> {
     vec![Command::ReportUsage(report(1)), Command::ReportUsage(report(2)), Command::ReportUsage(report(2))]
 }
 
+/// Those of certificates and of orders of them.
+fn certificates() -> Vec<Command> {
+    use tidegate_state::certificates::{Issued, Step};
+    let issued = |n: u8| Issued { chain: format!("chain {n}"), sealed_key: vec![n; 3] };
+    let step = |replaces, sealed: &[u8], error: &str, issued| {
+        let (name, sealed, error) = ("site".into(), sealed.to_vec(), error.into());
+        let failures = u32::from(replaces > 0);
+        Command::StepOrder(Step { name, replaces, sealed, failures, error, next_at: Millis(9_000), issued })
+    };
+    vec![
+        Command::ImportCertificate { name: "api".into(), issued: issued(1) },
+        Command::ImportCertificate { name: "old".into(), issued: issued(2) },
+        Command::RemoveCertificate { name: "old".into() },
+        Command::KeepAccount { directory: "https://ca.test/dir".into(), replaces: 0, sealed: vec![4, 5] },
+        step(0, &[1, 2], "", None),
+        step(5, &[1, 2], "no answer", None),
+        step(6, &[], "", Some(issued(3))),
+    ]
+}
+
+/// Keys of TLS session tickets.
+fn ticket_keys() -> Vec<Command> {
+    (0..4).map(|after| Command::RotateTicketKeys { after, sealed: vec![after as u8 + 1; 60] }).collect()
+}
+
 fn proposals() -> Vec<Proposal> {
     let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
     commands().into_iter().enumerate().map(number).collect()
@@ -238,7 +263,19 @@ fn what_was_written_once_is_read_for_ever() {
     }
     assert_eq!(state.usage.rows().map(|(_, _, amounts)| amounts.calls).sum::<u64>(), 600);
     golden("usage-1.bin", &usage());
-    golden("state-7.bin", &state);
+    read_golden("state-7.bin", &state);
+    for (at, command) in certificates().into_iter().enumerate() {
+        state.apply(&Proposal { request: RequestId(1 << 107 | at as u128), at: Millis(700), command });
+    }
+    assert_eq!(state.certificates.stored().map(|(name, _)| name).collect::<Vec<_>>(), ["api", "site"]);
+    golden("certificates-1.bin", &certificates());
+    read_golden("state-8.bin", &state);
+    for (at, command) in ticket_keys().into_iter().enumerate() {
+        state.apply(&Proposal { request: RequestId(1 << 108 | at as u128), at: Millis(800), command });
+    }
+    assert_eq!(state.ticket_keys.keys().map(|key| key.generation).collect::<Vec<_>>(), [4, 3, 2]);
+    golden("tickets-1.bin", &ticket_keys());
+    golden("state-9.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Feature, KeyId, Millis, NodeId, Revision};
 
+use crate::certificates::{Issued, Step};
 use crate::documents::Format;
 use crate::endpoints::{Place, Set, Verdict};
 use crate::members::{Addresses, ClusterId};
@@ -109,6 +110,28 @@ pub enum Command {
     LapseOrders,
     /// What was used of language models, by one process of a node.
     ReportUsage(Report),
+    /// A certificate that all nodes serve, its key sealed.
+    ImportCertificate {
+        name: String,
+        issued: Issued,
+    },
+    RemoveCertificate {
+        name: String,
+    },
+    /// How far a certificate is that an authority is asked for.
+    StepOrder(Step),
+    /// The account at an authority, sealed.
+    KeepAccount {
+        directory: String,
+        replaces: u64,
+        sealed: Vec<u8>,
+    },
+    /// A new key of TLS session tickets, already sealed; the oldest is forgotten. Nothing happens unless `after` is the
+    /// newest generation.
+    RotateTicketKeys {
+        after: u64,
+        sealed: Vec<u8>,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +196,11 @@ impl Command {
             Self::GiveOrder(_) | Self::WithdrawOrder { .. } | Self::LapseOrders => Some(Feature::Orders),
             Self::CreateKeyOnPlan { .. } | Self::SetKeyPlan { .. } => Some(Feature::PlansOfKeys),
             Self::ReportUsage(_) => Some(Feature::Usage),
+            Self::ImportCertificate { .. }
+            | Self::RemoveCertificate { .. }
+            | Self::StepOrder(_)
+            | Self::KeepAccount { .. } => Some(Feature::Certificates),
+            Self::RotateTicketKeys { .. } => Some(Feature::Tickets),
             Self::Form(_)
             | Self::PublishDocument(_) // Its text has features of its own: whoever compiles it looks.
             | Self::CreateKey(_)
@@ -218,6 +246,11 @@ impl fmt::Debug for Command {
             Self::WithdrawOrder { .. } => "WithdrawOrder",
             Self::LapseOrders => "LapseOrders",
             Self::ReportUsage(_) => "ReportUsage",
+            Self::ImportCertificate { .. } => "ImportCertificate",
+            Self::RemoveCertificate { .. } => "RemoveCertificate",
+            Self::StepOrder(_) => "StepOrder",
+            Self::KeepAccount { .. } => "KeepAccount",
+            Self::RotateTicketKeys { .. } => "RotateTicketKeys",
         })
     }
 }

@@ -1,5 +1,5 @@
 //! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges, orders about limits,
-//! usage of language models by day.
+//! usage of language models by day, certificates and orders of them, keys of TLS session tickets.
 //!
 //! Owns the control group's commands and what each of them does. Knows no clock, no network, no disk, no document
 //! schema: a document is text here. `cluster` replicates [`Proposal`]s and calls [`State::apply`]; everybody reads.
@@ -8,6 +8,7 @@
 //! wrong is an [`Outcome`], never an error. Entries are positional on disk and on the wire: append variants and
 //! fields, never reorder or remove them.
 
+pub mod certificates;
 mod command;
 mod digest;
 mod documents;
@@ -20,12 +21,14 @@ mod outcome;
 mod purges;
 mod recent;
 mod sealed;
+pub mod tickets;
 mod tokens;
 pub mod usage;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_model::Millis;
 
+pub use certificates::Certificates;
 pub use command::{Command, CreateKey, Form, Join, Proposal, Publish};
 pub use documents::{Documents, Format, MAX_DOCUMENT, Published};
 pub use endpoints::Endpoints;
@@ -37,6 +40,7 @@ pub use outcome::{Change, Outcome};
 pub use purges::{Purge, Purges};
 pub use recent::RequestId;
 pub use sealed::Sealed;
+pub use tickets::TicketKeys;
 pub use tokens::{AdminToken, JoinToken, Role, Tokens};
 pub use usage::Usage;
 
@@ -61,6 +65,10 @@ pub struct State {
     pub orders: Orders,
     #[serde(deserialize_with = "added_later")]
     pub usage: Usage,
+    #[serde(deserialize_with = "added_later")]
+    pub certificates: Certificates,
+    #[serde(deserialize_with = "added_later")]
+    pub ticket_keys: TicketKeys,
 }
 
 /// For fields that the first states did not have: those end before them.
@@ -134,6 +142,13 @@ impl State {
             // Of a node that was removed nothing is heard any more: its last report came before, or is lost.
             Command::ReportUsage(report) if self.members.node(report.node).is_none() => (Outcome::NotFound, Vec::new()),
             Command::ReportUsage(report) => self.usage.report(report, at),
+            Command::ImportCertificate { name, issued } => self.certificates.import(name, issued, at),
+            Command::RemoveCertificate { name } => self.certificates.remove(name),
+            Command::StepOrder(step) => self.certificates.step(step, at),
+            Command::KeepAccount { directory, replaces, sealed } => {
+                self.certificates.keep_account(directory, *replaces, sealed)
+            }
+            Command::RotateTicketKeys { after, sealed } => self.ticket_keys.rotate(*after, sealed, at),
         }
     }
 

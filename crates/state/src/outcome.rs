@@ -43,6 +43,10 @@ pub enum Outcome {
     Ordered {
         id: u64,
     },
+    /// An order of a certificate, or an account: what goes on from here names this version.
+    Stepped {
+        version: u64,
+    },
 }
 
 /// What a proposal changed, for whoever keeps something derived from the state.
@@ -62,4 +66,6 @@ pub enum Change {
     Endpoints,
     Purges,
     Orders,
+    Certificates,
+    TicketKeys,
 }

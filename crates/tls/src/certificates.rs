@@ -2,22 +2,27 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::pki_types::UnixTime;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection, SupportedProtocolVersion};
 use tidegate_policy::{Certificate, ClientCertificates, TlsPolicy};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing::warn;
 
+use crate::challenge::{self, Challenges, Digest};
+use crate::ocsp::{self, Staple};
 use crate::pem::{self, Error};
-use crate::provider;
+use crate::tickets::Tickets;
+use crate::{for_servers, provider};
 
 /// All certificates of a node. Cheap to share; [`Certificates::replace`] takes effect with the next handshake.
 #[derive(Debug)]
@@ -25,6 +30,16 @@ pub struct Certificates {
     shown: Arc<Shown>,
     modern: Arc<ServerConfig>,
     strict: Arc<ServerConfig>,
+    challenges: Challenges,
+    tickets: Arc<Tickets>,
+    handshakes: Handshakes,
+}
+
+/// Handshakes that were finished: in full, and taken up again by a ticket.
+#[derive(Debug, Default)]
+pub struct Handshakes {
+    tls12: [AtomicU64; 2],
+    tls13: [AtomicU64; 2],
 }
 
 #[derive(Debug)]
@@ -41,9 +56,16 @@ struct Names {
 
 #[derive(Debug, Clone)]
 struct Choice {
-    key: Arc<CertifiedKey>,
+    key: Key,
     policy: TlsPolicy,
     clients: Option<Arc<Asking>>,
+}
+
+/// With what its CA says of it while that holds, and without.
+#[derive(Debug, Clone)]
+struct Key {
+    plain: Arc<CertifiedKey>,
+    stapled: Option<(Arc<CertifiedKey>, Arc<Staple>)>,
 }
 
 /// Clients are asked for certificates of their own.
@@ -59,16 +81,24 @@ impl Certificates {
     #[must_use]
     pub fn new() -> Arc<Self> {
         let shown = Arc::new(Shown(ArcSwap::from_pointee(Names::default())));
-        let modern = config(&shown, versions(TlsPolicy::Modern), None);
-        let strict = config(&shown, versions(TlsPolicy::Strict), None);
-        Arc::new(Self { shown, modern, strict })
+        let tickets = Tickets::new();
+        let modern = config(&shown, &tickets, TlsPolicy::Modern, None);
+        let strict = config(&shown, &tickets, TlsPolicy::Strict, None);
+        Arc::new(Self {
+            shown,
+            modern,
+            strict,
+            tickets,
+            handshakes: Handshakes::default(),
+            challenges: Challenges::default(),
+        })
     }
 
     /// Reads and checks certificates without showing them: what `check` wants.
     ///
     /// # Errors
     /// Every certificate that cannot be used, not only the first.
-    pub fn check(certificates: &[Certificate]) -> Result<(), Vec<Error>> {
+    pub fn check<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Result<(), Vec<Error>> {
         Names::read(certificates).map(drop)
     }
 
@@ -81,16 +111,40 @@ impl Certificates {
         Ok(())
     }
 
+    /// What authorities that look for a challenge (tls-alpn-01) are shown from now on: these hosts, in lower case, and no
+    /// others.
+    ///
+    /// # Errors
+    /// No certificate can be made for one of them; then nothing changes.
+    pub fn answer_challenges(&self, hosts: impl IntoIterator<Item = (String, Digest)>) -> Result<(), String> {
+        self.challenges.replace(hosts)
+    }
+
+    /// The keys that sessions are taken up again by.
+    #[must_use]
+    pub fn tickets(&self) -> &Tickets {
+        &self.tickets
+    }
+
+    #[must_use]
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
     /// One server-side handshake. The policy is chosen by the name that the client asks for. Bring your own deadline.
     ///
     /// # Errors
     /// The peer does not speak TLS, asks for a name without a certificate (it gets an alert), or went away.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> std::io::Result<TlsStream<S>> {
         let mut started = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+        if challenge::is_asked(&started.client_hello()) {
+            self.challenges.answer(started).await?;
+            return Err(std::io::Error::new(ErrorKind::NotConnected, "it asked about a challenge (acme-tls/1) alone"));
+        }
         let choice = self.shown.0.load().find(started.client_hello().server_name()).cloned();
         let config = match &choice {
             Some(Choice { clients: Some(asking), policy, .. }) => {
-                asking.config.get_or_init(|| config(&self.shown, versions(*policy), Some(asking.verifier.clone())))
+                asking.config.get_or_init(|| config(&self.shown, &self.tickets, *policy, Some(asking)))
             }
             Some(Choice { policy: TlsPolicy::Strict, .. }) => &self.strict,
             Some(Choice { policy: TlsPolicy::Modern, .. }) => &self.modern,
@@ -100,7 +154,13 @@ impl Certificates {
                 return Err(std::io::Error::new(ErrorKind::InvalidInput, "no certificate for the name asked for"));
             }
         };
-        started.into_stream(config.clone()).await
+        let stream = started.into_stream(config.clone()).await?;
+        let session = stream.get_ref().1;
+        if let Some(Choice { clients: Some(asking), .. }) = &choice {
+            asking.verify_again(session)?;
+        }
+        self.handshakes.count(session);
+        Ok(stream)
     }
 
     /// May a connection that was agreed for the name `agreed` carry requests for `host` (RFC 9110 § 15.5.20)? Not if that
@@ -129,38 +189,83 @@ fn versions(policy: TlsPolicy) -> &'static [&'static SupportedProtocolVersion] {
 
 fn config(
     shown: &Arc<Shown>,
-    versions: &[&'static SupportedProtocolVersion],
-    clients: Option<Arc<dyn ClientCertVerifier>>,
+    tickets: &Arc<Tickets>,
+    policy: TlsPolicy,
+    clients: Option<&Asking>,
 ) -> Arc<ServerConfig> {
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions)
+    let config = ServerConfig::builder_with_provider(for_servers())
+        .with_protocol_versions(versions(policy))
         .expect("aws-lc-rs supports TLS 1.2 and 1.3");
     let config = match clients {
-        Some(verifier) => config.with_client_cert_verifier(verifier),
+        Some(asking) => config.with_client_cert_verifier(asking.verifier.clone()),
         None => config.with_no_client_auth(),
     };
     let mut config = config.with_cert_resolver(shown.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Stateless resumption: no memory per client. A node that cannot draw random numbers resumes nothing.
-    if let Ok(ticketer) = Ticketer::new() {
-        config.ticketer = ticketer;
-    }
+    config.ignore_client_order = true;
+    // Stateless resumption: no memory per client, and any node takes up what another agreed. Early data stays off: it can be
+    // played again at every node.
+    config.ticketer = tickets.producer(clients.map(|asking| &asking.rule));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Arc::new(config)
 }
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.load().find(hello.server_name()).map(|choice| choice.key.clone())
+        self.0.load().find(hello.server_name()).map(|choice| choice.key.shown())
+    }
+}
+
+impl Key {
+    fn shown(&self) -> Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((key, staple)) if staple.holds(ocsp::now()) => key.clone(),
+            _ => self.plain.clone(),
+        }
+    }
+}
+
+impl Asking {
+    /// A session that is taken up again brings the client's certificate in its ticket, and rustls does not look at it again:
+    /// it may be over by now.
+    fn verify_again(&self, session: &ServerConnection) -> std::io::Result<()> {
+        if session.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        let verified = match session.peer_certificates().and_then(<[_]>::split_first) {
+            Some((client, chain)) => self.verifier.verify_client_cert(client, chain, UnixTime::now()).map(drop),
+            None if self.rule.optional => Ok(()),
+            None => Err(rustls::Error::NoCertificatesPresented),
+        };
+        verified.map_err(|why| std::io::Error::new(ErrorKind::InvalidData, why))
+    }
+}
+
+impl Handshakes {
+    fn count(&self, session: &ServerConnection) {
+        let version = match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => &self.tls13,
+            _ => &self.tls12,
+        };
+        let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        version[usize::from(resumed)].fetch_add(1, Relaxed);
+    }
+
+    /// The version, whether a session was taken up again, and how often since the process began.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, bool, u64)> {
+        [("TLSv1.2", &self.tls12), ("TLSv1.3", &self.tls13)].into_iter().flat_map(|(name, both)| {
+            both.iter().zip([false, true]).map(move |(count, resumed)| (name, resumed, count.load(Relaxed)))
+        })
     }
 }
 
 impl Names {
-    fn read(certificates: &[Certificate]) -> Result<Self, Vec<Error>> {
+    fn read<'a>(certificates: impl IntoIterator<Item = &'a Certificate>) -> Result<Self, Vec<Error>> {
         let (mut names, mut problems) = (Self::default(), Vec::new());
         for certificate in certificates {
             match read(certificate).and_then(|key| Ok((key, asking(certificate)?))) {
                 Ok((key, clients)) => {
-                    names.add(certificate, &Choice { key: Arc::new(key), policy: certificate.policy, clients });
+                    names.add(certificate, &Choice { key, policy: certificate.policy, clients });
                 }
                 Err(problem) => problems.push(problem),
             }
@@ -188,11 +293,28 @@ impl Names {
     }
 }
 
-fn read(certificate: &Certificate) -> Result<CertifiedKey, Error> {
+fn read(certificate: &Certificate) -> Result<Key, Error> {
     let of = format!("certificate \"{}\"", certificate.name);
     let chain = pem::certificates(&of, "chain", &certificate.chain_pem)?;
     let key = pem::key(&of, &certificate.key_pem)?;
-    CertifiedKey::from_der(chain, key, &provider()).map_err(|why| pem::unfit(of, why))
+    let plain = CertifiedKey::from_der(chain, key, &provider()).map_err(|why| pem::unfit(of.clone(), why))?;
+    let staple = match (&certificate.ocsp, plain.cert.first()) {
+        (Some(der), Some(leaf)) => match ocsp::read(&of, leaf, der) {
+            Ok(staple) => staple,
+            // One that the cluster keeps may have been renewed before what is said of it.
+            Err(why) if certificate.stored.is_some() => {
+                warn!(%of, %why, "nothing is stapled");
+                None
+            }
+            Err(why) => return Err(Error { of, place: "ocsp".into(), why }),
+        },
+        _ => None,
+    };
+    let stapled = staple.map(|staple| {
+        let key = CertifiedKey { ocsp: Some(staple.der.clone()), ..plain.clone() };
+        (Arc::new(key), Arc::new(staple))
+    });
+    Ok(Key { plain: Arc::new(plain), stapled })
 }
 
 fn asking(certificate: &Certificate) -> Result<Option<Arc<Asking>>, Error> {
