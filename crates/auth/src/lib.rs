@@ -4,6 +4,8 @@
 //! Owns the shape of a key, its hash and where a request may carry it. Knows no document, no plan, no cluster: the
 //! binary fills [`Keys`] from the agreed state, `proxy` asks, `admin` mints. A secret is never stored, only its hash.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod keys;
 mod mint;
 pub mod outward;

@@ -3,6 +3,8 @@
 //! Owns both tiers and is the only crate that names `redis`. Knows no route, no document and no Raft: `proxy` asks it
 //! with a compiled policy ([`Ask`]), the binary feeds it purges. Start reading in `cache.rs`; `rules` is pure.
 
+#[doc(hidden)]
+pub mod fuzz;
 pub mod memory;
 pub mod peers;
 pub mod purge;

@@ -16,6 +16,7 @@ use crate::problem::Problem;
 use crate::source::{self, Locations, SourceFile};
 use crate::tree::Format;
 
+mod acme;
 mod action;
 mod alerts;
 mod answers;
@@ -23,6 +24,7 @@ mod attach;
 mod cache;
 mod catalogue;
 mod certificate;
+mod compression;
 mod consumer;
 mod cors;
 mod credential;
@@ -38,6 +40,7 @@ mod matching;
 mod model;
 mod name;
 mod otlp;
+mod overload;
 mod redis;
 mod report;
 mod route;
@@ -83,7 +86,9 @@ pub fn compile(
         catalogue,
         routes,
         certificates,
+        acme,
         listeners,
+        compression,
         telemetry,
         cache,
         alerts,
@@ -137,6 +142,8 @@ pub fn compile(
         },
         &report,
     );
+    let compression =
+        compression.as_ref().and_then(|rule| compression::compile(rule, &root.field("compression"), &report));
     let world = route::World {
         issuers: &issuers,
         limits: &limits,
@@ -149,11 +156,14 @@ pub fn compile(
         known: &known,
         secrets: &secrets,
         regexes: matching::Regexes::default(),
+        compression: compression.map(Arc::new),
     };
     let routes = route::compile(routes, &world, &report);
     shadow::check(&routes, &report);
     let certificates = certificate::compile(certificates, inputs, &report);
-    let (trusted_proxies, announced_by) = listener::compile(listeners.as_ref(), &report);
+    let acme = acme.as_ref().map(|rules| acme::compile(rules, &secrets, inputs, &report));
+    let listener::Compiled { trusted_proxies, announced_by, ticket_rotation } =
+        listener::compile(listeners.as_ref(), &report);
     let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &secrets, inputs, &report)).unwrap_or_default();
     let redis = cache.as_ref().and_then(|cache| redis::compile(cache, &secrets, inputs, &report));
     let webhooks = alerts.as_ref().map(|rules| alerts::compile(rules, &secrets, &report)).unwrap_or_default();
@@ -171,11 +181,13 @@ pub fn compile(
         consumers: consumers.into_iter().map(Arc::new).collect::<Vec<_>>().into(),
         issuers: issuers.into_list(),
         certificates,
+        acme: acme.map(Arc::new),
         telemetry,
         redis: redis.map(Arc::new),
         webhooks: webhooks.into(),
         trusted_proxies,
         announced_by,
+        ticket_rotation,
     })
 }
 

@@ -68,7 +68,9 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         catalogue,
         routes,
         certificates,
+        acme,
         listeners,
+        compression,
         telemetry,
         cache,
         alerts,
@@ -92,10 +94,16 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
     family("catalogue", named(&old.catalogue, CatalogueRow::key), named(catalogue, CatalogueRow::key));
     family("routes", named(&old.routes, |r| r.name.clone()), named(routes, |r| r.name.clone()));
     family("certificates", named(&old.certificates, |c| c.name.clone()), named(certificates, |c| c.name.clone()));
+    family("acme", named(old.acme.as_slice(), |_| String::new()), named(acme.as_slice(), |_| String::new()));
     family(
         "listeners",
         named(old.listeners.as_slice(), |_| String::new()),
         named(listeners.as_slice(), |_| String::new()),
+    );
+    family(
+        "compression",
+        named(old.compression.as_slice(), |_| String::new()),
+        named(compression.as_slice(), |_| String::new()),
     );
     family(
         "telemetry",

@@ -10,7 +10,7 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 18] = [
+const FAMILIES: [(&str, &str); 20] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
     ("providers", "ProviderRule"),
@@ -25,7 +25,9 @@ const FAMILIES: [(&str, &str); 18] = [
     ("products", "ProductRule"),
     ("secrets", "Secret"),
     ("certificates", "CertificateFiles"),
+    ("acme", "AcmeRules"),
     ("listeners", "Listeners"),
+    ("compression", "CompressionRule"),
     ("telemetry", "TelemetryRules"),
     ("cache", "CacheDefaults"),
     ("alerts", "AlertRules"),

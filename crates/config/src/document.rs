@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::decode::{Notes, decode};
 use crate::tree::{Node, Value};
 
+mod acme;
 mod action;
 mod alerts;
 mod answers;
 mod cache;
 mod catalogue;
 mod certificate;
+mod compression;
 mod consumer;
 mod headers;
 mod holder;
@@ -22,17 +24,20 @@ mod llm;
 mod matching;
 mod network;
 mod otlp;
+mod overload;
 mod route;
 mod routing;
 mod sick;
 mod upstream;
 
+pub use acme::{AcmeCertificateRule, AcmeChallengeKind, AcmeExternalRule, AcmeKeyKind, AcmeRules};
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
 pub use alerts::{AlertRules, WebhookRule};
 pub use answers::{AnswerEnd, AnswerRule, AnswerSharing, BodyRule};
 pub use cache::{CacheDefaults, CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, RedisRule, TtlRule};
 pub use catalogue::{AboveRule, CatalogueRow, PriceRule};
 pub use certificate::{CertificateFiles, ClientsRule, TlsVersions};
+pub use compression::{Algorithm, CompressionRule};
 pub use consumer::{ConsumerEntry, Secret};
 pub use headers::{CorsRule, HeaderChanges};
 pub use holder::{LimitRef, OfferRule, OwnMax, Plan, ProductRule, TeamRule, TenantRule};
@@ -48,11 +53,13 @@ pub use llm::{
 pub use matching::{Match, ValueRule, ValueTest};
 pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
 pub use otlp::{OtlpRule, OtlpWire};
+pub use overload::{AfterRule, BesideRule, ClassKind, ConcurrencyRule, OverloadRule, QueueRule};
 pub use route::{RouteRule, RouteTimeouts};
 pub use routing::{ConditionRule, HedgeRule, OnErrorRule, ReactionRule, StickyRule, StrategyKind, ThenKind};
 pub use sick::{BreakerRule, HealthRule, SlowRule, StatusRange};
 pub use upstream::{
-    BalanceKind, EndpointAddress, ProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes, UpstreamTlsRule,
+    BalanceKind, EndpointAddress, ProtocolKind, ProxyProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes,
+    UpstreamTlsRule,
 };
 
 /// One versioned whole. It replaces the one before it; what it does not name is gone.
@@ -104,9 +111,15 @@ pub struct Document {
     /// Certificates for the TLS listeners, chosen by the name a client asks for (SNI).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateFiles>,
+    /// An authority that is asked for certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<AcmeRules>,
     /// What holds for all listeners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listeners: Option<Listeners>,
+    /// Compress answers of routes that say nothing of their own about it. Default: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<CompressionRule>,
     /// What is logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<TelemetryRules>,
@@ -118,7 +131,7 @@ pub struct Document {
     pub alerts: Option<AlertRules>,
 }
 
-const FIELDS: [&str; 19] = [
+const FIELDS: [&str; 21] = [
     "version",
     "secrets",
     "consumers",
@@ -134,7 +147,9 @@ const FIELDS: [&str; 19] = [
     "catalogue",
     "routes",
     "certificates",
+    "acme",
     "listeners",
+    "compression",
     "telemetry",
     "cache",
     "alerts",
@@ -176,7 +191,9 @@ impl Document {
                 "catalogue" => document.catalogue = list(node, notes),
                 "routes" => document.routes = list(node, notes),
                 "certificates" => document.certificates = list(node, notes),
+                "acme" => document.acme = decode::<Option<_>>(node, notes).flatten(),
                 "listeners" => document.listeners = decode::<Option<_>>(node, notes).flatten(),
+                "compression" => document.compression = decode::<Option<_>>(node, notes).flatten(),
                 "telemetry" => document.telemetry = decode::<Option<_>>(node, notes).flatten(),
                 "cache" => document.cache = decode::<Option<_>>(node, notes).flatten(),
                 "alerts" => document.alerts = decode::<Option<_>>(node, notes).flatten(),

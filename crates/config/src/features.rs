@@ -2,7 +2,7 @@
 
 use tidegate_model::Feature;
 
-use crate::document::{CostSource, Document, LimitRef, LimitRule, ScopePart, WhenMissing};
+use crate::document::{CostSource, Document, LimitRef, LimitRule, RouteRule, ScopePart, WhenMissing};
 
 /// Each once. A document without any can be published in a cluster of any releases.
 #[must_use]
@@ -43,7 +43,26 @@ pub fn features(document: &Document) -> Vec<Feature> {
                 || document.certificates.iter().any(|certificate| certificate.clients.is_some())
                 || tls.any(|tls| tls.cert.is_some())
         }
+        Feature::Certificates => {
+            document.acme.is_some() || document.certificates.iter().any(|certificate| certificate.stored.is_some())
+        }
         Feature::GrpcWeb => document.routes.iter().any(|route| route.grpc_web),
+        Feature::Compression => {
+            let uses = |route: &RouteRule| route.decompress || route.compression.is_some();
+            document.compression.is_some() || document.routes.iter().any(uses)
+        }
+        Feature::Overload => {
+            document.upstreams.iter().any(|upstream| upstream.overload.is_some() || upstream.hedge.is_some())
+                || document.providers.iter().any(|provider| provider.overload.is_some())
+                || document.routes.iter().any(|route| route.class.is_some())
+                || document.consumers.iter().any(|consumer| consumer.class.is_some())
+                || document.plans.iter().any(|plan| plan.class.is_some())
+        }
+        Feature::Transport => {
+            document.certificates.iter().any(|certificate| certificate.ocsp.is_some())
+                || document.listeners.as_ref().is_some_and(|listeners| listeners.ticket_rotation.is_some())
+                || document.upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some())
+        }
         // Of the control log: commands, not documents.
         Feature::Endpoints
         | Feature::Purges
@@ -51,6 +70,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
         | Feature::Orders
         | Feature::Rates
         | Feature::Usage
+        | Feature::Tickets
         | Feature::Journals => false,
     };
     Feature::ALL.into_iter().filter(uses).collect()
@@ -94,6 +114,14 @@ mod tests {
         let plain = "version: 1\nlimits: [{name: l, window: 1s, max: 5, per: [key, ip]}]\n\
                      plans: [{name: p, limits: [l]}]\nconsumers: [{name: c, plan: p, team: t}]\n";
         assert_eq!(of(plain), []);
+    }
+
+    #[test]
+    fn what_is_compressed_needs_a_level() {
+        for text in ["compression: {}", "routes: [{name: r, decompress: true}]", "routes: [{name: r, compression: {}}]"]
+        {
+            assert_eq!(of(&format!("version: 1\n{text}\n")), [Feature::Compression], "{text}");
+        }
     }
 
     #[test]

@@ -23,7 +23,10 @@ pub fn needs(document: &Document) -> Vec<Need> {
     let secrets = document.secrets.iter().filter_map(need);
     let clients = document.certificates.iter().filter_map(|c| c.clients.as_ref()).map(|clients| clients.ca.clone());
     let certificates = document.certificates.iter().flat_map(|c| [c.file.clone(), c.key.clone()]);
-    let certificates = certificates.chain(clients).map(Need::File);
+    let acme = document.acme.iter().filter_map(|rules| rules.ca.clone());
+    let staples = document.certificates.iter().filter_map(|c| c.ocsp.clone());
+    let certificates = certificates.filter(|file| !file.is_empty()).chain(clients).chain(acme).chain(staples);
+    let certificates = certificates.map(Need::File);
     let tls = document.upstreams.iter().map(|u| &u.tls).chain(document.providers.iter().map(|p| &p.tls));
     let roots = tls.flatten().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned().map(Need::File);
     let redis = document.cache.iter().filter_map(|cache| cache.redis.as_ref()?.ca.clone()).map(Need::File);

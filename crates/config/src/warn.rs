@@ -27,8 +27,11 @@ pub fn warnings(document: &Document, locations: &Locations) -> Vec<Problem> {
     let shared = document.issuers.iter().filter_map(|issuer| issuer.secret.as_deref()).flat_map(references);
     let webhooks = document.alerts.iter().flat_map(|alerts| &alerts.webhooks);
     let webhooks = webhooks.flat_map(|webhook| references(&webhook.url).into_iter().chain(key(webhook)));
+    let external = document.acme.iter().filter_map(|acme| acme.external_account.as_ref());
+    let external = external.flat_map(|external| references(&external.hmac));
     let keys = document.providers.iter().flat_map(ProviderRule::proofs).flat_map(references);
-    let secrets = document.routes.iter().flat_map(secrets).chain(redis).chain(shared).chain(webhooks).chain(keys);
+    let secrets =
+        document.routes.iter().flat_map(secrets).chain(redis).chain(shared).chain(webhooks).chain(keys).chain(external);
     unused("secrets", document.secrets.iter().map(|s| &s.name), &secrets.collect(), &report);
     plans(document, &report);
     issuers(document, &report);

@@ -41,13 +41,23 @@ pub enum Feature {
     Doors,
     /// `routes[].grpc_web` in the document.
     GrpcWeb,
+    /// Certificates in the control log, `certificates[].stored` and `acme` in the document.
+    Certificates,
+    /// `compression` and `routes[].decompress` in the document.
+    Compression,
+    /// `overload`, `hedge` and `class` in the document.
+    Overload,
+    /// Keys of TLS session tickets, in the control log.
+    Tickets,
+    /// `certificates[].ocsp`, `listeners.ticket_rotation`, `upstreams[].proxy_protocol` in the document.
+    Transport,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -66,6 +76,11 @@ impl Feature {
         Self::Otlp,
         Self::Doors,
         Self::GrpcWeb,
+        Self::Certificates,
+        Self::Compression,
+        Self::Overload,
+        Self::Tickets,
+        Self::Transport,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -89,7 +104,12 @@ impl Feature {
             | Self::Usage
             | Self::Otlp
             | Self::Doors
-            | Self::GrpcWeb => 2,
+            | Self::GrpcWeb
+            | Self::Certificates
+            | Self::Compression
+            | Self::Overload
+            | Self::Tickets
+            | Self::Transport => 2,
         }
     }
 
@@ -111,6 +131,13 @@ impl Feature {
             Self::Otlp => "`telemetry.otlp`",
             Self::Doors => "`listeners.proxy_protocol`, or a certificate of a client or for an upstream",
             Self::GrpcWeb => "`grpc_web` of a route",
+            Self::Certificates => "a stored certificate, or `acme`",
+            Self::Compression => "`compression`, or `decompress` of a route",
+            Self::Overload => "`overload` or `hedge` of an upstream, or a `class`",
+            Self::Tickets => "a key of TLS session tickets",
+            Self::Transport => {
+                "`ocsp` of a certificate, `listeners.ticket_rotation`, or `proxy_protocol` of an upstream"
+            }
             Self::Rates => "an order about a bucket's rate",
             Self::Usage => "a report of usage",
             Self::Scopes => {

@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderName;
 use tidegate_model::{Permits, Subject};
 
+use crate::overload::Class;
+
 /// A limit as one place of the document brings it.
 #[derive(Debug, Clone)]
 pub struct Attached {
@@ -111,6 +113,7 @@ pub struct Plan {
     pub models: Option<Vec<Arc<str>>>,
     /// Regions or tags of deployments, one of which a call must stay in; `None`: anywhere.
     pub residency: Option<Vec<Box<str>>>,
+    pub class: Option<Class>,
 }
 
 /// A list of plans with its index; reads like the list.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::attached::ConsumerLimits;
+use crate::overload::Class;
 
 /// An application or a person. `name` is unique in its tenant; keys refer to it by (tenant, name).
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Consumer {
     pub models: Option<Vec<Arc<str>>>,
     /// Regions or tags of deployments, one of which a call must stay in; `None`: anywhere.
     pub residency: Option<Vec<Box<str>>>,
+    /// Its own.
+    pub class: Option<Class>,
 }
 
 /// Tenant, then name. Looked into by every call with a key; what is in it comes from documents, and not from clients.

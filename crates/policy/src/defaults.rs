@@ -28,6 +28,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A TLS handshake that takes longer is given up.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Keys of TLS session tickets are renewed after this, and no ticket is good for longer.
+pub const TICKET_ROTATION: Duration = Duration::from_secs(6 * 60 * 60);
 /// Open client connections of one node; further ones wait in the kernel's queue.
 pub const MAX_NODE_CONNECTIONS: usize = 20_000;
 /// Concurrent HTTP/2 streams of one connection.
@@ -53,6 +55,12 @@ pub const PROVIDER_FIRST_BYTE: Duration = Duration::from_secs(600);
 pub const PROVIDER_IDLE: Duration = Duration::from_secs(300);
 /// The longest silence between two parts of a body, either way.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Most requests that may run at an upstream whose `overload` learns how many.
+pub const MAX_LEARNT: u32 = 10_000;
+/// Requests that wait for such an upstream, per node.
+pub const MAX_WAITING: u32 = 1_000;
+/// How long each of them may.
+pub const WAIT_DEADLINE: Duration = Duration::from_millis(500);
 /// Open connections to one endpoint, per node.
 pub const MAX_CONNECTIONS: usize = 1_024;
 /// As [`MAX_CONNECTIONS`], of providers of language models: each stream holds one for as long as it speaks.

@@ -7,10 +7,12 @@
 pub mod defaults;
 pub mod path;
 
+mod acme;
 mod alerts;
 mod answers;
 mod attached;
 mod cache;
+mod compression;
 pub mod condition;
 mod consumer;
 mod credential;
@@ -19,6 +21,7 @@ mod limit;
 mod listener;
 mod llm;
 mod otlp;
+mod overload;
 mod route;
 mod router;
 mod routing;
@@ -27,10 +30,12 @@ mod upstream;
 
 use std::sync::Arc;
 
+pub use acme::{Acme, AcmeCertificate, AcmeChallenge, AcmeExternal, AcmeKey};
 pub use alerts::Webhook;
 pub use answers::{Answers, Bodies, Step};
 pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
 pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
+pub use compression::{Compression, MediaTypes};
 pub use consumer::{Consumer, Consumers};
 pub use credential::{AwsKeys, CallerKeys, Credential, GoogleTokens, Hidden, ServiceAccount};
 pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
@@ -38,6 +43,7 @@ pub use limit::{Beyond, Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, 
 pub use listener::{AccessLog, Certificate, ClientCertificates, Telemetry, TlsPolicy};
 pub use llm::{Abilities, Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
 pub use otlp::{Otlp, OtlpProtocol};
+pub use overload::{After, Beside, Class, Concurrency, Overload, Waiting};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
     Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,
@@ -49,7 +55,8 @@ use tidegate_model::Revision;
 pub use tidegate_quota::calendar::is_zone;
 pub use tidegate_quota::protocol::{Budget, Kind, Nature, Period, Rate, Unit};
 pub use upstream::{
-    Balance, Endpoint, Protocol, Retries, RetryOn, TlsIdentity, Upstream, UpstreamId, UpstreamTimeouts, UpstreamTls,
+    Announce, Balance, Endpoint, Protocol, Retries, RetryOn, TlsIdentity, Upstream, UpstreamId, UpstreamTimeouts,
+    UpstreamTls,
 };
 
 /// One published document, compiled. A request takes one and keeps it to its end. The default one is empty: it is what
@@ -69,6 +76,8 @@ pub struct Snapshot {
     /// Whose tokens are accepted, by those routes that name them.
     pub issuers: Vec<Arc<Issuer>>,
     pub certificates: Vec<Certificate>,
+    /// An authority that is asked for certificates.
+    pub acme: Option<Arc<Acme>>,
     pub telemetry: Telemetry,
     pub redis: Option<Arc<Redis>>,
     /// Who is told of alerts.
@@ -77,6 +86,8 @@ pub struct Snapshot {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Peers whose connections begin with the PROXY protocol.
     pub announced_by: Vec<ipnet::IpNet>,
+    /// Keys of TLS session tickets are renewed after this; `None`: [`defaults::TICKET_ROTATION`].
+    pub ticket_rotation: Option<std::time::Duration>,
 }
 
 impl Snapshot {

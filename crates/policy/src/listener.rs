@@ -1,13 +1,18 @@
 //! What the document says about listeners: certificates and TLS policy by host, and what is logged.
 
 /// A certificate chain and its key, still as PEM; `tls` turns it into a rustls key.
+#[derive(Clone)]
 pub struct Certificate {
     pub name: String,
     /// Lower-case host names; `*.example.com` matches one label.
     pub hosts: Vec<String>,
+    /// The name of a certificate that the cluster keeps; then chain and key are empty here.
+    pub stored: Option<String>,
     pub chain_pem: Vec<u8>,
     pub key_pem: Vec<u8>,
     pub policy: TlsPolicy,
+    /// What its CA says of it, in DER: stapled to handshakes (RFC 6066 § 8).
+    pub ocsp: Option<Vec<u8>>,
     /// Clients show certificates of their own.
     pub clients: Option<ClientCertificates>,
 }

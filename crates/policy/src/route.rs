@@ -7,8 +7,10 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::attached::RouteLimits;
 use crate::cache::Cache;
+use crate::compression::Compression;
 use crate::issuer::{ClaimRule, Issuer};
 use crate::llm::Llm;
+use crate::overload::Class;
 use crate::upstream::Upstream;
 
 /// Stable across documents: the route's name.
@@ -47,6 +49,12 @@ pub struct Route {
     pub upgrade: bool,
     /// Calls of gRPC-Web go on as gRPC.
     pub grpc_web: bool,
+    /// Compressed requests are decompressed before they go on.
+    pub decompress: bool,
+    /// Which answers are compressed for clients that take it.
+    pub compression: Option<Arc<Compression>>,
+    /// `None`: [`Class::Normal`].
+    pub class: Option<Class>,
     /// May responses be reused?
     pub cache: Option<Arc<Cache>>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Breaker, Health};
+use crate::{Beside, Breaker, Health, Overload};
 
 /// Stable across documents: the upstream's name. Connections, health and counters are keyed by it.
 pub type UpstreamId = std::sync::Arc<str>;
@@ -21,8 +21,14 @@ pub struct Upstream {
     pub max_idle: usize,
     pub idle_timeout: Duration,
     pub tls: UpstreamTls,
+    /// Each connection begins by saying for which client it is made.
+    pub announce: Option<Announce>,
     pub breaker: Option<Breaker>,
     pub health: Option<Health>,
+    /// `None`: as many requests run as come.
+    pub overload: Option<Overload>,
+    /// Requests whose answers are late are asked a second time.
+    pub hedge: Option<Beside>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +61,13 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge (h2c) in clear.
     Http2,
+}
+
+/// The PROXY protocol, towards an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announce {
+    V1,
+    V2,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

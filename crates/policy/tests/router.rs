@@ -35,6 +35,9 @@ fn route(name: &str, path: &str) -> Draft {
         max_body: 0,
         upgrade: false,
         grpc_web: false,
+        decompress: false,
+        compression: None,
+        class: None,
         cache: None,
     })
 }

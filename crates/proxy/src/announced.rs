@@ -124,6 +124,20 @@ fn wrong(why: &str) -> Error {
     Error::new(ErrorKind::InvalidData, format!("PROXY protocol: {why}"))
 }
 
+/// A line, or the binary form without its signature.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(Some(ends)) = text(bytes) {
+        let version = if ends.client.is_ipv4() { "TCP4" } else { "TCP6" };
+        let Ends { client, here } = ends;
+        let line = format!("PROXY {version} {} {} {} {}\r\n", client.ip(), here.ip(), client.port(), here.port());
+        assert_eq!(text(line.as_bytes()).ok(), Some(Some(ends)), "it is read as it is written");
+    }
+    if let [command, family, rest @ ..] = bytes {
+        let read = binary(*command, *family, rest);
+        assert!(!matches!(read, Ok(Some(_))) || (*command == 0x21 && rest.len() >= 12), "addresses out of nothing");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

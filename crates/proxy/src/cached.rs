@@ -198,7 +198,9 @@ impl Spare {
         *request.headers_mut() = self.head.headers().clone();
         fetch.prepare(request.headers_mut());
         let (upstream, timeouts) = (&self.upstream, self.timeouts);
-        upstreams.call(Call { upstream, request, timeouts, upgrade: false, admitted: false, again: None }).await
+        upstreams
+            .call(Call { upstream, request, timeouts, upgrade: false, admitted: false, guest: None, again: None })
+            .await
     }
 }
 

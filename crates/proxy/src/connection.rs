@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use crate::bounds::Bounds;
-use crate::drain::{Draining, Phase};
+use crate::drain::{Draining, Phase, Told};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Begun;
@@ -59,6 +59,7 @@ impl Speech {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
+            .enable_connect_protocol()
             .max_concurrent_streams(bounds.h2_streams)
             .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(bounds.h2_resets)
@@ -204,7 +205,19 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
             return Poll::Pending; // As nearly always: both will wake us.
         }
         heard = Some(cx.waker().clone());
-        while let Poll::Ready(phase) = phases.as_mut().poll_next(cx) {
+        while let Poll::Ready(told) = phases.as_mut().poll_next(cx) {
+            let phase = match told {
+                Told::Phase(phase) => phase,
+                Told::MakeRoom => {
+                    if !closing && client.has_been_idle(IDLE_ENOUGH) {
+                        closing = true;
+                        client.is_at_fault("descriptors");
+                        connection.as_mut().finish_and_close();
+                        cx.waker().wake_by_ref();
+                    }
+                    continue;
+                }
+            };
             if phase == Phase::Cut {
                 return Poll::Ready(None);
             }
@@ -259,6 +272,9 @@ fn broken_rule(why: &hyper::Error) -> Option<&'static str> {
     }
     None
 }
+
+/// A connection without a request for so long is one that nobody uses.
+const IDLE_ENOUGH: Duration = Duration::from_secs(1);
 
 /// How long an idle h2 client has to answer GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(5);

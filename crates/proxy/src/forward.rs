@@ -5,7 +5,9 @@ use std::hash::BuildHasher;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, UPGRADE};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, SEC_WEBSOCKET_KEY, TE, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
@@ -13,7 +15,8 @@ use tidegate_policy::{Captured, Fallback, Rewrite, Route, Target, Upstream};
 use tidegate_upstream::{Call, CallFailed, Phase, Upstreams};
 
 use crate::connection::Client;
-use crate::head::Host;
+use crate::guest::Asker;
+use crate::head::{self, Host};
 use crate::headers::{self, Seen};
 use crate::identify::Caller;
 use crate::inbound::{self, Inbound};
@@ -39,12 +42,16 @@ pub(crate) struct Incoming<'a> {
 /// A switch of protocols that the client asked for.
 pub(crate) struct Switch {
     pub(crate) client_side: OnUpgrade,
-    protocol: HeaderValue,
+    /// `None`: a WebSocket that the client asked for by h2 (RFC 8441). Its answer is a success, not a 101.
+    protocol: Option<HeaderValue>,
 }
 
 /// Does the client ask to switch protocols, and may it? Other than WebSocket, an upgrade on a route that allows none is
 /// ignored, as RFC 9110 § 7.8 lets us: h2c is offered by clients that do well without.
 pub(crate) fn switch(parts: &mut Parts, route: &Route, seen: Seen) -> Result<Option<Switch>, Refusal> {
+    if parts.version == Version::HTTP_2 && parts.extensions.get::<OnUpgrade>().is_some() && head::is_websocket(parts) {
+        return extended(parts, route).map(Some);
+    }
     if !seen.upgrade || parts.version != Version::HTTP_11 {
         return Ok(None);
     }
@@ -59,7 +66,20 @@ pub(crate) fn switch(parts: &mut Parts, route: &Route, seen: Seen) -> Result<Opt
     if headers::has_token(&protocol, "h2c") {
         return Ok(None);
     }
-    Ok(parts.extensions.remove::<OnUpgrade>().map(|client_side| Switch { client_side, protocol }))
+    Ok(parts.extensions.remove::<OnUpgrade>().map(|client_side| Switch { client_side, protocol: Some(protocol) }))
+}
+
+/// A WebSocket over h2: towards the upstream it becomes one over HTTP/1.1, with the key that h2 has none of.
+#[cold]
+fn extended(parts: &mut Parts, route: &Route) -> Result<Switch, Refusal> {
+    if !route.upgrade {
+        return Err(Refusal::UpgradeNotAllowed);
+    }
+    let client_side = parts.extensions.remove::<OnUpgrade>().ok_or(Refusal::Malformed)?;
+    let key = [draw().to_be_bytes(), draw().to_be_bytes()].concat();
+    let key = HeaderValue::try_from(BASE64.encode(key)).map_err(|_| Refusal::Fault)?;
+    parts.headers.insert(SEC_WEBSOCKET_KEY, key);
+    Ok(Switch { client_side, protocol: None })
 }
 
 /// The request as it is sent: edited in place, nothing copied that can move.
@@ -107,33 +127,46 @@ pub(crate) fn request<B>(
     Ok(request)
 }
 
+const WEBSOCKET: &str = "websocket";
+
 impl Switch {
+    pub(crate) fn is_extended(&self) -> bool {
+        self.protocol.is_none()
+    }
+
     /// Is this the protocol, or one of those, that the client asked for (RFC 9110 § 7.8)?
     pub(crate) fn is_what_was_asked(&self, chosen: Option<&HeaderValue>) -> bool {
         let Some(chosen) = chosen.and_then(|chosen| chosen.to_str().ok()) else { return false };
-        headers::has_token(&self.protocol, chosen.trim())
+        match &self.protocol {
+            Some(protocol) => headers::has_token(protocol, chosen.trim()),
+            None => chosen.trim().eq_ignore_ascii_case(WEBSOCKET),
+        }
     }
 
     pub(crate) fn ask(&self, headers: &mut HeaderMap) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, self.protocol.clone());
+        headers.insert(UPGRADE, self.protocol.clone().unwrap_or(HeaderValue::from_static(WEBSOCKET)));
     }
 }
 
 pub(crate) fn call<'a>(
     upstream: &'a Arc<Upstream>,
-    request: Request<Inbound>,
-    route: &Route,
-    seen: Seen,
+    mut request: Request<Inbound>,
+    incoming: &Incoming<'_>,
     upgrade: bool,
     further: &'a Further<'_>,
+    asker: Asker<'_>,
 ) -> Call<'a, Inbound> {
-    let mut timeouts = route.timeouts;
-    if let Some(deadline) = seen.grpc.and_then(|_| grpc::deadline(request.headers())) {
+    let guest = asker.guest(upstream, request.headers());
+    let mut timeouts = asker.route.timeouts;
+    if let Some(deadline) = incoming.seen.grpc.and_then(|_| grpc::deadline(request.headers())) {
         let total = timeouts.total.or(upstream.timeouts.total);
         timeouts.total = Some(total.map_or(deadline, |total| total.min(deadline)));
     }
-    Call { upstream, request, timeouts, upgrade, admitted: true, again: Some(further) }
+    if upstream.announce.is_some() {
+        request.extensions_mut().insert(Arc::new(incoming.client.whom));
+    }
+    Call { upstream, request, timeouts, upgrade, admitted: true, guest, again: Some(further) }
 }
 
 /// By weight, independently for each request: no node needs to know what another chose. The target's place.
@@ -226,6 +259,7 @@ pub(crate) fn failed(why: &CallFailed) -> Refusal {
         CallFailed::Timeout(Phase::FirstByte | Phase::Total | Phase::Idle) => Refusal::UpstreamTimeout,
         CallFailed::Reset(_) => Refusal::UpstreamReset,
         CallFailed::TooBusy => Refusal::UpstreamBusy,
+        CallFailed::Shed(_) => Refusal::UpstreamOverloaded,
         CallFailed::RequestBody(why) => {
             why.downcast_ref::<inbound::Broken>().map_or(Refusal::BodyBroken, |broken| broken.refusal())
         }

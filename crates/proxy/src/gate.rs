@@ -13,8 +13,10 @@ use tidegate_upstream::Upstreams;
 
 use crate::blocks::Blocks;
 use crate::bounds::Bounds;
+use crate::challenges::Challenges;
 use crate::issuers::Issuers;
 use crate::llm::{Fleet, Tokens};
+use crate::pressure::Pressure;
 use crate::seen::Seen;
 
 /// Shared by all listeners and runtimes of a node. A clone shares everything; a runtime of its own may be given its own
@@ -37,6 +39,8 @@ pub struct Gate {
     pub keys_stale: Arc<AtomicBool>,
     /// Who is refused by an operator's order.
     pub blocks: Arc<Blocks>,
+    /// What certificate authorities that look over HTTP are answered.
+    pub challenges: Arc<Challenges>,
     /// Whom this node saw lately, by name.
     pub seen: Arc<Seen>,
     /// What is known of deployments of language models.
@@ -47,6 +51,8 @@ pub struct Gate {
     pub in_flight: Count,
     /// Open client connections, tunnels included, on all listeners.
     pub connections: Count,
+    /// What this node is short of.
+    pub pressure: Arc<Pressure>,
 }
 
 /// A number of things that live for a while. Each core counts in a lane of its own.

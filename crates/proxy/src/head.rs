@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version};
+use hyper::ext::Protocol;
 
 use crate::bounds::Bounds;
 use crate::headers::{self, Seen};
@@ -52,6 +53,9 @@ fn is_written(own: u16, port: &str) -> bool {
 
 /// Checks the head and brings its target into origin form.
 pub(crate) fn vet(parts: &mut Parts, seen: Seen, bounds: &Bounds) -> Result<Host, Refusal> {
+    if parts.method == Method::CONNECT && is_websocket(parts) {
+        parts.method = Method::GET; // RFC 8441 § 5: what an upgrade is in HTTP/1.1.
+    }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Refusal::MethodRefused);
     }
@@ -69,6 +73,12 @@ pub(crate) fn vet(parts: &mut Parts, seen: Seen, bounds: &Bounds) -> Result<Host
     let host = host(parts, seen)?;
     target(parts)?;
     Ok(host)
+}
+
+/// Does it begin a WebSocket, as h2 has it (RFC 8441)?
+pub(crate) fn is_websocket(parts: &Parts) -> bool {
+    let protocol = parts.extensions.get::<Protocol>();
+    protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
 }
 
 /// Methods that somebody registered are half as long.

@@ -6,17 +6,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tidegate_coding::Coding;
 use tokio::time::{Instant, Sleep};
 
 use crate::connection::Client;
 use crate::grpc::web::Text;
 use crate::refusal::Refusal;
 use crate::trailers;
+use crate::unpack::Unpacking;
 
 /// A body with its bounds.
 pub(crate) struct Inbound {
@@ -30,8 +32,30 @@ pub(crate) struct Inbound {
     /// `None` for an empty body, about which nothing can be told.
     tally: Option<Arc<Tally>>,
     client: Arc<Client>,
-    /// Of gRPC-Web: it comes in base64.
-    text: Option<Box<Text>>,
+    undoing: Option<Box<Undoing>>,
+}
+
+/// What is undone on its way.
+enum Undoing {
+    /// Of gRPC-Web: base64.
+    Text(Text),
+    Coding(Unpacking),
+}
+
+impl Undoing {
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_whole(),
+            Self::Coding(unpacking) => unpacking.is_whole(),
+        }
+    }
+
+    fn broken(&self) -> Broken {
+        match self {
+            Self::Text(_) => Broken::Client,
+            Self::Coding(_) => Broken::Coding,
+        }
+    }
 }
 
 /// What the shell learns of a body that the upstream's side reads.
@@ -49,6 +73,9 @@ pub(crate) enum Broken {
     Timeout = 2,
     /// The client went away, reset the stream, or framed the body wrongly.
     Client = 3,
+    /// It is not compressed as it says, or ends in its middle.
+    Coding = 4,
+    Bomb = 5,
 }
 
 impl Broken {
@@ -57,6 +84,8 @@ impl Broken {
             Self::TooLarge => Refusal::BodyTooLarge,
             Self::Timeout => Refusal::BodyTimeout,
             Self::Client => Refusal::BodyBroken,
+            Self::Coding => Refusal::CodingInvalid,
+            Self::Bomb => Refusal::CodingBomb,
         }
     }
 }
@@ -75,7 +104,7 @@ impl Tally {
     }
 
     pub(crate) fn refusal(&self) -> Option<Refusal> {
-        let known = [Broken::TooLarge, Broken::Timeout, Broken::Client];
+        let known = [Broken::TooLarge, Broken::Timeout, Broken::Client, Broken::Coding, Broken::Bomb];
         known.into_iter().find(|b| *b as u8 == self.broken.load(Relaxed)).map(Broken::refusal)
     }
 }
@@ -83,7 +112,8 @@ impl Tally {
 impl Inbound {
     pub(crate) fn new(body: Incoming, most: u64, client: Arc<Client>) -> Self {
         let tally = (!body.is_end_stream()).then(Arc::default);
-        Self { ahead: VecDeque::new(), body, left: most, patience: None, heard: None, tally, client, text: None }
+        let ahead = VecDeque::new();
+        Self { ahead, body, left: most, patience: None, heard: None, tally, client, undoing: None }
     }
 
     /// Refuses at once what says that it is too large.
@@ -94,8 +124,18 @@ impl Inbound {
         }
     }
 
+    /// It is compressed so. Its bounds hold for what comes out as well.
+    pub(crate) fn unpack(&mut self, coding: Coding) {
+        self.undoing = Some(Box::new(Undoing::Coding(Unpacking::new(coding, self.left))));
+    }
+
+    /// Is nothing of it to come?
+    fn is_read(&self) -> bool {
+        self.body.is_end_stream() && !matches!(self.undoing.as_deref(), Some(Undoing::Coding(_)))
+    }
+
     pub(crate) fn in_text(&mut self) {
-        self.text = Some(Box::default());
+        self.undoing = Some(Box::new(Undoing::Text(Text::default())));
     }
 
     pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
@@ -111,7 +151,7 @@ impl Inbound {
         // In one piece: a client that sends byte by byte gets no frame kept for each.
         let (mut read, mut last) = (BytesMut::new(), None);
         let mut short = true;
-        while short && !self.body.is_end_stream() {
+        while short && !self.is_read() {
             let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await else { break };
             match frame?.into_data() {
                 Ok(data) => {
@@ -138,10 +178,10 @@ impl Inbound {
     /// It broke, in time or size.
     pub(crate) async fn whole(mut self) -> Result<Option<Bytes>, Broken> {
         let mut read = BytesMut::new();
-        while !self.body.is_end_stream() {
+        while !self.is_read() {
             let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await else { break };
             let Ok(data) = frame?.into_data() else { return Ok(None) };
-            if read.is_empty() && self.body.is_end_stream() {
+            if read.is_empty() && self.is_read() {
                 return Ok(Some(data)); // As nearly always: not a byte is copied.
             }
             read.extend_from_slice(&data);
@@ -172,9 +212,54 @@ impl Inbound {
     }
 
     fn read(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Broken> {
-        let Some(text) = &mut self.text else { return Ok(frame) };
+        let Some(Undoing::Text(text)) = self.undoing.as_deref_mut() else { return Ok(frame) };
         let Ok(data) = frame.into_data() else { return Err(self.broke(Broken::Client)) }; // A browser sends no trailers.
         text.read(&data).map(Frame::data).ok_or_else(|| self.broke(Broken::Client))
+    }
+
+    /// What waits of a compressed body.
+    fn unpacked(&mut self) -> Option<Result<Bytes, Broken>> {
+        let Some(Undoing::Coding(unpacking)) = self.undoing.as_deref_mut() else { return None };
+        let piece = unpacking.piece().transpose()?;
+        Some(piece.map_err(|why| {
+            self.undoing = None;
+            self.broke(why)
+        }))
+    }
+
+    /// A frame of a compressed body; trailers are given back.
+    fn packed(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, Broken> {
+        let Some(Undoing::Coding(unpacking)) = self.undoing.as_deref_mut() else { return Ok(Some(frame)) };
+        match frame.into_data() {
+            Ok(data) => unpacking.take(data),
+            Err(last) if unpacking.is_whole() => {
+                self.undoing = None;
+                return Ok(Some(last));
+            }
+            Err(_) => return Err(self.broke(Broken::Coding)),
+        }
+        Ok(None)
+    }
+
+    /// What the client sends next, as it sends it.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let within = frame.data_ref().map_or(Ok(()), |data| self.took(data));
+                if self.body.is_end_stream() {
+                    self.client.body_read();
+                }
+                Poll::Ready(Some(within.map(|()| frame)))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.broke(Broken::Client)))),
+            Poll::Ready(None) => {
+                self.client.body_read();
+                self.client.body_ended();
+                let left = self.undoing.take().filter(|undoing| !undoing.is_whole());
+                Poll::Ready(left.map(|undoing| Err(self.broke(undoing.broken()))))
+            }
+            Poll::Pending => self.wait(cx).map(|()| Some(Err(self.broke(Broken::Timeout)))),
+        }
     }
 
     /// `Ready`: too long without a byte.
@@ -201,33 +286,28 @@ impl Body for Inbound {
         if let Some(frame) = this.ahead.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                let within = frame.data_ref().map_or(Ok(()), |data| this.took(data));
-                if this.body.is_end_stream() {
-                    this.client.body_read();
-                }
-                Poll::Ready(Some(within.and_then(|()| this.read(trailers::sifted(frame)))))
+        loop {
+            if let Some(piece) = this.unpacked() {
+                return Poll::Ready(Some(piece.map(Frame::data)));
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(this.broke(Broken::Client)))),
-            Poll::Ready(None) => {
-                this.client.body_read();
-                this.client.body_ended();
-                match this.text.take().is_none_or(|text| text.is_whole()) {
-                    true => Poll::Ready(None),
-                    false => Poll::Ready(Some(Err(this.broke(Broken::Client)))),
-                }
+            let frame = match ready!(this.poll_sent(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match this.packed(frame) {
+                Ok(None) => {}
+                Ok(Some(frame)) => return Poll::Ready(Some(this.read(trailers::sifted(frame)))),
+                Err(why) => return Poll::Ready(Some(Err(why))),
             }
-            Poll::Pending => this.wait(cx).map(|()| Some(Err(this.broke(Broken::Timeout)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.body.is_end_stream() && self.text.as_ref().is_none_or(|text| text.is_whole())
+        self.ahead.is_empty() && self.is_read() && self.undoing.as_ref().is_none_or(|undoing| undoing.is_whole())
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.text.is_some() {
+        if self.undoing.is_some() {
             return SizeHint::new();
         }
         let mut hint = self.body.size_hint();

@@ -34,11 +34,10 @@ mod waiting;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming as Received;
-use tidegate_llm::Malformed;
 use tidegate_policy::{Llm, Model, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 
@@ -54,6 +53,7 @@ use self::told::No;
 use crate::charge::Charge;
 use crate::connection::Client;
 use crate::gate::Gate;
+use crate::guest::Asker;
 use crate::head::Host;
 use crate::identify::Caller;
 use crate::inbound::{Broken, Inbound};
@@ -65,6 +65,7 @@ use crate::refusal::Refusal;
 use crate::relay::Observer;
 use crate::reply::Reply;
 use crate::stays::Stays;
+use crate::unpack;
 
 pub use self::fleet::{DeploymentFacts, Fleet, Rest, Why};
 pub(crate) use self::heard::Most;
@@ -94,6 +95,12 @@ pub(crate) struct Visit<'a, 'b> {
     pub(crate) llm: &'a Llm,
     pub(crate) caller: Option<&'b Caller<'a>>,
     pub(crate) stays: &'a Stays,
+}
+
+impl Visit<'_, '_> {
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker { snapshot: self.snapshot, route: self.route, caller: self.caller, origin: self.origin }
+    }
 }
 
 /// Each line may say no. Boxed by who calls: other routes never come here.
@@ -219,13 +226,13 @@ impl<'a> Visit<'a, '_> {
 
     /// The whole body: where a call goes stands in it.
     async fn read(&self, parts: &Parts, body: &mut Option<Received>, observer: &mut Observer) -> Result<Bytes, No> {
-        let coded = parts.headers.get(CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-        if coded {
-            return Err(No::malformed(&Malformed::new("", "send the body without a Content-Encoding")));
-        }
+        let coding = unpack::coding(&parts.headers).map_err(|()| Refusal::CodingUnknown)?;
         let body = body.take().ok_or(Refusal::Fault)?;
-        let inbound = Inbound::new(body, self.route.max_body, Arc::clone(self.client));
+        let mut inbound = Inbound::new(body, self.route.max_body, Arc::clone(self.client));
         observer.tally = inbound.tally();
+        if let Some(coding) = coding {
+            inbound.unpack(coding);
+        }
         let read = inbound.whole().await.map_err(Broken::refusal)?;
         Ok(read.ok_or(Refusal::BodyBroken)?) // Trailers are nothing that a call has.
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tidegate_auth::token::Invalid;
 
@@ -61,6 +61,11 @@ pub enum Refusal {
     BodyTooLarge,
     BodyTimeout,
     BodyBroken,
+    /// The body is compressed in a way that nobody here can undo.
+    CodingUnknown,
+    CodingInvalid,
+    /// A few bytes become more than anybody meant to send.
+    CodingBomb,
     HeaderTimeout,
     Overloaded,
     /// The client wants what is stored or nothing, and nothing is.
@@ -71,6 +76,8 @@ pub enum Refusal {
         retry_after: Duration,
     },
     UpstreamBusy,
+    /// As many requests run at the upstream as it can work on, and there is no place in line for this one.
+    UpstreamOverloaded,
     UpstreamConnect,
     UpstreamReset,
     UpstreamTimeout,
@@ -160,12 +167,16 @@ impl Refusal {
             Self::BodyTooLarge => line(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is larger than the route allows.", "Send less, or raise the route's max_body.", Caller),
             Self::BodyTimeout => line(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The request body stopped arriving.", "Send the body without long pauses.", Caller),
             Self::BodyBroken => line(StatusCode::BAD_REQUEST, "body_broken", "The request body ended early or is framed wrongly.", "Check Content-Length or the chunked encoding.", Caller),
+            Self::CodingUnknown => line(StatusCode::UNSUPPORTED_MEDIA_TYPE, "coding_unknown", "The request body is compressed in a way that is not read here.", "Accept-Encoding lists what is; or send the body without a Content-Encoding.", Caller),
+            Self::CodingInvalid => line(StatusCode::BAD_REQUEST, "coding_invalid", "The request body is not compressed as its Content-Encoding says, or ends too early.", "Compress it as a whole, or send it without a Content-Encoding.", Caller),
+            Self::CodingBomb => line(StatusCode::PAYLOAD_TOO_LARGE, "coding_bomb", "The request body grows beyond all measure when it is decompressed.", "Send it without a Content-Encoding.", Caller),
             Self::HeaderTimeout => line(StatusCode::REQUEST_TIMEOUT, "header_timeout", "The request head stopped arriving.", "Send the whole head at once.", Caller),
             Self::Overloaded => line(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "This node serves as many requests as it may.", "Retry with back-off.", Us),
             Self::OnlyIfCached => line(StatusCode::GATEWAY_TIMEOUT, "only_if_cached", "The request asks for a stored response and none can be used.", "Leave only-if-cached out of Cache-Control to have the upstream asked.", Caller),
             Self::NoEndpoint => line(StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", "No endpoint of the upstream can be used.", "Check the upstream's endpoints and their names in DNS.", Upstream),
             Self::BreakerOpen { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "breaker_open", "The upstream failed too often and is not asked for a while.", "Retry after the time in Retry-After; see `tidegate upstream ls`.", Upstream),
             Self::UpstreamBusy => line(StatusCode::SERVICE_UNAVAILABLE, "upstream_busy", "Every connection to the upstream is in use.", "Retry with back-off, or raise the upstream's max_connections.", Upstream),
+            Self::UpstreamOverloaded => line(StatusCode::SERVICE_UNAVAILABLE, "upstream_overloaded", "The upstream has as many requests as it can work on, and this one waited too long or found no place in line.", "Retry with back-off; the access log says why, and docs/overload.md what can be done.", Upstream),
             Self::UpstreamConnect => line(StatusCode::BAD_GATEWAY, "upstream_connect", "The upstream cannot be reached.", "Check that it listens, and its TLS settings.", Upstream),
             Self::UpstreamReset => line(StatusCode::BAD_GATEWAY, "upstream_reset", "The upstream closed the connection before it answered.", "Check the upstream's log.", Upstream),
             Self::UpstreamTimeout => line(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "The upstream did not answer in time.", "Check the upstream, or raise the route's timeouts.", Upstream),
@@ -228,12 +239,16 @@ impl Refusal {
             Self::BodyTooLarge,
             Self::BodyTimeout,
             Self::BodyBroken,
+            Self::CodingUnknown,
+            Self::CodingInvalid,
+            Self::CodingBomb,
             Self::HeaderTimeout,
             Self::Overloaded,
             Self::OnlyIfCached,
             Self::NoEndpoint,
             Self::BreakerOpen { retry_after },
             Self::UpstreamBusy,
+            Self::UpstreamOverloaded,
             Self::UpstreamConnect,
             Self::UpstreamReset,
             Self::UpstreamTimeout,
@@ -278,6 +293,9 @@ impl Refusal {
     fn explain(&self, headers: &mut HeaderMap) {
         match self {
             Self::MethodNotAllowed { allow } => drop(headers.insert(ALLOW, allow.clone())),
+            Self::CodingUnknown => {
+                drop(headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate, br, zstd")))
+            }
             Self::MethodRefused => drop(headers.insert(ALLOW, HeaderValue::from_static(""))),
             Self::TokenMissing | Self::KeyMissing | Self::KeyUnknown | Self::KeyExpired | Self::KeyRevoked => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
@@ -292,7 +310,7 @@ impl Refusal {
             Self::Token(Invalid::NoKeys) => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::Token(why) => challenge(headers, "invalid_token", Self::of_token(why)),
             Self::ClaimsInsufficient => challenge(headers, "insufficient_scope", "The token does not say enough"),
-            Self::Overloaded | Self::NoEndpoint | Self::UpstreamBusy | Self::KeysStale => {
+            Self::Overloaded | Self::NoEndpoint | Self::UpstreamBusy | Self::UpstreamOverloaded | Self::KeysStale => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -12,6 +12,7 @@ use tidegate_telemetry::{Cut, Record};
 use tidegate_upstream as upstream;
 
 use crate::charge::{Charge, Measure};
+use crate::compress::Asked;
 use crate::connection::Exchange;
 use crate::grpc::web::Back;
 use crate::inbound::Tally;
@@ -29,6 +30,8 @@ pub(crate) struct Observer {
     /// The answer was waited for in its middle: there may be many like it, and they may take long.
     pub(crate) lasting: bool,
     pub(crate) doorstep: Doorstep,
+    /// How the answer may be compressed, until there is one: here, where it costs a request's future nothing.
+    pub(crate) packs: Option<Box<Asked>>,
 }
 
 /// Where a piece of an answer waits until the call's limits have room for it, which is only where one says that who comes beyond

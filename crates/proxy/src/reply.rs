@@ -9,6 +9,7 @@ use http::Method;
 use http_body::{Body, Frame, SizeHint};
 use tidegate_telemetry::Cut;
 
+use crate::compress::Packed;
 use crate::llm::{Native, Told};
 use crate::relay::{Broken, Observer, Relay};
 
@@ -25,6 +26,8 @@ pub(crate) enum Reply {
     Native(Box<Native>),
     /// From the cache.
     Kept(tidegate_cache::Body, Box<Observer>),
+    /// Any of them, compressed.
+    Packed(Box<Packed>),
 }
 
 impl Reply {
@@ -86,6 +89,7 @@ impl Body for Reply {
             Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
             Self::Told(told) => Pin::new(&mut **told).poll_frame(cx),
             Self::Native(native) => Pin::new(&mut **native).poll_frame(cx),
+            Self::Packed(packed) => Pin::new(&mut **packed).poll_frame(cx),
             Self::Kept(body, observer) => {
                 if observer.lapsed(cx) {
                     return Poll::Ready(Some(Err(Broken::lapsed())));
@@ -132,6 +136,7 @@ impl Body for Reply {
             Self::Told(told) => told.is_end_stream(),
             Self::Native(native) => native.is_end_stream(),
             Self::Kept(body, observer) => observer.is_open() && body.is_end_stream(),
+            Self::Packed(packed) => packed.is_end_stream(),
         }
     }
 
@@ -143,6 +148,7 @@ impl Body for Reply {
             Self::Told(told) => told.size_hint(),
             Self::Native(native) => native.size_hint(),
             Self::Kept(body, _) => body.size_hint(),
+            Self::Packed(_) => SizeHint::default(),
         }
     }
 }

@@ -24,12 +24,14 @@ use self::answered::{Answer, answered, of_the_cache, told_to_a_browser};
 use self::trip::{Coming, Counted, Trip};
 use crate::cached::{self};
 use crate::charge::{Charge, Measure};
+use crate::compress::{self, Asked, Packing};
 use crate::connection::{Client, Guest, Room};
 use crate::cors::{self, Granted};
 use crate::forward::{self, Incoming, Switch, Taken};
 use crate::gate::Gate;
 use crate::grpc::web::{self};
 use crate::grpc::{self};
+use crate::guest::Asker;
 use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify::{self, Who};
@@ -43,7 +45,7 @@ use crate::refusal::Refusal;
 use crate::relay::{Doorstep, Observer};
 use crate::reply::Reply;
 use crate::stays::Stays;
-use crate::{max_forwards, respond, rewrite, route};
+use crate::{max_forwards, respond, rewrite, route, unpack};
 
 mod answered;
 mod short;
@@ -92,6 +94,7 @@ pub(crate) fn serve<F: Future + Send + 'static>(
         charge: None,
         lasting: false,
         doorstep: Doorstep::default(),
+        packs: None,
     });
     observer.record.follow(&parts.headers, forward::draw);
     describe(&mut observer.record, &client, &parts, &origin);
@@ -178,9 +181,22 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
         if let Some(charge) = &mut observer.charge {
             charge.answered(answer.headers_mut());
         }
+        let packs = observer.packs.take();
         put_on(answer.headers_mut(), dress, snapshot, &origin);
-        dressed(answer, observer, &client, &parts)
+        let packing = packs.and_then(|asked| packing(&asked, &mut answer));
+        let response = dressed(answer, observer, &client, &parts);
+        match packing {
+            None => response,
+            Some(packing) => packing.apply(response),
+        }
     }
+}
+
+/// How it is compressed, if it is.
+#[cold]
+fn packing(asked: &Asked, answer: &mut Answer) -> Option<Packing> {
+    let (status, headers, length) = answer.told()?;
+    asked.judge(status, headers, length)
 }
 
 /// As it goes out, with the observer where the last byte goes.
@@ -255,6 +271,11 @@ async fn answer<'a>(
         observer.record.host = host.value().cloned();
     }
 
+    if gate.challenges.any()
+        && let Some(told) = gate.challenges.answer(parts)
+    {
+        return Ok(Answer::Ours(told));
+    }
     if let Some(promised) = &bench.client.promised
         && !promised.covers(&host.name())
     {
@@ -265,6 +286,9 @@ async fn answer<'a>(
     let route = &**matched.route;
     observer.record.route = Some(matched.at);
     dress.route = Some(route);
+    if let Some(rules) = &route.compression {
+        observer.packs = compress::asked(rules, parts, bench.seen);
+    }
     dress.cors = cors::judge(route.cors.as_ref(), &parts.headers, bench.seen);
     if let Some(preflight) = cors::preflight(route, parts, bench.seen)? {
         return Ok(Answer::Ours(preflight));
@@ -279,6 +303,10 @@ async fn answer<'a>(
         observer.record.key = caller.key();
     }
     identify::may(route, caller.as_ref())?;
+    if gate.pressure.is_on() {
+        let asker = Asker { snapshot, route, caller: caller.as_ref(), origin: bench.origin };
+        gate.pressure.judge(asker.class(None, &parts.headers), gate.in_flight.now())?;
+    }
     if let Some(last) = max_forwards::count(parts) {
         return Ok(Answer::Ours(last));
     }
@@ -305,7 +333,7 @@ async fn answer<'a>(
     if let Some(most) = cached::posts(gate, route, parts, switch.as_ref())
         && let Some(body) = body.take()
     {
-        let mut inbound = Box::new(Inbound::new(body, route.max_body, bench.client.clone()));
+        let mut inbound = Box::new(unpack::inbound(body, route, bench.client.clone(), &mut parts.headers)?);
         observer.tally = inbound.tally();
         posted = Box::pin(cached::read_post(&mut inbound, most)).await?;
         ahead = Some(inbound);
@@ -387,13 +415,14 @@ async fn answer<'a>(
             };
             let request_id = bench.origin.request_id.as_str().as_bytes();
             let Some(body) = body.take() else { return Err(Refusal::Fault) };
-            let mut body = Inbound::new(body, route.max_body, bench.client.clone());
+            let mut body = unpack::inbound(body, route, bench.client.clone(), &mut parts.headers)?;
             observer.tally = body.tally();
             if let Some(speech) = web::of(bench.seen, route) {
                 web::outward(&mut parts.headers, &mut body, speech);
             }
             let further = Further::new(&gate.limiter, asks, request_id).traced(&observer.record);
-            let call = outgoing(upstream, route, rewrite, &incoming, switch.as_ref(), parts, body, &further)?;
+            let asker = Asker { snapshot, route, caller: caller.as_ref(), origin: bench.origin };
+            let call = outgoing(upstream, rewrite, &incoming, switch.as_ref(), parts, body, &further, asker)?;
             if let Some(permit) = permit.take() {
                 observer.charge = Charge::of(permit.commit(request_id), further.asks());
             }
@@ -418,16 +447,17 @@ async fn answer<'a>(
 #[expect(clippy::too_many_arguments, reason = "each is one thing the request is made of")]
 fn outgoing<'a>(
     upstream: &'a Arc<Upstream>,
-    route: &Route,
     rewrite: &Rewrite,
     incoming: &Incoming<'_>,
     switch: Option<&Switch>,
     parts: &mut Parts,
     body: Inbound,
     further: &'a Further<'_>,
+    asker: Asker<'_>,
 ) -> Result<Call<'a, Inbound>, Refusal> {
+    let route = asker.route;
     let request = forward::request(parts, body, route, rewrite, incoming, switch)?;
-    Ok(forward::call(upstream, request, route, incoming.seen, switch.is_some(), further))
+    Ok(forward::call(upstream, request, incoming, switch.is_some(), further, asker))
 }
 
 /// The upstream's answer; no answer once the places that the call holds may be another's, or once what it sent is more than its

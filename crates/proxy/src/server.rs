@@ -113,11 +113,20 @@ where
             Ok(accepted) => accepted,
             Err(why) => return self.cannot_accept(&why).await,
         };
+        if self.gate.pressure.is_beyond(&socket) {
+            self.call_for_room();
+            self.gate.telemetry.connection_ended("descriptors");
+            return turn_away(socket, self.tls.is_none());
+        }
+        if self.gate.pressure.is_full(self.gate.in_flight.now()) {
+            self.gate.telemetry.connection_ended("memory");
+            return turn_away(socket, self.tls.is_none());
+        }
         let (here, node) =
             (self.connections.enter(self.gate.bounds.connections), self.gate.connections.enter(usize::MAX));
         let (Some(here), Some(node)) = (here, node) else {
             self.gate.telemetry.connection_ended("too_many_connections");
-            return turn_away(&socket, self.tls.is_none());
+            return turn_away(socket, self.tls.is_none());
         };
         let _nagle = socket.set_nodelay(true);
         let _patience = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
@@ -142,10 +151,19 @@ where
         });
     }
 
+    /// Descriptors are short: connections that nobody uses end.
+    fn call_for_room(&self) {
+        if self.gate.pressure.may_call() {
+            warn!(listener = %self.name, "few file descriptors are left: idle connections are closed");
+            self.draining.make_room();
+        }
+    }
+
     /// Out of descriptors or memory: wait a little instead of spinning. A client that left is nothing.
     async fn cannot_accept(&self, why: &io::Error) {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         if !matches!(why.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            self.call_for_room();
             warn!(listener = %self.name, %why, "cannot accept");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -247,7 +265,7 @@ fn agreed(socket: &TlsStream<TcpStream>) -> (Option<Version>, &'static str) {
 
 /// Too many connections: 503 in clear text, nothing in TLS (a handshake would cost what we lack). Best effort: a new
 /// socket has room for this, and nobody waits.
-fn turn_away(socket: &TcpStream, clear: bool) {
+fn turn_away(socket: TcpStream, clear: bool) {
     if clear {
         let (answer, _id) = malformed::answer(&Refusal::Overloaded, "");
         let _best_effort = socket.try_write(&answer);

@@ -18,6 +18,7 @@ use crate::malformed;
 mod frames;
 mod judge;
 
+pub use judge::fuzz;
 use judge::{Found, Judge, Verdict};
 
 /// `first` was read to tell HTTP/1.1 from h2 and is read again.
@@ -38,6 +39,8 @@ pub(crate) struct Wire<S> {
     replaced: bool,
     /// We have said all we have to say.
     shut: bool,
+    /// TLS has taken what the socket does not take: in clear a write would say so.
+    unflushed: bool,
     linger: Option<Box<Linger>>,
 }
 
@@ -74,6 +77,7 @@ impl<S> Wire<S> {
             ours: Bytes::new(),
             replaced: false,
             shut: false,
+            unflushed: false,
             linger: None,
         }
     }
@@ -216,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             None => Pin::new(&mut self.socket).poll_write(cx, bytes),
             Some(_) => self.poll_say(cx, &[io::IoSlice::new(bytes)]),
         };
-        self.client.wrote(sent.is_ready());
+        self.client.wrote(sent.is_ready() && !self.unflushed);
         sent
     }
 
@@ -235,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             None => Pin::new(&mut self.socket).poll_write_vectored(cx, parts),
             Some(_) => self.poll_say(cx, parts),
         };
-        self.client.wrote(sent.is_ready());
+        self.client.wrote(sent.is_ready() && !self.unflushed);
         sent
     }
 
@@ -245,7 +249,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         std::task::ready!(self.poll_ours(cx))?;
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        if flushed.is_pending() || self.unflushed {
+            self.unflushed = flushed.is_pending();
+            self.client.wrote(!self.unflushed);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

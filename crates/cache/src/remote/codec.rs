@@ -152,6 +152,17 @@ fn read_response(input: &mut Reader<'_>, flags: u8, key: &Key, largest: usize) -
     (fields.body.len() == length).then(|| Stored::new(fields))
 }
 
+/// Flags, and what follows the key: as a response of this key (docs/fuzzing.md).
+pub(crate) fn with_right_ends(bytes: &[u8], key: &Key) -> Vec<u8> {
+    let (flags, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    let mut out = Writer::new(*flags);
+    out.byte(b'r');
+    out.raw(&key.url.0);
+    out.raw(&key.key.0);
+    out.raw(rest);
+    out.finish()
+}
+
 struct Writer(Vec<u8>);
 
 impl Writer {

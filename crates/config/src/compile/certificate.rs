@@ -16,7 +16,7 @@ pub(super) fn compile(list: &[CertificateFiles], inputs: &Inputs, report: &Repor
     let family = Path::Root.field("certificates");
     let mut owners: HashMap<String, usize> = HashMap::new();
     let certificates = list.iter().enumerate().map(|(i, files)| {
-        let CertificateFiles { name, hosts, file, key, policy, clients } = files;
+        let CertificateFiles { name, hosts, file, key, stored, policy, ocsp, clients } = files;
         let path = family.item(i);
         let field = path.field("hosts");
         if hosts.is_empty() {
@@ -35,15 +35,24 @@ pub(super) fn compile(list: &[CertificateFiles], inputs: &Inputs, report: &Repor
             }
             patterns.push(pattern);
         }
+        let (mut chain_pem, mut key_pem) = (Vec::new(), Vec::new());
+        if stored.is_none() {
+            chain_pem = pem(file, "CERTIFICATE", inputs, &path.field("file"), report).unwrap_or_default();
+            key_pem = pem(key, "PRIVATE KEY", inputs, &path.field("key"), report).unwrap_or_default();
+        } else if !(file.is_empty() && key.is_empty()) {
+            report.error(&path.field("stored"), "either `stored`, or `file` and `key`");
+        }
         Certificate {
             name: name.clone(),
             hosts: patterns,
-            chain_pem: pem(file, "CERTIFICATE", inputs, &path.field("file"), report).unwrap_or_default(),
-            key_pem: pem(key, "PRIVATE KEY", inputs, &path.field("key"), report).unwrap_or_default(),
+            stored: stored.clone(),
+            chain_pem,
+            key_pem,
             policy: match policy {
                 TlsVersions::Modern => TlsPolicy::Modern,
                 TlsVersions::Strict => TlsPolicy::Strict,
             },
+            ocsp: ocsp.as_ref().and_then(|file| der(file, inputs, &path.field("ocsp"), report)),
             clients: clients.as_ref().and_then(|rule| {
                 let ca = path.field("clients");
                 let ca_pem = pem(&rule.ca, "CERTIFICATE", inputs, &ca.field("ca"), report)?;
@@ -52,6 +61,17 @@ pub(super) fn compile(list: &[CertificateFiles], inputs: &Inputs, report: &Repor
         }
     });
     certificates.collect()
+}
+
+/// The file's bytes as they are: what they say is for `tls` to judge.
+fn der(file: &str, inputs: &Inputs, path: &Path<'_>, report: &Report<'_>) -> Option<Vec<u8>> {
+    match inputs.value(&Need::File(file.to_owned())) {
+        Ok(bytes) => bytes.map(<[u8]>::to_vec),
+        Err(why) => {
+            report.hinted(path, why, "every node needs it");
+            None
+        }
+    }
 }
 
 /// The file's bytes, when it holds at least one block whose label ends in `what`. Its text is never shown.

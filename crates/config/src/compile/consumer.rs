@@ -6,7 +6,7 @@ use tidegate_policy::{Consumer, ConsumerLimits, Dimension};
 
 use super::attach::{self, Limits, Owner};
 use super::holder::Holders;
-use super::{Names, Report, llm, model, name};
+use super::{Names, Report, llm, model, name, overload};
 use crate::decode::short;
 use crate::document::ConsumerEntry;
 use crate::path::Path;
@@ -22,7 +22,7 @@ pub(super) fn compile(
     let list = Path::Root.field("consumers");
     let mut known: HashMap<(&str, &str), usize> = HashMap::new();
     let consumers = entries.iter().enumerate().map(|(i, entry)| {
-        let ConsumerEntry { name: own, tenant, team, plan, limits: _, models, residency, end_user: _ } = entry;
+        let ConsumerEntry { name: own, tenant, team, plan, limits: _, models, residency, end_user: _, class } = entry;
         let path = list.item(i);
         name::check(own, &path.field("name"), report);
         name::check(tenant, &path.field("tenant"), report);
@@ -43,6 +43,7 @@ pub(super) fn compile(
             plan: plan.clone(),
             models: llm::allowed(models.as_deref(), model_names, &path.field("models"), report),
             residency: model::words(residency.as_ref(), &path.field("residency"), report),
+            class: class.map(overload::class),
             limits: brought(entry, plan_names, holders, limits, &path, report),
         }
     });
@@ -57,7 +58,7 @@ fn brought(
     path: &Path<'_>,
     report: &Report<'_>,
 ) -> ConsumerLimits {
-    let ConsumerEntry { name, tenant, team, plan, limits: refs, models: _, residency: _, end_user } = entry;
+    let ConsumerEntry { name, tenant, team, plan, limits: refs, models: _, residency: _, end_user, class: _ } = entry;
     let known = |part: &Dimension| match part {
         Dimension::Tenant | Dimension::Consumer => true,
         Dimension::Team => team.is_some(),

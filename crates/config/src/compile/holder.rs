@@ -7,7 +7,7 @@ use tidegate_model::Permits;
 use tidegate_policy::{Attached, Dimension, Plans, RouteLimits};
 
 use super::attach::{self, Brought, Limits, Owner};
-use super::{Names, Report, name};
+use super::{Names, Report, name, overload};
 use crate::decode::short;
 use crate::document::{OfferRule, Plan, ProductRule, RouteRule, TeamRule, TenantRule};
 use crate::path::Path;
@@ -69,6 +69,7 @@ impl<'d> Holders<'d> {
         let plan = |(rule, list): (&Plan, &Vec<Brought>)| tidegate_policy::Plan {
             name: rule.name.clone(),
             limits: limits.attached(list, |_| false),
+            class: rule.class.map(overload::class),
             models: rule.models.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect()),
             residency: rule.residency.as_ref().map(|words| words.iter().map(|word| word.as_str().into()).collect()),
         };
@@ -197,7 +198,7 @@ fn teams<'d>(
 fn plans(rules: &[Plan], limits: &Limits<'_>, report: &Report<'_>) -> Vec<Vec<Brought>> {
     let list = Path::Root.field("plans");
     let plans = rules.iter().enumerate().map(|(i, plan)| {
-        let Plan { name, limits: refs, models: _, residency: _ } = plan;
+        let Plan { name, limits: refs, models: _, residency: _, class: _ } = plan;
         limits.owned(refs, Owner::Plan(name), &list.item(i).field("limits"), report)
     });
     plans.collect()

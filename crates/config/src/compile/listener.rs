@@ -1,6 +1,7 @@
 //! Who stands in front of the gateway: networks whose word counts.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -8,13 +9,35 @@ use super::Report;
 use crate::decode::short;
 use crate::document::Listeners;
 use crate::path::Path;
+use crate::units::Span;
 
-/// Those whose headers are believed, and those whose connections say first whose they are.
-pub(super) fn compile(listeners: Option<&Listeners>, report: &Report<'_>) -> (Vec<IpNet>, Vec<IpNet>) {
-    let Some(Listeners { trusted_proxies, proxy_protocol }) = listeners else { return (Vec::new(), Vec::new()) };
+#[derive(Default)]
+pub(super) struct Compiled {
+    /// Those whose headers are believed.
+    pub(super) trusted_proxies: Vec<IpNet>,
+    /// Those whose connections say first whose they are.
+    pub(super) announced_by: Vec<IpNet>,
+    pub(super) ticket_rotation: Option<Duration>,
+}
+
+pub(super) fn compile(listeners: Option<&Listeners>, report: &Report<'_>) -> Compiled {
+    let Some(Listeners { trusted_proxies, proxy_protocol, ticket_rotation }) = listeners else {
+        return Compiled::default();
+    };
     let family = Path::Root.field("listeners");
     let of = |texts, field| networks(texts, &family.field(field), report);
-    (of(trusted_proxies, "trusted_proxies"), of(proxy_protocol, "proxy_protocol"))
+    Compiled {
+        trusted_proxies: of(trusted_proxies, "trusted_proxies"),
+        announced_by: of(proxy_protocol, "proxy_protocol"),
+        ticket_rotation: ticket_rotation.map(|Span(span)| {
+            // RFC 8446 § 4.6.1: no ticket lives for longer than seven days.
+            if !(Duration::from_secs(60)..=Duration::from_secs(7 * 24 * 3600)).contains(&span) {
+                let why = "keys of session tickets are renewed after 1m to 7d";
+                report.hinted(&family.field("ticket_rotation"), why, "leave it out for 6h");
+            }
+            span
+        }),
+    }
 }
 
 fn networks(texts: &[String], list: &Path<'_>, report: &Report<'_>) -> Vec<IpNet> {

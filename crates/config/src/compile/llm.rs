@@ -64,6 +64,7 @@ fn provider(
         max_connections,
         tls,
         breaker,
+        overload,
     } = rule;
     let kind = self::kind(*kind);
     if let Some(breaker) = breaker {
@@ -119,7 +120,10 @@ fn provider(
         idle_timeout: None,
         tls: tls.clone(),
         health: None,
+        proxy_protocol: None,
         breaker: breaker.clone(),
+        overload: overload.clone(),
+        hedge: None,
     };
     let upstream = Arc::new(upstream::one(&rule, inputs, path, report));
     let authority = place.split_once("://").map_or("", |(_, authority)| authority);

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tidegate_llm::catalogue::Catalogue;
 use tidegate_policy::defaults::{MAX_BODY, MAX_LLM_BODY, MAX_MAX_BODY};
-use tidegate_policy::{Action, Cache, HeaderEdits, Model, Provider, Route, Timeouts, Upstream};
+use tidegate_policy::{Action, Cache, Compression, HeaderEdits, Model, Provider, Route, Timeouts, Upstream};
 
 use super::attach::Limits;
 use super::holder::Holders;
 use super::issuer::{self, Issuers};
 use super::matching::{self, Matching, Regexes};
 use super::secret::Secrets;
-use super::{Names, Report, action, cache, cors, header, name, upstream};
+use super::{Names, Report, action, cache, compression, cors, header, name, overload, upstream};
 use crate::document::{RouteRule, RouteTimeouts};
 use crate::path::Path;
 use crate::units::Size;
@@ -33,6 +33,8 @@ pub(super) struct World<'a> {
     pub(super) providers: (&'a Names<'a>, &'a [Option<Arc<Provider>>]),
     pub(super) secrets: &'a Secrets<'a>,
     pub(super) regexes: Regexes,
+    /// Of routes that say nothing about it.
+    pub(super) compression: Option<Arc<Compression>>,
 }
 
 /// By position; `None` where a route cannot be built.
@@ -64,6 +66,9 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         max_body,
         upgrade,
         grpc_web,
+        decompress,
+        compression,
+        class,
         cache,
     } = rule;
     name::check(tenant, &path.field("tenant"), report);
@@ -84,6 +89,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         (timeouts.is_some(), "timeouts", true),
         (*upgrade, "upgrade", false),
         (*grpc_web, "grpc_web", false),
+        (*decompress, "decompress", false),
         (cache.is_some(), "cache", false),
     ] {
         if set && to.is_empty() && !(of_llm && llm.is_some()) {
@@ -110,6 +116,10 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         report.error(&path.field("max_body"), "at most 64GiB");
     }
     let timeouts = timeouts.as_ref().map(|t| self::timeouts(t, &path.field("timeouts"), report)).unwrap_or_default();
+    let compression = match compression {
+        Some(rule) => compression::compile(rule, &path.field("compression"), report).map(Arc::new),
+        None => world.compression.clone(),
+    };
     let cache = cache.as_ref().map(|rule| {
         let stand_in = action.as_ref().map(stand_in).unwrap_or_default();
         Arc::new(Cache { stand_in, ..cache::compile(rule, &path.field("cache"), report) })
@@ -136,6 +146,9 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         max_body,
         upgrade: *upgrade,
         grpc_web: *grpc_web,
+        decompress: *decompress,
+        compression,
+        class: class.map(overload::class),
         cache,
     })
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use http::Uri;
 use tidegate_policy::defaults as standard;
 use tidegate_policy::{
-    Balance, Endpoint, Protocol, Retries, RetryOn, TlsIdentity, Upstream, UpstreamTimeouts, UpstreamTls,
+    Announce, Balance, Endpoint, Protocol, Retries, RetryOn, TlsIdentity, Upstream, UpstreamTimeouts, UpstreamTls,
 };
 
-use super::{Report, certificate, host, sick};
+use super::{Report, certificate, host, overload, sick};
 use crate::decode::short;
 use crate::document::{
-    BalanceKind, EndpointAddress, ProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes, UpstreamTlsRule,
+    BalanceKind, EndpointAddress, ProtocolKind, ProxyProtocolKind, RetryCause, RetryRules, UpstreamRule, UpstreamTimes,
+    UpstreamTlsRule,
 };
 use crate::inputs::Inputs;
 use crate::path::Path;
@@ -40,8 +41,11 @@ pub(super) fn one(rule: &UpstreamRule, inputs: &Inputs, path: &Path<'_>, report:
         max_idle,
         idle_timeout,
         tls,
+        proxy_protocol,
         health,
         breaker,
+        overload,
+        hedge,
     } = rule;
     let endpoints = self::endpoints(endpoints, &path.field("endpoints"), report);
     let max_connections = max_connections.map_or(standard::MAX_CONNECTIONS, |max| {
@@ -70,7 +74,13 @@ pub(super) fn one(rule: &UpstreamRule, inputs: &Inputs, path: &Path<'_>, report:
         idle_timeout: span(*idle_timeout, &path.field("idle_timeout"), report).unwrap_or(standard::UPSTREAM_KEEP_ALIVE),
         tls: tls.as_ref().map(|tls| self::tls(tls, &endpoints, inputs, &path.field("tls"), report)).unwrap_or_default(),
         breaker: breaker.as_ref().map(|rule| sick::breaker(rule, &path.field("breaker"), report)),
+        overload: overload.as_ref().map(|rule| self::overload::compile(rule, &path.field("overload"), report)),
+        hedge: hedge.as_ref().map(|rule| self::overload::hedge(rule, &path.field("hedge"), report)),
         health: health.as_ref().map(|rule| sick::health(rule, &path.field("health"), report)),
+        announce: proxy_protocol.map(|version| match version {
+            ProxyProtocolKind::V1 => Announce::V1,
+            ProxyProtocolKind::V2 => Announce::V2,
+        }),
         endpoints,
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A certificate and its key, in PEM files that every node has.
+/// A certificate and its key: in PEM files that every node has (`file`, `key`), or kept by the cluster (`stored`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
@@ -13,12 +13,22 @@ pub struct CertificateFiles {
     #[schemars(length(min = 1))]
     pub hosts: Vec<String>,
     /// The chain, the server's certificate first. Relative to the node's working directory.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub file: String,
     /// The private key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key: String,
+    /// The name of a certificate that the cluster keeps (`tidegate cert import`, `acme.certificates`), instead of files. It is
+    /// served for `hosts` alone then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<String>,
     /// Which versions of TLS.
     #[serde(default)]
     pub policy: TlsVersions,
+    /// A file with what the certificate's CA says of it (an OCSP response in DER), stapled to handshakes; read again when it
+    /// changes, and left out when it is over. Default: nothing is stapled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ocsp: Option<String>,
     /// Ask clients for certificates of their own (mTLS). Default: they are not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<ClientsRule>,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LimitRef;
+use super::{ClassKind, LimitRef};
 
 /// A value each node fetches for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +44,10 @@ pub struct ConsumerEntry {
     /// The header it names its end users in, for limits `per: [end_user]`. Default: as the route says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_user: Option<String>,
+    /// How soon its requests are served, and how late they are shed, while there is too little room. Default: as its plan says,
+    /// or else the route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ClassKind>,
 }
 
 pub(super) fn default_tenant() -> String {

@@ -9,6 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::ClassKind;
 use super::consumer::default_tenant;
 
 /// The isolation boundary: keys, consumers and routes of one tenant never meet those of another. One that needs no more
@@ -58,6 +59,10 @@ pub struct Plan {
     /// Calls of language models go only to deployments in one of these regions, or with one of these tags. Default: anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub residency: Option<Vec<String>>,
+    /// How soon requests of callers on it are served, and how late they are shed, while there is too little room. Default: as
+    /// the route says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ClassKind>,
 }
 
 /// Routes that are offered together. A route is in one product at most.

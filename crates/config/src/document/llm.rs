@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::routing::{ConditionRule, HedgeRule, OnErrorRule, StickyRule, StrategyKind};
 use super::upstream::one;
-use super::{AnswerRule, BodyRule, BreakerRule, PriceRule, RetryRules, UpstreamTimes, UpstreamTlsRule};
+use super::{AnswerRule, BodyRule, BreakerRule, OverloadRule, PriceRule, RetryRules, UpstreamTimes, UpstreamTlsRule};
 use crate::units::Span;
 
 /// Somebody who answers calls of models. For connections, breakers, metrics and `tidegate upstream` it is an upstream of
@@ -69,6 +69,10 @@ pub struct ProviderRule {
     /// When it is no longer asked; other deployments take its calls, so it has no `fallback`, `respond` or `stored`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerRule>,
+    /// How many calls run here at once, and who waits; until the answer's head, unless `concurrency` is a number. Default: as
+    /// many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<OverloadRule>,
 }
 
 impl ProviderRule {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::OtlpRule;
-use crate::units::Size;
+use crate::units::{Size, Span};
 
 /// What holds for all listeners. Their addresses are the node's own business: `node.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,10 @@ pub struct Listeners {
     /// or before TLS. Connections from there without it are closed. Default: nobody's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub proxy_protocol: Vec<String>,
+    /// The cluster's keys of TLS session tickets are renewed after this, and no session is taken up again after it: 1m to 7d.
+    /// Default: 6h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket_rotation: Option<Span>,
 }
 
 /// What is logged and told. Metrics are always on (`/metrics`).

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::consumer::default_tenant;
 use super::{
-    AuthKind, CacheRule, CorsRule, HeaderChanges, LlmRule, Match, RedirectRule, RespondRule, RewriteRule, TargetRef,
+    AuthKind, CacheRule, ClassKind, CompressionRule, CorsRule, HeaderChanges, LlmRule, Match, RedirectRule,
+    RespondRule, RewriteRule, TargetRef,
 };
 use crate::units::{Size, Span};
 
@@ -79,6 +80,17 @@ pub struct RouteRule {
     /// May browsers call gRPC here (gRPC-Web, binary or text)? They go on as gRPC, to upstreams with `protocol: http2`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grpc_web: bool,
+    /// With `to`: requests that come compressed go on as they were before, for upstreams that cannot read them. What grows beyond
+    /// `max_body`, or beyond all measure, is refused. (Calls of `llm` are always read so.)
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decompress: bool,
+    /// Compress answers. Default: as `compression` of the document says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<CompressionRule>,
+    /// How soon its requests are served, and how late they are shed, while there is too little room; the caller's own class and
+    /// that of his plan come before it. Default: normal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<ClassKind>,
     /// Keep responses and reuse them. Default: no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheRule>,

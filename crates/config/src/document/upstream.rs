@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{BreakerRule, HealthRule};
+use super::{BesideRule, BreakerRule, HealthRule, OverloadRule};
 use crate::units::{Share, Span};
 
 /// A set of endpoints that serve the same thing.
@@ -44,12 +44,22 @@ pub struct UpstreamRule {
     /// For `https` endpoints. Default: the system's roots and the endpoint's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTlsRule>,
+    /// Begin each connection with the PROXY protocol, so that endpoints learn the client's address; before TLS. A connection
+    /// is then kept for requests of the same client connection alone; checks speak for themselves. Default: without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocolKind>,
     /// Endpoints are asked whether they are well. Default: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthRule>,
     /// When an endpoint is no longer asked. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<BreakerRule>,
+    /// How many requests run here at once, and who waits. Default: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<OverloadRule>,
+    /// Late answers are asked for a second time. Default: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<BesideRule>,
 }
 
 /// Exactly one of `url`, `dns` (with `port`), `srv`, `file`.
@@ -111,6 +121,16 @@ pub enum ProtocolKind {
     Http1,
     /// HTTP/2 alone; with prior knowledge (h2c) in clear. For gRPC.
     Http2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum ProxyProtocolKind {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// Bounds on waiting for an upstream.

@@ -1,6 +1,6 @@
 //! What is wrong with limits, upstreams, consumers and the rest.
 
-use crate::says;
+use crate::{compiled, says};
 
 #[test]
 fn limits_are_checked() {
@@ -102,7 +102,7 @@ consumers:
   - {name: a, plan: gld}
   - {name: a, tenant: other}
   - {name: a}
-listeners: {trusted_proxies: [10.0.0.0/33, 0.0.0.0/0], proxy_protocol: ['::/0', lb]}
+listeners: {trusted_proxies: [10.0.0.0/33, 0.0.0.0/0], proxy_protocol: ['::/0', lb], ticket_rotation: 59s}
 telemetry: {access_log: {keep: 3, format: xml}}
 ",
         &[
@@ -113,6 +113,7 @@ telemetry: {access_log: {keep: 3, format: xml}}
             "line 7: listeners.trusted_proxies[1]: this trusts everybody: any client could claim any address (name the networks of your load balancers)",
             "line 7: listeners.proxy_protocol[0]: this trusts everybody: any client could claim any address (name the networks of your load balancers)",
             "line 7: listeners.proxy_protocol[1]: `lb` is not an address or a network (write `10.0.0.0/8` or `192.0.2.7`)",
+            "line 7: listeners.ticket_rotation: keys of session tickets are renewed after 1m to 7d (leave it out for 6h)",
             "line 8: telemetry.access_log.format: unknown word `xml`, expected `json`",
         ],
     );
@@ -143,4 +144,88 @@ alerts:
             "line 8: alerts.webhooks[4].url: it is no URL (write `https://host/path`, or `http://`)",
         ],
     );
+}
+
+#[test]
+fn what_an_authority_is_asked_for_is_checked() {
+    says(
+        "version: 1
+acme:
+  directory: http://ca.test/dir
+  terms_agreed: false
+  contacts: ['mailto:ops@example.com']
+  external_account: {kid: '', hmac: c2VjcmV0}
+  certificates:
+    - {name: a, hosts: ['*.example.com', 10.0.0.1, WWW.Example.com]}
+    - {name: a, hosts: []}
+",
+        &[
+            "line 3: acme.directory: `http://ca.test/dir` is no directory of an authority (write `https://host/path`)",
+            "line 4: acme.terms_agreed: the authority's terms are not agreed to (read them, then write `terms_agreed: true`)",
+            "line 5: acme.contacts[0]: `mailto:ops@example.com` is no e-mail address (write `ops@example.com`, without `mailto:`)",
+            "line 6: acme.external_account.kid: 1 to 1024 characters",
+            "line 6: acme.external_account.hmac: a key does not belong into the document (write `${secrets.NAME}`)",
+            "line 8: acme.certificates[0].hosts[0]: authorities prove wildcards by DNS alone (dns-01), which is not done here (name the hosts one by one, or import a certificate: `tidegate cert import`)",
+            "line 8: acme.certificates[0].hosts[1]: `10.0.0.1` is no host name that an authority would certify",
+            "line 9: acme.certificates[1].name: another certificate is named `a` already (names are unique; rename one)",
+            "line 9: acme.certificates[1].hosts: 1 to 100 hosts",
+        ],
+    );
+    says("version: 1\nacme: {contacts: []}", &["line 2: acme: `terms_agreed` is missing"]);
+    says(
+        "version: 1\ncertificates: [{name: c, hosts: [a.b], file: c.pem, stored: c}, {name: d, hosts: [b.b]}]",
+        &[
+            "line 2: certificates[0].stored: either `stored`, or `file` and `key`",
+            "line 2: certificates[1].file: the name of a file is missing",
+            "line 2: certificates[1].key: the name of a file is missing",
+        ],
+    );
+}
+
+#[test]
+fn an_authority_is_lets_encrypt_unless_it_is_named_and_hosts_are_sorted() {
+    let text = "version: 1\nacme: {terms_agreed: true, certificates: [{name: a, hosts: [b.test, A.test, b.test]}]}";
+    let acme = crate::compiled(text).acme.expect("it was asked for");
+    assert_eq!(acme.directory, "https://acme-v02.api.letsencrypt.org/directory");
+    assert_eq!(acme.certificates[0].hosts, ["a.test", "b.test"]);
+    assert_eq!(acme.challenges.len(), 2);
+}
+
+#[test]
+fn what_is_compressed_is_checked() {
+    says(
+        "version: 1
+compression: {min_size: 2GiB, types: []}
+routes:
+  - {name: a, match: {path: /a}, respond: {status: 200}, compression: {algorithms: [gzip, br, gzip], types: [text, '*/json', application/json]}}
+  - {name: b, match: {path: /b}, respond: {status: 200}, compression: {algorithms: [deflate]}, decompress: true}
+",
+        &[
+            "line 2: compression.min_size: at most 1GiB",
+            "line 2: compression.types: no type at all (leave it out for the usual ones, or write `algorithms: []` to compress nothing)",
+            "line 4: routes[0].compression.algorithms[2]: is named twice",
+            "line 4: routes[0].compression.types[0]: `text` is not a media type (write `application/json`, `text/*` or `application/*+json`)",
+            "line 4: routes[0].compression.types[1]: `*/json` is not a media type (write `application/json`, `text/*` or `application/*+json`)",
+            "line 5: routes[1].compression.algorithms[0]: unknown word `deflate`, expected `zstd`, `br`, `gzip`",
+            "line 5: routes[1].decompress: means nothing without `to`",
+        ],
+    );
+}
+
+#[test]
+fn routes_that_say_nothing_of_their_own_compress_as_the_document_says() {
+    let snapshot = compiled(
+        "version: 1
+compression: {min_size: 5KiB}
+routes:
+  - {name: a, match: {path: /a}, respond: {status: 200}}
+  - {name: b, match: {path: /b}, respond: {status: 200}, compression: {algorithms: []}}
+  - {name: c, match: {path: /c}, respond: {status: 200}, compression: {algorithms: [gzip]}}
+",
+    );
+    let of = |name: &str| {
+        let route = snapshot.router.routes().iter().find(|route| &*route.id == name).unwrap();
+        route.compression.as_ref().map(|rules| (rules.algorithms.len(), rules.min_size))
+    };
+    assert_eq!((of("a"), of("b"), of("c")), (Some((3, 5 << 10)), None, Some((1, 1 << 10))));
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use tidegate_tls::Certificates;
+use tidegate_upstream::Whom;
 use tokio::time::Instant;
 
 use super::Version;
@@ -26,6 +27,8 @@ pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// The same, as it goes into `X-Forwarded-For`.
     pub(crate) address_text: HeaderValue,
+    /// As upstreams are told that are told in the PROXY protocol.
+    pub(crate) whom: Whom,
     /// The listener's port.
     pub(crate) port: u16,
     /// The same, for `X-Forwarded-Port`.
@@ -127,6 +130,7 @@ impl Client {
             local,
             address,
             address_text: HeaderValue::try_from(address.to_string()).expect("an address is a header value"),
+            whom: Whom::Client { from: peer, to: here },
             port: here.port(),
             port_text: HeaderValue::from(here.port()),
             tls,
@@ -278,6 +282,12 @@ impl Client {
         let first = self.requests.load(Relaxed) == 0 && !self.is_h2();
         let patience = if first { bounds.head_timeout } else { bounds.idle_timeout };
         Some((self.at(self.idle_since.load(Relaxed), patience), Late::Idle))
+    }
+
+    /// Has it asked for nothing for so long, and is not about to?
+    pub(super) fn has_been_idle(&self, long: Duration) -> bool {
+        let idle = self.in_flight.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0;
+        idle && self.at(self.idle_since.load(Relaxed), long) <= Instant::now()
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -135,6 +135,18 @@ impl Text {
     }
 }
 
+/// base64 in pieces (docs/fuzzing.md): other cuts, the same bytes.
+pub fn fuzz(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let read = |step: usize| {
+        let (mut text, mut out) = (Text::default(), Vec::new());
+        let well =
+            bytes.chunks(step).all(|piece| text.read(piece).inspect(|read| out.extend_from_slice(read)).is_some());
+        well.then_some((out, text.is_whole()))
+    };
+    assert_eq!(read(usize::MAX), read(usize::from(*first) + 1), "other cuts, other bytes");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -184,7 +184,8 @@ impl Attempt<'_, '_, '_> {
             .await
             .map_err(|why| (Box::new(Failed::unproven(&provider.name)), Some(why.into())))?;
         let (timeouts, again) = (route.timeouts, Some(self.further as &dyn upstream::Again));
-        let call = Call { upstream: &provider.upstream, request, timeouts, upgrade: false, admitted: true, again };
+        let (upstream, guest) = (&provider.upstream, self.visit.asker().guest(&provider.upstream, request.headers()));
+        let call = Call { upstream, request, timeouts, upgrade: false, admitted: true, guest, again };
         let outcome = match until {
             // Pinned where it is made: an `await` of the future itself would move it first, twice.
             None => {

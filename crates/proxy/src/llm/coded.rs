@@ -1,16 +1,17 @@
 //! A provider's answer as it was before somebody compressed it: we ask for it as it is, and some compress it nevertheless.
-//! What was flushed goes on at once, and what grows beyond all measure breaks off ([`tidegate_llm::coding`]).
+//! What was flushed goes on at once, and what grows beyond all measure breaks off ([`tidegate_coding`]).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
 use http_body::{Body, Frame};
-use tidegate_llm::coding::{Coding, Decoding, Spoiled};
+use tidegate_coding::{Decoding, Spoiled};
 use tidegate_llm::meaning::Error;
 use tidegate_upstream as upstream;
+
+use crate::unpack::coding;
 
 /// The body of a provider's answer.
 pub(super) struct Source {
@@ -22,18 +23,6 @@ struct Coded {
     decoding: Decoding,
     /// Of what came last.
     left: Bytes,
-}
-
-/// How an answer is coded. `Err`: as nobody here can read it.
-pub(super) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
-    let lines = headers.get_all(CONTENT_ENCODING).into_iter().filter_map(|line| line.to_str().ok());
-    let mut names = lines.flat_map(|line| line.split(',')).map(str::trim);
-    let mut codings = names.by_ref().filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(None),
-        (Some(name), None) => Coding::named(name).map(Some).ok_or(()),
-        (Some(_), Some(_)) => Err(()),
-    }
 }
 
 impl Source {

@@ -186,8 +186,16 @@ impl<'a> Visit<'a, '_> {
         observer.record.asks(request.headers_mut(), forward::draw);
         account.sent(observer);
         let timeouts = self.route.timeouts;
-        let call =
-            Call { upstream: &provider.upstream, request, timeouts, upgrade: false, admitted: true, again: None };
+        let guest = self.asker().guest(&provider.upstream, request.headers());
+        let call = Call {
+            upstream: &provider.upstream,
+            request,
+            timeouts,
+            upgrade: false,
+            admitted: true,
+            guest,
+            again: None,
+        };
         let answer = match self.gate.upstreams.call(call).await {
             Ok(answer) => answer,
             Err(why) => {

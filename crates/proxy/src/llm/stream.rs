@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tidegate_llm::coding::Spoiled;
+use tidegate_coding::Spoiled;
 use tidegate_llm::meaning::{Error, Event, Kind};
 use tidegate_llm::names::Names;
 use tidegate_llm::tap::Tap;
@@ -368,7 +368,8 @@ pub(super) fn broken(why: &upstream::Broken) -> Error {
     let message = match why {
         upstream::Broken::Timeout(_) => "the provider stopped in the middle of its answer",
         upstream::Broken::Reset(why) => match why.downcast_ref::<Spoiled>() {
-            Some(spoiled) => spoiled.reason(),
+            Some(Spoiled::Invalid) => "the provider's answer is not compressed as it says",
+            Some(Spoiled::TooLong) => "the provider's answer grows too long when it is decompressed",
             None => "the provider broke off in the middle of its answer",
         },
     };

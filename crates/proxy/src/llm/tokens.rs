@@ -161,7 +161,8 @@ async fn ask(upstreams: &Upstreams, source: &GoogleTokens) -> Result<Granted, St
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
     let upstream = Arc::new(upstream(url));
     let timeouts = Timeouts { total: Some(PATIENCE), first_byte: None };
-    let call = Call { upstream: &upstream, request, timeouts, upgrade: false, admitted: false, again: None };
+    let call =
+        Call { upstream: &upstream, request, timeouts, upgrade: false, admitted: false, guest: None, again: None };
     let answer = upstreams.call(call).await.map_err(|why| why.to_string())?;
     let status = answer.response.status().as_u16();
     let body = Limited::new(answer.response.into_body(), LONGEST_ANSWER).collect().await;
@@ -183,7 +184,10 @@ fn upstream(url: &Url) -> Upstream {
         idle_timeout: Duration::from_secs(1),
         tls: UpstreamTls { ca_pem: None, server_name: None, identity: None },
         breaker: None,
+        overload: None,
+        hedge: None,
         health: None,
+        announce: None,
     }
 }
 

@@ -42,6 +42,7 @@ impl Trouble {
             | CallFailed::NoEndpoint
             | CallFailed::Open { .. }
             | CallFailed::TooBusy
+            | CallFailed::Shed(_)
             | CallFailed::Timeout(Phase::Connect) => Self::Connect,
             CallFailed::Timeout(_) => Self::Timeout,
             CallFailed::Reset(_) | CallFailed::BadResponse(_) | CallFailed::RequestBody(_) => Self::Server,

@@ -1,7 +1,8 @@
 //! What the stages came to, and how it becomes what hyper sends: whoever sends the last byte has the observer.
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use tidegate_cache::Tee;
 use tidegate_telemetry::{Cached, Record};
@@ -42,6 +43,17 @@ impl Answer {
         }
     }
 
+    /// What of it is said when it goes out: its status, its head, and how long it is, where that is known.
+    pub(super) fn told(&mut self) -> Option<(StatusCode, &mut HeaderMap, Option<u64>)> {
+        Some(match self {
+            Self::Ours(response) => (response.status(), length(response.body()), response.headers_mut()),
+            Self::Relayed(response, _) => (response.status(), length(response.body()), response.headers_mut()),
+            Self::Kept(kept) => (kept.response.status(), length(kept.response.body()), kept.response.headers_mut()),
+            Self::Switched(..) | Self::Web(_) => return None,
+        })
+        .map(|(status, length, headers)| (status, headers, length))
+    }
+
     /// HTTP/1.1: the connection ends with this answer.
     #[cold]
     pub(super) fn be_the_last(&mut self) {
@@ -80,6 +92,10 @@ impl Answer {
     }
 }
 
+fn length(body: &impl Body) -> Option<u64> {
+    body.size_hint().exact()
+}
+
 /// Notes who answered, or why nobody did.
 pub(super) fn answered(
     outcome: Result<tidegate_upstream::Answer, CallFailed>,
@@ -108,6 +124,9 @@ fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Swit
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let chosen = if switches { response.headers().get(UPGRADE).cloned() } else { None };
     response = forward::without_hops(response);
+    if !switches && switch.as_ref().is_some_and(Switch::is_extended) && response.status().is_success() {
+        return Err(Refusal::UpstreamInvalid); // A success would say that there is a tunnel.
+    }
     if !switches {
         return Ok(Answer::Relayed(response, None));
     }
@@ -117,7 +136,12 @@ fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Swit
     if !switch.is_what_was_asked(chosen.as_ref()) {
         return Err(Refusal::UpstreamInvalid);
     }
-    switch.ask(response.headers_mut());
+    if switch.is_extended() {
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT); // To a key of ours.
+    } else {
+        switch.ask(response.headers_mut());
+    }
     Ok(Answer::Switched(response.map(drop), switch.client_side, upstream_side))
 }
 

@@ -96,5 +96,5 @@ fn is_simple(route: &Route, snapshot: &Snapshot) -> bool {
     // Whoever proves nothing meets these; a product with plans refuses him.
     let limits = &route.limits;
     let met = limits.by_plan.is_empty() && !limits.always.iter().chain(&limits.anonymous).any(counts_hits);
-    route.auth.is_empty() && route.cors.is_none() && !keyed_by_headers && met
+    route.auth.is_empty() && route.cors.is_none() && route.compression.is_none() && !keyed_by_headers && met
 }

@@ -17,10 +17,12 @@ use super::{Answer, Bench, answered, of_the_cache, poll_while};
 use crate::cached::{self, Back, Spare, Way};
 use crate::charge::Charge;
 use crate::forward::{self, Incoming, Taken};
+use crate::guest::Asker;
 use crate::inbound::Inbound;
 use crate::limits::{self, Further};
 use crate::refusal::Refusal;
 use crate::relay::Observer;
+use crate::unpack;
 
 /// A request of a route that keeps responses, and what its limits gave.
 pub(super) struct Trip<'a, 'b> {
@@ -93,7 +95,7 @@ impl<'a> Trip<'a, '_> {
             Coming { ahead: Some(body), .. } => *body,
             Coming { rest, .. } => {
                 let Some(body) = rest.take() else { return Err(Refusal::Fault) };
-                Inbound::new(body, route.max_body, self.bench.client.clone())
+                unpack::inbound(body, route, self.bench.client.clone(), &mut parts.headers)?
             }
         };
         observer.tally = observer.tally.take().or_else(|| body.tally());
@@ -107,7 +109,9 @@ impl<'a> Trip<'a, '_> {
             fetch.prepare(request.headers_mut());
         }
         let further = Further::new(&gate.limiter, asks, self.request_id).traced(&observer.record);
-        let call = forward::call(upstream, request, route, self.incoming.seen, false, &further);
+        let asker =
+            Asker { snapshot: self.bench.snapshot, route, caller: self.incoming.caller, origin: self.bench.origin };
+        let call = forward::call(upstream, request, self.incoming, false, &further, asker);
         let outcome = {
             let mut call = pin!(gate.upstreams.call(call));
             poll_fn(|cx| poll_while(&mut observer.charge, observer.tally.as_deref(), call.as_mut(), cx)).await?

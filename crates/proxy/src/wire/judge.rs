@@ -238,5 +238,30 @@ fn worth(length: u32) -> u32 {
     length.min(4 * FRAME) + 2 * FRAME * (length >> 10)
 }
 
+/// A client's bytes, and ours (docs/fuzzing.md): however they are cut, the same end.
+pub fn fuzz(bytes: &[u8]) {
+    let Some((first, bytes)) = bytes.split_first() else { return };
+    let step = usize::from(*first) + 1;
+    let ends = |step: usize| {
+        let mut judge = Judge::new(&Bounds::default());
+        let found = bytes.chunks(step).find_map(|piece| match judge.hear(piece, &|| 0) {
+            Found::Ends(verdict, place) => {
+                assert!(place <= piece.len(), "it ends where nothing is");
+                Some(verdict)
+            }
+            Found::Named(_) | Found::Nothing => None,
+        });
+        found.or(judge.ends)
+    };
+    assert_eq!(ends(usize::MAX), ends(step), "other cuts, another end");
+    let mut judge = Judge::new(&Bounds::default());
+    for piece in bytes.chunks(step) {
+        let mut renamed = piece.to_vec();
+        judge.rename(&mut renamed, 0xb);
+        assert_eq!(renamed.len(), piece.len());
+        judge.say(piece);
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,7 @@ impl Setup {
         let consumer = Consumer {
             models: None,
             residency: None,
+            class: None,
             name: "acme".into(),
             tenant: "default".into(),
             team: None,
@@ -106,11 +107,13 @@ impl Setup {
             cache: self.cache,
             keys_stale: Arc::new(AtomicBool::new(false)),
             blocks: Arc::default(),
+            challenges: Arc::default(),
             seen: Arc::default(),
             fleet: Arc::default(),
             tokens: Arc::default(),
             in_flight: Count::default(),
             connections: Count::default(),
+            pressure: Arc::default(),
         });
         let socket = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = socket.local_addr().unwrap();
@@ -251,7 +254,10 @@ pub(crate) fn upstream_with(address: SocketAddr, change: impl FnOnce(&mut Upstre
         idle_timeout: Duration::from_secs(30),
         tls: UpstreamTls::default(),
         breaker: None,
+        overload: None,
+        hedge: None,
         health: None,
+        announce: None,
     };
     change(&mut upstream);
     Arc::new(upstream)
@@ -285,6 +291,9 @@ pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
         max_body: 1 << 20,
         upgrade: false,
         grpc_web: false,
+        decompress: false,
+        compression: None,
+        class: None,
         cache: None,
     }
 }

@@ -254,7 +254,7 @@ async fn a_product_is_for_callers_on_its_plans_and_a_key_of_a_plan_that_is_gone_
     keyed.auth = vec![AuthScheme::Key];
     keyed.limits.by_plan = vec![(1, vec![Attached::from(0)])];
     let mut setup = Setup::routes(vec![keyed]);
-    let plan = |name: &str, limits| Plan { name: name.into(), limits, models: None, residency: None };
+    let plan = |name: &str, limits| Plan { name: name.into(), limits, models: None, residency: None, class: None };
     setup.snapshot.plans = vec![plan("free", vec![]), plan("gold", vec![Attached::from(1)])].into();
     let world =
         start(setup, vec![limit(1, &[], OnMissing::Share), limit(2, &[Dimension::Key], OnMissing::Share)]).await;
@@ -284,6 +284,7 @@ fn acme() -> Consumer {
     Consumer {
         models: None,
         residency: None,
+        class: None,
         name: "acme".into(),
         tenant: "default".into(),
         team: None,

@@ -1,11 +1,14 @@
 //! TLS listeners: the certificate for the name, h2 and HTTP/1.1 by ALPN.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tidegate_policy::{Certificate, ClientCertificates, Endpoint, TlsIdentity, TlsPolicy, UpstreamTls};
-use tidegate_tls::rustls::{ClientConfig, pki_types::ServerName};
+use tidegate_tls::rustls::pki_types::pem::PemObject as _;
+use tidegate_tls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tidegate_tls::rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
 use tidegate_tls::{Certificates, client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,9 +24,11 @@ fn certificate(name: &str, hosts: &[&str]) -> Certificate {
     Certificate {
         name: name.into(),
         hosts,
+        stored: None,
         chain_pem: made.cert.pem().into_bytes(),
         key_pem: made.signing_key.serialize_pem().into_bytes(),
         policy: TlsPolicy::Modern,
+        ocsp: None,
         clients: None,
     }
 }
@@ -165,8 +170,13 @@ impl Signer {
     }
 
     fn sign(&self, name: &str) -> (TlsIdentity, Vec<u8>) {
+        self.sign_with(name, |_| {})
+    }
+
+    fn sign_with(&self, name: &str, change: impl FnOnce(&mut rcgen::CertificateParams)) -> (TlsIdentity, Vec<u8>) {
         let key = rcgen::KeyPair::generate().unwrap();
-        let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
         let signed = params.signed_by(&key, &self.issuer).unwrap();
         let identity = TlsIdentity { chain_pem: signed.pem().into_bytes(), key_pem: key.serialize_pem().into_bytes() };
         (identity, signed.der().to_vec())
@@ -256,4 +266,148 @@ async fn an_upstream_that_asks_who_calls_is_shown_a_certificate() {
         let reply = front.ask("GET", "/", "host: inner.test\r\n").await;
         assert_eq!(reply.status, status, "{}", reply.body);
     }
+}
+
+/// RFC 8737: a certificate for the challenge where one is open, an alert where none is, and clients notice nothing.
+#[tokio::test]
+async fn an_authority_that_looks_for_a_challenge_is_shown_its_certificate() {
+    let plain = certificate("plain", &["plain.test"]);
+    let (world, shown) = world(std::slice::from_ref(&plain)).await;
+    let ask = async |name: &str, alpn: &[&[u8]]| {
+        let mut config = tidegate_tls::rustls::ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody))
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        let socket = tokio::net::TcpStream::connect(world.address).await.unwrap();
+        let name = tidegate_tls::rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+        let socket = TlsConnector::from(Arc::new(config)).connect(name, socket).await;
+        socket.map(|socket| {
+            let session = socket.get_ref().1;
+            let der = session.peer_certificates().unwrap()[0].to_vec();
+            (session.alpn_protocol().map(<[u8]>::to_vec), der)
+        })
+    };
+    let acme: &[&[u8]] = &[b"acme-tls/1"];
+    assert!(ask("plain.test", acme).await.is_err(), "no challenge is open");
+    shown.answer_challenges([("plain.test".to_owned(), [7; 32])]).unwrap();
+    let (protocol, der) = ask("PLAIN.test", acme).await.unwrap();
+    assert_eq!(protocol.as_deref(), Some(&b"acme-tls/1"[..]));
+    // id-pe-acmeIdentifier (1.3.6.1.5.5.7.1.31), critical, an OCTET STRING of the digest in an OCTET STRING.
+    let extension = [&[0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 1, 31, 1, 1, 0xff, 4, 34, 4, 32][..], &[7; 32]].concat();
+    assert!(der.windows(extension.len()).any(|window| window == extension));
+    assert!(ask("other.test", acme).await.is_err(), "a challenge of another host");
+    let (protocol, ours) = ask("plain.test", &[b"acme-tls/1", b"h2"]).await.unwrap();
+    assert_eq!(protocol.as_deref(), Some(&b"h2"[..]), "a client that offers more is a client");
+    assert_ne!(ours, der);
+    shown.answer_challenges([]).unwrap();
+    assert!(ask("plain.test", acme).await.is_err());
+}
+
+/// Whatever a server shows is looked at by the test.
+#[derive(Debug)]
+struct Anybody;
+
+impl tidegate_tls::rustls::client::danger::ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &tidegate_tls::rustls::pki_types::CertificateDer<'_>,
+        _: &[tidegate_tls::rustls::pki_types::CertificateDer<'_>],
+        _: &tidegate_tls::rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: tidegate_tls::rustls::pki_types::UnixTime,
+    ) -> Result<tidegate_tls::rustls::client::danger::ServerCertVerified, tidegate_tls::rustls::Error> {
+        Ok(tidegate_tls::rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &tidegate_tls::rustls::pki_types::CertificateDer<'_>,
+        _: &tidegate_tls::rustls::DigitallySignedStruct,
+    ) -> Result<tidegate_tls::rustls::client::danger::HandshakeSignatureValid, tidegate_tls::rustls::Error> {
+        Ok(tidegate_tls::rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &tidegate_tls::rustls::pki_types::CertificateDer<'_>,
+        _: &tidegate_tls::rustls::DigitallySignedStruct,
+    ) -> Result<tidegate_tls::rustls::client::danger::HandshakeSignatureValid, tidegate_tls::rustls::Error> {
+        Ok(tidegate_tls::rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<tidegate_tls::rustls::SignatureScheme> {
+        tidegate_tls::rustls::crypto::aws_lc_rs::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// Finishes a handshake and one request, so that tickets have come; how the handshake went.
+async fn resumed(world: &World, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<bool> {
+    let mut socket = connect(world, config.clone(), name).await?;
+    let ask = format!("GET / HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+    socket.write_all(ask.as_bytes()).await?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).await?;
+    assert_eq!(Reply::parse(&text).status, 200);
+    Ok(socket.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed))
+}
+
+#[tokio::test]
+async fn a_session_ends_with_the_terms_it_was_agreed_under() {
+    tidegate_tls::install();
+    let (staff, others) = (Signer::new("staff"), Signer::new("others"));
+    let api = certificate("api", &["api.test"]);
+    let with = |clients| [Certificate { clients, ..api.clone() }];
+    let rule = |signer: &Signer, optional| Some(ClientCertificates { ca_pem: signer.pem.clone(), optional });
+    let (world, shown) = world(&with(rule(&staff, false))).await;
+    let (ours, _) = staff.sign("ann");
+    for version in [&tidegate_tls::rustls::version::TLS13, &tidegate_tls::rustls::version::TLS12] {
+        let config = Arc::new(speaking(version, &api, &ours));
+        shown.replace(&with(rule(&staff, false))).unwrap();
+        assert!(!resumed(&world, &config, "api.test").await.unwrap());
+        assert!(resumed(&world, &config, "api.test").await.unwrap(), "{version:?}");
+        shown.replace(&with(rule(&staff, false))).unwrap();
+        assert!(resumed(&world, &config, "api.test").await.unwrap(), "the same terms, read anew");
+        // Another CA: who came in by the first one is asked anew, and does not come in.
+        shown.replace(&with(rule(&others, false))).unwrap();
+        resumed(&world, &config, "api.test").await.expect_err("another CA's");
+        // A session without a certificate opens no door behind which one is asked for.
+        let config = Arc::new(speaking(version, &api, &ours));
+        shown.replace(&with(None)).unwrap();
+        assert!(!resumed(&world, &config, "api.test").await.unwrap());
+        assert!(resumed(&world, &config, "api.test").await.unwrap());
+        shown.replace(&with(rule(&staff, false))).unwrap();
+        assert!(!resumed(&world, &config, "api.test").await.unwrap(), "a handshake in full, with a certificate");
+    }
+}
+
+#[tokio::test]
+async fn a_session_does_not_outlive_the_certificate_of_its_client() {
+    tidegate_tls::install();
+    let staff = Signer::new("staff");
+    let clients = Some(ClientCertificates { ca_pem: staff.pem.clone(), optional: false });
+    let api = Certificate { clients, ..certificate("api", &["api.test"]) };
+    let (world, _) = world(std::slice::from_ref(&api)).await;
+    let over = SystemTime::now() + Duration::from_secs(4);
+    let (short, _) = staff.sign_with("ann", |params| params.not_after = over.into());
+    let config = Arc::new(speaking(&tidegate_tls::rustls::version::TLS13, &api, &short));
+    assert!(!resumed(&world, &config, "api.test").await.unwrap());
+    assert!(resumed(&world, &config, "api.test").await.unwrap());
+    // Whole seconds count, in certificates and for those who verify them.
+    tokio::time::sleep(over.duration_since(SystemTime::now()).unwrap() + Duration::from_millis(1_100)).await;
+    resumed(&world, &config, "api.test").await.expect_err("the certificate is over");
+}
+
+fn speaking(version: &'static SupportedProtocolVersion, server: &Certificate, client: &TlsIdentity) -> ClientConfig {
+    let ders = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).map(|der| der.unwrap()).collect::<Vec<_>>();
+    let mut roots = tidegate_tls::rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(ders(&server.chain_pem));
+    let provider = Arc::new(tidegate_tls::rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&client.key_pem).unwrap();
+    config.with_root_certificates(roots).with_client_auth_cert(ders(&client.chain_pem), key).unwrap()
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
+use tidegate_coding::Decoding;
 use tidegate_llm::bounds::Bounds;
-use tidegate_llm::coding::Decoding;
 use tidegate_llm::meaning::Event;
 use tidegate_llm::{Decoder, Dialect, Glance, Reply, Skipped};
 use tidegate_policy::{Bodies, Model};
@@ -16,10 +16,10 @@ use tidegate_upstream as upstream;
 
 use super::is_json;
 use crate::llm::account::Account;
-use crate::llm::coded::coding;
 use crate::llm::recorder::Recorder;
 use crate::llm::{bodies, counting};
 use crate::relay::{Broken, Observer, cut_by, lapsed};
+use crate::unpack::coding;
 
 /// A whole answer that is longer than this is no chat's; its usage is estimated.
 const LONGEST_READ: usize = 4 << 20;

@@ -9,9 +9,10 @@ use tidegate_policy::{Credential, Provider};
 use tidegate_upstream as upstream;
 
 use crate::llm::attempt::{LONGEST_ERROR, names_accounts, read};
-use crate::llm::coded::{Source, coding};
+use crate::llm::coded::Source;
 use crate::llm::tokens::Tokens;
 use crate::llm::{bodies, prove};
+use crate::unpack::coding;
 
 /// What the caller is told; the head says the same. Only where the gateway's own key was shown.
 pub(super) async fn told(
