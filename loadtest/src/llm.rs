@@ -3,7 +3,6 @@
 
 mod chats;
 mod first;
-mod instructions;
 mod measure;
 mod open;
 mod provider;
@@ -25,8 +24,8 @@ use crate::shared::load_average;
 use crate::shared::report::{About, Report, Section};
 
 pub(crate) use chats::run as chats;
-pub(crate) use instructions::run as instructions;
-pub(crate) use provider::serve as provider;
+pub(crate) use provider::{Provider, serve as provider};
+pub(crate) use subject::{Ask, Kind, Running};
 
 pub(crate) struct Options {
     pub(crate) quick: bool,
@@ -37,19 +36,18 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    fn of(&self, kinds: Vec<subject::Kind>) -> Vec<subject::Kind> {
-        let wanted = |kind: &subject::Kind| {
-            self.only.is_empty() || self.only.iter().any(|only| kind.name().contains(only.as_str()))
-        };
+    fn of(&self, kinds: Vec<Kind>) -> Vec<Kind> {
+        let wanted =
+            |kind: &Kind| self.only.is_empty() || self.only.iter().any(|only| kind.name().contains(only.as_str()));
         kinds.into_iter().filter(wanted).collect()
     }
 }
 
 /// What every subject is started with.
-struct Site<'a> {
-    binary: &'a Binary,
-    folder: &'a Path,
-    provider: std::net::SocketAddr,
+pub(crate) struct Site<'a> {
+    pub(crate) binary: &'a Binary,
+    pub(crate) folder: &'a Path,
+    pub(crate) provider: std::net::SocketAddr,
 }
 
 const ABOUT: About = About {
@@ -69,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = Folder::fresh("llm")?;
     let provider = provider::Provider::start(&folder.path)?;
     let site = Site { binary: &options.binary, folder: &folder.path, provider: provider.address };
-    let kinds = options.of(subject::Kind::installed());
+    let kinds = options.of(Kind::installed());
     ensure!(!kinds.is_empty(), "no subject has this in its name");
     let mut report = Report::begin(&options.results, ABOUT, options.quick)?;
     // At once, so that it is not lost when what comes next fails.

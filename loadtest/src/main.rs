@@ -1,4 +1,4 @@
-//! The harness of the load test and of the demo. `cargo xtask load` and `cargo xtask demo` build what is needed and
+//! The harness of the load test, the demo and the soak. `cargo xtask load`, `demo` and `soak` build what is needed and
 //! call it; README.md beside it says how things are measured.
 
 mod backend;
@@ -10,6 +10,7 @@ mod figure;
 mod generator;
 mod histogram;
 mod http;
+mod instructions;
 mod limits;
 mod linux;
 mod llm;
@@ -17,6 +18,7 @@ mod matrix;
 mod node;
 mod process;
 mod shared;
+mod soak;
 mod usage;
 
 use std::net::SocketAddr;
@@ -48,6 +50,20 @@ enum Command {
         #[arg(long)]
         balancer: Option<balancer::Kind>,
         /// The `tidegate` program; by default the one beside this program.
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
+    /// Three nodes under all kinds of traffic, faults, documents, purges, joins and leaves: nothing may pile up.
+    Soak {
+        /// How long the load runs, warm-up and rest apart.
+        #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(60..=86_400))]
+        seconds: u64,
+        /// Short requests per second; streams, WebSockets and slow clients come on top.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(20..=20_000))]
+        rate: u32,
+        /// Only these parts, several with + between: to find out what piles up.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<soak::Part>,
         #[arg(long)]
         tidegate: Option<PathBuf>,
     },
@@ -109,12 +125,26 @@ enum Command {
         results: PathBuf,
         #[arg(long)]
         tidegate: Option<PathBuf>,
-        /// Counts instructions of ours for a chat, with valgrind: the same on a busy machine.
-        #[arg(long)]
-        instructions: bool,
         /// Chats alone, in many short rounds.
         #[arg(long)]
         chats: bool,
+    },
+    /// Counts a node's instructions for a request, with valgrind, and compares them with what was kept.
+    Instructions {
+        /// Keeps what is counted instead.
+        #[arg(long)]
+        keep: bool,
+        /// Only the subjects whose name contains this; several with + between.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<String>,
+        /// Where instructions.json is, and where instructions.md goes.
+        #[arg(long, default_value = "loadtest/results")]
+        results: PathBuf,
+        /// Where the profiles go, for `callgrind_annotate`.
+        #[arg(long)]
+        profiles: Option<PathBuf>,
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
     },
     /// A provider of language models that does what the model's name says: README.md has the words.
     Provider {
@@ -171,6 +201,9 @@ fn run(command: Command) -> Result<()> {
             balancer: balancer.map_or_else(balancer::Kind::installed, Ok)?,
             binary: node::Binary::at(tidegate)?,
         }),
+        Command::Soak { seconds, rate, only, tidegate } => {
+            soak::run(&soak::Options { seconds, rate: f64::from(rate), only, binary: node::Binary::at(tidegate)? })
+        }
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }
@@ -180,14 +213,14 @@ fn run(command: Command) -> Result<()> {
         Command::Limits { quick, nodes, only, results, tidegate } => {
             limits::run(&limits::Options { quick, nodes, only, results, binary: node::Binary::at(tidegate)? })
         }
-        Command::Llm { quick, only, results, tidegate, instructions, chats } => {
+        Command::Llm { quick, only, results, tidegate, chats } => {
             let binary = node::Binary::at(tidegate)?;
             let options = llm::Options { quick, only, results, binary };
-            match (instructions, chats) {
-                (true, _) => llm::instructions(options),
-                (false, true) => llm::chats(&options),
-                (false, false) => llm::run(&options),
-            }
+            if chats { llm::chats(&options) } else { llm::run(&options) }
+        }
+        Command::Instructions { keep, only, results, profiles, tidegate } => {
+            let binary = node::Binary::at(tidegate)?;
+            instructions::run(&instructions::Options { keep, only, results, profiles, binary })
         }
         Command::Provider { http } => llm::provider(http),
         Command::Limited(args) => limits::limited(&args),

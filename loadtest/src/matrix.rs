@@ -3,7 +3,7 @@
 mod cluster;
 pub(crate) mod measure;
 pub(crate) mod report;
-mod subject;
+pub(crate) mod subject;
 
 use std::path::PathBuf;
 use std::time::Duration;

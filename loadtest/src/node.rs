@@ -28,6 +28,8 @@ pub(crate) struct Binary {
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) http: SocketAddr,
+    /// `None`: it has no TLS listener.
+    pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) peer: SocketAddr,
     pub(crate) data: PathBuf,
@@ -50,6 +52,8 @@ pub(crate) struct Manner {
     pub(crate) decision_log: bool,
     /// Pinned to these, with as many workers; default: all, as the program sees fit.
     pub(crate) cpus: Option<Vec<usize>>,
+    /// A TLS listener beside the one in clear text.
+    pub(crate) https: bool,
     /// One runtime for all workers instead of one for each.
     pub(crate) shared_runtime: bool,
     /// More of `tidegate serve`, for every node.
@@ -101,10 +105,11 @@ impl Binary {
 
 impl Node {
     /// Ports only; nothing is started.
-    pub(crate) fn planned(name: &str, folder: &Path) -> Result<Self> {
-        let addresses = free_addresses(3)?;
-        let [http, admin, peer] = addresses[..] else { anyhow::bail!("three addresses were asked for") };
-        Ok(Self { name: name.to_owned(), http, admin, peer, data: folder.join(name), process: None })
+    pub(crate) fn planned(name: &str, folder: &Path, manner: &Manner) -> Result<Self> {
+        let addresses = free_addresses(4)?;
+        let [http, https, admin, peer] = addresses[..] else { anyhow::bail!("four addresses were asked for") };
+        let https = manner.https.then_some(https);
+        Ok(Self { name: name.to_owned(), http, https, admin, peer, data: folder.join(name), process: None })
     }
 
     /// `join`: an address of a member, and a join token. A node that was a member before needs neither.
@@ -115,7 +120,8 @@ impl Node {
             command.env_remove(name);
         }
         command.current_dir(logs).arg("serve").arg("--data").arg(&self.data).args(["--name", &self.name]);
-        command.args(["--http", &self.http.to_string(), "--https", "off"]);
+        let https = self.https.map_or_else(|| "off".to_owned(), |https| https.to_string());
+        command.args(["--http", &self.http.to_string(), "--https", &https]);
         command.args(["--admin", &self.admin.to_string(), "--peer", &self.peer.to_string()]);
         if manner.decision_log {
             command.arg("--decision-log");
@@ -161,7 +167,7 @@ impl Cluster {
     pub(crate) fn start(binary: &Binary, within: &Path, count: usize, manner: Manner) -> Result<Self> {
         let folder = Folder::within(within)?;
         let nodes: Vec<_> =
-            (1..=count).map(|nth| Node::planned(&format!("n{nth}"), &folder.path)).collect::<Result<_>>()?;
+            (1..=count).map(|nth| Node::planned(&format!("n{nth}"), &folder.path, &manner)).collect::<Result<_>>()?;
         let mut cluster = Self { nodes, token: String::new(), binary: binary.clone(), folder, manner };
         cluster.nodes[0].start(binary, &cluster.folder.path, &cluster.manner, None)?;
         cluster.nodes[0].wait_so_long(binary.patience())?;
@@ -193,7 +199,7 @@ impl Cluster {
     /// Plans one more node, without starting it.
     pub(crate) fn plan(&mut self) -> Result<usize> {
         let name = format!("n{}", self.nodes.len() + 1);
-        self.nodes.push(Node::planned(&name, &self.folder.path)?);
+        self.nodes.push(Node::planned(&name, &self.folder.path, &self.manner)?);
         Ok(self.nodes.len() - 1)
     }
 

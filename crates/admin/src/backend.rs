@@ -14,8 +14,8 @@ use tidegate_state::{Command, Outcome, Publish, State};
 
 pub use crate::routes::quota::By;
 use crate::wire::{
-    ClusterStatus, DeploymentState, EndpointState, JoinToken, KeptResponse, NodeApplied, NodeCache, Problem,
-    QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
+    CertificateState, ClusterStatus, DeploymentState, EndpointState, JoinToken, KeptResponse, NodeApplied, NodeCache,
+    Problem, QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
 };
 
 /// Compiles a document with what a node knows: files, secrets, environment.
@@ -72,6 +72,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The busiest counters, of one limit or of all.
     async fn busiest(&self, limit: Option<&str>, by: By, most: usize) -> Result<Vec<QuotaTopEntry>, Failure>;
 
+    /// Certificates that the document brings in files, as this node read them.
+    fn file_certificates(&self) -> Vec<CertificateState>;
+
+    /// Seals a secret with the cluster's key, under a name.
+    fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, Failure>;
+
     /// Returns when the quota log holds the orders that this node has applied; or why it does not yet.
     async fn settle_orders(&self) -> Result<(), String>;
 
@@ -83,6 +89,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Hands the control leadership over; answers who leads then.
     async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, Failure>;
+
+    /// A new key of TLS session tickets; answers how many there were by then.
+    async fn rotate_tickets(&self) -> Result<u64, Failure>;
 
     /// The node's metrics in Prometheus text format.
     fn metrics(&self) -> String;

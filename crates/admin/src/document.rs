@@ -101,6 +101,51 @@ pub(crate) fn names_plan(text: &str, plan: &str) -> bool {
     }
 }
 
+/// The certificates that a document names and does not bring.
+#[derive(Debug, Default)]
+pub(crate) struct CertificateNames {
+    /// Name in the document, and of what the cluster keeps.
+    stored: Vec<(String, String)>,
+    /// What an authority is asked for: name and hosts.
+    pub(crate) ordered: Vec<(String, Vec<String>)>,
+}
+
+impl CertificateNames {
+    /// Where the document names it.
+    pub(crate) fn users(&self, name: &str) -> impl Iterator<Item = String> {
+        let stored = self.stored.iter().filter(move |(_, kept)| kept == name);
+        let ordered = self.ordered.iter().filter(move |(known, _)| known == name);
+        stored
+            .map(|(by, _)| format!("certificates.{by}"))
+            .chain(ordered.map(|(name, _)| format!("acme.certificates.{name}")))
+    }
+
+    /// Whom it is served for: the document's entries, or whoever asks for its hosts.
+    pub(crate) fn named_by(&self, name: &str) -> Vec<String> {
+        let by: Vec<String> =
+            self.stored.iter().filter(|(_, kept)| kept == name).map(|(by, _)| format!("certificates.{by}")).collect();
+        if by.is_empty() { vec!["sni".to_owned()] } else { by }
+    }
+
+    /// Of what the document names as kept, what is neither kept nor asked for: its name in the document, and its own.
+    pub(crate) fn missing(&self, is_kept: impl Fn(&str) -> bool) -> Option<(&str, &str)> {
+        let ordered = |name: &str| self.ordered.iter().any(|(known, _)| known == name);
+        let missing = self.stored.iter().find(|(_, kept)| !is_kept(kept) && !ordered(kept));
+        missing.map(|(by, kept)| (by.as_str(), kept.as_str()))
+    }
+}
+
+/// Of a text of another release that cannot be read: none.
+pub(crate) fn certificate_names(text: &str) -> CertificateNames {
+    let Ok(document) = parse(text) else { return CertificateNames::default() };
+    let stored = document.certificates.iter().filter_map(|it| Some((it.name.clone(), it.stored.clone()?)));
+    let ordered = document.acme.iter().flat_map(|acme| &acme.certificates);
+    CertificateNames {
+        stored: stored.collect(),
+        ordered: ordered.map(|it| (it.name.clone(), it.hosts.clone())).collect(),
+    }
+}
+
 /// What replacing `old` with `new` changes. Problems are those of `new`.
 pub(crate) fn changes(old: Option<&str>, new: &str) -> Result<Vec<Change>, Vec<Problem>> {
     compile(new, Revision(0), |_| Inputs::assumed())?;

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 pub use access::{Peer, hash as hash_token, mint as mint_token};
 pub use backend::Backend;
 pub use document::{check_files, compile, merge_files, schema as document_schema};
+pub use routes::certificate::of_file;
 pub use routes::{openapi, router};
 pub use serve::serve;
 

@@ -2,6 +2,7 @@
 //! guarded and described.
 
 mod cache;
+pub(crate) mod certificate;
 mod cluster;
 mod document;
 mod key;
@@ -70,6 +71,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(g.clone(), "/v1/cluster", Role(Reader), SHORT, cluster::status),
         op(p.clone(), "/v1/cluster/token", Role(Admin), SHORT, cluster::token),
         op(p.clone(), "/v1/cluster/transfer", Role(Admin), SHORT, cluster::transfer),
+        op(p.clone(), "/v1/cluster/tickets", Role(Admin), SHORT, cluster::tickets),
         op(d.clone(), "/v1/cluster/nodes/{id}", Role(Admin), SHORT, cluster::remove),
         op(g.clone(), "/v1/upstreams", Role(Reader), SHORT, upstream::list),
         op(p.clone(), "/v1/upstreams/endpoint", Role(Operator), SHORT, upstream::set),
@@ -88,6 +90,10 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(p.clone(), "/v1/quota/ungrant", Role(Operator), LONG, quota::ungrant),
         op(p.clone(), "/v1/quota/unblock", Role(Operator), LONG, quota::unblock),
         op(g.clone(), "/v1/usage", Role(Reader), SHORT, usage::list),
+        op(g.clone(), "/v1/certificates", Role(Reader), SHORT, certificate::list),
+        op(Method::PUT, "/v1/certificates/{name}", Role(Operator), SHORT, certificate::import),
+        op(d.clone(), "/v1/certificates/{name}", Role(Operator), SHORT, certificate::remove),
+        op(p.clone(), "/v1/certificates/{name}/renew", Role(Operator), SHORT, certificate::renew),
         op(g, "/v1/tokens", Role(Admin), SHORT, token::list),
         op(p, "/v1/tokens", Role(Admin), SHORT, token::create),
         op(d, "/v1/tokens/{id}", Role(Admin), SHORT, token::revoke),
@@ -154,6 +160,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         cluster::status,
         cluster::token,
         cluster::transfer,
+        cluster::tickets,
         cluster::remove,
         token::list,
         token::create,
@@ -162,6 +169,10 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         model::list,
         upstream::set,
         usage::list,
+        certificate::list,
+        certificate::import,
+        certificate::remove,
+        certificate::renew,
         cache::stats,
         cache::kept,
         cache::purge,
@@ -184,6 +195,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         (name = "cluster", description = "Members"),
         (name = "upstream", description = "Endpoints of upstreams: how they are, weights and drains set by hand"),
         (name = "model", description = "Deployments of language models: how they are"),
+        (name = "certificate", description = "Certificates that the nodes serve, and orders of new ones"),
         (name = "cache", description = "Kept responses: what there is, and what is void"),
         (name = "quota", description = "Counters of limits, and orders about them"),
         (name = "usage", description = "What language models were used: calls, tokens, money"),

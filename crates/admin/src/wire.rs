@@ -3,6 +3,7 @@
 //! Owns shapes, no behaviour. Fields are only ever added; a reader ignores what it does not know.
 
 mod cache;
+mod certificate;
 mod cluster;
 mod document;
 mod key;
@@ -14,9 +15,10 @@ mod upstream;
 mod usage;
 
 pub use cache::{CachePurge, CachePurged, CacheStats, KeptResponse, KeptResponses, NodeCache, RedisState};
+pub use certificate::{CertificateChanged, CertificateList, CertificateState, ImportCertificate};
 pub use cluster::{
-    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeRole, Readiness, ReadyReply, Removed, TransferRequest,
-    Transferred,
+    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeRole, Readiness, ReadyReply, Removed,
+    TicketKeysRotated, TransferRequest, Transferred,
 };
 pub use document::{
     Change, CheckReply, DiffReply, DocumentReply, HistoryReply, NodeApplied, Problem, PublishReply, RevisionInfo,

@@ -56,11 +56,15 @@ fn policy(routes: &[&str], upstream: &str, limited: &str) -> Snapshot {
         idle_timeout: Duration::from_secs(1),
         tls: UpstreamTls::default(),
         breaker: None,
+        overload: None,
+        hedge: None,
         health: None,
+        announce: None,
     });
     let consumer = |name: &str| Consumer {
         models: None,
         residency: None,
+        class: None,
         name: name.into(),
         tenant: "default".into(),
         team: None,
@@ -98,6 +102,9 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
         max_body: 1,
         upgrade: false,
         grpc_web: false,
+        decompress: false,
+        compression: None,
+        class: None,
         cache: None,
     }
 }

@@ -17,6 +17,17 @@ static ALLOCATOR: Allocator = Allocator;
 
 struct Allocator;
 
+unsafe extern "C" {
+    /// mimalloc.h; `libmimalloc-sys` names it only among all that is rare.
+    fn mi_collect(force: bool);
+}
+
+/// What lies free here goes back to the system, as far as this thread can.
+pub(crate) fn give_back() {
+    // SAFETY: no conditions.
+    unsafe { mi_collect(false) };
+}
+
 /// Does any block of `size` bytes lie as `layout` wants it?
 const fn is_plain(size: usize, align: usize) -> bool {
     align <= PLAIN && align <= size

@@ -6,6 +6,7 @@
 
 mod cache;
 mod catalogue;
+mod cert;
 mod client;
 mod cluster;
 mod diff;
@@ -114,6 +115,9 @@ pub(crate) enum Command {
     /// Kept responses: purge them, see what there is
     #[command(subcommand)]
     Cache(cache::Verb),
+    /// Certificates: keep them, see them, ask an authority for them
+    #[command(subcommand)]
+    Cert(cert::Verb),
     /// Admin tokens: who may use the admin port
     #[command(subcommand)]
     Token(token::Verb),
@@ -186,6 +190,7 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Upstream(verb) => upstream::run(&client, verb, global.output).await,
             Command::Model(verb) => model::run(&client, verb, global.output).await,
             Command::Cache(verb) => cache::run(&client, verb, global.output).await,
+            Command::Cert(verb) => cert::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
             Command::Quota(verb) => quota::run(&client, *verb, global.output).await,
             Command::Usage(asked) => usage::run(&client, &asked, global.output).await,

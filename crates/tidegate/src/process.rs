@@ -1,5 +1,5 @@
 //! What std lacks about processes: asking a child to end, and ending with one's parent.
-#![allow(unsafe_code)] // two libc calls
+#![allow(unsafe_code)] // a few libc calls
 
 use std::process::Child;
 
@@ -14,6 +14,27 @@ pub(crate) fn terminate(child: &Child) {
 pub(crate) fn end_with_parent() {
     // SAFETY: `prctl(PR_SET_PDEATHSIG)` reads one integer and touches no memory of ours.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+}
+
+/// Raises the bound on open descriptors as far as this process may. What it is then; `None`: the kernel does not say.
+pub(crate) fn most_descriptors() -> Option<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one struct of ours.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return None;
+    }
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the kernel reads one struct of ours.
+    if limit.rlim_cur < limit.rlim_max && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const wanted) } == 0 {
+        limit = wanted;
+    }
+    Some(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
+/// Bytes of a page of memory.
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: it touches no memory of ours.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4_096)
 }
 
 /// Tells systemd that the service is up, if it asked to be told (sd_notify(3)).

@@ -1,15 +1,19 @@
 //! `tidegate serve`: the assembly of a node, in reading order: settings, cluster, limiter, what requests see, listeners,
 //! admin port; then wait for a signal, drain, leave, stop.
 
+mod acme;
 mod admin_tls;
 mod alerts;
 mod args;
 mod breakers;
 mod caches;
+mod certificates;
 mod drain;
 mod effect;
+mod files;
 mod fills;
 mod gauges;
+mod guards;
 mod inputs;
 mod issuers;
 mod journals;
@@ -21,6 +25,7 @@ mod quotas;
 mod ready;
 mod redis;
 mod staleness;
+mod tickets;
 mod usage;
 
 use std::sync::Arc;
@@ -120,34 +125,34 @@ impl Node {
             bounds: Bounds::default(),
             keys_stale: Arc::new(AtomicBool::new(false)),
             blocks: Arc::default(),
+            challenges: Arc::default(),
             seen: Arc::default(),
             fleet: Arc::default(),
             tokens: Arc::default(),
             in_flight: tidegate_proxy::Count::default(),
             connections: tidegate_proxy::Count::default(),
+            pressure: Arc::default(),
         });
         let breakers = Breakers::start(&cluster, &gate);
         let caches = Caches::start(&cluster, &gate);
         links.open(&gate);
         let redis = redis::Published::new(&settings.redis, &cluster, &gate);
-        let certificates = listeners.certificates();
+        let shown = certificates::Shown::new(&cluster, &gate, listeners.certificates());
         let quotas = Quotas::start(&cluster, &gate);
         tokio::spawn(journals.tell(cluster.clone(), Arc::clone(&quotas)));
-        let effect = Arc::new(Effect::new(
-            cluster.clone(),
-            Arc::clone(&gate),
-            certificates,
-            breakers,
-            redis,
-            Arc::clone(&quotas),
-        ));
+        let effect =
+            Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), shown, breakers, redis, Arc::clone(&quotas)));
         let collector = otlp::Collector::start(&gate.telemetry, &settings.name);
         effect.catch_up().await;
         tokio::spawn(alerts::Alerts::new(&cluster, &gate, &quotas).tell_forever());
         tokio::spawn(Arc::clone(&effect).follow());
+        tokio::spawn(acme::Acme::new(&cluster, &gate).drive_forever());
+        tokio::spawn(tickets::rotate_forever(cluster.clone(), Arc::clone(&gate)));
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());
         gauges::register(&gate, &cluster, &effect, &staleness);
+        guards::start(&gate, settings.memory_limit);
+        gauges::handshakes(&gate.telemetry, listeners.certificates());
         let usage = UsageTold::start(&cluster, &gate)?;
         Ok(Self {
             settings,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::places;
-use crate::prerequisites::{Consent, NODE, PYTHON, ensure};
+use crate::prerequisites::{CURL, Consent, HAPROXY, NODE, NPM, OPENSSL, PYTHON, SLOWHTTPTEST, TESTSSL, ensure};
 use crate::run::{Result, cargo, root, run, target};
 
 pub(crate) fn all(consent: Consent, only: Option<&str>) -> Result {
@@ -21,7 +21,8 @@ pub(crate) fn as_a_test(consent: Consent) -> Result {
 }
 
 fn place(consent: Consent) -> Result<PathBuf> {
-    ensure(&[PYTHON, NODE], consent)?;
+    ensure(&[PYTHON, NODE, NPM, CURL, HAPROXY, OPENSSL, SLOWHTTPTEST, TESTSSL], consent)?;
+    places::node("hostile")?;
     places::python("hostile")
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask load`: sees to it that the others are there to compare with, builds, and hands over to the harness.
 
 use crate::build;
-use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, NGINX, REDIS, VARNISH, WRK, ensure};
+use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, NGINX, REDIS, VALGRIND, VARNISH, WRK, ensure};
 use crate::run::{Result, become_program};
 
 /// What is measured.
@@ -40,6 +40,20 @@ pub(crate) fn run(consent: Consent, order: &Order) -> Result {
     }];
     if *quick {
         arguments.push("--quick");
+    }
+    if let Some(only) = only {
+        arguments.extend(["--only", only]);
+    }
+    become_program(&mut build::call(harness, &arguments))
+}
+
+/// Counts, and compares with what is kept.
+pub(crate) fn instructions(consent: Consent, keep: bool, only: Option<&str>) -> Result {
+    ensure(&[C_COMPILER, NGINX, VALGRIND], consent)?;
+    let harness = build::harness("perf")?;
+    let mut arguments = vec!["instructions"];
+    if keep {
+        arguments.push("--keep");
     }
     if let Some(only) = only {
         arguments.extend(["--only", only]);

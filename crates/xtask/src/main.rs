@@ -1,5 +1,5 @@
-//! The project's verbs: test, sim, mutants, demo, load, fuzz, lint. Depends on clap and std only, so that it builds in seconds; what
-//! needs more lives in `loadtest/` and is built and called from here.
+//! The project's verbs: test, sim, mutants, demo, soak, load, instructions, fuzz, lint. Depends on clap and std only, so that it builds in
+//! seconds; what needs more lives in `loadtest/` and is built and called from here.
 
 mod build;
 mod cache_tests;
@@ -14,6 +14,7 @@ mod places;
 mod prerequisites;
 mod run;
 mod sdks;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -50,6 +51,18 @@ enum Verb {
         #[arg(long)]
         rate: Option<u32>,
     },
+    /// Three nodes under all kinds of traffic, faults, documents, purges, joins and leaves: nothing may pile up.
+    Soak {
+        /// How long the load runs, 60 to 86,400; warm-up and rest come on top.
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// Short requests per second; by default what leaves a small machine half idle.
+        #[arg(long)]
+        rate: Option<u32>,
+        /// The build that is soaked.
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
     /// Measure Tidegate, nginx, HAProxy and empty hyper proxies; write loadtest/results/.
     Load {
         /// One short round of each: minutes instead of the better part of an hour.
@@ -70,6 +83,15 @@ enum Verb {
         /// The build that is measured; by default bench-fat, or release if it is to be quick.
         #[arg(long)]
         profile: Option<String>,
+    },
+    /// Count the instructions of a request, with valgrind; more than 5 % beyond what is kept fails.
+    Instructions {
+        /// Keep what is counted, in loadtest/results/instructions.json.
+        #[arg(long)]
+        keep: bool,
+        /// Only the subjects whose name contains this.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// Run the fuzz targets (needs a nightly toolchain and cargo-fuzz).
     Fuzz {
@@ -124,6 +146,7 @@ fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Test { runner } => test::all(consent, &runner),
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
+        Verb::Soak { seconds, rate, profile } => soak::run(consent, &soak::Order { seconds, rate, profile }),
         Verb::Load { quick, shared, limits, llm, only, profile } => {
             let what = if llm {
                 load::What::Llm
@@ -136,6 +159,7 @@ fn main() -> ExitCode {
             };
             load::run(consent, &load::Order { what, quick, only, profile })
         }
+        Verb::Instructions { keep, only } => load::instructions(consent, keep, only.as_deref()),
         Verb::Sim { seeds, from } => evidence::sim(seeds, from),
         Verb::Mutants { only } => evidence::mutants(only.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),

@@ -27,6 +27,27 @@ pub(crate) fn python(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The same for Node.js, in target/NAME/node: packages, and the programs of tests/NAME/node, which find them there.
+pub(crate) fn node(name: &str) -> Result {
+    let (from, to) = (root().join("tests").join(name).join("node"), target().join(name).join("node"));
+    fs::create_dir_all(&to).map_err(|why| Stopped(format!("cannot make {}: {why}", to.display())))?;
+    let files = fs::read_dir(&from).map_err(|why| Stopped(format!("cannot read {}: {why}", from.display())))?;
+    for file in files.flatten().filter(|file| file.path().extension().is_some_and(|kind| kind == "mjs")) {
+        copy(&file.path(), &to.join(file.file_name()))?;
+    }
+    let stamp = target().join(name).join("package-lock.json");
+    if is_same(&from.join("package-lock.json"), &stamp) && to.join("node_modules").is_dir() {
+        return Ok(());
+    }
+    for file in ["package.json", "package-lock.json"] {
+        copy(&from.join(file), &to.join(file))?;
+    }
+    let mut npm = Command::new("npm");
+    npm.current_dir(&to).args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    run(&mut npm).map_err(|why| Stopped(format!("{why}: are Node.js ≥ 18 and npm's registry there?")))?;
+    copy(&from.join("package-lock.json"), &stamp)
+}
+
 /// A step of the tests. Where its place cannot be had, CI fails; elsewhere a person is told.
 pub(crate) fn as_a_test(place: Result<PathBuf>, ask: impl FnOnce(&Path) -> Result, what: &str, verb: &str) -> Result {
     match place {

@@ -17,14 +17,23 @@ pub(crate) struct Need {
 
 /// aws-lc is C.
 pub(crate) const C_COMPILER: Need = Need { program: "cc", package: "build-essential", why: "to build the TLS library" };
+pub(crate) const CURL: Need = Need { program: "curl", package: "curl", why: "as a client that decompresses" };
 pub(crate) const HAPROXY: Need = Need { program: "haproxy", package: "haproxy", why: "as load balancer" };
 pub(crate) const NGINX: Need = Need { program: "nginx", package: "nginx-light", why: "to compare with" };
+pub(crate) const TESTSSL: Need = Need { program: "testssl", package: "testssl.sh", why: "to examine TLS" };
 pub(crate) const NODE: Need = Need { program: "node", package: "nodejs", why: "for SDKs of language models" };
 pub(crate) const NPM: Need = Need { program: "npm", package: "npm", why: "to install SDKs" };
+pub(crate) const PEBBLE: Need =
+    Need { program: "pebble", package: "pebble", why: "as a certificate authority for tests" };
+pub(crate) const OPENSSL: Need =
+    Need { program: "openssl", package: "openssl", why: "to make certificates, and to speak TLS with" };
 /// With what makes places for packages: in Debian a package of its own.
 pub(crate) const PYTHON: Need =
     Need { program: "python3", package: "python3-venv", why: "for SDKs of language models" };
 pub(crate) const REDIS: Need = Need { program: "redis-server", package: "redis-server", why: "to share responses" };
+pub(crate) const VALGRIND: Need = Need { program: "valgrind", package: "valgrind", why: "to count instructions" };
+pub(crate) const SLOWHTTPTEST: Need =
+    Need { program: "slowhttptest", package: "slowhttptest", why: "as many slow clients" };
 pub(crate) const VARNISH: Need = Need { program: "varnishd", package: "varnish", why: "to compare with" };
 pub(crate) const WRK: Need = Need { program: "wrk", package: "wrk", why: "to ask as fast as possible" };
 

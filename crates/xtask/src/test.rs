@@ -3,12 +3,12 @@
 use std::env;
 
 use crate::evidence;
-use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, ensure};
+use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, PEBBLE, ensure};
 use crate::run::{Result, cargo, find_program, root, run, say};
 use crate::{hostile, sdks};
 
 pub(crate) fn all(consent: Consent, runner: &[String]) -> Result {
-    ensure(&[C_COMPILER, HAPROXY], consent)?;
+    ensure(&[C_COMPILER, HAPROXY, PEBBLE], consent)?;
     // The specs over real processes start this program.
     run(cargo().args(["build", "--locked", "--workspace", "--all-targets"]))?;
     run(with_fixtures(cargo().args(["test", "--locked", "--workspace", "--doc", "--quiet"])))?;

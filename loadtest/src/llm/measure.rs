@@ -117,7 +117,7 @@ impl Running {
         if self.kind.is_slow() { Ask::Chat.path() } else { ask.path() }
     }
 
-    pub(super) fn request(&self, ask: Ask) -> Vec<u8> {
+    pub(crate) fn request(&self, ask: Ask) -> Vec<u8> {
         let plain = request(self.address.to_string(), ask, self.kind.is_ours(), &self.headers);
         if self.kind.is_slow() {
             return String::from_utf8_lossy(&plain).replacen(ask.path(), self.path(ask), 1).into();

@@ -26,13 +26,13 @@ const LONGEST: usize = 4 << 20;
 const MODELS: usize = 256;
 
 /// The provider as a process of its own, on the last CPU.
-pub(super) struct Provider {
-    pub(super) address: SocketAddr,
+pub(crate) struct Provider {
+    pub(crate) address: SocketAddr,
     _process: Process,
 }
 
 impl Provider {
-    pub(super) fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["provider", "--http", &address.to_string()]);

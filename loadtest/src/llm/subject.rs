@@ -16,7 +16,7 @@ use crate::node::{Cluster, Manner};
 use crate::process::{Folder, Process, Start, free_address};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Nginx,
     Hyper,
     /// Of ours, without a word about models: any route, any upstream.
@@ -33,7 +33,7 @@ pub(super) enum Kind {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     Chat,
     /// 64 events as fast as they go.
     Burst,
@@ -46,25 +46,25 @@ pub(super) enum Ask {
 }
 
 /// Ends when dropped.
-pub(super) struct Running {
-    pub(super) kind: Kind,
-    pub(super) address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) kind: Kind,
+    pub(crate) address: SocketAddr,
     /// Process groups to account.
-    pub(super) groups: Vec<u32>,
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) headers: Vec<(String, String)>,
     _keep: Keep,
 }
 
 #[expect(dead_code, reason = "held only to be dropped")]
-pub(super) enum Keep {
+pub(crate) enum Keep {
     Process(Process, Folder),
     Cluster(Box<Cluster>),
 }
 
 impl Ask {
-    pub(super) const ALL: [Self; 5] = [Self::Chat, Self::Burst, Self::Paced, Self::First, Self::Slow];
+    pub(crate) const ALL: [Self; 5] = [Self::Chat, Self::Burst, Self::Paced, Self::First, Self::Slow];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
             Self::Burst => "burst",
@@ -75,7 +75,7 @@ impl Ask {
     }
 
     /// As the provider knows it.
-    pub(super) fn model(self) -> &'static str {
+    pub(crate) fn model(self) -> &'static str {
         match self {
             Self::Chat => "fake-chat",
             Self::Burst => "fake-events.64",
@@ -86,12 +86,12 @@ impl Ask {
     }
 
     /// Beneath `/s/` nginx buffers nothing; every other subject takes any prefix.
-    pub(super) fn path(self) -> &'static str {
+    pub(crate) fn path(self) -> &'static str {
         if self == Self::Chat { "/v1/chat/completions" } else { "/s/v1/chat/completions" }
     }
 
     /// `ours`: by the name that our document has for it.
-    pub(super) fn body(self, ours: bool) -> String {
+    pub(crate) fn body(self, ours: bool) -> String {
         let mut body = json!({
             "model": if ours { self.name() } else { self.model() },
             "messages": [
@@ -109,7 +109,7 @@ impl Ask {
 
 impl Kind {
     /// All that can be measured here; the others are named.
-    pub(super) fn installed() -> Vec<Self> {
+    pub(crate) fn installed() -> Vec<Self> {
         let mut all = vec![Self::Nginx, Self::Hyper, Self::Plain, Self::Passing, Self::Translating, Self::Full];
         for (kind, found, how) in [
             (Self::LiteLlm, rivals::litellm().is_some(), rivals::LITELLM),
@@ -123,7 +123,7 @@ impl Kind {
         all
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::Hyper => "hyper, empty",
@@ -137,16 +137,16 @@ impl Kind {
     }
 
     /// Models have names that our document gives them.
-    pub(super) fn is_ours(self) -> bool {
+    pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Passing | Self::Translating | Self::Full)
     }
 
     /// A thousand times slower: asked for less, so that the run ends.
-    pub(super) fn is_slow(self) -> bool {
+    pub(crate) fn is_slow(self) -> bool {
         matches!(self, Self::LiteLlm | Self::Portkey)
     }
 
-    pub(super) fn start(self, site: &Site<'_>) -> Result<Running> {
+    pub(crate) fn start(self, site: &Site<'_>) -> Result<Running> {
         if self.is_ours() || self == Self::Plain {
             return self.tidegate(site);
         }

@@ -21,7 +21,7 @@ use crate::usage::Usage;
 
 const CONNECTIONS: usize = 64;
 /// What everybody is asked for.
-const PATH: &str = "/load";
+pub(crate) const PATH: &str = "/load";
 
 /// What the requests end at, and how fast it is without anything in between.
 pub(crate) struct Backend {

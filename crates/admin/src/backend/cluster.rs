@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole, time};
 use crate::access::wall_clock;
 use crate::wire::{
-    ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node as Member, NodeApplied,
-    NodeCache, NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
+    CertificateState, ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node as Member,
+    NodeApplied, NodeCache, NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
 };
 
 /// An election takes a second or two.
@@ -55,6 +55,8 @@ pub struct Node {
     pub endpoints: Box<Endpoints>,
     /// The deployments of language models on all live nodes.
     pub deployments: Box<Deployments>,
+    /// Those that the served document brings in files.
+    pub certificates: Box<dyn Fn() -> Vec<CertificateState> + Send + Sync>,
     pub caches: Box<dyn Caches>,
     pub quotas: Box<dyn Quotas>,
     /// Short: every probe calls it.
@@ -196,6 +198,14 @@ impl Backend for OverCluster {
         self.node.quotas.busiest(limit, by, most).await
     }
 
+    fn file_certificates(&self) -> Vec<CertificateState> {
+        (self.node.certificates)()
+    }
+
+    fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.cluster.seal(name, secret).map_err(Failure::Fault)
+    }
+
     async fn settle_orders(&self) -> Result<(), String> {
         self.node.quotas.settle().await
     }
@@ -270,6 +280,11 @@ impl Backend for OverCluster {
         }
         self.cluster.transfer(to).await.map_err(Failure::Unavailable)?;
         Ok(to)
+    }
+
+    async fn rotate_tickets(&self) -> Result<u64, Failure> {
+        self.cluster.rotate_ticket_keys().await.map_err(failure)?;
+        Ok(self.cluster.newest_ticket_key().map_or(0, |(generation, _)| generation))
     }
 
     fn metrics(&self) -> String {

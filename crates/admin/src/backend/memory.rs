@@ -13,8 +13,8 @@ use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, Req
 use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole};
 use crate::access::{hash, mint, wall_clock};
 use crate::wire::{
-    ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node, NodeApplied, NodeCache,
-    NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, Readiness, ReadyReply,
+    CertificateState, ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node, NodeApplied,
+    NodeCache, NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, Readiness, ReadyReply,
 };
 
 pub struct Memory {
@@ -177,6 +177,16 @@ impl Backend for Memory {
         Ok(Vec::new())
     }
 
+    /// It reads no files.
+    fn file_certificates(&self) -> Vec<CertificateState> {
+        Vec::new()
+    }
+
+    /// As it is: nobody else ever has this state, and no disk.
+    fn seal(&self, _: &str, secret: &[u8]) -> Result<Vec<u8>, Failure> {
+        Ok(secret.to_vec())
+    }
+
     async fn settle_orders(&self) -> Result<(), String> {
         Ok(())
     }
@@ -233,6 +243,12 @@ impl Backend for Memory {
             None | Some(ME) => Ok(ME),
             Some(other) => Err(Failure::Rejected { reason: format!("node {other} is no voter"), hint: None }),
         }
+    }
+
+    async fn rotate_tickets(&self) -> Result<u64, Failure> {
+        let after = self.lock().state.ticket_keys.generation();
+        self.apply(Command::RotateTicketKeys { after, sealed: Vec::new() });
+        Ok(after + 1)
     }
 
     fn metrics(&self) -> String {

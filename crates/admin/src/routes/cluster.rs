@@ -10,7 +10,9 @@ use crate::AppState;
 use crate::access::wall_clock;
 use crate::input::{Id, Json as Input};
 use crate::refusal::Refusal;
-use crate::wire::{ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TransferRequest, Transferred};
+use crate::wire::{
+    ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TicketKeysRotated, TransferRequest, Transferred,
+};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
 
@@ -49,6 +51,13 @@ pub(super) async fn transfer(
 ) -> Result<Json<Transferred>, Refusal> {
     let leader = state.backend.transfer(ask.to.map(NodeId)).await?;
     Ok(Json(Transferred { leader: leader.0 }))
+}
+
+/// Renew the keys of TLS session tickets
+#[utoipa::path(post, path = "/v1/cluster/tickets", tag = "cluster",
+    responses((status = 200, body = TicketKeysRotated), (status = 503, body = ErrorReply)))]
+pub(super) async fn tickets(State(state): State<AppState>) -> Result<Json<TicketKeysRotated>, Refusal> {
+    Ok(Json(TicketKeysRotated { generation: state.backend.rotate_tickets().await? }))
 }
 
 /// Take a node out of the cluster for good

@@ -140,6 +140,7 @@ async fn once(
     let compiled = state.compiling(move || backend.compile(&document, next)).await?;
     let Compiled { snapshot, warnings, features } = compiled.map_err(Refusal::InvalidDocument)?;
     state.backend.understood(&features).await?;
+    certificates_are_there(state, text)?;
 
     let publish = Publish {
         format: crate::document::format(text),
@@ -156,6 +157,20 @@ async fn once(
         Outcome::Conflict { current } if expected.is_some() => Err(Refusal::PreconditionFailed { current: current.0 }),
         other => Err(said::no(&other, "document")),
     }
+}
+
+/// A document that names a certificate which nobody keeps would leave its hosts without one.
+fn certificates_are_there(state: &AppState, text: &str) -> Result<(), Refusal> {
+    let names = crate::document::certificate_names(text);
+    let missing = state.backend.read(|agreed| {
+        let missing = names.missing(|name| agreed.certificates.by_name(name).is_some());
+        missing.map(|(by, name)| (by.to_owned(), name.to_owned()))
+    });
+    let Some((by, name)) = missing else { return Ok(()) };
+    Err(Refusal::Rejected {
+        reason: format!("certificates.{by}.stored: the cluster keeps no certificate `{name}`"),
+        hint: Some(format!("import it first: `tidegate cert import {name} --cert chain.pem --key key.pem`")),
+    })
 }
 
 /// Which nodes have the entry, and whether that is all of them that count.

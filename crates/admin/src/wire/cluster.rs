@@ -155,3 +155,10 @@ pub struct Removed {
     /// The node that is no longer a member. Its id is never given out again.
     pub node: u64,
 }
+
+/// A new key of TLS session tickets is there.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TicketKeysRotated {
+    /// How many there were so far.
+    pub generation: u64,
+}

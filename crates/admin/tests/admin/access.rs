@@ -47,6 +47,7 @@ async fn each_role_may_do_what_the_ones_before_it_may_and_no_more() {
         ("DELETE", "/v1/keys/1", "", OPERATOR),
         ("POST", "/v1/cluster/token", "", ADMIN),
         ("POST", "/v1/cluster/transfer", "", ADMIN),
+        ("POST", "/v1/cluster/tickets", "", ADMIN),
         ("GET", "/v1/tokens", "", ADMIN),
         ("POST", "/v1/tokens", token, ADMIN),
     ];

@@ -4,6 +4,7 @@
 
 mod access;
 mod cache;
+mod certificates;
 mod common;
 mod documents;
 mod grpc;

@@ -145,6 +145,14 @@ impl Ask {
         Self { method, path: path.to_owned(), if_match: None, body: Bytes::new(), patience: PATIENCE }
     }
 
+    /// `path`, then a name that may hold anything, then `rest`.
+    pub(super) fn at(method: Method, path: &str, name: &str, rest: &str) -> Self {
+        let mut ask = Self::new(method, path);
+        encode(&mut ask.path, name);
+        ask.path.push_str(rest);
+        ask
+    }
+
     pub(super) fn json(mut self, body: &impl Serialize) -> Self {
         self.body = serde_json::to_vec(body).expect("the wire types are JSON").into();
         self
@@ -165,12 +173,7 @@ impl Ask {
         self.path.push(if self.path.contains('?') { '&' } else { '?' });
         self.path.push_str(name);
         self.path.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => self.path.push(char::from(byte)),
-                _ => self.path.push_str(&format!("%{byte:02X}")),
-            }
-        }
+        encode(&mut self.path, value);
         self
     }
 
@@ -178,6 +181,15 @@ impl Ask {
     pub(super) fn waiting(mut self, wait: Duration) -> Self {
         self.patience = PATIENCE.saturating_add(wait);
         self
+    }
+}
+
+fn encode(path: &mut String, value: &str) {
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use http::Method;
 use tidegate_admin::proto::cluster::WatchRequest;
 use tidegate_admin::wire::{
-    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, Removed, TransferRequest, Transferred,
+    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, Removed, TicketKeysRotated, TransferRequest, Transferred,
 };
 use tidegate_config::Span;
 
@@ -38,6 +38,8 @@ pub(crate) enum Verb {
         /// The voter that shall lead; default: the cluster picks one
         id: Option<u64>,
     },
+    /// Renew the keys of TLS session tickets now; twice, and no session from before is taken up again
+    RotateTickets,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -86,6 +88,12 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
             let ask = Ask::new(Method::POST, "/v1/cluster/transfer").json(&TransferRequest { to: id });
             let moved: Transferred = client.send(ask).await?;
             either(output, &moved, |moved| print::line(&format!("node {} leads the control group", moved.leader)));
+        }
+        Verb::RotateTickets => {
+            let rotated: TicketKeysRotated = client.send(Ask::new(Method::POST, "/v1/cluster/tickets")).await?;
+            either(output, &rotated, |rotated| {
+                print::line(&format!("the keys of session tickets are renewed (generation {})", rotated.generation));
+            });
         }
     }
     Ok(Exit::Ok)

@@ -12,6 +12,7 @@ use tidegate_model::LEVEL;
 
 /// Counters of limits on a node, and how many there may be.
 const LIMIT_KEYS: usize = 200_000;
+const LEAST_MEMORY: u64 = 32 << 20;
 const MOST_LIMIT_KEYS: std::ops::RangeInclusive<usize> = 1_000..=16_000_000;
 
 /// What can be said on the command line. Everything has a default: without flags this is a cluster of one.
@@ -70,6 +71,10 @@ pub(crate) struct Args {
     /// Bytes of memory for responses that routes keep [default: 256MiB]
     #[arg(long, value_name = "SIZE", env = "TIDEGATE_CACHE_MEMORY")]
     pub cache_memory: Option<String>,
+    /// Memory that the node may use: above 80 % of it the lowest classes of requests are refused, above 96 % all; at least
+    /// 32MiB [default: its cgroup's limit, or what the machine has]
+    #[arg(long, value_name = "SIZE", env = "TIDEGATE_MEMORY_LIMIT")]
+    pub memory_limit: Option<String>,
     /// Counters of limits held at a time, 1000 to 16000000, about 400 bytes each; for a subject beyond them one is handed back
     /// that nobody uses [default: 200000]
     #[arg(long, value_name = "N", env = "TIDEGATE_LIMIT_KEYS")]
@@ -134,6 +139,7 @@ struct NodeToml {
     drain_timeout: Option<String>,
     max_staleness: Option<String>,
     cache_memory: Option<String>,
+    memory_limit: Option<String>,
     limit_keys: Option<usize>,
     redis_url: Option<String>,
     redis_ca: Option<PathBuf>,
@@ -173,6 +179,8 @@ pub(crate) struct Settings {
     pub drain_timeout: Duration,
     pub max_staleness: Duration,
     pub cache_memory: usize,
+    /// `None`: as much as its cgroup or the machine has.
+    pub memory_limit: Option<u64>,
     pub limit_keys: usize,
     pub redis: RedisHere,
     pub leave: bool,
@@ -265,6 +273,13 @@ impl Settings {
         if let Some(millis) = args.wall_clock_offset {
             tidegate_clock::shift_wall(millis);
         }
+        let memory_limit = match args.memory_limit.or(file.memory_limit.clone()) {
+            None => None,
+            given => Some(size(given, "memory-limit", 0)? as u64),
+        };
+        if memory_limit.is_some_and(|limit| limit < LEAST_MEMORY) {
+            bail!("memory-limit: at least 32MiB, since a node needs about that much to start");
+        }
         let advertise = args.advertise.or(advertise.clone());
         if let Some(text) = &advertise {
             reachable(text)?;
@@ -285,6 +300,7 @@ impl Settings {
             drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
             max_staleness,
             cache_memory: size(args.cache_memory.or(file.cache_memory), "cache-memory", 256 << 20)?,
+            memory_limit,
             limit_keys,
             redis: match args.redis_url.or(file.redis_url) {
                 None => RedisHere::AsPublished,

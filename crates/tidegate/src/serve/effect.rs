@@ -8,24 +8,29 @@ use std::time::Duration;
 use tidegate_admin::backend::cluster::policies;
 use tidegate_auth::KeyEntry;
 use tidegate_cluster::{Cluster, News};
+use tidegate_config::Document;
 use tidegate_model::{KeyId, Millis, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_proxy::Gate;
 use tidegate_quota::protocol::Policy;
 use tidegate_state::{Change, Key, State};
-use tidegate_tls::Certificates;
 use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::breakers::Breakers;
+use super::certificates::Shown;
+use super::files::Files;
 use super::issuers::Fetchers;
 use super::purges::Purges;
 use super::quotas::Quotas;
 use super::redis::Published;
+use super::{inputs, tickets};
 
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether those files changed.
+const LOOK_AT_FILES: Duration = Duration::from_secs(1);
 
 /// Is a revision compiled again that is served already?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +42,12 @@ enum Look {
 pub(super) struct Effect {
     cluster: Cluster,
     gate: Arc<Gate>,
-    certificates: Arc<Certificates>,
+    shown: Arc<Shown>,
     breakers: Arc<Breakers>,
     purges: Purges,
     redis: Published,
     fetchers: Fetchers,
+    files: Arc<Files>,
     quotas: Arc<Quotas>,
     /// The served document's limits, without what operators ordered.
     policies: Mutex<Vec<Policy>>,
@@ -58,7 +64,7 @@ impl Effect {
     pub(super) fn new(
         cluster: Cluster,
         gate: Arc<Gate>,
-        certificates: Arc<Certificates>,
+        shown: Arc<Shown>,
         breakers: Arc<Breakers>,
         redis: Published,
         quotas: Arc<Quotas>,
@@ -68,11 +74,12 @@ impl Effect {
         Self {
             cluster,
             gate,
-            certificates,
+            shown,
             breakers,
             purges,
             redis,
             fetchers,
+            files: Arc::default(),
             quotas,
             policies: Mutex::default(),
             published: AtomicU64::new(0),
@@ -81,6 +88,10 @@ impl Effect {
             serving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown)
     }
 
     pub(super) fn breakers(&self) -> Arc<Breakers> {
@@ -129,6 +140,8 @@ impl Effect {
         self.purges.follow(&self.gate.snapshot.load());
         self.breakers.ruled();
         self.load_keys();
+        self.shown.follow();
+        tickets::follow(&self.cluster, self.shown.tickets());
         self.load_document(Look::Once).await;
         self.follow_orders().await;
         self.cluster.in_effect(applied);
@@ -140,6 +153,7 @@ impl Effect {
         let mut applied = self.cluster.applied();
         self.catch_up().await; // What changed between the first look and the subscription.
         let mut again = tokio::time::interval(LOOK_AGAIN);
+        let mut files = tokio::time::interval(LOOK_AT_FILES);
         loop {
             tokio::select! {
                 biased;
@@ -160,9 +174,17 @@ impl Effect {
                 () = self.reload.notified() => self.load_document(Look::Anew).await,
                 _ = again.tick() => {
                     if self.alarm().is_some() {
-                        self.load_document(Look::Once).await;
+                        self.load_document(Look::Anew).await;
                     }
                     self.assert_policies().await;
+                }
+                _ = files.tick() => {
+                    let files = Arc::clone(&self.files);
+                    // A disk may hang.
+                    if tokio::task::spawn_blocking(move || files.have_changed()).await.unwrap_or(false) {
+                        tracing::info!("files that the document names have changed: reading them anew");
+                        self.load_document(Look::Anew).await;
+                    }
                 }
             }
         }
@@ -186,14 +208,18 @@ impl Effect {
                 self.purges.follow(&self.gate.snapshot.load());
                 self.breakers.ruled();
                 self.load_keys();
+                self.shown.follow();
+                tickets::follow(&self.cluster, self.shown.tickets());
                 self.load_document(Look::Once).await;
                 self.follow_orders().await;
             }
+            Change::TicketKeys => tickets::follow(&self.cluster, self.shown.tickets()),
             Change::Document(_) => self.load_document(Look::Once).await,
             Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyPlan(id) | Change::KeyRevoked(id) => {
                 self.load_key(id);
             }
             Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
+            Change::Certificates => self.shown.follow(),
             Change::Endpoints => self.breakers.ruled(),
             Change::Purges => self.purges.follow(&self.gate.snapshot.load()),
             Change::Orders => self.follow_orders().await,
@@ -214,26 +240,29 @@ impl Effect {
         let Some((revision, text)) = latest else { return };
         self.published.store(revision.0, Ordering::Relaxed);
         if self.served() == revision && look == Look::Once {
-            self.set_alarm(None);
             return;
         }
-        let compiled =
-            tokio::task::spawn_blocking(move || tidegate_admin::compile(&text, revision, super::inputs::gather)).await;
+        let files = Arc::clone(&self.files);
+        let gather = move |document: &Document| {
+            files.reading(document);
+            inputs::gather(document)
+        };
+        let compiled = tokio::task::spawn_blocking(move || tidegate_admin::compile(&text, revision, gather)).await;
         let why = match compiled {
             Ok(Ok(compiled)) => self.put_into_effect(compiled.snapshot).err(),
             Ok(Err(problems)) => Some(problems.first().map_or_else(String::new, |problem| problem.reason.clone())),
             Err(panicked) => Some(panicked.to_string()),
         };
-        if let Some(why) = &why {
+        if let Some(why) = why.as_ref().filter(|why| self.alarm().as_ref() != Some(why)) {
             tracing::error!(%revision, %why, "the published document cannot be served here; the last good one stays");
         }
         self.set_alarm(why);
     }
 
     fn put_into_effect(&self, mut snapshot: Snapshot) -> Result<(), String> {
-        self.certificates
-            .replace(&snapshot.certificates)
-            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        self.shown.show(&snapshot.certificates)?;
+        let rotation = snapshot.ticket_rotation.unwrap_or(tidegate_policy::defaults::TICKET_ROTATION);
+        self.shown.tickets().set_lifetime(rotation);
         self.gate.telemetry.apply(&snapshot.telemetry).map_err(|why| format!("access log: {why}"))?;
         self.redis.follow(snapshot.redis.as_ref())?;
         self.fetchers.follow(&snapshot.issuers)?;

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_cluster::{Cluster, Part};
 use tidegate_limiter::Limiter;
+use tidegate_policy::Class;
 use tidegate_proxy::Gate;
 use tidegate_telemetry::{Kind, Sample, Telemetry};
+use tidegate_tls::Certificates;
+use tidegate_upstream::{BerthFacts, Shed};
 
 use super::effect::Effect;
 use super::staleness::Staleness;
@@ -22,6 +25,8 @@ pub(super) fn register(gate: &Arc<Gate>, cluster: &Cluster, effect: &Arc<Effect>
     connections(telemetry, gate);
     endpoints(telemetry, gate);
     breakers(telemetry, gate);
+    berths(telemetry, gate);
+    hedges(telemetry, gate);
     cache(telemetry, gate);
     issuers(telemetry, gate);
 }
@@ -131,6 +136,71 @@ fn endpoints(telemetry: &Telemetry, gate: &Arc<Gate>) {
     });
 }
 
+/// Requests that run at upstreams, wait for them, and were refused: docs/overload.md.
+fn berths(telemetry: &Telemetry, gate: &Arc<Gate>) {
+    type Pick = fn(&BerthFacts) -> u64;
+    let facts: [(&str, &str, Kind, Pick); 4] = [
+        ("overload_limit", "Requests that may run at the upstream at once", Kind::Gauge, |f| f.limit.into()),
+        ("overload_running", "Requests that run at the upstream", Kind::Gauge, |f| f.running.into()),
+        ("overload_base_microseconds", "What its answers take when nothing waits, as learnt", Kind::Gauge, |f| {
+            f.base.map_or(0, |base| u64::try_from(base.as_micros()).unwrap_or(u64::MAX))
+        }),
+        ("overload_probes", "Times the limit was lowered to measure that", Kind::Counter, |f| f.probes),
+    ];
+    for (name, help, kind, pick) in facts {
+        let it = Arc::clone(gate);
+        telemetry.register(name, help, kind, move || {
+            it.upstreams.berths().iter().map(|(id, facts)| labelled(&[("upstream", id)], pick(facts))).collect()
+        });
+    }
+    type Each = fn(&BerthFacts) -> Vec<(Class, u64)>;
+    let by_class: [(&str, &str, Kind, Each); 2] = [
+        ("overload_queued", "Requests that wait for the upstream", Kind::Gauge, |f| {
+            f.queued.iter().map(|(class, now)| (*class, *now as u64)).collect()
+        }),
+        ("overload_waited", "Requests that had to wait for the upstream", Kind::Counter, |f| f.waited.clone()),
+    ];
+    for (name, help, kind, each) in by_class {
+        let it = Arc::clone(gate);
+        telemetry.register(name, help, kind, move || {
+            let of = |(id, facts): &(Arc<str>, BerthFacts)| {
+                let of = |(class, value): (Class, u64)| labelled(&[("upstream", id), ("class", class.name())], value);
+                each(facts).into_iter().map(of).collect::<Vec<_>>()
+            };
+            it.upstreams.berths().iter().flat_map(of).collect()
+        });
+    }
+    let it = Arc::clone(gate);
+    telemetry.register(
+        "overload_shed",
+        "Requests refused for want of room at the upstream",
+        Kind::Counter,
+        move || {
+            let of = |(id, facts): &(Arc<str>, BerthFacts)| {
+                let of = |(why, class, value): &(Shed, Class, u64)| {
+                    labelled(&[("upstream", id), ("class", class.name()), ("reason", why.name())], *value)
+                };
+                facts.shed.iter().map(of).collect::<Vec<_>>()
+            };
+            it.upstreams.berths().iter().flat_map(of).collect()
+        },
+    );
+}
+
+fn hedges(telemetry: &Telemetry, gate: &Arc<Gate>) {
+    type Pick = fn(&(Arc<str>, u64, u64)) -> u64;
+    let counters: [(&str, &str, Pick); 2] = [
+        ("upstream_hedges", "Requests asked a second time because the first try was late", |h| h.1),
+        ("upstream_hedges_won", "Requests that the second try answered first", |h| h.2),
+    ];
+    for (name, help, pick) in counters {
+        let it = Arc::clone(gate);
+        telemetry.register(name, help, Kind::Counter, move || {
+            it.upstreams.hedges().iter().map(|h| labelled(&[("upstream", &h.0)], pick(h))).collect()
+        });
+    }
+}
+
 fn breakers(telemetry: &Telemetry, gate: &Arc<Gate>) {
     let it = Arc::clone(gate);
     let help = "Sources of endpoints (SRV records, files) whose last look failed";
@@ -197,6 +267,19 @@ fn plain(value: u64) -> Sample {
 
 pub(super) fn labelled(labels: &[(&'static str, &str)], value: u64) -> Sample {
     Sample { labels: labels.iter().map(|(name, of)| (*name, (*of).to_owned())).collect(), value: value as f64 }
+}
+
+/// What came of TLS handshakes.
+pub(super) fn handshakes(telemetry: &Telemetry, certificates: Arc<Certificates>) {
+    let help = "TLS handshakes of clients that were finished, by version and whether a session was taken up again";
+    let read = move || {
+        let counts = certificates.handshakes().counts();
+        let sample = |(version, resumed, count)| {
+            labelled(&[("version", version), ("resumed", if resumed { "true" } else { "false" })], count)
+        };
+        counts.map(sample).collect()
+    };
+    telemetry.register("tls_handshakes", help, Kind::Counter, read);
 }
 
 /// What the response cache did, and how it stands with Redis.

@@ -1,11 +1,33 @@
 //! What documents refer to outside themselves: environment variables and files of this machine, and what this program
 //! was built with.
 
+use tidegate_admin::backend::Compiled;
+use tidegate_admin::wire::{Problem, Severity};
 use tidegate_config::{Document, Inputs, Need};
-use tidegate_model::Feature;
+use tidegate_model::{Feature, Revision};
+use tidegate_tls::Certificates;
 
 /// A secret or certificate larger than this is a mistake.
 const MOST_BYTES: u64 = 1 << 20;
+
+/// As a document that is about to be published: with what only those find out who use certificates.
+pub(super) fn compile(text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
+    let compiled = tidegate_admin::compile(text, revision, gather)?;
+    // What the cluster keeps was looked at when it was put there.
+    let files = compiled.snapshot.certificates.iter().filter(|it| it.stored.is_none());
+    let shown = Certificates::check(files).err().unwrap_or_default();
+    let mut problems: Vec<Problem> = shown.iter().map(|why| problem("certificates".to_owned(), why)).collect();
+    for upstream in &compiled.snapshot.upstreams {
+        let why = tidegate_tls::client(&upstream.tls, &[]).err();
+        problems.extend(why.map(|why| problem(format!("upstreams.{}.tls", upstream.id), &why)));
+    }
+    if problems.is_empty() { Ok(compiled) } else { Err(problems) }
+}
+
+fn problem(path: String, why: &tidegate_tls::Error) -> Problem {
+    let (file, line, column) = (None, None, None);
+    Problem { severity: Severity::Error, path, file, line, column, reason: why.to_string(), hint: None }
+}
 
 /// Reads everything `document` needs.
 pub(super) fn gather(document: &Document) -> Inputs {

@@ -116,7 +116,7 @@ async fn fetch(upstreams: &Upstreams, upstream: &Arc<Upstream>, url: &Url) -> Re
         .body(Empty::<Bytes>::new())
         .map_err(|why| why.to_string())?;
     let timeouts = Timeouts { total: Some(PATIENCE), first_byte: None };
-    let call = Call { upstream, request, timeouts, upgrade: false, admitted: false, again: None };
+    let call = Call { upstream, request, timeouts, upgrade: false, admitted: false, guest: None, again: None };
     let whole = async {
         let answer = upstreams.call(call).await.map_err(|why| why.to_string())?;
         let status = answer.response.status();
@@ -144,6 +144,9 @@ fn upstream(url: &Url, ca_pem: Option<Vec<u8>>) -> Upstream {
         idle_timeout: Duration::from_secs(10),
         tls: UpstreamTls { ca_pem, server_name: None, identity: None },
         breaker: None,
+        overload: None,
+        hedge: None,
         health: None,
+        announce: None,
     }
 }

@@ -61,9 +61,10 @@ impl Admin {
         let (open, closed) = oneshot::channel();
         let listener = self.listener.take().expect("the admin port is served once");
         let (telemetry, readiness) = (Arc::clone(&gate.telemetry), (cluster.clone(), Arc::clone(effect)));
+        let shown = effect.shown();
         let (breakers, of_models) = (effect.breakers(), effect.breakers());
         let node = backend::cluster::Node {
-            compile: Box::new(|text, revision| tidegate_admin::compile(text, revision, inputs::gather)),
+            compile: Box::new(inputs::compile),
             readiness: Box::new(move || reply(&readiness.0, &readiness.1)),
             endpoints: Box::new(move || {
                 let breakers = Arc::clone(&breakers);
@@ -73,6 +74,7 @@ impl Admin {
                 let breakers = Arc::clone(&of_models);
                 Box::pin(async move { breakers.deployments().await })
             }),
+            certificates: Box::new(move || shown.of_files()),
             caches: Box::new(CachesOf(Arc::clone(caches))),
             quotas: Box::new(QuotasOf(Arc::clone(quotas))),
             metrics: Box::new(move || telemetry.render()),
