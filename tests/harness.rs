@@ -7,6 +7,7 @@ mod collector;
 mod grpc;
 mod node;
 mod origin;
+pub(crate) mod pebble;
 mod provider;
 mod redis;
 mod wire;

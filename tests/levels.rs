@@ -43,10 +43,15 @@ async fn what_an_older_node_does_not_understand_is_refused_until_it_is_upgraded(
     let (newer, breaker) = (newer.to_str().unwrap(), breaker.to_str().unwrap());
     let purge = ["cache", "purge", "example.com/x"];
     let weigh = ["upstream", "weight", "origin", &origin.address.to_string(), "3"];
+    let made = rcgen::generate_simple_self_signed(vec!["api.test".to_owned()]).unwrap();
+    let chain = cluster.write("api.pem", &made.cert.pem());
+    let key = cluster.write("api.key", &made.signing_key.serialize_pem());
+    let import = ["cert", "import", "api", "--cert", chain.to_str().unwrap(), "--key", key.to_str().unwrap()];
     for node in 0..3 {
         for (words, what) in [
             (&purge[..], "a purge"),
             (&weigh[..], "a ruling about an endpoint"),
+            (&import[..], "a stored certificate"),
             (&["apply", newer][..], "`cache.redis`"),
             (&["apply", breaker][..], "`breaker.stored`"),
         ] {
@@ -70,6 +75,7 @@ async fn what_an_older_node_does_not_understand_is_refused_until_it_is_upgraded(
     eventually("the status tells it", Duration::from_secs(10), async || levels(&cluster).await == [2, 2, 2]).await;
     eventually("the leader has heard of it", Duration::from_secs(10), async || cluster.cli(&purge).await.is_ok()).await;
     cluster.cli(&weigh).await.unwrap();
+    cluster.cli(&import).await.unwrap();
     cluster.cli(&["apply", newer]).await.unwrap();
     cluster.cli(&["apply", breaker]).await.unwrap();
 }

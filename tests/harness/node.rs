@@ -29,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) wire: Wire,
     peer: SocketAddr,
     pub(crate) extra: Vec<String>,
+    /// `ulimit -n`.
+    pub(crate) descriptors: Option<u32>,
     pub(crate) ready: Option<Ready>,
     child: Option<Child>,
 }
@@ -48,6 +50,7 @@ impl Node {
             wire: board.wire(peer).await,
             peer,
             extra: extra.iter().map(|word| (*word).to_owned()).collect(),
+            descriptors: None,
             ready: None,
             child: None,
         }
@@ -68,7 +71,14 @@ impl Node {
             File::options().create(true).append(true).open(self.folder.join(format!("{}.log", self.name))).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (http, https, admin) = self.ready.as_ref().map_or((any, any, any), |r| (r.http, r.https, r.admin));
-        let mut command = Command::new(TIDEGATE);
+        let mut command = match self.descriptors {
+            None => Command::new(TIDEGATE),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\" \"$@\"")).arg(TIDEGATE);
+                shell
+            }
+        };
         command
             .arg("serve")
             .arg("--data")

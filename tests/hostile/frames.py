@@ -1,7 +1,7 @@
 """HTTP/2 frame by frame: what a client says is bytes, right or wrong; what it hears is told as frames."""
 
 import contextlib
-import socket
+import ssl
 import struct
 import threading
 import time
@@ -56,13 +56,7 @@ class Client:
 
     def __init__(self, world, *pairs, greet=True, receive=None, timeout=10):
         self.encoder, self.decoder, self.kept, self.gone, self.code = Encoder(), Decoder(), b"", False, CLOSED
-        if receive is None:
-            self.line = world.connect(timeout)
-        else:
-            self.line = socket.socket()
-            self.line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
-            self.line.settimeout(timeout)
-            self.line.connect(world.address)
+        self.line = world.connect(timeout, receive)
         if greet:
             self.send(PREFACE, settings(*pairs))
             told = self.until(lambda heard: heard.kind == SETTINGS and not heard.flags & ACK)
@@ -79,7 +73,7 @@ class Client:
         """`False`: it has hung up."""
         try:
             self.line.sendall(b"".join(frames))
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, ssl.SSLError):
             self.gone = True
         return not self.gone
 
@@ -100,7 +94,7 @@ class Client:
         while len(self.kept) < 9 or len(self.kept) < 9 + int.from_bytes(self.kept[:3]):
             try:
                 piece = self.line.recv(65536)
-            except (ConnectionError, TimeoutError) as why:
+            except (ConnectionError, TimeoutError, ssl.SSLError) as why:
                 self.silent = isinstance(why, TimeoutError)
                 return None
             if not piece:

@@ -3,10 +3,13 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from pathlib import Path
+
+from certificates import authority, write
 
 DOCUMENT = {
     "version": 1,
@@ -33,13 +36,17 @@ class World:
             assert time.time() < until and self.process.poll() is None, f"the node does not start:\n{self.log.read_text()}"
             time.sleep(0.02)
         place = json.loads(ready.read_text())
-        self.address = tuple(part if n == 0 else int(part) for n, part in enumerate(place["http"].rsplit(":", 1)))
+        self.address, self.secure = both(place["http"]), both(place["https"])
         self.admin = place["admin"]
         self.env = {**os.environ, "TIDEGATE_ADMIN": f"http://{place['admin']}", "TIDEGATE_TOKEN": (folder / "data/admin.token").read_text().strip()}
         self.plain, self.odd = Backend(), Backend()
         backends = (("plain", self.plain), ("odd", self.odd))
         upstreams = [{"name": name, "endpoints": [{"url": f"http://127.0.0.1:{one.port}"}]} for name, one in backends]
-        self.document, self.folder = {**DOCUMENT, "upstreams": upstreams}, folder
+        self.ca, issue = authority()
+        (folder / "ca.pem").write_bytes(self.ca)
+        write(folder, "world", issue("world.test"))
+        shown = {"name": "world", "hosts": ["world.test"], "file": str(folder / "world.pem"), "key": str(folder / "world.key")}
+        self.document, self.folder = {**DOCUMENT, "upstreams": upstreams, "certificates": [shown]}, folder
         self.publish()
 
     def publish(self, **more):
@@ -51,8 +58,13 @@ class World:
         assert done.returncode == 0, done.stdout + done.stderr
         self.document = wanted
 
-    def connect(self, timeout=10):
-        line = socket.create_connection(self.address, timeout=timeout)
+    def connect(self, timeout=10, receive=None, to=None):
+        """`receive`: the size of the socket's buffer."""
+        line = socket.socket()
+        if receive is not None:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        line.settimeout(timeout)
+        line.connect(to or self.address)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return line
 
@@ -94,6 +106,26 @@ class World:
     def stop(self):
         self.process.terminate()
         self.process.wait(30)
+
+
+class OverTls:
+    """The same world for clients that speak h2 over TLS."""
+
+    def __init__(self, world):
+        self.world, self.context = world, ssl.create_default_context(cadata=world.ca.decode())
+        self.context.set_alpn_protocols(["h2"])
+
+    def __getattr__(self, name):
+        return getattr(self.world, name)
+
+    def connect(self, timeout=10, receive=None):
+        line = self.world.connect(timeout, receive, self.world.secure)
+        return self.context.wrap_socket(line, server_hostname="world.test")
+
+
+def both(address):
+    host, port = address.rsplit(":", 1)
+    return host, int(port)
 
 
 def rest(line):

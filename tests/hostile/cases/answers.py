@@ -57,6 +57,11 @@ GOOD = {
     "no_content_with_a_length": (b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", 204, b""),
     "no_content_with_a_body": (b"HTTP/1.1 204 No Content\r\n\r\nhello", 204, b""),
     "not_modified_with_a_length": (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", 304, b""),
+    "all_kinds_of_1xx_before": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 199 Odd\r\nx: y\r\n\r\n" + OK + b"content-length: 2\r\n\r\nok",
+        200,
+        b"ok",
+    ),
     "hints_before": (b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + OK + b"content-length: 2\r\n\r\nok", 200, b"ok"),
     "continue_before": (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"content-length: 2\r\n\r\nok", 200, b"ok"),
     "a_second_answer_behind": (OK + b"content-length: 2\r\n\r\nok" + OK + b"content-length: 4\r\n\r\nevil", 200, b"ok"),

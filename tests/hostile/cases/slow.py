@@ -1,6 +1,10 @@
 """Clients that are slow, many, or never come to an end: each is bounded, and others are served all the while."""
 
+import contextlib
+import re
+import shutil
 import socket
+import subprocess
 import threading
 import time
 
@@ -130,10 +134,10 @@ def pipelined_without_reading(world):
     assert world.memory() - before < 32
 
 
-def a_flood_of_connections(world):
-    """Three thousand at once: others are served, and all that they took is given back."""
-    descriptors, lines, stop = world.descriptors(), [], threading.Event()
-    troubles = []
+@contextlib.contextmanager
+def others_are_served(world):
+    """All the while."""
+    stop, troubles = threading.Event(), []
 
     def watch():
         while not stop.is_set():
@@ -146,19 +150,64 @@ def a_flood_of_connections(world):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        for _ in range(3_000):
-            lines.append(world.connect())
-            lines[-1].sendall(b"GET / HTTP/1.1\r\n")
+        yield
     finally:
         stop.set()
         watcher.join()
-        for line in lines:
-            line.close()
     assert not troubles, troubles[0]
-    until = time.time() + 10
-    while world.descriptors() > descriptors + 20:
+
+
+def given_back(world, descriptors, kept=20):
+    """All but a few that the node keeps towards its upstreams."""
+    until = time.time() + 15
+    while world.descriptors() > descriptors + kept:
         assert time.time() < until, f"{world.descriptors()} of {descriptors} descriptors are left open"
         time.sleep(0.1)
+
+
+def a_flood_of_connections(world):
+    """Three thousand at once: others are served, and all that they took is given back."""
+    descriptors, lines = world.descriptors(), []
+    with others_are_served(world):
+        try:
+            for _ in range(3_000):
+                lines.append(world.connect())
+                lines[-1].sendall(b"GET / HTTP/1.1\r\n")
+        finally:
+            for line in lines:
+                line.close()
+    given_back(world, descriptors)
+
+
+def slowhttptest_in_all_its_modes(world):
+    """Debian's slowhttptest: slow heads, slow bodies, overlapping ranges, slow reading, 200 connections of each at once. By its own
+    word, too, the service stays available."""
+    assert shutil.which("slowhttptest"), "slowhttptest is missing: apt-get install slowhttptest"
+    world.odd.script = b"HTTP/1.1 200 OK\r\ncontent-length: 524288\r\n\r\n" + b"a" * (512 << 10)
+    before, descriptors = world.memory(), world.descriptors()
+    where = "http://%s:%d" % world.address
+    modes = {
+        "slow heads": ["-H", "-i", "2", "-u", f"{where}/heads"],
+        "slow bodies": ["-B", "-i", "2", "-s", "8192", "-t", "POST", "-u", f"{where}/bodies"],
+        "ranges": ["-R", "-a", "1", "-b", "3000", "-t", "GET", "-u", f"{where}/ranges"],
+        "slow reading": ["-X", "-w", "512", "-y", "1024", "-n", "2", "-z", "32", "-k", "3", "-u", f"{where}/odd/large"],
+    }
+    with others_are_served(world):
+        running = {
+            mode: subprocess.Popen(["slowhttptest", "-c", "200", "-r", "50", "-l", "15", "-p", "3", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for mode, words in modes.items()
+        }
+        highest = 0
+        while any(one.poll() is None for one in running.values()):
+            highest = max(highest, world.memory() - before)
+            time.sleep(0.2)
+    for mode, one in running.items():
+        said = re.sub(r"\x1b\[[0-9;]*m", "", one.stdout.read())
+        available = re.findall(r"service available:\s*(\w+)", said)
+        assert available and set(available) == {"YES"}, f"{mode}: {available}\n{said[-2000:]}"
+    assert highest < 128, f"{highest:.0f} MB"
+    world.odd.script = None
+    given_back(world, descriptors, kept=100)
 
 
 CASES = [
@@ -171,4 +220,5 @@ CASES = [
     who_does_not_read,
     pipelined_without_reading,
     a_flood_of_connections,
+    slowhttptest_in_all_its_modes,
 ]
