@@ -33,6 +33,10 @@ dev *flags:
 demo *flags:
     cargo xtask demo {{flags}}
 
+# Ten minutes of everything at once: nothing may pile up.
+soak *flags:
+    cargo xtask soak {{flags}}
+
 # The crates' documentation.
 docs:
     cargo doc --locked --workspace --no-deps
