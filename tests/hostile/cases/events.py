@@ -4,7 +4,6 @@ cache, a model's translation. An origin waits until its event was seen; whoever 
 import json
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import zlib
@@ -69,7 +68,6 @@ def ready(world):
         pass
     if hasattr(world, "teller"):
         return
-    certified(world)
     world.teller = Origin({"events": events, "kept": kept, "completions": completions, "echo": echo})
     to, packed = [{"upstream": "teller"}], {"types": ["text/event-stream"], "min_size": "1B"}
     provider = {"name": "teller-llm", "kind": "openai_compatible", "url": f"http://127.0.0.1:{world.teller.port}/v1"}
@@ -85,20 +83,6 @@ def ready(world):
             {"name": "told-llm-packed", "match": {"path": "/told-llm-packed/*"}, "llm": {"models": ["teller"]}, "compression": packed},
         ],
     )
-
-
-def certified(world):
-    """TLS for any name."""
-    if not world.document.get("certificates"):
-        world.publish(certificates=[{"name": "any", "hosts": ["localhost"], **certificate(world.folder)}])
-
-
-def certificate(folder):
-    key, file = folder / "any.key", folder / "any.pem"
-    if not file.exists():
-        made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
-        subprocess.run([*made, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", file], check=True, capture_output=True)
-    return {"file": str(file), "key": str(key)}
 
 
 def plain():
@@ -179,7 +163,7 @@ def secured(world, alpn):
     terms.check_hostname, terms.verify_mode = False, ssl.CERT_NONE
     terms.set_alpn_protocols([alpn])
     host, port = world.secure
-    return terms.wrap_socket(socket.create_connection((host, port), timeout=PATIENCE), server_hostname="localhost")
+    return terms.wrap_socket(socket.create_connection((host, port), timeout=PATIENCE), server_hostname="world.test")
 
 
 def told(world, path, line, speak, coding=None, undo=plain, body=None, wanted=event):
