@@ -180,14 +180,19 @@ def who_does_not_read_what_is_compressed(world):
         line = world.connect()
         line.sendall(b"GET /coder/endless HTTP/1.1\r\nhost: a\r\naccept-encoding: %s\r\n\r\n" % (b"gzip", b"br", b"zstd")[n % 3])
         lines.append(line)
-    heights = []
-    for _ in range(4):
+    heights = [before]
+    until = time.time() + 30
+    while len(heights) < 4 or heights[-1] - heights[-3] >= 4:  # Until all sockets are full, however busy the machine.
+        assert time.time() < until, f"still rising: {heights}"
         time.sleep(1)
         heights.append(world.memory())
+    full = heights[-1]
+    time.sleep(2)
+    heights.append(world.memory())
     for line in lines:
         line.close()
-    assert heights[-1] - before < 160, f"{before:.0f} -> {heights}"
-    assert heights[-1] - heights[1] < 16, heights
+    assert heights[-1] - before < 160, heights
+    assert heights[-1] - full < 16, heights
 
 
 def others_are_served_while_much_is_compressed(world):

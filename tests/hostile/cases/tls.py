@@ -60,7 +60,7 @@ def sslyze_finds_nothing(world):
     """Scanned in full: no older protocol, no suite without forward secrecy and authentication, no hole with a name."""
     host, port = world.secure
     report = world.folder / "sslyze.json"
-    command = [Path(sys.executable).parent / "sslyze", "--json_out", report, "--sni", "world.test", "--quiet", f"{host}:{port}"]
+    command = [Path(sys.executable).parent / "sslyze", "--json_out", report, "--sni", "world.test", "--quiet", "--mozilla_config", "intermediate", "--early_data", f"{host}:{port}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert report.exists(), done.stdout[-2000:] + done.stderr[-2000:]
     scanned = json.loads(report.read_text())["server_scan_results"][0]["scan_result"]
@@ -76,14 +76,12 @@ def sslyze_finds_nothing(world):
     assert not result["openssl_ccs_injection"]["is_vulnerable_to_ccs_injection"]
     assert result["robot"]["robot_result"] == "NOT_VULNERABLE_RSA_NOT_SUPPORTED", result["robot"]
     assert not result["tls_compression"]["supports_compression"]
-    early = scanned["tls_1_3_early_data"]
-    assert early["status"] in ("COMPLETED", "NOT_SCHEDULED") and not (early["result"] or {}).get("supports_early_data"), early
+    assert not result["tls_1_3_early_data"]["supports_early_data"]
     assert not result["session_renegotiation"]["is_vulnerable_to_client_renegotiation_dos"]
     assert result["tls_fallback_scsv"]["supports_fallback_scsv"] or not accepted["tls_1_1"]
     ems = result.get("tls_extended_master_secret")
     assert ems is None or ems["supports_ems_extension"], ems
-    resumption = result["session_resumption"]
-    assert resumption["tls_ticket_resumption_result"] == "FULLY_SUPPORTED", resumption
+    # That sessions resume is seen in tests/tls.rs: sslyze takes a ticket that is renewed at each resumption for one that was refused.
 
 
 def what_is_no_handshake_ends_at_once(world):
