@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 /// Answers may take so much longer than the base before the limit falls.
-const TOLERANCE: f64 = 1.07;
+const TOLERANCE: f64 = 1.03;
 /// Windows with fewer answers say nothing.
 const FEWEST: u32 = 10;
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -32,6 +32,8 @@ const HALF: f64 = 0.55;
 /// A fall to this share of the limit should have made answers faster.
 const FALL: f64 = 0.6;
 const FIRST: f64 = 16.0;
+/// So many windows in a row without a sign of too much, and the limit rises faster.
+const SURE: u32 = 3;
 
 /// What happened since the limit was last looked at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,7 +74,7 @@ impl Seen {
     #[must_use]
     pub fn is_enough(&self, limit: u32) -> bool {
         let seen = self.answers.saturating_add(self.failures);
-        let want = limit.clamp(FEWEST, 200);
+        let want = limit.saturating_mul(2).clamp(2 * FEWEST, 300);
         (seen >= want && self.span >= SHORTEST) || (seen >= FEWEST && self.span >= LONG)
     }
 }
@@ -106,9 +108,13 @@ pub struct Learner {
     limit: f64,
     /// Logarithm of the time that answers take when nothing waits.
     base: Option<f64>,
+    /// The standard error of the base.
+    doubt: f64,
     phase: Phase,
     /// Limit and times when the limit began to fall.
     falling: Option<(f64, f64)>,
+    /// Windows in a row in which the limit was in use and not too much.
+    streak: u32,
     probe_at: Duration,
     probes: u64,
     /// The window before was in use up to the limit: this one did not begin with an idle upstream, whose first answers are
@@ -125,8 +131,10 @@ impl Learner {
             max,
             limit: FIRST.clamp(min, max),
             base: None,
+            doubt: 0.0,
             phase: Phase::Rising,
             falling: None,
+            streak: 0,
             probe_at: Duration::ZERO,
             probes: 0,
             was_full: false,
@@ -169,7 +177,7 @@ impl Learner {
         let took = seen.mean();
         let lasts = std::mem::replace(&mut self.was_full, seen.full) && seen.full;
         let first = self.probes == 0 && seen.full;
-        let base = *self.base.get_or_insert(took);
+        let base = self.base.unwrap_or_else(|| self.base_is(took, seen.error()));
         if lasts && self.limit > self.min && now >= self.probe_at {
             return self.probe(took, now);
         }
@@ -177,23 +185,35 @@ impl Learner {
             return self.limit(); // Nothing is known of what is too much before the first probe.
         }
         let base = self.settle(seen, base, took);
-        let ratio = (base + TOLERANCE.ln() - (took - seen.error())).exp().clamp(0.5, 1.0);
+        let ratio = (base + TOLERANCE.ln() + self.noise(seen) - took).exp().clamp(0.5, 1.0);
         self.steer(seen, ratio)
     }
 
     /// Moves the base where there is reason to.
     fn settle(&mut self, seen: &Seen, base: f64, took: f64) -> f64 {
         let quiet = !seen.full && f64::from(seen.peak) <= self.limit / 4.0;
-        let mut base = if quiet || took + seen.error() < base { base + 0.1 * (took - base) } else { base };
+        let mut base = base;
+        if quiet || took + self.noise(seen) < base {
+            base = self.base_is(base + 0.1 * (took - base), 0.9 * self.doubt + 0.1 * seen.error());
+        }
         if let Some((_, before)) = self.falling.filter(|(limit, _)| self.limit < FALL * limit) {
             self.falling = Some((self.limit, took));
             if before - took <= FASTER + seen.error() {
-                base = took;
+                base = self.base_is(took, seen.error());
                 self.falling = None;
             }
         }
-        self.base = Some(base);
         base
+    }
+
+    fn base_is(&mut self, base: f64, doubt: f64) -> f64 {
+        (self.base, self.doubt) = (Some(base), doubt);
+        base
+    }
+
+    /// By so much the times of this window and the base may differ for no reason.
+    fn noise(&self, seen: &Seen) -> f64 {
+        seen.error().hypot(self.doubt)
     }
 
     fn steer(&mut self, seen: &Seen, ratio: f64) -> u32 {
@@ -207,19 +227,27 @@ impl Learner {
                 self.falling = Some((self.limit, seen.mean()));
             }
         }
+        self.streak = if calm && seen.full { self.streak.saturating_add(1) } else { 0 };
         let in_use = f64::from(seen.peak).min(self.limit);
         let next = match (seen.full, calm) {
             (true, true) if self.phase == Phase::Rising => self.limit * 2.0,
-            (true, _) => self.limit * keep + room(self.limit),
+            (true, _) => self.limit * keep + self.further(),
             (false, false) if in_use > self.limit / 2.0 => (in_use * keep + room(in_use)).min(self.limit),
             (false, _) => self.limit,
         };
         self.set(next)
     }
 
+    /// By so much the limit rises: the longer nothing speaks against it, the more.
+    fn further(&self) -> f64 {
+        let doublings = self.streak.saturating_sub(SURE).min(5);
+        (room(self.limit) * f64::from(1_u32 << doublings)).min(self.limit / 4.0).max(room(self.limit))
+    }
+
     fn probe(&mut self, took: f64, now: Duration) -> u32 {
         self.probes += 1;
         let was_rising = self.phase == Phase::Rising;
+        self.streak = 0;
         let (limit, above) = (self.limit, self.limit);
         self.phase = Phase::Probing(Probe { limit, took, above, took_above: took, began: now, was_rising });
         self.set(self.limit / 2.0)
@@ -237,7 +265,8 @@ impl Learner {
         let cost = now.saturating_sub(probe.began).max(SHORTEST) * PROBE_COST;
         self.probe_at = next_beat(now, cost);
         let base = took.min(probe.took_above);
-        (self.base, self.falling) = (Some(base), None);
+        self.base_is(base, seen.error());
+        self.falling = None;
         if !faster && probe.above >= probe.limit {
             self.phase = if probe.was_rising { Phase::Rising } else { Phase::Steady };
             return self.set(probe.limit + room(probe.limit));
@@ -257,7 +286,7 @@ impl Learner {
 
 /// To find out whether more would do.
 fn room(limit: f64) -> f64 {
-    (limit.sqrt() / 3.0).max(1.0)
+    (limit.sqrt() / 6.0).max(0.5)
 }
 
 fn bounds(min: u32, max: u32) -> (f64, f64) {

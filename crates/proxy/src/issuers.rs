@@ -165,8 +165,8 @@ impl Line {
             return None;
         }
         let waiting = Waiting::of(line)?;
-        // Whoever comes while others wait waits for the same fetch.
-        if !line.wanted.load(Ordering::Acquire) {
+        // Whoever comes while others wait waits for the same fetch; and one may just have ended.
+        if line.ring.rounds() == rounds && !line.wanted.load(Ordering::Acquire) {
             if !line.ring.may_fetch(now) {
                 return None;
             }
@@ -195,9 +195,14 @@ impl Line {
         self.done.notify_waiters();
     }
 
-    /// For who fetches: somebody wants newer keys.
+    /// For who fetches: somebody wants newer keys. Who asked while a fetch ran got what that one brought.
     pub async fn asked(&self) {
-        self.asked.notified().await;
+        loop {
+            self.asked.notified().await;
+            if self.wanted.load(Ordering::Acquire) {
+                return;
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! looks at `waiting` after he gave his berth back, and who joins the line looks at `running` after he said so; both
 //! sequentially consistent, so one of them sees the other.
 
+mod pace;
 mod wait;
 mod window;
 
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::endpoint::age;
 use crate::lock;
+use pace::Pace;
 use window::Window;
 
 /// Who asks for a berth.
@@ -73,6 +75,7 @@ pub(crate) struct Berths {
     learner: Mutex<Option<Learner>>,
     window: Window,
     deadline: AtomicU64, // microseconds
+    pace: Pace,
     shed: [[AtomicU64; Class::ALL.len()]; Shed::ALL.len()],
     /// Those who had to wait, by class.
     waited: [AtomicU64; Class::ALL.len()],
@@ -113,6 +116,7 @@ impl Default for Berths {
             learner: Mutex::default(),
             window: Window::default(),
             deadline: AtomicU64::default(),
+            pace: Pace::default(),
             shed: Default::default(),
             waited: Default::default(),
         }
@@ -121,7 +125,7 @@ impl Default for Berths {
 
 impl Berths {
     /// The document's words, at first and whenever they may have changed. What was learnt stays.
-    pub(crate) fn rule(&self, rules: Option<&Overload>) {
+    pub(crate) fn rule(self: &Arc<Self>, rules: Option<&Overload>) {
         let mut learner = lock(&self.learner);
         let (limit, whole) = match rules.map(|rules| rules.concurrency) {
             None => (u32::MAX, false),
@@ -132,6 +136,7 @@ impl Berths {
         };
         if whole || rules.is_none() {
             *learner = None;
+            self.pace.set(None, limit);
         }
         drop(learner);
         let deadline = rules.map_or(Duration::ZERO, |rules| rules.queue.deadline);
@@ -159,21 +164,21 @@ impl Berths {
         taken.is_ok()
     }
 
-    fn give_back(&self) {
+    fn give_back(self: &Arc<Self>) {
         self.running.fetch_sub(1, SeqCst);
         self.wake();
     }
 
     /// Berths may be free: those who wait are let in.
-    fn wake(&self) {
+    fn wake(self: &Arc<Self>) {
         if self.waiting.load(SeqCst) > 0 {
             self.let_in(&mut lock(&self.line), age(Instant::now()));
         }
     }
 
-    fn let_in(&self, line: &mut Line<oneshot::Sender<Verdict>>, now: Duration) {
+    fn let_in(self: &Arc<Self>, line: &mut Line<oneshot::Sender<Verdict>>, now: Duration) {
         let deadline = Duration::from_micros(self.deadline.load(Relaxed));
-        while !line.is_empty() && self.take() {
+        while !line.is_empty() && self.has_room() && self.may_start(now) && self.take() {
             let gone = loop {
                 match line.next(deadline, now) {
                     Some(Next::Goes(guest)) => break guest.send(Ok(())).is_err(),
@@ -183,9 +188,29 @@ impl Berths {
             };
             if gone {
                 self.running.fetch_sub(1, SeqCst);
+            } else {
+                self.pace.started(now);
             }
         }
         self.waiting.store(u32::try_from(line.len()).unwrap_or(u32::MAX), SeqCst);
+    }
+
+    fn has_room(&self) -> bool {
+        self.running.load(SeqCst) < self.limit.load(SeqCst)
+    }
+
+    /// False: a moment later; somebody will look then.
+    fn may_start(self: &Arc<Self>, now: Duration) -> bool {
+        let Some(pause) = self.pace.pause(now) else { return true };
+        if self.pace.is_first_to_wait() {
+            let berths = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                berths.pace.is_over();
+                berths.wake();
+            });
+        }
+        false
     }
 
     fn refuse(&self, guest: oneshot::Sender<Verdict>, class: Class, why: Shed) {
@@ -198,13 +223,14 @@ impl Berths {
     }
 
     /// A window may be over.
-    fn look(&self, now: Instant) {
+    fn look(self: &Arc<Self>, now: Instant) {
         let Some(seen) = self.window.due(self.limit.load(Relaxed), now) else { return };
         // Who holds it looks at the same window.
         let Ok(mut learner) = self.learner.try_lock() else { return };
         let Some(learner) = learner.as_mut() else { return };
         let before = learner.limit();
         let limit = learner.learn(&seen, window::wall(now));
+        self.pace.set(learner.base(), limit);
         self.window.begin(self.running.load(Relaxed), now);
         self.limit.store(limit, SeqCst);
         if limit > before {

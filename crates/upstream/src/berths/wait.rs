@@ -15,7 +15,7 @@ use crate::lock;
 
 /// A place in line.
 struct Place<'a> {
-    of: &'a Berths,
+    of: &'a Arc<Berths>,
     guest: Guest,
     ticket: Ticket,
     /// `None`: what came of it was heard.
@@ -32,7 +32,7 @@ impl Berths {
         Ok(self.berth(Instant::now()))
     }
 
-    fn join(&self, guest: Guest, rules: &Overload, now: Instant) -> Result<Place<'_>, Shed> {
+    fn join(self: &Arc<Self>, guest: Guest, rules: &Overload, now: Instant) -> Result<Place<'_>, Shed> {
         let Guest { class, who } = guest;
         self.window.was_full();
         let (tell, verdict) = oneshot::channel();
