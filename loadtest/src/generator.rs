@@ -29,6 +29,9 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<String>,
 }
 
+/// Asks once and waits for the whole answer; keeps its connection, if it likes, for the next time.
+pub(crate) type Call = Box<dyn FnMut() -> Result<Answer, Broken> + Send>;
+
 /// A running load; dropping it ends it.
 pub(crate) struct Load {
     shared: Arc<Shared>,
@@ -36,11 +39,11 @@ pub(crate) struct Load {
 }
 
 struct Shared {
-    plan: Plan,
+    nodes: Vec<String>,
     schedule: Mutex<Schedule>,
     stop: AtomicBool,
     latencies: Histogram,
-    /// One per name of the plan, and one for answers without a name.
+    /// One for each of `nodes`, and one for answers without a name.
     tallies: Vec<Tally>,
     failures: Mutex<Vec<Failure>>,
 }
@@ -104,22 +107,32 @@ impl Counts {
 }
 
 impl Load {
+    /// HTTP/1.1 in clear text.
     pub(crate) fn start(plan: Plan) -> Self {
-        let schedule = Schedule { due: Instant::now(), gap: gap(plan.rate) };
+        let (rate, nodes, connections) = (plan.rate, plan.nodes.clone(), plan.connections);
+        let plan = Arc::new(plan);
+        let call = || -> Call {
+            let (plan, mut connection) = (Arc::clone(&plan), None);
+            Box::new(move || exchange(&mut connection, &plan))
+        };
+        Self::calling(rate, nodes, (0..connections).map(|_| call()).collect())
+    }
+
+    /// Whatever the calls speak: a thread for each. `nodes`: see [`Plan`].
+    pub(crate) fn calling(rate: f64, nodes: Vec<String>, calls: Vec<Call>) -> Self {
         let shared = Arc::new(Shared {
-            schedule: Mutex::new(schedule),
+            schedule: Mutex::new(Schedule { due: Instant::now(), gap: gap(rate) }),
             stop: AtomicBool::new(false),
             latencies: Histogram::default(),
-            tallies: (0..=plan.nodes.len()).map(|_| Tally::default()).collect(),
+            tallies: (0..=nodes.len()).map(|_| Tally::default()).collect(),
             failures: Mutex::default(),
-            plan,
+            nodes,
         });
-        let threads = (0..shared.plan.connections)
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                thread::Builder::new().stack_size(128 * 1024).spawn(move || shared.drive()).expect("a thread starts")
-            })
-            .collect();
+        let drive = |call: Call| {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new().stack_size(128 * 1024).spawn(move || shared.drive(call)).expect("a thread starts")
+        };
+        let threads = calls.into_iter().map(drive).collect();
         Self { shared, threads }
     }
 
@@ -165,16 +178,15 @@ impl Drop for Load {
 }
 
 impl Shared {
-    fn drive(&self) {
+    fn drive(&self, mut call: Call) {
         linux::sleep_exactly_in_this_thread();
-        let mut connection = None;
         loop {
             let due = self.next_due();
             thread::sleep(due.saturating_duration_since(Instant::now()));
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            self.request(&mut connection, due);
+            self.request(&mut call, due);
         }
     }
 
@@ -186,16 +198,16 @@ impl Shared {
         due
     }
 
-    fn request(&self, connection: &mut Option<Connection>, due: Instant) {
+    fn request(&self, call: &mut Call, due: Instant) {
         let began = Instant::now();
-        let answer = exchange(connection, &self.plan);
+        let answer = call();
         let ended = Instant::now();
         let (node, kind) = match answer {
             Ok(answer) => (answer.node.clone(), kind_of(&answer)),
             Err(broken) => (broken.node, Err(broken.why.to_string())),
         };
-        let known = node.as_ref().and_then(|node| self.plan.nodes.iter().position(|name| name == node));
-        let tally = &self.tallies[known.unwrap_or(self.plan.nodes.len())];
+        let known = node.as_ref().and_then(|node| self.nodes.iter().position(|name| name == node));
+        let tally = &self.tallies[known.unwrap_or(self.nodes.len())];
         let what = match kind {
             Ok(kind) => {
                 self.latencies.record(ended - due);

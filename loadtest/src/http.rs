@@ -9,8 +9,8 @@ use std::time::Duration;
 pub(crate) const NODE_HEADER: &str = "x-node";
 const MAX_HEAD: usize = 64 * 1024;
 
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
     reusable: bool,
 }
@@ -50,7 +50,19 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_write_timeout(Some(patience))?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4096), reusable: true })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// Over bytes to a server, in clear text or not.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::with_capacity(4096), reusable: true }
+    }
+
+    /// Gives the bytes back, and forgets what was read ahead.
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 
     pub(crate) fn is_reusable(&self) -> bool {

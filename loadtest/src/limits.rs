@@ -52,7 +52,7 @@ struct Site<'a> {
 const ABOUT: About = About {
     file: "limits",
     title: "Limits side by side",
-    rival: "redis",
+    rivals: &["redis"],
     sections: &["reach", "exact", "decision", "traffic", "cold", "killed"],
 };
 

@@ -1,8 +1,9 @@
 //! The few system calls that std does not offer: end with the parent, sleep exactly, be told to stop.
 //! Knows nothing of load or nodes; `process`, `generator` and `demo` call it.
-#![expect(unsafe_code, reason = "prctl, sched_setaffinity, kill and signal have no safe form in std")]
+#![expect(unsafe_code, reason = "prctl, sched_setaffinity, setsockopt, kill and signal have no safe form in std")]
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,6 +88,34 @@ pub(crate) fn open_many_files() {
             limit.rlim_cur = limit.rlim_max;
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
+    }
+}
+
+/// At least so many open files for this process and its children, if it may; how many it may have now.
+pub(crate) fn open_files(wanted: u64) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit; getrlimit writes it and setrlimit reads it.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        // Only root raises the hard limit; anybody else takes what there is.
+        let more = libc::rlimit { rlim_cur: wanted.max(limit.rlim_cur), rlim_max: limit.rlim_max.max(wanted) };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const more) != 0 {
+            open_many_files();
+        }
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+    }
+    limit.rlim_cur
+}
+
+/// Lets `connect` choose the port of a socket that is bound to an address: it knows both ends, and takes a port that is in
+/// use towards another.
+pub(crate) fn choose_port_at_connect(socket: &impl AsRawFd) -> io::Result<()> {
+    let (yes, size) = (1_i32, size_of::<i32>() as libc::socklen_t);
+    let option = libc::IP_BIND_ADDRESS_NO_PORT;
+    // SAFETY: `yes` is a live integer of the size that is passed.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, option, (&raw const yes).cast(), size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Site<'a> {
 const ABOUT: About = About {
     file: "llm",
     title: "Chat through a gateway",
-    rival: "nginx",
+    rivals: &["nginx"],
     sections: &["cost", "first", "open", "reach"],
 };
 

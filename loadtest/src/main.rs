@@ -19,6 +19,7 @@ mod node;
 mod process;
 mod shared;
 mod soak;
+mod speed;
 mod usage;
 
 use std::net::SocketAddr;
@@ -76,6 +77,20 @@ enum Command {
         #[arg(long, value_delimiter = '+')]
         only: Vec<String>,
         /// Where the table and the JSON go.
+        #[arg(long, default_value = "loadtest/results")]
+        results: PathBuf,
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
+    /// Measures nginx, HAProxy, Caddy, Envoy, an empty hyper and Tidegate: protocols, bodies, handshakes, routes, idle connections.
+    Speed {
+        /// Few and short rounds.
+        #[arg(long)]
+        quick: bool,
+        /// Only these sections (`h1`, `h2-tls`, `idle`, …), and only contenders whose name contains this; several with + between.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<String>,
+        /// Where speed.md and speed.json go.
         #[arg(long, default_value = "loadtest/results")]
         results: PathBuf,
         #[arg(long)]
@@ -180,6 +195,13 @@ enum Command {
         http: SocketAddr,
         #[arg(long)]
         upstream: SocketAddr,
+        /// A TLS listener as well.
+        #[arg(long, requires_all = ["certificate", "key"])]
+        https: Option<SocketAddr>,
+        #[arg(long)]
+        certificate: Option<PathBuf>,
+        #[arg(long)]
+        key: Option<PathBuf>,
     },
 }
 
@@ -207,6 +229,9 @@ fn run(command: Command) -> Result<()> {
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }
+        Command::Speed { quick, only, results, tidegate } => {
+            speed::run(&speed::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
+        }
         Command::Shared { quick, only, results, tidegate } => {
             shared::run(&shared::Options { quick, only, results, binary: node::Binary::at(tidegate)? })
         }
@@ -227,6 +252,10 @@ fn run(command: Command) -> Result<()> {
         Command::Constant { http, bytes } => shared::constant(http, bytes),
         Command::Decide => decide::measure().map(drop),
         Command::Backend { http, requests } => backend::serve(http, requests.as_deref()),
-        Command::EmptyProxy { layout, workers, http, upstream } => empty_proxy::serve(layout, workers, http, upstream),
+        Command::EmptyProxy { layout, workers, http, upstream, https, certificate, key } => {
+            let tls = https.zip(certificate.zip(key));
+            let tls = tls.map(|(address, (certificate, key))| empty_proxy::Tls::of(address, &certificate, &key));
+            empty_proxy::serve(layout, workers, empty_proxy::Site { http, tls: tls.transpose()?, upstream })
+        }
     }
 }

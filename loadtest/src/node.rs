@@ -257,7 +257,19 @@ impl Cluster {
 
     /// Publishes the load test's document; returns the headers that its requests need.
     pub(crate) fn publish(&self, extent: Extent, backend: SocketAddr) -> Result<Vec<(String, String)>> {
-        self.apply(&document(extent, backend, &self.folder.path))?;
+        self.publish_with(extent, backend, |_| ())
+    }
+
+    /// The same, changed before.
+    pub(crate) fn publish_with(
+        &self,
+        extent: Extent,
+        backend: SocketAddr,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Vec<(String, String)>> {
+        let mut document = document(extent, backend, &self.folder.path);
+        change(&mut document);
+        self.apply(&document)?;
         if extent != Extent::Full {
             return Ok(Vec::new());
         }

@@ -45,7 +45,7 @@ type Measure = fn(&Site<'_>) -> Result<Section>;
 const ABOUT: About = About {
     file: "shared",
     title: "What nodes share",
-    rival: "nginx",
+    rivals: &["nginx"],
     sections: &["hits", "herd", "purges", "waste", "probes"],
 };
 

@@ -1,13 +1,18 @@
 //! `cargo xtask load`: sees to it that the others are there to compare with, builds, and hands over to the harness.
 
-use crate::build;
-use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, NGINX, REDIS, VALGRIND, VARNISH, WRK, ensure};
-use crate::run::{Result, become_program};
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use crate::prerequisites::{C_COMPILER, CADDY, Consent, H2LOAD, HAPROXY, NGINX, REDIS, VALGRIND, VARNISH, WRK, ensure};
+use crate::run::{Result, become_program, say};
+use crate::{build, places};
 
 /// What is measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     Matrix,
+    Speed,
     Shared,
     Limits,
     Llm,
@@ -25,6 +30,8 @@ pub(crate) fn run(consent: Consent, order: &Order) -> Result {
     let Order { what, quick, only, profile } = order;
     match what {
         What::Matrix => ensure(&[C_COMPILER, NGINX, WRK, HAPROXY], consent)?,
+        // Of the contenders only nginx must be there: what is missing is left out, and named.
+        What::Speed => ensure(&[C_COMPILER, NGINX, WRK, H2LOAD, HAPROXY, CADDY], consent)?,
         What::Shared => ensure(&[C_COMPILER, NGINX, WRK, REDIS, VARNISH], consent)?,
         What::Limits => ensure(&[C_COMPILER, REDIS], consent)?,
         What::Llm => ensure(&[C_COMPILER, NGINX, WRK], consent)?,
@@ -34,6 +41,7 @@ pub(crate) fn run(consent: Consent, order: &Order) -> Result {
     let harness = build::harness(profile.as_deref().unwrap_or(usual))?;
     let mut arguments = vec![match what {
         What::Matrix => "matrix",
+        What::Speed => "speed",
         What::Shared => "shared",
         What::Limits => "limits",
         What::Llm => "llm",
@@ -44,7 +52,24 @@ pub(crate) fn run(consent: Consent, order: &Order) -> Result {
     if let Some(only) = only {
         arguments.extend(["--only", only]);
     }
-    become_program(&mut build::call(harness, &arguments))
+    let mut call = build::call(harness, &arguments);
+    if *what == What::Speed {
+        with_envoy(&mut call);
+    }
+    become_program(&mut call)
+}
+
+/// Where PyPI is out of reach it is left out like any other contender.
+fn with_envoy(call: &mut Command) {
+    let python = match places::python("speed") {
+        Ok(python) => python,
+        Err(why) => return say(&format!("without Envoy: {why}")),
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = python.parent().map(Path::to_owned).into_iter().chain(env::split_paths(&path));
+    if let Ok(path) = env::join_paths(folders) {
+        call.env("PATH", path);
+    }
 }
 
 /// Counts, and compares with what is kept.

@@ -68,14 +68,17 @@ enum Verb {
         /// One short round of each: minutes instead of the better part of an hour.
         #[arg(long)]
         quick: bool,
-        /// What nodes share instead: cache hits (against nginx and Varnish), a herd, purges, breakers, health checks.
+        /// Protocols, bodies, TLS handshakes, routes and idle connections instead, beside nginx, HAProxy, Caddy, Envoy, empty hyper.
         #[arg(long)]
+        speed: bool,
+        /// What nodes share instead: cache hits (against nginx and Varnish), a herd, purges, breakers, health checks.
+        #[arg(long, conflicts_with = "speed")]
         shared: bool,
         /// Limits side by side instead: Tidegate, Redis per request, counters exchanged at intervals.
-        #[arg(long, conflicts_with = "shared")]
+        #[arg(long, conflicts_with_all = ["speed", "shared"])]
         limits: bool,
         /// Chat through gateways instead: nginx, empty hyper, Tidegate three ways, LiteLLM and Portkey where they are installed.
-        #[arg(long, conflicts_with_all = ["shared", "limits"])]
+        #[arg(long, conflicts_with_all = ["speed", "shared", "limits"])]
         llm: bool,
         /// Only the subjects whose name contains this.
         #[arg(long)]
@@ -147,13 +150,15 @@ fn main() -> ExitCode {
         Verb::Test { runner } => test::all(consent, &runner),
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
         Verb::Soak { seconds, rate, profile } => soak::run(consent, &soak::Order { seconds, rate, profile }),
-        Verb::Load { quick, shared, limits, llm, only, profile } => {
+        Verb::Load { quick, speed, shared, limits, llm, only, profile } => {
             let what = if llm {
                 load::What::Llm
             } else if limits {
                 load::What::Limits
             } else if shared {
                 load::What::Shared
+            } else if speed {
+                load::What::Speed
             } else {
                 load::What::Matrix
             };

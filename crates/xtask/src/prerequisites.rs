@@ -17,7 +17,9 @@ pub(crate) struct Need {
 
 /// aws-lc is C.
 pub(crate) const C_COMPILER: Need = Need { program: "cc", package: "build-essential", why: "to build the TLS library" };
+pub(crate) const CADDY: Need = Need { program: "caddy", package: "caddy", why: "to compare with" };
 pub(crate) const CURL: Need = Need { program: "curl", package: "curl", why: "as a client that decompresses" };
+pub(crate) const H2LOAD: Need = Need { program: "h2load", package: "nghttp2-client", why: "to ask by h2 and TLS" };
 pub(crate) const HAPROXY: Need = Need { program: "haproxy", package: "haproxy", why: "as load balancer" };
 pub(crate) const NGINX: Need = Need { program: "nginx", package: "nginx-light", why: "to compare with" };
 pub(crate) const TESTSSL: Need = Need { program: "testssl", package: "testssl.sh", why: "to examine TLS" };

@@ -217,7 +217,12 @@ pub(crate) fn machine() -> Value {
     let version = |program: &str, flag: &str| {
         let output = Command::new(program).arg(flag).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
-        Some(String::from_utf8_lossy(&text).lines().next()?.to_owned())
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+        // Some say their name, some say where they are.
+        let line = line.rsplit_once("/envoy ").map_or(line, |(_, version)| version.trim());
+        let named = line.to_lowercase().contains(program.split('-').next().unwrap_or(program));
+        Some(if named { line.to_owned() } else { format!("{program} {line}") })
     };
     json!({
         "cpu": cpu.map_or("unknown", |(_, model)| model),
@@ -226,5 +231,9 @@ pub(crate) fn machine() -> Value {
         "nginx": version("nginx", "-v"),
         "haproxy": version("haproxy", "-v"),
         "redis": version("redis-server", "--version"),
+        "caddy": version("caddy", "version"),
+        "envoy": version("envoy", "--version"),
+        "wrk": version("wrk", "-v"),
+        "h2load": version("h2load", "--version"),
     })
 }

@@ -28,6 +28,8 @@ pub(crate) struct Report {
     folder: PathBuf,
     date: String,
     quick: bool,
+    /// How it was called, for what is measured next; may be empty.
+    pub(crate) command: String,
     /// By name: what is in the JSON file.
     sections: Map<String, Value>,
 }
@@ -39,7 +41,7 @@ pub(crate) struct About {
     pub(crate) file: &'static str,
     pub(crate) title: &'static str,
     /// What of the machine is told: `nginx`, `redis`.
-    pub(crate) rival: &'static str,
+    pub(crate) rivals: &'static [&'static str],
     /// In this order.
     pub(crate) sections: &'static [&'static str],
 }
@@ -78,32 +80,42 @@ impl Report {
         let earlier = fs::read(folder.join(format!("{}.json", about.file))).ok();
         let earlier: Option<Value> = earlier.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let sections = earlier.and_then(|value| value["sections"].as_object().cloned()).unwrap_or_default();
-        Ok(Self { about, folder: folder.to_owned(), date, quick, sections })
+        Ok(Self { about, folder: folder.to_owned(), date, quick, command: String::new(), sections })
+    }
+
+    /// What was told to programs of a section, now or earlier.
+    pub(crate) fn rows(&self, section: &str) -> &Value {
+        self.sections.get(section).map_or(&Value::Null, |entry| &entry["rows"])
     }
 
     /// Writes both files anew.
     pub(crate) fn add(&mut self, name: &str, section: Section) -> Result<()> {
         let text = section.text(name);
         let entry = json!({
-            "date": self.date, "quick": self.quick, "load_average": section.load, "text": text, "rows": section.json,
+            "date": self.date, "quick": self.quick, "load_average": section.load, "command": self.command,
+            "text": text, "rows": section.json,
         });
         self.sections.insert(name.to_owned(), entry);
         let machine = machine();
         let mut text = format!("# {}\n\n", self.about.title);
         let part = |part: &str| machine[part].as_str().unwrap_or("?").to_owned();
+        let rivals: Vec<_> = self.about.rivals.iter().filter_map(|rival| machine[*rival].as_str()).collect();
         let _ = writeln!(
             text,
             "{} × {}, Linux {}; {}. How: [README.md](../README.md).",
             machine["cpus"],
             part("cpu"),
             part("kernel"),
-            part(self.about.rival)
+            rivals.join("; ")
         );
         for name in self.about.sections {
             let Some(entry) = self.sections.get(*name) else { continue };
             let of = |field: &str| entry[field].as_str().unwrap_or("?");
             let quick = if entry["quick"] == true { ", quick" } else { "" };
-            let _ = writeln!(text, "\n{}\n{}{quick}; load average {}.", of("text"), of("date"), of("load_average"));
+            let command = entry["command"].as_str().filter(|command| !command.is_empty());
+            let command = command.map_or_else(String::new, |command| format!("; {command}"));
+            let (told, date, load) = (of("text"), of("date"), of("load_average"));
+            let _ = writeln!(text, "\n{told}\n{date}{quick}; load average {load}{command}.");
         }
         let json = json!({"machine": machine, "sections": self.sections});
         for (kind, text) in [("md", text), ("json", serde_json::to_string_pretty(&json)? + "\n")] {
