@@ -11,7 +11,7 @@ use tidegate_model::NodeId;
 
 use crate::cluster::{Cluster, Inner};
 use crate::propose;
-use crate::wire::{Lane, LeasesReply, Request};
+use crate::wire::{Lane, LeaseView, LeasesReply, Request};
 
 /// Longest message, either way.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -87,15 +87,27 @@ impl Cluster {
 
     /// The nodes that hold their lease, as the control leader judges. `None`: it cannot be asked.
     pub async fn live_nodes(&self, patience: Duration) -> Option<Vec<NodeId>> {
-        let views = if self.leads_control() {
-            match self.inner.lease_views().await {
-                LeasesReply::Are(views) => views,
-                LeasesReply::NotLeader(_) => return None,
-            }
-        } else {
-            propose::leases(&self.inner, patience).await?
-        };
+        let views = self.lease_views(patience).await?;
         Some(views.into_iter().filter(|(_, view)| view.live).map(|(node, _)| node).collect())
+    }
+
+    /// Those of them that can do something for others: not one that catches up yet, nor one that is about to leave.
+    pub async fn helpful_nodes(&self, patience: Duration) -> Option<Vec<NodeId>> {
+        let helps = |view: &LeaseView| {
+            view.live && view.renewal.as_ref().is_none_or(|renewal| renewal.ready && !renewal.draining)
+        };
+        let views = self.lease_views(patience).await?;
+        Some(views.into_iter().filter(|(_, view)| helps(view)).map(|(node, _)| node).collect())
+    }
+
+    async fn lease_views(&self, patience: Duration) -> Option<BTreeMap<NodeId, LeaseView>> {
+        if !self.leads_control() {
+            return propose::leases(&self.inner, patience).await;
+        }
+        match self.inner.lease_views().await {
+            LeasesReply::Are(views) => Some(views),
+            LeasesReply::NotLeader(_) => None,
+        }
     }
 }
 

@@ -14,6 +14,9 @@ const LEAST_PATIENCE: Nanos = Nanos::from_millis(250);
 const ROUNDS: u64 = 4;
 /// … but never more than this.
 const MOST_PATIENCE: Nanos = Nanos::SECOND;
+/// So long waits who would be refused otherwise. A disk that stalls, or a machine on which a node starts, is silent for some
+/// tenths of a second; a leader that died has a successor after 1.04 to 1.13 s.
+const IN_NEED: Nanos = Nanos::from_millis(1_500);
 
 #[derive(Debug)]
 pub(crate) struct Silence {
@@ -43,19 +46,19 @@ impl Silence {
         self.began(clock::boot());
     }
 
-    /// Somebody waited in vain: whoever comes next need not find out for himself.
-    pub(crate) fn give_up(&self) {
-        self.began(clock::boot().saturating_sub(self.patience()));
+    /// Somebody waited so long in vain: whoever comes next need not find out for himself.
+    pub(crate) fn give_up(&self, waited: Nanos) {
+        self.began(clock::boot().saturating_sub(waited));
     }
 
     fn began(&self, at: Nanos) {
         let _already = self.since.compare_exchange(0, at.0.max(1), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// No leader is there: until one answers, nobody waits for it.
-    pub(crate) fn is_given_up(&self, now: Nanos) -> bool {
+    /// No leader is there: until one answers, nobody with this patience waits for it.
+    pub(crate) fn is_given_up(&self, now: Nanos, patience: Nanos) -> bool {
         let since = self.since.load(Ordering::Relaxed);
-        since != 0 && now >= Nanos(since).saturating_add(self.patience())
+        since != 0 && now >= Nanos(since).saturating_add(patience)
     }
 
     /// It answered somebody so short a time ago that it is there.
@@ -63,10 +66,15 @@ impl Silence {
         now < Nanos(self.heard.load(Ordering::Relaxed)).saturating_add(self.patience())
     }
 
-    /// The longest wait for an answer.
+    /// The longest wait for an answer of who could go on without one.
     pub(crate) fn patience(&self) -> Nanos {
         let rounds = Nanos(self.slowest.load(Ordering::Relaxed).saturating_mul(ROUNDS));
         rounds.clamp(LEAST_PATIENCE, MOST_PATIENCE)
+    }
+
+    /// The longest wait for an answer. `in_need`: without one, a call is refused.
+    pub(crate) fn patience_of(&self, in_need: bool) -> Nanos {
+        if in_need { IN_NEED } else { self.patience() }
     }
 
     /// How long no leader has answered; `None`: the last exchange went well.
@@ -84,19 +92,26 @@ mod tests {
     fn a_failed_exchange_is_waited_out_as_long_as_an_answer() {
         let silence = Silence::none();
         let now = clock::boot();
-        assert!(!silence.is_given_up(now), "nothing failed");
+        let is_given_up = |after, in_need| {
+            silence.is_given_up(now.saturating_add(Nanos::from_millis(after)), silence.patience_of(in_need))
+        };
+        assert!(!is_given_up(0, false), "nothing failed");
         silence.begins();
-        assert!(!silence.is_given_up(now.saturating_add(Nanos::from_millis(100))));
-        assert!(silence.is_given_up(now.saturating_add(Nanos::from_millis(400))));
+        assert!(!is_given_up(100, false) && is_given_up(400, false));
+        assert!(!is_given_up(1_400, true) && is_given_up(1_700, true), "who would be refused waits longer");
         silence.ends(Nanos::ZERO);
-        assert!(!silence.is_given_up(now.saturating_add(Nanos::from_millis(400))));
+        assert!(!is_given_up(400, false) && !is_given_up(1_700, true));
     }
 
     #[test]
     fn who_waited_in_vain_spares_the_next_one_the_wait() {
-        let silence = Silence::none();
-        silence.give_up();
-        assert!(silence.is_given_up(clock::boot()));
+        let (silence, patience) = (Silence::none(), Silence::none().patience());
+        silence.give_up(patience);
+        assert!(silence.is_given_up(clock::boot(), patience));
+        assert!(!silence.is_given_up(clock::boot(), silence.patience_of(true)), "not who would be refused");
+        let in_need = Silence::none();
+        in_need.give_up(silence.patience_of(true));
+        assert!(in_need.is_given_up(clock::boot(), silence.patience_of(true)));
     }
 
     #[test]

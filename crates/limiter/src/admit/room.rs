@@ -6,7 +6,7 @@ use tidegate_clock as clock;
 use tidegate_model::Nanos;
 use tidegate_policy::Limit;
 
-use super::slow::{A_MOMENT, Next, Place, unavailable};
+use super::slow::{A_MOMENT, Next, Place, is_in_need, unavailable};
 use super::{Ask, Limiter, Why};
 
 /// Whoever finds no room for his key waits for it no longer than this.
@@ -19,7 +19,8 @@ impl Limiter {
     pub(super) async fn wait_for_room(&self, asks: &[Ask<'_>], limit: &Limit, started: Nanos) -> Result<Next, Why> {
         let now = clock::boot();
         let waited_too_long = now >= started.saturating_add(ROOM_TAKES);
-        let Some(_place) = Place::take(self).filter(|_| !waited_too_long && !self.silence.is_given_up(now)) else {
+        let given_up = self.silence.is_given_up(now, self.silence.patience_of(is_in_need(limit)));
+        let Some(_place) = Place::take(self).filter(|_| !waited_too_long && !given_up) else {
             return unavailable(limit);
         };
         self.counters.overflows.fetch_add(1, Ordering::Relaxed);

@@ -34,11 +34,18 @@ impl Limiter {
         // Asks beyond the 64th share the last mark; a route cannot name so many (config refuses more).
         let (mut spared, mut marks) = (0_u64, Marks::default());
         let mut fetches = Fetches { limiter: self, remote: Vec::new() };
-        let started = clock::boot();
+        let began = clock::boot();
+        // Which ask is waited for, and since when.
+        let mut turn = (miss.ask, began);
         let mut waiter: Option<Waiter<'l>> = None;
         loop {
             miss = self.scarcest(asks, spared, miss);
             let ask = &asks[miss.ask];
+            if turn.0 != miss.ask {
+                // Its own wait: what others took is not held against it. However often that happens, it comes to an end.
+                turn = (miss.ask, clock::boot().min(began.saturating_add(LONGEST)));
+            }
+            let started = turn.1;
             let verdict = if self.is_too_costly(ask) {
                 Err(Why::TooCostly)
             } else if let Some(slot) = &miss.slot {
@@ -170,13 +177,16 @@ impl Limiter {
             self.bell.list(slot, found.number);
             return Err(Why::Exhausted { retry_after: until(slot, now) });
         }
-        let waited_too_long = now >= started.saturating_add(LONGEST);
-        if waited_too_long || self.silence.is_given_up(now) {
+        let patience = self.silence.patience_of(is_in_need(ask.limit));
+        // A leader that answers for this key has permits for others only: that is a plain no.
+        let is_served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
+        let longest = if is_served { LONGEST } else { patience.max(LONGEST) };
+        let waited_too_long = now >= started.saturating_add(longest);
+        if waited_too_long || self.silence.is_given_up(now, patience) {
             slot.miss(ask.cost);
             self.bell.list(slot, found.number);
-            // A leader that answers for this key has permits for others only: that is a plain no.
-            let served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
-            return if waited_too_long && served { Err(exhausted_for_now(slot, now)) } else { unavailable(ask.limit) };
+            let is_no = waited_too_long && is_served;
+            return if is_no { Err(exhausted_for_now(slot, now)) } else { self.undecided(ask, started, "silence") };
         }
         // The leader said when: asking sooner is in vain.
         let frees = Nanos(slot.frees_at.load(Ordering::Relaxed)).saturating_sub(now);
@@ -189,13 +199,28 @@ impl Limiter {
         if wait > Nanos::ZERO {
             tokio::time::sleep(wait.into()).await;
         }
-        let heard = self.wait_for_news(found, ask.cost).await;
+        // Each wait is for one answer. Who has waited before waits for the rest of it.
+        let heard = self.wait_for_news(found, ask.cost, self.silence.patience().min(patience)).await;
         drop(place);
         // A leader that answers others is there: this key's turn is still to come.
-        if heard || self.silence.is_unlikely(clock::boot()) {
+        let now = clock::boot();
+        if heard || self.silence.is_unlikely(now) || now < started.saturating_add(patience) {
             return Ok(Next::TryAgain);
         }
-        self.silence.give_up(); // Whoever comes next need not find out for himself.
+        self.silence.give_up(patience); // Whoever comes next need not find out for himself.
+        self.undecided(ask, started, "no answer")
+    }
+
+    /// No leader said yes or no.
+    fn undecided(&self, ask: &Ask<'_>, started: Nanos, why: &'static str) -> Result<Next, Why> {
+        tracing::debug!(
+            limit = %ask.limit.name,
+            key = ?ask.key(),
+            why,
+            waited = ?Duration::from(clock::boot().saturating_sub(started)),
+            silent = ?self.silence.lasts(),
+            "no leader said whether there are permits"
+        );
         unavailable(ask.limit)
     }
 
@@ -239,7 +264,7 @@ impl Limiter {
         frees <= now.saturating_add(A_MOMENT) && now < started.saturating_add(SECOND_WIND)
     }
 
-    async fn wait_for_news(&self, found: &Found<'_>, cost: Permits) -> bool {
+    async fn wait_for_news(&self, found: &Found<'_>, cost: Permits, patience: Nanos) -> bool {
         let slot = found.slot;
         self.counters.waited.fetch_add(1, Ordering::Relaxed);
         let news = slot.news.notified();
@@ -247,7 +272,7 @@ impl Limiter {
         news.as_mut().enable(); // Before the cost is queued: no answer to it can be missed.
         let _queued = Queued::new(slot, cost);
         self.bell.ring(found.number);
-        tokio::time::timeout(self.silence.patience().into(), news).await.is_ok()
+        tokio::time::timeout(patience.into(), news).await.is_ok()
     }
 }
 
@@ -266,6 +291,11 @@ impl Drop for Fetches<'_> {
 pub(crate) enum Next {
     TryAgain,
     AllowUnsafely,
+}
+
+/// Without a leader's word the call is refused. Who may go on without, or is not bound by it, is not kept waiting.
+pub(super) fn is_in_need(limit: &Limit) -> bool {
+    limit.mode == Mode::Enforce && limit.on_unavailable != OnUnavailable::Allow
 }
 
 pub(super) fn unavailable(limit: &Limit) -> Result<Next, Why> {

@@ -19,12 +19,12 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 /// An owner that is not known to be dead yet is asked in vain for no longer than this; the limiter has less patience.
 const ERRANDS: Duration = Duration::from_secs(1);
 
-/// Who is alive: whom to ask for permits of small keys, and what a node's share of the free ones is in `RateLimit` headers.
-/// Who cannot ask keeps to what it knew.
+/// Who is there to take permits: whom to ask for those of small keys, and what a node's share of the free ones is in
+/// `RateLimit` headers. Who cannot ask keeps to what it knew.
 pub(super) async fn know_sharers(cluster: Cluster, limiter: Arc<Limiter>) {
     loop {
-        if let Some(live) = cluster.live_nodes(ASK_EVERY).await {
-            limiter.know_nodes(live);
+        if let Some(helpful) = cluster.helpful_nodes(ASK_EVERY).await {
+            limiter.know_nodes(helpful);
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
