@@ -6,6 +6,8 @@
 #![allow(unsafe_code)] // the allocator's interface
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use libmimalloc_sys as mi;
 
@@ -20,6 +22,22 @@ struct Allocator;
 unsafe extern "C" {
     /// mimalloc.h; `libmimalloc-sys` names it only among all that is rare.
     fn mi_collect(force: bool);
+}
+
+/// Blocks that other threads freed come back to the thread they are of when that allocates again, or here. A thread that
+/// rests would keep what its busiest moment took.
+pub(crate) const GIVE_BACK_EVERY: Duration = Duration::from_secs(5);
+
+/// For a thread that rests now and then: see [`give_back`].
+pub(crate) fn give_back_now_and_then() {
+    thread_local! {
+        static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    if LAST.get().is_none_or(|last| now.duration_since(last) >= GIVE_BACK_EVERY) {
+        LAST.set(Some(now));
+        give_back();
+    }
 }
 
 /// What lies free here goes back to the system, as far as this thread can.

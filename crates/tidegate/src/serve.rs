@@ -67,6 +67,7 @@ pub(crate) fn run(args: Args, admin: &str, token: Option<String>) -> anyhow::Res
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
+        .on_thread_park(crate::allocator::give_back_now_and_then)
         .enable_all()
         .build()
         .context("starting the control threads")?;

@@ -178,9 +178,10 @@ impl Limiter {
             return Err(Why::Exhausted { retry_after: until(slot, now) });
         }
         let patience = self.silence.patience_of(is_in_need(ask.limit));
-        // A leader that answers for this key has permits for others only: that is a plain no.
+        // A leader that answers for this key has permits for others only: that is a plain no, and at once if it said so.
         let is_served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
-        let longest = if is_served { LONGEST } else { patience.max(LONGEST) };
+        let says_no = is_served && slot.frees_at.load(Ordering::Relaxed) != 0;
+        let longest = if says_no { LONGEST } else { patience.max(LONGEST) };
         let waited_too_long = now >= started.saturating_add(longest);
         if waited_too_long || self.silence.is_given_up(now, patience) {
             slot.miss(ask.cost);

@@ -9,6 +9,7 @@ use tidegate_proxy::{Count, Drain, Gate, Listener};
 use tidegate_tls::Certificates;
 
 use super::args::{Layout, Listen, Settings};
+use crate::allocator;
 
 pub(super) struct Listeners {
     bound: Vec<Bound>,
@@ -82,13 +83,18 @@ impl Listeners {
                 Layout::Shared => tokio::runtime::Builder::new_multi_thread()
                     .worker_threads(settings.workers)
                     .thread_name("data")
+                    .on_thread_park(allocator::give_back_now_and_then)
                     .enable_all()
                     .build(),
             };
             let runtime = runtime.context("starting a worker")?;
             let (gate, draining) = (Arc::clone(gate), drain.listen());
+            let own_thread = settings.runtime == Layout::PerCore;
             let thread = std::thread::Builder::new().name(format!("data-{worker}")).spawn(move || {
                 runtime.block_on(async {
+                    if own_thread {
+                        tokio::spawn(give_back_forever());
+                    }
                     let mut serving = tokio::task::JoinSet::new();
                     for listener in listeners {
                         serving.spawn(tidegate_proxy::serve(listener, Arc::clone(&gate), draining.clone()));
@@ -103,5 +109,13 @@ impl Listeners {
             self.threads.push(thread.context("starting a worker")?);
         }
         Ok(())
+    }
+}
+
+/// On a runtime of one thread: a task costs its requests nothing, a look at the clock each time it rests would.
+async fn give_back_forever() {
+    loop {
+        tokio::time::sleep(allocator::GIVE_BACK_EVERY).await;
+        allocator::give_back();
     }
 }
