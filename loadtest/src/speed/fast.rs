@@ -20,6 +20,8 @@ use crate::usage::Usage;
 pub(super) const AT_ONCE: usize = 64;
 /// Of h2; each with as many streams.
 const H2_CONNECTIONS: usize = 8;
+/// Requests per second; the slowest of all, bodies of 1 MiB over TLS and Caddy's 10,000 routes, bring ten times as many.
+const FEWEST: f64 = 20.0;
 /// Each has one connection after the other.
 const HANDSHAKERS: usize = 32;
 
@@ -36,6 +38,19 @@ pub(super) struct Ask<'a> {
     pub(super) path: &'a str,
     /// For wrk, which varies the path.
     pub(super) script: Option<&'a Path>,
+}
+
+/// Once more, up to four times, where so few came through that opening the connections is what was measured: others had the CPU.
+pub(super) fn steady(running: &Running, ask: Ask<'_>, trust: &Trust, time: Duration) -> Result<Fast> {
+    let mut fast = measure(running, ask, trust, time)?;
+    for _again in 0..4 {
+        if fast.per_second >= FEWEST {
+            break;
+        }
+        eprintln!("  {}: {:.0} requests/s, once more", running.kind.name(), fast.per_second);
+        fast = measure(running, ask, trust, time)?;
+    }
+    Ok(fast)
 }
 
 pub(super) fn measure(running: &Running, ask: Ask<'_>, trust: &Trust, time: Duration) -> Result<Fast> {

@@ -33,7 +33,7 @@ pub(super) fn measure(site: &Site<'_>, kinds: &[Kind]) -> Result<Section> {
             eprintln!("  {} · round {round}", one.kind.name());
             let fast = |running| {
                 let ask = Ask { wire: Wire::Clear, path: "/", script: Some(&script) };
-                fast::measure(running, ask, &site.trust, site.effort.saturated)
+                fast::steady(running, ask, &site.trust, site.effort.saturated)
             };
             rounds.push(if round % 2 == 1 {
                 (fast(one)?, fast(many)?)

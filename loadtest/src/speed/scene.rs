@@ -100,7 +100,7 @@ impl Scene {
         if site.effort.rounds > 1 {
             fast::measure(running, ask, &site.trust, site.effort.warm_up)?;
         }
-        let fast = fast::measure(running, ask, &site.trust, site.effort.saturated)?;
+        let fast = fast::steady(running, ask, &site.trust, site.effort.saturated)?;
         let target = Target { doors: &running.doors, headers: &running.headers, groups: &running.groups };
         let paced = paced::measure(&target, self.wire, self.path, self.pace, &site.trust, site.effort)?;
         let added = (paced.p50.saturating_sub(direct.p50), paced.p99.saturating_sub(direct.p99));
