@@ -20,7 +20,7 @@ def authority():
            .add_extension(usage, critical=True)
            .sign(key, hashes.SHA256()))
 
-    def issue(host, days=90):
+    def issue(host, days=90, use=ExtendedKeyUsageOID.SERVER_AUTH):
         theirs = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
@@ -28,7 +28,7 @@ def authority():
                   .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
                   .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
                   .add_extension(usage, critical=True)
-                  .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+                  .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
                   .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
                   .sign(key, hashes.SHA256()))
         chain = signed.public_bytes(serialization.Encoding.PEM)

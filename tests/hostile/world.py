@@ -42,9 +42,9 @@ class World:
         self.plain, self.odd = Backend(), Backend()
         backends = (("plain", self.plain), ("odd", self.odd))
         upstreams = [{"name": name, "endpoints": [{"url": f"http://127.0.0.1:{one.port}"}]} for name, one in backends]
-        self.ca, issue = authority()
+        self.ca, self.issue = authority()
         (folder / "ca.pem").write_bytes(self.ca)
-        write(folder, "world", issue("world.test"))
+        write(folder, "world", self.issue("world.test"))
         shown = {"name": "world", "hosts": ["world.test"], "file": str(folder / "world.pem"), "key": str(folder / "world.key")}
         self.document, self.folder = {**DOCUMENT, "upstreams": upstreams, "certificates": [shown]}, folder
         self.publish()
@@ -57,6 +57,17 @@ class World:
         done = subprocess.run([self.binary, "apply", str(file), "--wait"], env=self.env, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         self.document = wanted
+
+    def speaks_http3(self):
+        """From the first case on that asks for it."""
+        if "listeners" not in self.document:
+            self.document["listeners"] = {"http3": {}}
+            self.publish()
+            told = "speaking HTTP/3"
+            until = time.time() + 10
+            while told not in self.log.read_text():
+                assert time.time() < until, "the UDP port is not opened"
+                time.sleep(0.02)
 
     def connect(self, timeout=10, receive=None, to=None):
         """`receive`: the size of the socket's buffer."""

@@ -162,8 +162,8 @@ pub fn compile(
     shadow::check(&routes, &report);
     let certificates = certificate::compile(certificates, inputs, &report);
     let acme = acme.as_ref().map(|rules| acme::compile(rules, &secrets, inputs, &report));
-    let listener::Compiled { trusted_proxies, announced_by, ticket_rotation } =
-        listener::compile(listeners.as_ref(), &report);
+    let listener::Compiled { trusted_proxies, announced_by, ticket_rotation, http3 } =
+        listener::compile(listeners.as_ref(), inputs, &report);
     let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &secrets, inputs, &report)).unwrap_or_default();
     let redis = cache.as_ref().and_then(|cache| redis::compile(cache, &secrets, inputs, &report));
     let webhooks = alerts.as_ref().map(|rules| alerts::compile(rules, &secrets, &report)).unwrap_or_default();
@@ -188,6 +188,7 @@ pub fn compile(
         trusted_proxies,
         announced_by,
         ticket_rotation,
+        http3,
     })
 }
 

@@ -51,7 +51,7 @@ pub use llm::{
     ProviderRule,
 };
 pub use matching::{Match, ValueRule, ValueTest};
-pub use network::{AccessLogFormat, AccessLogRule, Listeners, TelemetryRules};
+pub use network::{AccessLogFormat, AccessLogRule, Http3Rule, Listeners, TelemetryRules};
 pub use otlp::{OtlpRule, OtlpWire};
 pub use overload::{AfterRule, BesideRule, ClassKind, ConcurrencyRule, OverloadRule, QueueRule};
 pub use route::{RouteRule, RouteTimeouts};

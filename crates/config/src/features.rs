@@ -63,6 +63,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
                 || document.listeners.as_ref().is_some_and(|listeners| listeners.ticket_rotation.is_some())
                 || document.upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some())
         }
+        Feature::Http3 => document.listeners.as_ref().is_some_and(|listeners| listeners.http3.is_some()),
         // Of the control log: commands, not documents.
         Feature::Endpoints
         | Feature::Purges

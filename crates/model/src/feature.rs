@@ -51,13 +51,15 @@ pub enum Feature {
     Tickets,
     /// `certificates[].ocsp`, `listeners.ticket_rotation`, `upstreams[].proxy_protocol` in the document.
     Transport,
+    /// `listeners.http3` in the document.
+    Http3,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -81,6 +83,7 @@ impl Feature {
         Self::Overload,
         Self::Tickets,
         Self::Transport,
+        Self::Http3,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -109,7 +112,8 @@ impl Feature {
             | Self::Compression
             | Self::Overload
             | Self::Tickets
-            | Self::Transport => 2,
+            | Self::Transport
+            | Self::Http3 => 2,
         }
     }
 
@@ -138,6 +142,7 @@ impl Feature {
             Self::Transport => {
                 "`ocsp` of a certificate, `listeners.ticket_rotation`, or `proxy_protocol` of an upstream"
             }
+            Self::Http3 => "`listeners.http3`",
             Self::Rates => "an order about a bucket's rate",
             Self::Usage => "a report of usage",
             Self::Scopes => {

@@ -40,7 +40,7 @@ pub use consumer::{Consumer, Consumers};
 pub use credential::{AwsKeys, CallerKeys, Credential, GoogleTokens, Hidden, ServiceAccount};
 pub use issuer::{Algorithm, ClaimPath, ClaimRule, Issuer, Keys, Stranger, TokenPlace, Url};
 pub use limit::{Beyond, Cost, Dimension, Limit, Mode, OnMissing, OnUnavailable, Prefix, Terms, Unpriced};
-pub use listener::{AccessLog, Certificate, ClientCertificates, Telemetry, TlsPolicy};
+pub use listener::{AccessLog, Certificate, ClientCertificates, Http3, Telemetry, TlsPolicy};
 pub use llm::{Abilities, Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
 pub use otlp::{Otlp, OtlpProtocol};
 pub use overload::{After, Beside, Class, Concurrency, Overload, Waiting};
@@ -88,6 +88,8 @@ pub struct Snapshot {
     pub announced_by: Vec<ipnet::IpNet>,
     /// Keys of TLS session tickets are renewed after this; `None`: [`defaults::TICKET_ROTATION`].
     pub ticket_rotation: Option<std::time::Duration>,
+    /// HTTP/3 is spoken beside TLS.
+    pub http3: Option<Http3>,
 }
 
 impl Snapshot {

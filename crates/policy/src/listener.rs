@@ -61,3 +61,12 @@ pub struct AccessLog {
     /// Request and response headers that are logged by name, values redacted where they are secret.
     pub headers: Vec<http::HeaderName>,
 }
+
+/// HTTP/3 beside the TLS listeners, and how clients hear of it (`Alt-Svc`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http3 {
+    /// Where clients reach it; `None`: the listener's own port.
+    pub port: Option<u16>,
+    /// How long they may remember.
+    pub max_age: std::time::Duration,
+}

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use crate::bounds::Bounds;
 use crate::drain::{Draining, Phase, Told};
+use crate::received::Received;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::request::Begun;
@@ -28,8 +29,7 @@ mod client;
 mod parked;
 mod room;
 
-use client::Late;
-pub(crate) use client::{Client, Exchange, Held, Promised};
+pub(crate) use client::{Client, Exchange, Held, Late, Promised};
 pub(crate) use room::{Guest, Room};
 
 /// So many header fields hyper parses without allocating, as long as no other number was asked for.
@@ -77,6 +77,8 @@ impl Speech {
 pub(crate) enum Version {
     Http1,
     Http2,
+    #[cfg(feature = "h3")]
+    Http3,
 }
 
 /// Serves until the client leaves, is told to, or is cut. `version`: what ALPN said, if anything. `go`: what is done with a
@@ -104,7 +106,8 @@ pub(crate) async fn serve<S, F>(
     match version {
         Version::Http1 => {
             let answer = client.clone();
-            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, go));
+            let service =
+                service_fn(move |request| request::serve(answer.clone(), &room, request.map(Received::Hyper), go));
             let mut connection = speech.http1.serve_connection(wire, service).with_upgrades();
             let late = drive(Pin::new(&mut connection), &client, draining).await;
             client.ended(late);
@@ -117,10 +120,13 @@ pub(crate) async fn serve<S, F>(
         }
         Version::Http2 => {
             let answer = client.clone();
-            let service = service_fn(move |request| request::serve(answer.clone(), &room, request, go));
+            let service =
+                service_fn(move |request| request::serve(answer.clone(), &room, request.map(Received::Hyper), go));
             let late = drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
             client.ended(late);
         }
+        #[cfg(feature = "h3")]
+        Version::Http3 => {} // Not over a stream of bytes.
     }
 }
 
@@ -236,7 +242,7 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                 None => timer.as_mut().reset(now + idle),
                 Some((end, _)) if end > now => timer.as_mut().reset(end),
                 // An idle h2 client is told before it is left.
-                Some((_, Late::Idle)) if client.is_h2() && !closing => {
+                Some((_, Late::Idle)) if client.is_multiplexed() && !closing => {
                     closing = true;
                     client.is_at_fault(Late::Idle.reason());
                     connection.as_mut().finish_and_close();

@@ -98,7 +98,7 @@ pub(crate) fn request<B>(
     }
     let version = parts.version;
     let headers = &mut parts.headers;
-    if version == Version::HTTP_2 && headers.len() != headers.keys_len() && !headers::mend(headers) {
+    if version >= Version::HTTP_2 && headers.len() != headers.keys_len() && !headers::mend(headers) {
         return Err(Refusal::AmbiguousFraming);
     }
     let _few = headers.try_reserve(origin::STAMPS);

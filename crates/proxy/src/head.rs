@@ -64,7 +64,7 @@ pub(crate) fn vet(parts: &mut Parts, seen: Seen, bounds: &Bounds) -> Result<Host
     }
     sizes(parts, bounds)?;
     framing(parts, seen)?;
-    if parts.version == Version::HTTP_2 && !parts.headers.values().all(|value| is_trim(value.as_bytes())) {
+    if parts.version >= Version::HTTP_2 && !parts.headers.values().all(|value| is_trim(value.as_bytes())) {
         return Err(Refusal::Malformed);
     }
     if seen.via && headers::passages(&parts.headers) >= MOST_PASSAGES {

@@ -10,12 +10,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tidegate_coding::Coding;
 use tokio::time::{Instant, Sleep};
 
 use crate::connection::Client;
 use crate::grpc::web::Text;
+use crate::received::Received;
 use crate::refusal::Refusal;
 use crate::trailers;
 use crate::unpack::Unpacking;
@@ -24,7 +24,7 @@ use crate::unpack::Unpacking;
 pub(crate) struct Inbound {
     /// Read before the body was wanted.
     ahead: VecDeque<Frame<Bytes>>,
-    body: Incoming,
+    body: Received,
     left: u64,
     /// Made when the body first lets us wait, and moved only when it fires: bytes that arrive cost no timer.
     patience: Option<Pin<Box<Sleep>>>,
@@ -110,14 +110,14 @@ impl Tally {
 }
 
 impl Inbound {
-    pub(crate) fn new(body: Incoming, most: u64, client: Arc<Client>) -> Self {
+    pub(crate) fn new(body: Received, most: u64, client: Arc<Client>) -> Self {
         let tally = (!body.is_end_stream()).then(Arc::default);
         let ahead = VecDeque::new();
         Self { ahead, body, left: most, patience: None, heard: None, tally, client, undoing: None }
     }
 
     /// Refuses at once what says that it is too large.
-    pub(crate) fn fits(body: Option<&Incoming>, most: u64) -> Result<(), Refusal> {
+    pub(crate) fn fits(body: Option<&Received>, most: u64) -> Result<(), Refusal> {
         match body {
             Some(body) if body.size_hint().lower() > most => Err(Refusal::BodyTooLarge),
             _ => Ok(()),

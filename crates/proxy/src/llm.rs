@@ -37,7 +37,6 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use hyper::body::Incoming as Received;
 use tidegate_policy::{Llm, Model, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 
@@ -61,6 +60,7 @@ use crate::limits::Asked;
 use crate::limits::{self, Further, Scope, Spoken};
 use crate::origin::Origin;
 use crate::ratelimit::Shown;
+use crate::received::Received;
 use crate::refusal::Refusal;
 use crate::relay::Observer;
 use crate::reply::Reply;

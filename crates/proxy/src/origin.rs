@@ -138,8 +138,12 @@ pub(crate) fn stamp(
     }
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     headers.insert(X_REQUEST_ID, origin.request_id.value());
-    headers
-        .append(VIA, HeaderValue::from_static(if version == Version::HTTP_2 { "2 tidegate" } else { "1.1 tidegate" }));
+    let passage = match version {
+        Version::HTTP_3 => "3 tidegate",
+        Version::HTTP_2 => "2 tidegate",
+        _ => "1.1 tidegate",
+    };
+    headers.append(VIA, HeaderValue::from_static(passage));
 }
 
 /// The peer is one of ours: its lists get longer, what it says of the client's side stands.

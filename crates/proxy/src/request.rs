@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::USER_AGENT;
+use http::header::{ALT_SVC, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body;
-use hyper::body::Incoming as Received;
 use tidegate_policy::{Action, Rewrite, Route, Snapshot, Upstream};
 use tidegate_telemetry::Record;
 use tidegate_upstream::Call;
@@ -41,6 +40,7 @@ use crate::llm::{self, Visit};
 use crate::local::Here;
 use crate::origin::{self, Origin};
 use crate::ratelimit::Shown;
+use crate::received::Received;
 use crate::refusal::Refusal;
 use crate::relay::{Doorstep, Observer};
 use crate::reply::Reply;
@@ -170,7 +170,7 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
                 })
             }
         };
-        if parts.version != Version::HTTP_2 {
+        if parts.version < Version::HTTP_2 {
             let unread = client.has_unread() && matches!(answer, Answer::Ours(_) | Answer::Kept(_));
             let last = observer.record.refusal == Some(Refusal::AmbiguousFraming.code());
             let last = last || (unread && !Box::pin(settle(body, bench.seen.expect, &client)).await);
@@ -183,6 +183,9 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
         }
         let packs = observer.packs.take();
         put_on(answer.headers_mut(), dress, snapshot, &origin);
+        if let Some(told) = alternative(&client, snapshot, parts.version) {
+            answer.headers_mut().insert(ALT_SVC, told);
+        }
         let packing = packs.and_then(|asked| packing(&asked, &mut answer));
         let response = dressed(answer, observer, &client, &parts);
         match packing {
@@ -190,6 +193,13 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
             Some(packing) => packing.apply(response),
         }
     }
+}
+
+/// Where the same is to be had over HTTP/3 (RFC 7838, RFC 9114 § 3.1.1).
+fn alternative(client: &Client, snapshot: &Snapshot, version: Version) -> Option<HeaderValue> {
+    let rule = snapshot.http3.as_ref().filter(|_| version < Version::HTTP_3 && client.is_beside_http3())?;
+    let (port, seconds) = (rule.port.unwrap_or(client.port), rule.max_age.as_secs());
+    HeaderValue::try_from(format!("h3=\":{port}\"; ma={seconds}")).ok()
 }
 
 /// How it is compressed, if it is.
@@ -201,13 +211,13 @@ fn packing(asked: &Asked, answer: &mut Answer) -> Option<Packing> {
 
 /// As it goes out, with the observer where the last byte goes.
 fn dressed(mut answer: Answer, mut observer: Box<Observer>, client: &Client, parts: &Parts) -> Response<Reply> {
-    if parts.version != Version::HTTP_2 && client.draining.is_leaving() {
+    if parts.version < Version::HTTP_2 && client.draining.is_leaving() {
         answer.be_the_last();
     }
     observer.record.response_headers(answer.headers_mut());
     let mut response = answer.with(observer, client, &parts.method);
     let version = parts.version;
-    *response.version_mut() = if version == Version::HTTP_2 { version } else { Version::HTTP_11 };
+    *response.version_mut() = version.max(Version::HTTP_11);
     response
 }
 

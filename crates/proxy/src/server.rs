@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -35,6 +36,24 @@ pub struct Listener {
     pub tls: Option<Arc<Certificates>>,
     /// Open connections of this listener: share one [`Count`] between the sockets of one name.
     pub connections: Count,
+    /// Of TLS: whether HTTP/3 is spoken beside it.
+    pub http3: Http3,
+}
+
+/// Is HTTP/3 spoken on the UDP port of the same number? Shared by those who do so and those who tell clients.
+#[derive(Debug, Clone, Default)]
+pub struct Http3(Arc<AtomicBool>);
+
+impl Http3 {
+    #[must_use]
+    pub fn is_spoken(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    #[cfg(feature = "h3")]
+    pub(crate) fn set(&self, spoken: bool) {
+        self.0.store(spoken, Relaxed);
+    }
 }
 
 /// A listening socket. `share`: several sockets may be bound to the same address and the kernel spreads connections
@@ -68,12 +87,13 @@ const KEEPALIVE: TcpKeepalive =
 /// # Errors
 /// The socket cannot be used with this runtime.
 pub async fn serve(listener: Listener, gate: Arc<Gate>, mut draining: Draining) -> io::Result<()> {
-    let Listener { name, socket, tls, connections } = listener;
+    let Listener { name, socket, tls, connections, http3 } = listener;
     let socket = TcpListener::from_std(socket)?;
     let speech = Arc::new(Speech::new(&gate.bounds));
     let local = Local::new(&gate);
     let room = Room::new();
-    let door = Door { name, tls, connections, speech, gate, local, room, go: request::go, draining: draining.clone() };
+    let go = request::go;
+    let door = Door { name, tls, connections, http3, speech, gate, local, room, go, draining: draining.clone() };
     let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
     loop {
         tokio::select! {
@@ -92,6 +112,7 @@ struct Door<F, G> {
     name: Arc<str>,
     tls: Option<Arc<Certificates>>,
     connections: Count,
+    http3: Http3,
     speech: Arc<Speech>,
     gate: Arc<Gate>,
     local: Arc<Local>,
@@ -135,8 +156,9 @@ where
         let (speech, tls, draining) = (self.speech.clone(), self.tls.clone(), self.draining.clone());
         let work = (self.room.clone(), self.go);
         let held = Held { _listener: here, _node: node, _alive: alive.clone() };
+        let http3 = self.tls.is_some().then(|| self.http3.clone());
         tokio::spawn(async move {
-            let mut who = Who { gate, local, peer, address, held };
+            let mut who = Who { gate, local, peer, address, held, http3 };
             let mut socket = socket;
             if who.is_announced() && !who.announced(&mut socket).await {
                 return;
@@ -187,6 +209,7 @@ struct Who {
     peer: SocketAddr,
     address: SocketAddr,
     held: Held,
+    http3: Option<Http3>,
 }
 
 impl Who {
@@ -217,7 +240,7 @@ impl Who {
 
     fn client(self, tls: Option<&'static str>, promised: Option<Promised>, draining: Draining) -> Arc<Client> {
         let mut client = Client::new(self.gate, self.local, self.peer, self.address, tls, draining, self.held);
-        client.promised = promised;
+        (client.promised, client.http3) = (promised, self.http3);
         Arc::new(client)
     }
 }
@@ -247,7 +270,7 @@ async fn secure<F: Future<Output = Response<Reply>> + Send + 'static>(
 }
 
 /// As RFC 9440 § 2.1 writes it: a byte sequence of structured fields (RFC 8941 § 3.3.5).
-fn client_cert(der: &[u8]) -> HeaderValue {
+pub(crate) fn client_cert(der: &[u8]) -> HeaderValue {
     let text = format!(":{}:", BASE64.encode(der));
     HeaderValue::try_from(text).expect("base64 and colons")
 }

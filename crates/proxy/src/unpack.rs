@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
-use hyper::body::Incoming as Received;
 use tidegate_coding::{Coding, Decoding, Spoiled};
 use tidegate_policy::Route;
 
 use crate::connection::Client;
 use crate::inbound::{Broken, Inbound};
+use crate::received::Received;
 use crate::refusal::Refusal;
 
 /// How a message is coded. `Err`: as nobody here can read it.

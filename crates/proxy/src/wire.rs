@@ -19,6 +19,8 @@ mod frames;
 mod judge;
 
 pub use judge::fuzz;
+#[cfg(feature = "h3")]
+pub(crate) use judge::{Bucket, FRAME};
 use judge::{Found, Judge, Verdict};
 
 /// `first` was read to tell HTTP/1.1 from h2 and is read again.

@@ -141,8 +141,8 @@ impl Node {
         let shown = certificates::Shown::new(&cluster, &gate, listeners.certificates());
         let quotas = Quotas::start(&cluster, &gate);
         tokio::spawn(journals.tell(cluster.clone(), Arc::clone(&quotas)));
-        let effect =
-            Arc::new(Effect::new(cluster.clone(), Arc::clone(&gate), shown, breakers, redis, Arc::clone(&quotas)));
+        let (it, told, http3) = (cluster.clone(), Arc::clone(&quotas), listeners.http3());
+        let effect = Arc::new(Effect::new(it, Arc::clone(&gate), shown, breakers, redis, told, http3));
         let collector = otlp::Collector::start(&gate.telemetry, &settings.name);
         effect.catch_up().await;
         tokio::spawn(alerts::Alerts::new(&cluster, &gate, &quotas).tell_forever());

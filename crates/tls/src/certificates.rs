@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
 use tidegate_policy::{Certificate, ClientCertificates, TlsPolicy};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::LazyConfigAcceptor;
@@ -24,6 +24,9 @@ use crate::pem::{self, Error};
 use crate::tickets::Tickets;
 use crate::{for_servers, provider};
 
+#[cfg(feature = "quic")]
+mod quic;
+
 /// All certificates of a node. Cheap to share; [`Certificates::replace`] takes effect with the next handshake.
 #[derive(Debug)]
 pub struct Certificates {
@@ -33,6 +36,8 @@ pub struct Certificates {
     challenges: Challenges,
     tickets: Arc<Tickets>,
     handshakes: Handshakes,
+    #[cfg(feature = "quic")]
+    quic: OnceLock<Arc<ServerConfig>>,
 }
 
 /// Handshakes that were finished: in full, and taken up again by a ticket.
@@ -74,6 +79,8 @@ struct Asking {
     rule: ClientCertificates,
     verifier: Arc<dyn ClientCertVerifier>,
     config: OnceLock<Arc<ServerConfig>>,
+    #[cfg(feature = "quic")]
+    quic: OnceLock<Arc<ServerConfig>>,
 }
 
 impl Certificates {
@@ -82,8 +89,8 @@ impl Certificates {
     pub fn new() -> Arc<Self> {
         let shown = Arc::new(Shown(ArcSwap::from_pointee(Names::default())));
         let tickets = Tickets::new();
-        let modern = config(&shown, &tickets, TlsPolicy::Modern, None);
-        let strict = config(&shown, &tickets, TlsPolicy::Strict, None);
+        let modern = config(&shown, &tickets, versions(TlsPolicy::Modern), &OVER_TCP, None);
+        let strict = config(&shown, &tickets, versions(TlsPolicy::Strict), &OVER_TCP, None);
         Arc::new(Self {
             shown,
             modern,
@@ -91,6 +98,8 @@ impl Certificates {
             tickets,
             handshakes: Handshakes::default(),
             challenges: Challenges::default(),
+            #[cfg(feature = "quic")]
+            quic: OnceLock::new(),
         })
     }
 
@@ -143,9 +152,9 @@ impl Certificates {
         }
         let choice = self.shown.0.load().find(started.client_hello().server_name()).cloned();
         let config = match &choice {
-            Some(Choice { clients: Some(asking), policy, .. }) => {
-                asking.config.get_or_init(|| config(&self.shown, &self.tickets, *policy, Some(asking)))
-            }
+            Some(Choice { clients: Some(asking), policy, .. }) => asking
+                .config
+                .get_or_init(|| config(&self.shown, &self.tickets, versions(*policy), &OVER_TCP, Some(asking))),
             Some(Choice { policy: TlsPolicy::Strict, .. }) => &self.strict,
             Some(Choice { policy: TlsPolicy::Modern, .. }) => &self.modern,
             None => {
@@ -187,21 +196,25 @@ fn versions(policy: TlsPolicy) -> &'static [&'static SupportedProtocolVersion] {
     }
 }
 
+/// By ALPN.
+const OVER_TCP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
 fn config(
     shown: &Arc<Shown>,
     tickets: &Arc<Tickets>,
-    policy: TlsPolicy,
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&[u8]],
     clients: Option<&Asking>,
 ) -> Arc<ServerConfig> {
     let config = ServerConfig::builder_with_provider(for_servers())
-        .with_protocol_versions(versions(policy))
+        .with_protocol_versions(versions)
         .expect("aws-lc-rs supports TLS 1.2 and 1.3");
     let config = match clients {
         Some(asking) => config.with_client_cert_verifier(asking.verifier.clone()),
         None => config.with_no_client_auth(),
     };
     let mut config = config.with_cert_resolver(shown.clone());
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     config.ignore_client_order = true;
     // Stateless resumption: no memory per client, and any node takes up what another agreed. Early data stays off: it can be
     // played again at every node.
@@ -228,7 +241,7 @@ impl Key {
 impl Asking {
     /// A session that is taken up again brings the client's certificate in its ticket, and rustls does not look at it again:
     /// it may be over by now.
-    fn verify_again(&self, session: &ServerConnection) -> std::io::Result<()> {
+    fn verify_again(&self, session: &CommonState) -> std::io::Result<()> {
         if session.handshake_kind() != Some(HandshakeKind::Resumed) {
             return Ok(());
         }
@@ -242,7 +255,7 @@ impl Asking {
 }
 
 impl Handshakes {
-    fn count(&self, session: &ServerConnection) {
+    fn count(&self, session: &CommonState) {
         let version = match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => &self.tls13,
             _ => &self.tls12,
@@ -324,5 +337,11 @@ fn asking(certificate: &Certificate) -> Result<Option<Arc<Asking>>, Error> {
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
     let builder = if rule.optional { builder.allow_unauthenticated() } else { builder };
     let verifier = builder.build().map_err(|why| Error { of, place: "clients".into(), why: why.to_string() })?;
-    Ok(Some(Arc::new(Asking { rule: rule.clone(), verifier, config: OnceLock::new() })))
+    Ok(Some(Arc::new(Asking {
+        rule: rule.clone(),
+        verifier,
+        config: OnceLock::new(),
+        #[cfg(feature = "quic")]
+        quic: OnceLock::new(),
+    })))
 }

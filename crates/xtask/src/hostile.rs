@@ -10,11 +10,11 @@ use crate::run::{Result, cargo, root, run, target};
 
 pub(crate) fn all(consent: Consent, only: Option<&str>) -> Result {
     let python = place(consent)?;
-    run(cargo().args(["build", "--locked", "--package", "tidegate"]))?;
+    run(cargo().args(["build", "--locked", "--package", "tidegate", "--features", "h3"]))?;
     ask(&python, only)
 }
 
-/// The program is built.
+/// The program is built, with `h3`.
 pub(crate) fn as_a_test(consent: Consent) -> Result {
     let what = "hostile clients and backends against a node (tests/hostile)";
     places::as_a_test(place(consent), |python| ask(python, None), what, "hostile")

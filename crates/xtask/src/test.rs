@@ -7,11 +7,14 @@ use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, PEBBLE, ensure};
 use crate::run::{Result, cargo, find_program, root, run, say};
 use crate::{hostile, sdks};
 
+/// What is not built by default is tested as well, and all from one build.
+const WITH: [&str; 2] = ["--features", "tidegate/h3"];
+
 pub(crate) fn all(consent: Consent, runner: &[String]) -> Result {
     ensure(&[C_COMPILER, HAPROXY, PEBBLE], consent)?;
     // The specs over real processes start this program.
-    run(cargo().args(["build", "--locked", "--workspace", "--all-targets"]))?;
-    run(with_fixtures(cargo().args(["test", "--locked", "--workspace", "--doc", "--quiet"])))?;
+    run(cargo().args(["build", "--locked", "--workspace", "--all-targets"]).args(WITH))?;
+    run(with_fixtures(cargo().args(["test", "--locked", "--workspace", "--doc", "--quiet"]).args(WITH)))?;
     evidence::models()?;
     evidence::no_guard_is_idle()?;
     hostile::as_a_test(consent)?;
@@ -19,10 +22,10 @@ pub(crate) fn all(consent: Consent, runner: &[String]) -> Result {
     // Nextest runs each test in a process of its own and ends with one summary line. cargo's own runner does as well,
     // with a summary for each test program.
     if find_program("cargo-nextest").is_some() {
-        run(with_fixtures(cargo().args(["nextest", "run", "--locked", "--workspace"]).args(runner)))
+        run(with_fixtures(cargo().args(["nextest", "run", "--locked", "--workspace"]).args(WITH).args(runner)))
     } else {
         say("cargo-nextest is not installed; cargo's own runner is slower and does as well");
-        run(with_fixtures(cargo().args(["test", "--locked", "--workspace", "--all-targets"]).args(runner)))
+        run(with_fixtures(cargo().args(["test", "--locked", "--workspace", "--all-targets"]).args(WITH).args(runner)))
     }
 }
 

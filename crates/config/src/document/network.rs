@@ -22,6 +22,22 @@ pub struct Listeners {
     /// Default: 6h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket_rotation: Option<Span>,
+    /// Speak HTTP/3 on the UDP port of each TLS listener, too, with the same certificates: `http3: {}`. Needs a build with the
+    /// cargo feature `h3`. Default: no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http3: Option<Http3Rule>,
+}
+
+/// HTTP/3, and how clients that come over TCP are told of it (`Alt-Svc`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Http3Rule {
+    /// The UDP port that clients reach it at, where that is not the listener's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// How long clients may remember: up to 365d. Default: 1d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Span>,
 }
 
 /// What is logged and told. Metrics are always on (`/metrics`).

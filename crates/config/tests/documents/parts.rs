@@ -102,7 +102,7 @@ consumers:
   - {name: a, plan: gld}
   - {name: a, tenant: other}
   - {name: a}
-listeners: {trusted_proxies: [10.0.0.0/33, 0.0.0.0/0], proxy_protocol: ['::/0', lb], ticket_rotation: 59s}
+listeners: {trusted_proxies: [10.0.0.0/33, 0.0.0.0/0], proxy_protocol: ['::/0', lb], ticket_rotation: 59s, http3: {port: 0, max_age: 366d}}
 telemetry: {access_log: {keep: 3, format: xml}}
 ",
         &[
@@ -114,6 +114,8 @@ telemetry: {access_log: {keep: 3, format: xml}}
             "line 7: listeners.proxy_protocol[0]: this trusts everybody: any client could claim any address (name the networks of your load balancers)",
             "line 7: listeners.proxy_protocol[1]: `lb` is not an address or a network (write `10.0.0.0/8` or `192.0.2.7`)",
             "line 7: listeners.ticket_rotation: keys of session tickets are renewed after 1m to 7d (leave it out for 6h)",
+            "line 7: listeners.http3.port: no client can reach port 0 (leave it out for the listener's own port)",
+            "line 7: listeners.http3.max_age: clients may remember for up to 365d (leave it out for 1d)",
             "line 8: telemetry.access_log.format: unknown word `xml`, expected `json`",
         ],
     );

@@ -76,6 +76,23 @@ telemetry: {otlp: {endpoint: 'ftp://x', headers: {authorization: Bearer abc, te:
 }
 
 #[test]
+fn http3_is_refused_by_a_program_that_was_built_without_it() {
+    let text = "version: 1\nlisteners: {http3: {}}\n";
+    let without = |_: &Document| Inputs::assumed().without(Feature::Http3);
+    let files = [SourceFile { name: "", bytes: text.as_bytes() }];
+    let problems = check(&files, without, Revision(1)).expect_err("it says so");
+    let said: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "line 2: listeners.http3: this node's program was built without HTTP/3 (leave it out, or serve a build with the cargo \
+          feature `h3`: `cargo build --features h3`)"
+        ]
+    );
+    assert!(compiled(text).http3.is_some());
+}
+
+#[test]
 fn a_collector_is_refused_by_a_program_that_was_built_without_one() {
     let text = "version: 1\ntelemetry: {otlp: {endpoint: 'http://127.0.0.1:4317'}}\n";
     let without = |_: &Document| Inputs::assumed().without(Feature::Otlp);

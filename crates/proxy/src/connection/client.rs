@@ -17,6 +17,7 @@ use super::parked::Parked;
 use crate::drain::Draining;
 use crate::gate::{Counted, Gate};
 use crate::local::Local;
+use crate::server::Http3;
 
 /// All orderings are relaxed: the numbers are read by the connection's own task or decide nothing but a timeout.
 #[derive(Debug)]
@@ -37,9 +38,12 @@ pub(crate) struct Client {
     pub(crate) tls: Option<&'static str>,
     /// What TLS was agreed for.
     pub(crate) promised: Option<Promised>,
+    /// Where HTTP/3 may be spoken on the listener's port.
+    pub(crate) http3: Option<Http3>,
     pub(crate) draining: Draining,
     born: Instant,
-    h2: AtomicBool,
+    /// h2 or HTTP/3: many requests at once, each with a window of its own.
+    multiplexed: AtomicBool,
     requests: AtomicU32,
     in_flight: AtomicU32,
     /// Milliseconds since `born`; 0 = never.
@@ -89,7 +93,7 @@ pub(crate) struct Held {
 
 /// In what a client is late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Late {
+pub(crate) enum Late {
     Idle,
     Head,
     Taking,
@@ -97,7 +101,7 @@ pub(super) enum Late {
 
 impl Late {
     /// As the metrics call it.
-    pub(super) fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Head => "head_timeout",
@@ -135,9 +139,10 @@ impl Client {
             port_text: HeaderValue::from(here.port()),
             tls,
             promised: None,
+            http3: None,
             draining,
             born: Instant::now(),
-            h2: AtomicBool::new(false),
+            multiplexed: AtomicBool::new(false),
             requests: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
@@ -156,19 +161,24 @@ impl Client {
         }
     }
 
-    pub(super) fn speaks(&self, version: Version) {
-        self.h2.store(version == Version::Http2, Relaxed);
+    /// Is HTTP/3 spoken on the port that it came to?
+    pub(crate) fn is_beside_http3(&self) -> bool {
+        self.http3.as_ref().is_some_and(Http3::is_spoken)
     }
 
-    pub(crate) fn is_h2(&self) -> bool {
-        self.h2.load(Relaxed)
+    pub(crate) fn speaks(&self, version: Version) {
+        self.multiplexed.store(version != Version::Http1, Relaxed);
+    }
+
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
     }
 
     /// A request head was read. Also says whether that head carried a `Content-Length` that hyper may have dropped.
     pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> (Exchange, bool) {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        if !self.is_h2() {
+        if !self.is_multiplexed() {
             self.head_since.store(0, Relaxed); // There another head may have begun meanwhile.
         }
         let sized = self.heard.load(Relaxed) == self.due.load(Relaxed) && self.sized.load(Relaxed);
@@ -198,7 +208,7 @@ impl Client {
     }
 
     pub(crate) fn has_unread(&self) -> bool {
-        self.unread.load(Relaxed) && !self.is_h2()
+        self.unread.load(Relaxed) && !self.is_multiplexed()
     }
 
     pub(crate) fn head_due(&self) -> u32 {
@@ -231,7 +241,7 @@ impl Client {
     }
 
     /// The connection is over: counted if we ended it. `late`: by dropping it.
-    pub(super) fn ended(&self, late: Option<Late>) {
+    pub(crate) fn ended(&self, late: Option<Late>) {
         if let Some(reason) = self.fault.get().copied().or(late.map(Late::reason)) {
             self.gate.telemetry.connection_ended(reason);
         }
@@ -252,7 +262,7 @@ impl Client {
 
     /// Whether an h2 answer has to wait before it asks for more of itself: it is woken when the socket takes bytes again.
     pub(crate) fn is_full(&self, cx: &mut Context<'_>) -> bool {
-        if !self.is_h2() || self.blocked_since.load(Relaxed) == 0 {
+        if !self.is_multiplexed() || self.blocked_since.load(Relaxed) == 0 {
             return false;
         }
         self.parked.park(cx.waker());
@@ -261,7 +271,7 @@ impl Client {
     }
 
     /// When this connection is too slow, and in what, if nothing changes until then. `None`: it is our turn.
-    pub(super) fn deadline(&self) -> Option<(Instant, Late)> {
+    pub(crate) fn deadline(&self) -> Option<(Instant, Late)> {
         let bounds = &self.gate.bounds;
         let blocked = self.blocked_since.load(Relaxed);
         if blocked != 0 {
@@ -270,7 +280,7 @@ impl Client {
         let head = self.head_since.load(Relaxed);
         // An h2 head stops all that its client has to say: no stream beside it excuses it (RFC 9113 § 4.3).
         let late = || (self.at(head, bounds.head_timeout), Late::Head);
-        if head != 0 && self.is_h2() {
+        if head != 0 && self.is_multiplexed() {
             return Some(late());
         }
         if self.in_flight.load(Relaxed) != 0 {
@@ -279,7 +289,7 @@ impl Client {
         if head != 0 {
             return Some(late());
         }
-        let first = self.requests.load(Relaxed) == 0 && !self.is_h2();
+        let first = self.requests.load(Relaxed) == 0 && !self.is_multiplexed();
         let patience = if first { bounds.head_timeout } else { bounds.idle_timeout };
         Some((self.at(self.idle_since.load(Relaxed), patience), Late::Idle))
     }
@@ -297,7 +307,7 @@ impl Client {
     /// A frame went to an h2 stream. A window that never opens would keep it, and the upstream's connection, for ever;
     /// hyper does not say, so the oldest such stream is watched.
     pub(crate) fn lend(&self) -> Option<(u64, u32)> {
-        if !self.is_h2() {
+        if !self.is_multiplexed() {
             return None;
         }
         let loan = (self.now(), self.loans.fetch_add(1, Relaxed));
@@ -310,7 +320,7 @@ impl Client {
     }
 
     fn oldest_lent(&self) -> Option<u64> {
-        if !self.is_h2() {
+        if !self.is_multiplexed() {
             return None;
         }
         self.lent.lock().unwrap_or_else(PoisonError::into_inner).first().map(|(since, _)| *since)

@@ -12,7 +12,6 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPEC
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming as Received;
 use percent_encoding::percent_decode_str;
 use tidegate_llm::kept;
 use tidegate_policy::{Bodies, Credential, Deployment, Llm, Model, Provider};
@@ -30,6 +29,7 @@ use super::{Visit, bodies, prove};
 use crate::inbound::{Broken as BrokenBody, Inbound};
 use crate::limits::Spoken;
 use crate::ratelimit::Shown;
+use crate::received::Received;
 use crate::refusal::Refusal;
 use crate::relay::Observer;
 use crate::reply::Reply;

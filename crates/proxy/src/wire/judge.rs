@@ -12,11 +12,11 @@ use crate::connection::PREFACE;
 mod bucket;
 mod trailers;
 
-use bucket::Bucket;
+pub(crate) use bucket::Bucket;
 use trailers::Trailers;
 
 /// Milliseconds since the connection began. Asked only when a bucket is empty.
-pub(super) type Now<'a> = &'a dyn Fn() -> u64;
+pub(crate) type Now<'a> = &'a dyn Fn() -> u64;
 
 /// Why a connection ends: the code of its GOAWAY, and the name in the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ const SETTING: usize = 6;
 const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
 
 /// A frame in a bucket: what is worth less can be counted, too.
-const FRAME: u32 = 3;
+pub(crate) const FRAME: u32 = 3;
 /// What a setting costs: each of our streams may have to be gone through.
 const SETTINGS_FRAMES: u32 = 10;
 /// Frames that may be paid for by data long before they come: as much may be on its way.

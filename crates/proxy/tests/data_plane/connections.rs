@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use tidegate_proxy::{Count, Listener, bind, serve};
+use tidegate_proxy::{Count, Http3, Listener, bind, serve};
 use tokio::io::AsyncWriteExt;
 
 use crate::backend;
@@ -165,7 +165,13 @@ async fn runtimes_of_their_own_share_one_address() {
     let connections = Count::default();
     let cores = sockets.map(|socket| {
         let (gate, draining) = (world.gate.clone(), world.drain.listen());
-        let listener = Listener { name: "http".into(), socket, tls: None, connections: connections.clone() };
+        let listener = Listener {
+            name: "http".into(),
+            socket,
+            tls: None,
+            connections: connections.clone(),
+            http3: Http3::default(),
+        };
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(serve(listener, gate, draining)).unwrap();

@@ -15,7 +15,7 @@ use tidegate_policy::{
     Action, Balance, Consumer, ConsumerLimits, Endpoint, HeaderEdits, PathPattern, Protocol, Retries, Rewrite, Route,
     RouteLimits, Router, Snapshot, Target, Timeouts, Upstream, UpstreamTimeouts, UpstreamTls,
 };
-use tidegate_proxy::{Bounds, Count, Drain, Gate, Listener, bind, serve};
+use tidegate_proxy::{Bounds, Count, Drain, Gate, Http3, Listener, bind, serve};
 use tidegate_telemetry::Telemetry;
 use tidegate_tls::Certificates;
 use tidegate_upstream::Upstreams;
@@ -117,7 +117,13 @@ impl Setup {
         });
         let socket = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = socket.local_addr().unwrap();
-        let listener = Listener { name: "http".into(), socket, tls: self.tls, connections: Count::default() };
+        let listener = Listener {
+            name: "http".into(),
+            socket,
+            tls: self.tls,
+            connections: Count::default(),
+            http3: Http3::default(),
+        };
         let drain = Drain::new();
         let serving = tokio::spawn(serve(listener, gate.clone(), drain.listen()));
         World { address, gate, drain, serving }

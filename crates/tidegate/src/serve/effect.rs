@@ -14,9 +14,9 @@ use tidegate_policy::Snapshot;
 use tidegate_proxy::Gate;
 use tidegate_quota::protocol::Policy;
 use tidegate_state::{Change, Key, State};
-use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, watch};
 
 use super::breakers::Breakers;
 use super::certificates::Shown;
@@ -49,6 +49,7 @@ pub(super) struct Effect {
     fetchers: Fetchers,
     files: Arc<Files>,
     quotas: Arc<Quotas>,
+    http3: watch::Sender<bool>,
     /// The served document's limits, without what operators ordered.
     policies: Mutex<Vec<Policy>>,
     /// The newest revision the state has; the served one is the snapshot's.
@@ -68,6 +69,7 @@ impl Effect {
         breakers: Arc<Breakers>,
         redis: Published,
         quotas: Arc<Quotas>,
+        http3: watch::Sender<bool>,
     ) -> Self {
         let purges = Purges::new(&cluster, gate.cache.as_ref());
         let fetchers = Fetchers::new(&gate);
@@ -81,6 +83,7 @@ impl Effect {
             fetchers,
             files: Arc::default(),
             quotas,
+            http3,
             policies: Mutex::default(),
             published: AtomicU64::new(0),
             alarm: Mutex::new(None),
@@ -278,7 +281,9 @@ impl Effect {
         // Its routes may name what was purged otherwise. Before anybody looks for it under the new names.
         self.purges.again(&snapshot);
         self.cluster.serves(snapshot.revision);
+        let http3 = snapshot.http3.is_some();
         self.gate.snapshot.store(Arc::new(snapshot));
+        self.http3.send_if_modified(|wanted| std::mem::replace(wanted, http3) != http3);
         Ok(())
     }
 

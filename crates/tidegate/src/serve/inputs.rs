@@ -32,7 +32,9 @@ fn problem(path: String, why: &tidegate_tls::Error) -> Problem {
 /// Reads everything `document` needs.
 pub(super) fn gather(document: &Document) -> Inputs {
     let inputs = Inputs::gather(document, fetch);
-    if cfg!(feature = "otlp") { inputs } else { inputs.without(Feature::Otlp) }
+    let built_with = [(Feature::Otlp, cfg!(feature = "otlp")), (Feature::Http3, cfg!(feature = "h3"))];
+    let lacks = built_with.into_iter().filter(|(_, has)| !has);
+    lacks.fold(inputs, |inputs, (feature, _)| inputs.without(feature))
 }
 
 fn fetch(need: &Need) -> Result<Vec<u8>, String> {

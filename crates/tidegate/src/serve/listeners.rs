@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use tidegate_proxy::{Count, Drain, Gate, Listener};
+use tidegate_proxy::{Count, Drain, Gate, Http3, Listener};
 use tidegate_tls::Certificates;
+use tokio::sync::watch;
 
 use super::args::{Layout, Listen, Settings};
 use crate::allocator;
@@ -15,6 +16,8 @@ pub(super) struct Listeners {
     bound: Vec<Bound>,
     certificates: Arc<Certificates>,
     threads: Vec<JoinHandle<()>>,
+    /// Does the document want HTTP/3?
+    http3: watch::Sender<bool>,
 }
 
 struct Bound {
@@ -44,11 +47,16 @@ impl Listeners {
             }
             bound.push(Bound { listen: listen.clone(), address, connections: Count::default(), sockets });
         }
-        Ok(Self { bound, certificates: Certificates::new(), threads: Vec::new() })
+        Ok(Self { bound, certificates: Certificates::new(), threads: Vec::new(), http3: watch::Sender::new(false) })
     }
 
     pub(super) fn certificates(&self) -> Arc<Certificates> {
         Arc::clone(&self.certificates)
+    }
+
+    /// To be told whether HTTP/3 is wanted.
+    pub(super) fn http3(&self) -> watch::Sender<bool> {
+        self.http3.clone()
     }
 
     /// Where the listener of this name is reached.
@@ -64,7 +72,12 @@ impl Listeners {
     /// Starts the worker threads. Each serves all listeners, on its own runtime or on a shared one.
     pub(super) fn serve(&mut self, settings: &Settings, gate: &Arc<Gate>, drain: &Drain) -> anyhow::Result<()> {
         let mut shares: Vec<Vec<Listener>> = Vec::new();
+        let mut beside = Vec::new();
         for bound in &mut self.bound {
+            let spoken = Http3::default();
+            if bound.listen.tls {
+                beside.extend(self::beside(bound, &self.certificates, &spoken, &self.http3));
+            }
             for (worker, socket) in bound.sockets.drain(..).enumerate() {
                 if shares.len() <= worker {
                     shares.push(Vec::new());
@@ -74,6 +87,7 @@ impl Listeners {
                     socket,
                     tls: bound.listen.tls.then(|| Arc::clone(&self.certificates)),
                     connections: bound.connections.clone(),
+                    http3: spoken.clone(),
                 });
             }
         }
@@ -90,6 +104,8 @@ impl Listeners {
             let runtime = runtime.context("starting a worker")?;
             let (gate, draining) = (Arc::clone(gate), drain.listen());
             let own_thread = settings.runtime == Layout::PerCore;
+            // On the first worker's runtime, or the one that all share.
+            let beside = std::mem::take(&mut beside);
             let thread = std::thread::Builder::new().name(format!("data-{worker}")).spawn(move || {
                 runtime.block_on(async {
                     if own_thread {
@@ -98,6 +114,9 @@ impl Listeners {
                     let mut serving = tokio::task::JoinSet::new();
                     for listener in listeners {
                         serving.spawn(tidegate_proxy::serve(listener, Arc::clone(&gate), draining.clone()));
+                    }
+                    for listener in beside {
+                        serving.spawn(serve_http3(listener, Arc::clone(&gate), draining.clone()));
                     }
                     while let Some(served) = serving.join_next().await {
                         if let Ok(Err(error)) = served {
@@ -118,4 +137,40 @@ async fn give_back_forever() {
         tokio::time::sleep(allocator::GIVE_BACK_EVERY).await;
         allocator::give_back();
     }
+}
+
+/// HTTP/3 on the UDP port of the same number.
+#[cfg(feature = "h3")]
+fn beside(
+    bound: &Bound,
+    certificates: &Arc<Certificates>,
+    spoken: &Http3,
+    wanted: &watch::Sender<bool>,
+) -> Option<tidegate_proxy::Http3Listener> {
+    Some(tidegate_proxy::Http3Listener {
+        name: bound.listen.name.as_str().into(),
+        address: bound.address,
+        certificates: Arc::clone(certificates),
+        connections: bound.connections.clone(),
+        spoken: spoken.clone(),
+        wanted: wanted.subscribe(),
+    })
+}
+
+#[cfg(feature = "h3")]
+use tidegate_proxy::serve_http3;
+
+/// This program was built without it.
+#[cfg(not(feature = "h3"))]
+fn beside(_: &Bound, _: &Arc<Certificates>, _: &Http3, _: &watch::Sender<bool>) -> Option<std::convert::Infallible> {
+    None
+}
+
+#[cfg(not(feature = "h3"))]
+async fn serve_http3(
+    never: std::convert::Infallible,
+    _: Arc<Gate>,
+    _: tidegate_proxy::Draining,
+) -> std::io::Result<()> {
+    match never {}
 }

@@ -4,7 +4,7 @@ use super::{FRAME, Now};
 
 /// So much at once, and so much in the long run.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     left: u32,
     /// What time gives, and what else can be earned.
     most: u32,
@@ -15,13 +15,13 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(frames: u32, per_second: u32, most_earned: u32) -> Self {
+    pub(crate) fn new(frames: u32, per_second: u32, most_earned: u32) -> Self {
         let [most, most_earned, per_second] = [frames, most_earned, per_second].map(|n| n.saturating_mul(FRAME));
         Self { left: most, most, most_earned: most_earned.max(most), per_second, filled: 0 }
     }
 
     #[inline]
-    pub(super) fn take(&mut self, cost: u32, now: Now<'_>) -> bool {
+    pub(crate) fn take(&mut self, cost: u32, now: Now<'_>) -> bool {
         if self.left < cost {
             self.refill(now());
         }
@@ -31,7 +31,7 @@ impl Bucket {
     }
 
     #[inline]
-    pub(super) fn earn(&mut self, worth: u32) {
+    pub(crate) fn earn(&mut self, worth: u32) {
         self.left = self.left.saturating_add(worth).min(self.most_earned);
     }
 

@@ -1,0 +1,54 @@
+//! A request's body as its connection gives it, whichever protocol that speaks.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+#[cfg(feature = "h3")]
+use crate::http3::Upload;
+
+pub(crate) enum Received {
+    /// HTTP/1.1 and h2.
+    Hyper(Incoming),
+    #[cfg(feature = "h3")]
+    Quic(Box<Upload>),
+}
+
+/// It is moved with every request.
+const _: () = assert!(size_of::<Received>() == size_of::<Incoming>());
+
+/// It did not come to its end. Whoever reads it asks no further: it is the client's fault.
+#[derive(Debug)]
+pub(crate) struct Lost;
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = Lost;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
+        match self.get_mut() {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| Lost),
+            #[cfg(feature = "h3")]
+            Self::Quic(upload) => Pin::new(&mut **upload).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            #[cfg(feature = "h3")]
+            Self::Quic(upload) => upload.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            #[cfg(feature = "h3")]
+            Self::Quic(upload) => upload.size_hint(),
+        }
+    }
+}
