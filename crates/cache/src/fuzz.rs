@@ -31,7 +31,8 @@ pub fn rules(bytes: &[u8]) {
     if let Ok(verdict) = store::judge(&Policy::default(), &exchange, false, false) {
         let terms = verdict.terms;
         assert!(terms.born <= now, "it was made before it came");
-        assert!(!ResponseControl::of(&response).no_store || ResponseControl::of(&response).must_understand);
+        let said = targeted::said(&response).control;
+        assert!(!said.no_store || said.must_understand, "who speaks to us said no");
         assert!(verdict.selector.matches(&request), "it fits the request that it answers");
         for later in [now, Millis(now.0 + 1_000), Millis(u64::MAX)] {
             let _ =

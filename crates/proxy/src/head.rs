@@ -204,7 +204,13 @@ fn target(parts: &mut Parts) -> Result<(), Refusal> {
         return Err(Refusal::InvalidPath);
     }
     if parts.uri.authority().is_some() {
+        let target = target.clone();
         parts.uri = Uri::from(target.clone());
+        if !target.as_str().starts_with(['/', '*']) || parts.uri.path().is_empty() {
+            // `http://a?b` and `http://a#b` have a path, `/`, that is not written (RFC 9112 § 3.2.1).
+            let query = target.query().map(|query| format!("/?{query}"));
+            parts.uri = query.as_deref().unwrap_or("/").parse().map_err(|_| Refusal::InvalidPath)?;
+        }
     }
     Ok(())
 }
@@ -259,6 +265,9 @@ mod tests {
         assert_eq!(judge(Request::get("ftp://a/x")), Err(Refusal::InvalidPath));
         assert_eq!(judge(Request::get("http://a/x").header("host", "a")), Ok(("a".into(), "/x".into())));
         assert_eq!(judge(Request::get("http://u:p@a/x")), Err(Refusal::InvalidHost));
+        for (bare, want) in [("http://a", "/"), ("http://a?b", "/?b"), ("http://a#b", "/"), ("http://a?b#c", "/?b")] {
+            assert_eq!(judge(Request::get(bare).header("host", "a")), Ok(("a".into(), want.into())), "{bare}");
+        }
     }
 
     #[test]
