@@ -165,7 +165,11 @@ impl Coder {
                 (*state, *over) = (Decompress::new_gzip(15), false);
                 Self::inflated(state, over, input, out)
             }
-            Self::Inflate { over: true, .. } | Self::Brotli { over: true, .. } => Ok((input.len(), 0)),
+            Self::Inflate { gzip, over: true, .. } => {
+                *gzip &= input.is_empty(); // Nor is what comes behind that.
+                Ok((input.len(), 0))
+            }
+            Self::Brotli { over: true, .. } => Ok((input.len(), 0)),
             Self::Inflate { state, over, .. } => Self::inflated(state, over, input, out),
             Self::Brotli { state, over } => {
                 let (mut left, mut read, mut room, mut written, mut total) = (input.len(), 0, out.len(), 0, 0);
