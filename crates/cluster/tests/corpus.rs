@@ -1,23 +1,10 @@
 //! What the fuzzer found worth keeping (docs/fuzzing.md), through the same functions.
 
-#![allow(clippy::unwrap_used)]
+#[path = "../../../tests/fuzz/replay.rs"]
+mod replay;
 
-use std::fs;
-use std::path::Path;
-
+use replay::replay;
 use tidegate_cluster::fuzz;
-
-fn replay(name: &str, target: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus").join(name);
-    let mut files = 0;
-    for entry in fs::read_dir(&folder).expect("the corpus is part of the repository") {
-        let path = entry.unwrap().path();
-        println!("{}", path.display());
-        target(&fs::read(&path).unwrap());
-        files += 1;
-    }
-    assert!(files > 0, "{} is empty", folder.display());
-}
 
 #[test]
 fn the_corpus_of_frames_is_read_without_a_panic() {
