@@ -11,6 +11,7 @@ mod caching;
 mod certificates;
 mod clocks;
 mod crowded;
+mod deploy;
 mod document;
 mod exactness;
 mod extending;

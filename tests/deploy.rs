@@ -1,0 +1,75 @@
+//! What `deploy/` has for those who watch a cluster: dashboards and alerts ask for what nodes tell, and each alert fires.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::Cluster;
+
+/// What Prometheus makes of a histogram or counter.
+const SUFFIXES: [&str; 4] = ["_total", "_bucket", "_count", "_sum"];
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
+}
+
+/// Names of metrics in a text.
+fn asked_for(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("tidegate_") || word.starts_with("process_")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dashboards_and_alerts_ask_for_nothing_that_no_node_tells() {
+    let cluster = Cluster::start(1).await;
+    let answer = cluster.client.get(&cluster.nodes[0].admin("/metrics"), &[]).await.unwrap();
+    let told = String::from_utf8_lossy(&answer.body).into_owned();
+    let told: BTreeSet<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let mut files = vec![deploy().join("prometheus/alerts.yaml")];
+    files.extend(std::fs::read_dir(deploy().join("grafana")).unwrap().map(|file| file.unwrap().path()));
+    assert_eq!(files.len(), 4, "{files:?}");
+    let mut seen = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        if file.extension().is_some_and(|name| name == "json") {
+            let board: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert!(board["panels"].as_array().is_some_and(|panels| panels.len() > 5), "{}", file.display());
+        }
+        for name in asked_for(&text) {
+            let plain = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+            assert!(told.contains(plain), "{} asks for {name}, which no node tells", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "{seen}: something was read");
+}
+
+#[test]
+fn prometheus_takes_the_alerts_and_each_fires_when_it_should() {
+    let promtool = |words: &[&str]| {
+        Command::new("promtool").args(words).current_dir(deploy().join("prometheus")).output().map(|done| {
+            let said = [done.stdout, done.stderr].concat();
+            (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+        })
+    };
+    if promtool(&["--version"]).is_err() {
+        assert!(std::env::var_os("CI").is_none(), "promtool is not installed: Debian's package prometheus has it");
+        eprintln!("skipped: promtool is not installed (Debian's package prometheus)");
+        return;
+    }
+    for words in [
+        ["check", "rules", "alerts.yaml"],
+        ["check", "config", "prometheus.yaml"],
+        ["test", "rules", "alerts-test.yaml"],
+    ] {
+        let (went_well, said) = promtool(&words).unwrap();
+        assert!(went_well, "{said}");
+    }
+    // No alert without a test.
+    let read = |name: &str| std::fs::read_to_string(deploy().join("prometheus").join(name)).unwrap();
+    let (alerts, tests) = (read("alerts.yaml"), read("alerts-test.yaml"));
+    for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("- name: {name}\n")), "{name} has no test");
+    }
+}
