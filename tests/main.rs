@@ -17,6 +17,7 @@ mod exactness;
 mod extending;
 mod fills;
 mod full_disk;
+mod gathering;
 mod guards;
 mod health;
 mod jwt;

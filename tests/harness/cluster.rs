@@ -58,6 +58,31 @@ impl Cluster {
         cluster
     }
 
+    /// Nodes that are all told the same, none of them started: `listed` of them are the initial peers.
+    pub(crate) async fn told_the_same(count: usize, listed: usize) -> Self {
+        let folder = tempfile::Builder::new().prefix("tidegate-spec-").tempdir().unwrap();
+        let board = Switchboard::default();
+        let token = format!("tga_{}", "5".repeat(40));
+        let files = [("cluster.secret", "0123456789abcdef0123456789abcdef\n"), ("first.token", token.as_str())];
+        let [secret, first_token] = files.map(|(name, text)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        });
+        let mut nodes = Vec::new();
+        for number in 1..=count {
+            nodes.push(Node::new(folder.path(), &format!("n{number}"), &board, &[]).await);
+        }
+        let peers: Vec<String> = nodes[..listed].iter().map(|node: &Node| node.wire.address.to_string()).collect();
+        let (peers, words) =
+            (peers.join(","), ["--initial-peers", "--cluster-secret-file", "--first-admin-token-file"]);
+        for node in &mut nodes {
+            let told = words.iter().zip([&peers, &secret, &first_token]);
+            node.extra = told.flat_map(|(word, value)| [(*word).to_owned(), value.clone()]).collect();
+        }
+        Self { nodes, token, client: Client::new(), board, extra: Vec::new(), folder }
+    }
+
     /// Starts one more node and waits until it is ready; its position.
     pub(crate) async fn join(&mut self) -> usize {
         let at = self.begin_join().await;

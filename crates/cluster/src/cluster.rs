@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::control::{Control, News};
 use crate::error::{Error, ProposeError};
 use crate::folder::Folder;
+use crate::gathering::Secret;
 use crate::group::{Group, WriteError};
 use crate::leases::{Held, LeaseTable};
 use crate::propose::{self, Applied, Everywhere};
@@ -40,6 +41,8 @@ pub(crate) struct Inner {
     pub(crate) folder: Folder,
     pub(crate) identity: Arc<Identity>,
     pub(crate) key: ClusterKey,
+    /// Who knows it may join.
+    pub(crate) secret: Option<Secret>,
     pub(crate) name: String,
     pub(crate) own: Addresses,
     pub(crate) feature_level: u32,

@@ -3,6 +3,7 @@
 //! ```text
 //! LOCK         held while a process uses the folder
 //! node.json    format, cluster, node, where the others were last; written last, so that a half-made folder shows
+//! gathering.json  until it is a node: whom it gave its word that it may form the cluster
 //! admin.token  the first admin token, on the node that formed the cluster
 //! tls/         ca.der node.der node.key cluster.key, and sums: what they, and the ids in node.json, must hash to
 //! control/ quota/   the logs and snapshots of the groups      backups/
@@ -123,6 +124,17 @@ impl Folder {
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.path(name);
         replace(&path, bytes).map_err(Error::io(format!("file {}", path.display())))
+    }
+
+    /// Whether it was there or not.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.path(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Io { what: format!("file {}", path.display()), error })
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, Error> {

@@ -16,6 +16,7 @@ mod error;
 mod folder;
 #[doc(hidden)]
 pub mod fuzz;
+mod gathering;
 mod group;
 mod leases;
 mod levels;
@@ -43,6 +44,7 @@ mod wire;
 pub use cluster::Cluster;
 pub use control::News;
 pub use error::{Error, ProposeError};
+pub use gathering::Secret;
 pub use group::GroupStatus;
 pub use levels::{Behind, Old};
 pub use message::Topic;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use openraft::ReadPolicy;
 use serde::Serialize;
-use tidegate_model::NodeId;
+use tidegate_model::{Millis, NodeId};
 use tidegate_state::{CA_KEY, Command, Join, Outcome, RequestId};
 
 use crate::cluster::{Inner, wall};
 use crate::codec;
+use crate::gathering::{Call, Said, Secret};
 use crate::group::Group;
 use crate::plausible;
 use crate::propose::{self, PATIENCE};
@@ -101,6 +102,19 @@ impl Handler for Server {
         };
         codec::encode(&reply)
     }
+
+    fn gather(&self, call: &[u8]) -> Vec<u8> {
+        let cluster = &self.0;
+        let said = match (codec::decode::<Call>(call), &cluster.secret) {
+            (Ok(call), Some(secret)) if secret.is_proven_by(&call.proof) => {
+                let is_member = cluster.control.read(|control| control.state.members.node(cluster.me()).is_some());
+                if is_member { Said::Member } else { Said::Busy }
+            }
+            (Ok(_), _) => Said::Refused("another cluster secret".into()),
+            (Err(error), _) => Said::Refused(format!("the call is malformed: {error}")),
+        };
+        codec::encode(&said)
+    }
 }
 
 async fn raft<M: Machine>(group: &Group<M>, request: Request) -> Vec<u8> {
@@ -160,12 +174,18 @@ impl Inner {
 
 async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
     let hash = token::hash(&request.secret);
-    if let Err(reason) = token_is_good(cluster, hash).await {
-        return JoinReply::Refused(reason);
-    }
     let Ok(public_key) = identity::requested_key(&request.signing_request) else {
         return JoinReply::Refused("the signing request is malformed".into());
     };
+    let knows = |secret: &Secret| secret.is_shown_by(&request.secret, &public_key);
+    let by_secret = cluster.secret.as_ref().is_some_and(knows);
+    if by_secret {
+        if let Err(reason) = vouch(cluster, hash).await {
+            return JoinReply::Busy(reason);
+        }
+    } else if let Err(reason) = token_is_good(cluster, hash).await {
+        return JoinReply::Refused(reason);
+    }
     // The same node with the same token asks for the same thing: whoever did not hear the answer asks again.
     let mut id = [0; 16];
     id.copy_from_slice(&token::hash(&[public_key.as_slice(), &hash].concat())[..16]);
@@ -191,6 +211,24 @@ async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
         Outcome::Full => JoinReply::Refused("the cluster is full, or a name or address is too long".into()),
         other => JoinReply::Refused(format!("{other:?}")),
     }
+}
+
+/// Who knows the cluster's secret gets a token of its own: for this key, for this once, for some minutes.
+async fn vouch(cluster: &Inner, hash: [u8; 32]) -> Result<(), String> {
+    const LIVES_MS: u64 = 600_000;
+    let propose = async |command: Command| {
+        let request = RequestId(u128::from_le_bytes(token::random()));
+        propose::propose(cluster, request, command, PATIENCE).await.map_err(|error| error.to_string())
+    };
+    match cluster.control.read(|control| control.state.tokens.check_join(hash, wall())) {
+        // The log knows what became of it.
+        Ok(()) | Err(Outcome::TokenUsed) => return Ok(()),
+        Err(Outcome::TokenExpired) => _ = propose(Command::RevokeJoinToken { hash }).await?,
+        Err(_) => {}
+    }
+    let expires_at = Some(Millis(wall().0.saturating_add(LIVES_MS)));
+    // Another node may have been asked as well: a token that is there already is as good.
+    propose(Command::CreateJoinToken { hash, expires_at, uses: 1 }).await.map(drop)
 }
 
 const UNKNOWN: &str = "the join token is unknown: make one with `tidegate cluster token`";

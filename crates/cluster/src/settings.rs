@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::gathering::Secret;
 use crate::token::JoinToken;
 
 #[derive(Debug, Clone)]
@@ -23,6 +24,10 @@ pub struct Settings {
     /// What this build understands; see `State::members.feature_level()`.
     pub feature_level: u32,
     pub start: Start,
+    /// Known to all nodes beforehand: who knows it may join.
+    pub secret: Option<Secret>,
+    /// The first admin token, if this node forms the cluster; `None`: one is made up.
+    pub first_admin_token: Option<String>,
     /// When does an entry count as "in effect" here?
     pub acks: Acks,
     /// How long joining may take before `start` fails.
@@ -36,6 +41,8 @@ pub enum Start {
     Bootstrap,
     /// Become a member of the cluster that this peer address belongs to.
     Join { address: String, token: JoinToken },
+    /// Find these peer addresses with the secret in [`Settings::secret`]: join their cluster, or form one with them.
+    Gather { peers: Vec<String> },
     /// Only resume: an empty folder is an error.
     Resume,
 }
@@ -61,6 +68,8 @@ impl Settings {
             admin: String::new(),
             feature_level: 1,
             start,
+            secret: None,
+            first_admin_token: None,
             acks: Acks::OnApply,
             join_patience: Duration::from_secs(30),
         }

@@ -15,8 +15,10 @@ use crate::cluster::{Cluster, Inner, Recalled};
 use crate::control::Control;
 use crate::error::Error;
 use crate::folder::{Folder, NodeFile, Stage};
+use crate::gathering::{self, Meeting, Secret};
 use crate::group::Group;
 use crate::leases::{Held, LeaseTable};
+use crate::membership;
 use crate::network::Network;
 use crate::propose;
 use crate::quota::{Desk, Leader, Quota};
@@ -26,12 +28,11 @@ use crate::server::Server;
 use crate::settings::{Settings, Start};
 use crate::token::{admin_token_hash, hash, new_admin_token, random};
 use crate::transport::identity::{self, Identity};
-use crate::transport::joining::{self, JoinRequest};
+use crate::transport::joining::{self, JoinRequest, Trust};
 use crate::transport::listener::{Listener, Open};
 use crate::transport::peers::{Peers, resolve};
 use crate::transport::tls;
 use crate::wire::GroupId;
-use crate::{membership, token};
 
 /// Recall hints that wait for the limiter.
 const RECALLS: usize = 16_384;
@@ -48,10 +49,10 @@ pub(crate) async fn start(settings: Settings) -> Result<Cluster, Error> {
     let mut place = match folder.node()? {
         Some(node) if node.stage == Stage::Forming => {
             folder.clear()?;
-            take_place(&settings, &folder, &own).await?
+            take_place(&settings, &folder, &socket, &own).await?
         }
         Some(node) => Place::resume(&folder, node)?,
-        None => take_place(&settings, &folder, &own).await?,
+        None => take_place(&settings, &folder, &socket, &own).await?,
     };
     let cluster = open(&settings, folder, socket, own, &place).await?;
     let placed = match place.forming.take() {
@@ -88,10 +89,15 @@ impl Place {
     }
 }
 
-async fn take_place(settings: &Settings, folder: &Folder, own: &Addresses) -> Result<Place, Error> {
+async fn take_place(settings: &Settings, folder: &Folder, socket: &UdpSocket, own: &Addresses) -> Result<Place, Error> {
     let place = match &settings.start {
         Start::Bootstrap => found(settings, own)?,
-        Start::Join { address, token } => join(settings, folder, own, address, token).await?,
+        Start::Join { address, token } => join(settings, folder, own, address, &Trust::Token(token)).await?,
+        Start::Gather { peers } => {
+            let secret = settings.secret.as_ref();
+            let secret = secret.ok_or_else(|| Error::Settings("initial peers need a cluster secret".into()))?;
+            meet(settings, folder, socket, own, peers, secret).await?
+        }
         Start::Resume => {
             let what = format!("the data folder {} holds no node", settings.data.display());
             return Err(Error::Settings(what));
@@ -100,6 +106,28 @@ async fn take_place(settings: &Settings, folder: &Folder, own: &Addresses) -> Re
     folder.write_identity(&place.identity, &place.key)?;
     folder.write_node(&place.node)?;
     Ok(place)
+}
+
+/// With those who know the same secret.
+async fn meet(
+    settings: &Settings,
+    folder: &Folder,
+    socket: &UdpSocket,
+    own: &Addresses,
+    peers: &[String],
+    secret: &Secret,
+) -> Result<Place, Error> {
+    loop {
+        let address = match gathering::gather(folder, socket, &own.peer, peers, secret).await? {
+            Meeting::Form => return found(settings, own),
+            Meeting::Join(address) => address,
+        };
+        match join(settings, folder, own, &address, &Trust::Secret(secret)).await {
+            // It may be another one's turn, or the cluster's quorum may come back.
+            Err(Error::JoinFailed(reason)) => tracing::warn!(%reason, "not joined yet"),
+            joined => return joined,
+        }
+    }
 }
 
 /// A new cluster: its id, its CA, its key.
@@ -120,7 +148,7 @@ async fn join(
     folder: &Folder,
     own: &Addresses,
     address: &str,
-    token: &token::JoinToken,
+    trust: &Trust<'_>,
 ) -> Result<Place, Error> {
     // Kept from an interrupted attempt: the same key with the same token gets the same id.
     let key = match folder.read("tls/node.key").ok().and_then(|der| identity::read_key(&der).ok()) {
@@ -128,14 +156,18 @@ async fn join(
         None => identity::new_key()?,
     };
     folder.write("tls/node.key", &key.serialize_der())?;
+    let secret = match trust {
+        Trust::Token(token) => token.secret,
+        Trust::Secret(secret) => secret.join_secret(&identity::public_key(&key)),
+    };
     let request = JoinRequest {
-        secret: token.secret,
+        secret,
         name: settings.name.clone(),
         addresses: own.clone(),
         feature_level: settings.feature_level,
         signing_request: identity::signing_request(&key)?,
     };
-    let welcome = joining::join(address, token, &request, settings.join_patience).await?;
+    let welcome = joining::join(address, trust, &request, settings.join_patience).await?;
     let identity = Identity {
         cluster: welcome.cluster,
         node: welcome.node,
@@ -157,7 +189,7 @@ async fn open(
 ) -> Result<Arc<Inner>, Error> {
     let identity = Arc::new(place.identity.clone());
     let runtime = quinn::default_runtime().ok_or_else(|| Error::Internal("no tokio runtime".into()))?;
-    let server = tls::server(&identity)?;
+    let server = tls::server(&identity, settings.secret.as_ref())?;
     let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(server), socket, runtime);
     let endpoint = endpoint.map_err(Error::io("peer port"))?;
     let client = tls::client(&identity)?;
@@ -189,6 +221,7 @@ async fn open(
         folder,
         identity: identity.clone(),
         key: place.key.clone(),
+        secret: settings.secret.clone(),
         name: place.node.name.clone(),
         own,
         feature_level: settings.feature_level,
@@ -229,7 +262,7 @@ async fn open(
 
 /// The first entry of the cluster, and the first admin token.
 async fn form(cluster: &Arc<Inner>, settings: &Settings, forming: Forming) -> Result<(), Error> {
-    let admin = new_admin_token();
+    let admin = settings.first_admin_token.clone().unwrap_or_else(new_admin_token);
     cluster.control.initialize(&cluster.own.peer).await?;
     cluster.quota.initialize(&cluster.own.peer).await?;
     let key = identity::read_key(&cluster.identity.key)?;
@@ -252,11 +285,16 @@ async fn form(cluster: &Arc<Inner>, settings: &Settings, forming: Forming) -> Re
     }
     cluster.folder.write("admin.token", format!("{admin}\n").as_bytes())?;
     cluster.know_members();
-    cluster.write_node()
+    cluster.write_node()?;
+    cluster.folder.remove(gathering::FILE)
 }
 
 fn become_member(cluster: &Arc<Inner>, place: &Place) -> Result<(), Error> {
-    if place.node.stage == Stage::Member { Ok(()) } else { cluster.write_node() }
+    if place.node.stage == Stage::Member {
+        return Ok(());
+    }
+    cluster.write_node()?;
+    cluster.folder.remove(gathering::FILE)
 }
 
 fn tasks(cluster: &Arc<Inner>, goal: Option<u64>) {
@@ -305,7 +343,11 @@ async fn own_addresses(settings: &Settings, socket: &UdpSocket) -> Result<Addres
 async fn towards(settings: &Settings) -> IpAddr {
     let far = match &settings.start {
         Start::Join { address, .. } => resolve(address, None).await.ok(),
-        _ => None,
+        Start::Gather { peers } => match peers.first() {
+            Some(address) => resolve(address, None).await.ok(),
+            None => None,
+        },
+        Start::Bootstrap | Start::Resume => None,
     };
     let far = far.unwrap_or_else(|| SocketAddr::from(([192, 0, 2, 1], 9))); // TEST-NET-1: any route will do.
     let local = || -> std::io::Result<IpAddr> {

@@ -25,6 +25,8 @@ use crate::wire::{Hello, Lane, Request};
 pub(crate) const PEER_ALPN: &[u8] = b"tidegate-peer/1";
 /// Spoken by those who want to become one: they have no certificate yet.
 pub(crate) const JOIN_ALPN: &[u8] = b"tidegate-join/1";
+/// Spoken by those who look for each other, or for a cluster, with a pre-shared secret.
+pub(crate) const GATHER_ALPN: &[u8] = b"tidegate-gather/1";
 
 /// Answers what peers ask.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -36,6 +38,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// The encoded reply to a joiner's request.
     fn admit(&self, request: &[u8]) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// The encoded reply to one who looks for a cluster.
+    fn gather(&self, call: &[u8]) -> Vec<u8>;
 }
 
 /// Longest frame of a lane.

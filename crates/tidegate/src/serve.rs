@@ -103,7 +103,7 @@ impl Node {
         let admin = ready::Admin::bind(&settings).await?;
         let is_new = !settings.data.join("node.json").exists();
         let cluster = Cluster::start(cluster_settings(&settings, &listeners, &admin)?).await?;
-        if is_new && settings.join.is_none() {
+        if is_new && settings.join.is_none() && settings.first_admin_token.is_none() {
             ready::show_first_token(&settings.data);
         }
 
@@ -211,7 +211,8 @@ fn cluster_settings(
     admin: &ready::Admin,
 ) -> anyhow::Result<tidegate_cluster::Settings> {
     let start = match &settings.join {
-        None => Start::Bootstrap,
+        None if settings.initial_peers.is_empty() => Start::Bootstrap,
+        None => Start::Gather { peers: settings.initial_peers.clone() },
         Some((address, token)) => {
             let token = tidegate_cluster::JoinToken::parse(&token.0).map_err(anyhow::Error::msg)?;
             Start::Join { address: address.clone(), token }
@@ -225,6 +226,8 @@ fn cluster_settings(
         admin: admin.address().to_string(),
         feature_level: settings.feature_level,
         acks: Acks::ByCaller,
+        secret: settings.secret.clone(),
+        first_admin_token: settings.first_admin_token.as_ref().map(|token| token.0.clone()),
         ..tidegate_cluster::Settings::new(&settings.data, start)
     })
 }

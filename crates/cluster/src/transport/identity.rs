@@ -13,6 +13,8 @@ use tidegate_model::NodeId;
 use tidegate_state::ClusterId;
 use x509_parser::extensions::GeneralName;
 
+use crate::gathering::Secret;
+
 /// The name every member's certificate carries besides its own: what a joiner, who knows no ids, asks for.
 pub(crate) const ANY_MEMBER: &str = "member.tidegate";
 
@@ -38,6 +40,35 @@ pub(crate) fn new_ca(cluster: ClusterId) -> Result<(Vec<u8>, Vec<u8>), rcgen::Er
     params.distinguished_name.push(DnType::CommonName, format!("tidegate cluster {cluster}"));
     let certificate = params.self_signed(&key)?;
     Ok((certificate.der().to_vec(), key.serialize_der()))
+}
+
+fn gathering_ca(key: KeyPair) -> Result<(CertificateParams, KeyPair), rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "tidegate gathering");
+    Ok((params, key))
+}
+
+/// The CA that everybody can make who knows the secret.
+pub(crate) fn ca_of_secret(secret: &Secret) -> Result<rcgen::Certificate, rcgen::Error> {
+    let (params, key) = gathering_ca(secret.ca_key()?)?;
+    params.self_signed(&key)
+}
+
+/// A certificate of that CA for this name, and its key.
+pub(crate) fn of_secret(
+    secret: &Secret,
+    name: &str,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), rcgen::Error> {
+    let (params, ca_key) = gathering_ca(secret.ca_key()?)?;
+    let key = new_key()?;
+    let mut leaf = CertificateParams::new(vec![name.to_owned()])?;
+    leaf.distinguished_name = DistinguishedName::new();
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = leaf.signed_by(&key, &Issuer::new(params, ca_key))?;
+    Ok((vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))))
 }
 
 pub(crate) fn new_key() -> Result<KeyPair, rcgen::Error> {

@@ -13,9 +13,10 @@ use tidegate_state::{Addresses, ClusterId};
 
 use super::identity::ANY_MEMBER;
 use super::peers::resolve;
-use super::tls;
+use super::{JOIN_ALPN, tls};
 use crate::codec;
 use crate::error::Error;
+use crate::gathering::Secret;
 use crate::token::JoinToken;
 
 /// What a joiner says. Positional: append only.
@@ -50,24 +51,57 @@ pub(crate) struct Welcome {
     pub(crate) index: u64,
 }
 
+/// By what a stranger knows the cluster that it talks to.
+#[derive(Debug)]
+pub(crate) enum Trust<'a> {
+    /// It names the cluster's CA.
+    Token(&'a JoinToken),
+    /// All nodes know it.
+    Secret(&'a Secret),
+}
+
+impl Trust<'_> {
+    fn config(&self, alpn: &[u8]) -> Result<quinn::ClientConfig, Error> {
+        match self {
+            Self::Token(token) => tls::joiner(token.ca, alpn),
+            Self::Secret(secret) => tls::gatherer(secret, alpn),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Token(_) => ANY_MEMBER,
+            Self::Secret(_) => tls::GATHERING,
+        }
+    }
+
+    fn broken(&self, address: &str) -> String {
+        match self {
+            Self::Token(_) => format!("{address} does not belong to the cluster that issued this token"),
+            Self::Secret(_) => format!("{address} has another cluster secret, or none"),
+        }
+    }
+}
+
 /// Asks a member to be let in, again and again while the cluster is only busy, until the deadline.
 pub(crate) async fn join(
     address: &str,
-    token: &JoinToken,
+    trust: &Trust<'_>,
     request: &JoinRequest,
     patience: Duration,
 ) -> Result<Welcome, Error> {
     let deadline = tokio::time::Instant::now() + patience;
     let mut pause = Duration::from_millis(50);
+    let frame = codec::encode(request);
     loop {
-        let last = match tokio::time::timeout_at(deadline, ask(address, token, request)).await {
-            Ok(Ok(JoinReply::Welcome(welcome))) => return Ok(*welcome),
-            Ok(Ok(JoinReply::Refused(reason))) => return Err(Error::JoinRefused(reason)),
-            Ok(Ok(JoinReply::Busy(reason))) => reason,
-            Ok(Err(Asking::WrongCa)) => {
-                let reason = format!("{address} does not belong to the cluster that issued this token");
-                return Err(Error::JoinRefused(reason));
-            }
+        let last = match tokio::time::timeout_at(deadline, call(address, trust, JOIN_ALPN, &frame)).await {
+            Ok(Ok(reply)) => match codec::decode(&reply) {
+                Ok(JoinReply::Welcome(welcome)) => return Ok(*welcome),
+                Ok(JoinReply::Refused(reason)) => return Err(Error::JoinRefused(reason)),
+                Ok(JoinReply::Busy(reason)) => reason,
+                Err(error) => error.to_string(),
+            },
+            Ok(Err(Asking::WrongCa)) => return Err(Error::JoinRefused(trust.broken(address))),
             Ok(Err(Asking::Failed(reason))) => reason,
             Err(_) => "no answer".to_owned(),
         };
@@ -79,12 +113,15 @@ pub(crate) async fn join(
     }
 }
 
-enum Asking {
+/// Why a stranger got no answer.
+#[derive(Debug)]
+pub(crate) enum Asking {
     WrongCa,
     Failed(String),
 }
 
-async fn ask(address: &str, token: &JoinToken, request: &JoinRequest) -> Result<JoinReply, Asking> {
+/// One question of a stranger's, over a connection of its own.
+pub(crate) async fn call(address: &str, trust: &Trust<'_>, alpn: &[u8], frame: &[u8]) -> Result<Vec<u8>, Asking> {
     let failed = |error: &dyn fmt::Display| Asking::Failed(error.to_string());
     let target = resolve(address, None).await.map_err(|error| failed(&error))?;
     let any: SocketAddr = match target {
@@ -92,21 +129,27 @@ async fn ask(address: &str, token: &JoinToken, request: &JoinRequest) -> Result<
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let endpoint = Endpoint::client(any).map_err(|error| failed(&error))?;
-    let config = tls::joiner(token.ca).map_err(|error| failed(&error))?;
-    let connecting = endpoint.connect_with(config, target, ANY_MEMBER).map_err(|error| failed(&error))?;
+    let config = trust.config(alpn).map_err(|error| failed(&error))?;
+    let connecting = endpoint.connect_with(config, target, trust.name()).map_err(|error| failed(&error))?;
     let connection = match tokio::time::timeout(Duration::from_secs(3), connecting).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) if error.to_string().contains("UnknownIssuer") => return Err(Asking::WrongCa),
+        Ok(Err(error)) if not_ours(&error) => return Err(Asking::WrongCa),
         Ok(Err(error)) => return Err(failed(&error)),
         Err(_) => return Err(Asking::Failed("no answer".into())),
     };
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| failed(&error))?;
-    send.write_all(&codec::encode(request)).await.map_err(|error| failed(&error))?;
+    send.write_all(frame).await.map_err(|error| failed(&error))?;
     send.finish().map_err(|error| failed(&error))?;
     let reply = receive.read_to_end(codec::MAX_FRAME).await.map_err(|error| failed(&error))?;
     connection.close(0_u32.into(), b"");
     endpoint.wait_idle().await;
-    codec::decode(&reply).map_err(|error| failed(&error))
+    Ok(reply)
+}
+
+/// Does the certificate that was shown come from another CA, or bear another name?
+fn not_ours(error: &quinn::ConnectionError) -> bool {
+    let text = error.to_string();
+    ["UnknownIssuer", "BadSignature", "NotValidForName"].iter().any(|word| text.contains(word))
 }
 
 impl fmt::Debug for JoinRequest {

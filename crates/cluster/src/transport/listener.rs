@@ -12,14 +12,14 @@ use tokio::sync::Semaphore;
 
 use super::identity::{self, Identity};
 use super::strangers::Strangers;
-use super::{Handler, JOIN_ALPN, PEER_ALPN, frame_limit};
+use super::{GATHER_ALPN, Handler, JOIN_ALPN, PEER_ALPN, frame_limit};
 use crate::codec;
 use crate::wire::{Greeting, Hello, PROTOCOL, Request};
 
 /// A peer that has connected says hello at once.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest frame of a joiner, who is a stranger.
-const JOIN_FRAME: usize = 64 << 10;
+pub(crate) const JOIN_FRAME: usize = 64 << 10;
 /// A stranger who has connected shows what it has at once, or gives its place to another.
 const JOIN_HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Join requests worked on at a time.
@@ -90,8 +90,8 @@ impl<H: Handler> Listener<H> {
                 if let Some((connection, alpn)) = connection {
                     if alpn == PEER_ALPN {
                         this.peer(connection).await;
-                    } else if alpn == JOIN_ALPN {
-                        this.joiner(connection, &joiners.0, &joiners.1).await;
+                    } else if alpn == JOIN_ALPN || alpn == GATHER_ALPN {
+                        this.joiner(connection, &alpn, &joiners.0, &joiners.1).await;
                     }
                 }
             });
@@ -152,7 +152,7 @@ impl<H: Handler> Listener<H> {
         self.handler.welcome(hello)
     }
 
-    async fn joiner(&self, connection: Connection, joiners: &Semaphore, strangers: &Strangers) {
+    async fn joiner(&self, connection: Connection, alpn: &[u8], joiners: &Semaphore, strangers: &Strangers) {
         let Some(_place) = strangers.enter(connection.remote_address().ip()) else {
             return connection.close(REFUSED, b"too many nodes join at once");
         };
@@ -166,7 +166,11 @@ impl<H: Handler> Listener<H> {
         };
         let admitted = tokio::time::timeout(HELLO_TIMEOUT * 4, async {
             let _permit = joiners.acquire().await.map_err(|error| error.to_string())?;
-            reply(&mut send, &self.handler.admit(&frame).await).await
+            let answer = match alpn {
+                GATHER_ALPN => self.handler.gather(&frame),
+                _ => self.handler.admit(&frame).await,
+            };
+            reply(&mut send, &answer).await
         });
         match admitted.await {
             // The joiner closes when it has read the answer.
@@ -178,7 +182,7 @@ impl<H: Handler> Listener<H> {
     }
 }
 
-async fn shake(incoming: Incoming) -> Option<(Connection, Vec<u8>)> {
+pub(crate) async fn shake(incoming: Incoming) -> Option<(Connection, Vec<u8>)> {
     let connection = incoming.await.ok()?;
     let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
     Some((connection, data.protocol?))
@@ -202,7 +206,7 @@ async fn serve<H: Handler>(
     }
 }
 
-async fn reply(send: &mut SendStream, bytes: &[u8]) -> Result<(), String> {
+pub(crate) async fn reply(send: &mut SendStream, bytes: &[u8]) -> Result<(), String> {
     send.write_all(bytes).await.map_err(|error| error.to_string())?;
     send.finish().map_err(|error| error.to_string())
 }

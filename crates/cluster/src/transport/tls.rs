@@ -7,12 +7,14 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::identity::{Identity, fingerprint};
-use super::{JOIN_ALPN, PEER_ALPN, transport};
+use super::identity::{self, Identity, fingerprint};
+use super::{GATHER_ALPN, JOIN_ALPN, PEER_ALPN, transport};
 use crate::error::Error;
+use crate::gathering::Secret;
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
@@ -24,21 +26,60 @@ fn roots(ca: &[u8]) -> Result<Arc<RootCertStore>, rustls::Error> {
     Ok(Arc::new(roots))
 }
 
-/// What the peer port offers: members show a certificate, joiners cannot; the listener checks which is which.
-pub(crate) fn server(identity: &Identity) -> Result<quinn::ServerConfig, Error> {
+/// Asked for by those who know nothing of the cluster but its secret.
+pub(crate) const GATHERING: &str = "gathering.tidegate";
+
+/// What the peer port offers: members show a certificate, joiners cannot; the listener checks which is which. Who knows the
+/// cluster's secret is shown a certificate that the secret makes.
+pub(crate) fn server(identity: &Identity, secret: Option<&Secret>) -> Result<quinn::ServerConfig, Error> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(&identity.ca)?, provider())
         .allow_unauthenticated()
         .build()
         .map_err(|error| Error::Internal(error.to_string()))?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    let member = CertifiedKey::from_der(identity.chain(), identity.private_key(), &provider())?;
+    let gathering = secret.map(gathering_chain).transpose()?;
+    let mut alpn = vec![PEER_ALPN.to_vec(), JOIN_ALPN.to_vec()];
+    alpn.extend(secret.map(|_| GATHER_ALPN.to_vec()));
+    let config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain(), identity.private_key())?;
-    config.alpn_protocols = vec![PEER_ALPN.to_vec(), JOIN_ALPN.to_vec()];
+        .with_cert_resolver(Arc::new(Chains { member: Some(Arc::new(member)), gathering }));
+    serve(config, alpn)
+}
+
+/// What the peer port offers while the node is nobody's yet.
+pub(crate) fn gathering_server(secret: &Secret) -> Result<quinn::ServerConfig, Error> {
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Chains { member: None, gathering: Some(gathering_chain(secret)?) }));
+    serve(config, vec![GATHER_ALPN.to_vec()])
+}
+
+fn serve(mut config: rustls::ServerConfig, alpn: Vec<Vec<u8>>) -> Result<quinn::ServerConfig, Error> {
+    config.alpn_protocols = alpn;
     let crypto = QuicServerConfig::try_from(config).map_err(|error| Error::Internal(error.to_string()))?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport());
     Ok(config)
+}
+
+fn gathering_chain(secret: &Secret) -> Result<Arc<CertifiedKey>, Error> {
+    let (chain, key) = identity::of_secret(secret, GATHERING)?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+}
+
+/// By the name that is asked for.
+#[derive(Debug)]
+struct Chains {
+    member: Option<Arc<CertifiedKey>>,
+    gathering: Option<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Chains {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.server_name() == Some(GATHERING) { self.gathering.clone() } else { self.member.clone() }
+    }
 }
 
 /// How a member calls another one.
@@ -51,13 +92,23 @@ pub(crate) fn client(identity: &Identity) -> Result<quinn::ClientConfig, Error> 
 }
 
 /// How a joiner calls: it knows nothing but the fingerprint of the CA, from its token.
-pub(crate) fn joiner(ca: [u8; 32]) -> Result<quinn::ClientConfig, Error> {
+pub(crate) fn joiner(ca: [u8; 32], alpn: &[u8]) -> Result<quinn::ClientConfig, Error> {
     let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Pinned { ca, provider: provider() }))
         .with_no_client_auth();
-    finish(config, JOIN_ALPN)
+    finish(config, alpn)
+}
+
+/// How one calls who knows nothing but the cluster's secret.
+pub(crate) fn gatherer(secret: &Secret, alpn: &[u8]) -> Result<quinn::ClientConfig, Error> {
+    let ca = identity::ca_of_secret(secret)?;
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots(ca.der())?)
+        .with_no_client_auth();
+    finish(config, alpn)
 }
 
 fn finish(mut config: rustls::ClientConfig, alpn: &[u8]) -> Result<quinn::ClientConfig, Error> {

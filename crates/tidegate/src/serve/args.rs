@@ -49,6 +49,23 @@ pub(crate) struct Args {
     /// Join the cluster of this node (its peer address); needs --token
     #[arg(long, value_name = "HOST:PORT", env = "TIDEGATE_JOIN")]
     pub join: Option<String>,
+    /// Peer addresses of the nodes that form the cluster together, this one among them; all are told the same list and the same
+    /// --cluster-secret-file, in any order. A majority of them forms it, the others and whoever comes later join it
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        env = "TIDEGATE_INITIAL_PEERS",
+        value_delimiter = ',',
+        conflicts_with = "join"
+    )]
+    pub initial_peers: Vec<String>,
+    /// File with the secret that lets nodes join without a token: 32 characters or more, the same on all nodes
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CLUSTER_SECRET_FILE")]
+    pub cluster_secret_file: Option<PathBuf>,
+    /// File with the first admin token, for the node that forms the cluster: `tga_` and 32 characters or more [default: one is
+    /// made up and written to DATA/admin.token]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_FIRST_ADMIN_TOKEN_FILE")]
+    pub first_admin_token_file: Option<PathBuf>,
     /// Threads that serve requests [default: one per core]
     #[arg(long, value_name = "N", env = "TIDEGATE_WORKERS")]
     pub workers: Option<usize>,
@@ -131,6 +148,10 @@ struct NodeToml {
     advertise: Option<String>,
     join: Option<String>,
     token: Option<String>,
+    #[serde(default)]
+    initial_peers: Vec<String>,
+    cluster_secret_file: Option<PathBuf>,
+    first_admin_token_file: Option<PathBuf>,
     workers: Option<usize>,
     runtime: Option<Layout>,
     #[serde(default)]
@@ -172,6 +193,11 @@ pub(crate) struct Settings {
     pub advertise: Option<String>,
     /// Whom to join, and with what token.
     pub join: Option<(String, Token)>,
+    /// Who forms the cluster together; empty: this node alone, or it joins one.
+    pub initial_peers: Vec<String>,
+    /// Who knows it may join.
+    pub secret: Option<tidegate_cluster::Secret>,
+    pub first_admin_token: Option<Token>,
     pub workers: usize,
     pub runtime: Layout,
     pub decision_log: bool,
@@ -255,6 +281,11 @@ impl Settings {
                 Some((to, Token(token)))
             }
         };
+        let initial_peers = if args.initial_peers.is_empty() { file.initial_peers.clone() } else { args.initial_peers };
+        let secret = secret(args.cluster_secret_file.or(file.cluster_secret_file.clone()).as_deref())?;
+        gathering(&initial_peers, secret.is_some(), join.is_some())?;
+        let first_admin_token =
+            first_admin_token(args.first_admin_token_file.or(file.first_admin_token_file.clone()).as_deref())?;
         let max_staleness =
             span(args.max_staleness.or(file.max_staleness.clone()), "max-staleness", Duration::from_secs(60))?;
         if max_staleness < Duration::from_secs(1) {
@@ -282,7 +313,7 @@ impl Settings {
         }
         let advertise = args.advertise.or(advertise.clone());
         if let Some(text) = &advertise {
-            reachable(text)?;
+            reachable(text, "--advertise")?;
         }
         Ok(Self {
             data: args.data.or(data.clone()).unwrap_or_else(|| "tidegate-data".into()),
@@ -293,6 +324,9 @@ impl Settings {
             peer: address(args.peer.as_ref().or(peer.as_ref()), "peer", (Ipv4Addr::UNSPECIFIED, 7081))?,
             advertise,
             join,
+            initial_peers,
+            secret,
+            first_admin_token,
             workers,
             runtime: args.runtime.or(file.runtime).unwrap_or(Layout::PerCore),
             decision_log: args.decision_log.unwrap_or(file.decision_log),
@@ -318,6 +352,53 @@ impl Settings {
             feature_level: args.feature_level.unwrap_or(LEVEL),
         })
     }
+}
+
+/// Of the file, or of TIDEGATE_CLUSTER_SECRET: a flag would show it to everybody on the machine.
+fn secret(file: Option<&Path>) -> anyhow::Result<Option<tidegate_cluster::Secret>> {
+    let (text, from) = match (file, std::env::var("TIDEGATE_CLUSTER_SECRET")) {
+        (Some(file), _) => (read_secret(file, "the cluster secret")?, file.display().to_string()),
+        (None, Ok(text)) if !text.is_empty() => (text, "TIDEGATE_CLUSTER_SECRET".to_owned()),
+        (None, _) => return Ok(None),
+    };
+    tidegate_cluster::Secret::new(&text).map(Some).map_err(|why| anyhow!("{from}: {why}"))
+}
+
+fn first_admin_token(file: Option<&Path>) -> anyhow::Result<Option<Token>> {
+    let Some(file) = file else { return Ok(None) };
+    let token = read_secret(file, "the first admin token")?.trim().to_owned();
+    let body = token.strip_prefix("tga_").unwrap_or_default();
+    if body.len() < 32 || 256 < body.len() || !body.chars().all(|c| c.is_ascii_alphanumeric()) {
+        bail!(
+            "{}: an admin token is `tga_` and 32 to 256 letters and digits, such as tga_$(openssl rand -hex 32)",
+            file.display()
+        );
+    }
+    Ok(Some(Token(token)))
+}
+
+fn read_secret(file: &Path, what: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("reading {what} from {}", file.display()))
+}
+
+fn gathering(peers: &[String], has_secret: bool, joins: bool) -> anyhow::Result<()> {
+    const MOST: usize = 64;
+    if peers.is_empty() {
+        return Ok(());
+    }
+    if joins {
+        bail!("both initial peers and a node to join: say one of them");
+    }
+    if !has_secret {
+        bail!("--initial-peers needs a secret that all of them know: --cluster-secret-file or TIDEGATE_CLUSTER_SECRET");
+    }
+    if MOST < peers.len() {
+        bail!(
+            "{} initial peers: at most {MOST} form a cluster; further nodes join it when they are told the same",
+            peers.len()
+        );
+    }
+    peers.iter().try_for_each(|peer| reachable(peer, "--initial-peers"))
 }
 
 fn read_file(given: Option<&Path>) -> anyhow::Result<NodeToml> {
@@ -369,11 +450,11 @@ fn parse(text: &str, name: &str) -> anyhow::Result<SocketAddr> {
 }
 
 /// `HOST:PORT`, as others will dial it.
-fn reachable(text: &str) -> anyhow::Result<()> {
+fn reachable(text: &str, flag: &str) -> anyhow::Result<()> {
     let parts =
         text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && (!host.contains(':') || host.starts_with('[')));
     let port = parts.and_then(|(_, port)| port.parse::<u16>().ok()).filter(|port| *port > 0);
-    port.map(drop).with_context(|| format!("--advertise {text:?}: write it as host:7081 or [::1]:7081"))
+    port.map(drop).with_context(|| format!("{flag} {text:?}: write it as host:7081 or [::1]:7081"))
 }
 
 fn span(given: Option<String>, name: &str, default: Duration) -> anyhow::Result<Duration> {

@@ -1,0 +1,109 @@
+//! The first start of machines that are all told the same: the addresses of all of them and a secret. They find each other,
+//! one forms the cluster, the others join it; whoever comes later joins too. No machine needs to be up before another.
+//!
+//! ```text
+//! each   asks all: who are you?      one of a cluster → join it
+//! fresh  a majority is there, and I am the first of them in the list → ask all for their word
+//! first  has the word of a majority, its own among it → forms the cluster
+//! ```
+//! A word is given to one, kept on disk and given back only by who has it (`word`): no two ever have a majority's, whatever
+//! the network does. What they say travels over TLS by a CA that only the secret makes (`secret`).
+
+mod answer;
+mod secret;
+mod seek;
+mod word;
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::secret::Secret;
+use self::seek::Seeker;
+pub(crate) use self::word::FILE;
+use self::word::{Candidate, Word};
+use crate::codec;
+use crate::error::Error;
+use crate::folder::Folder;
+use crate::transport::joining::{self, Asking, Trust};
+use crate::transport::{GATHER_ALPN, tls};
+
+const ASK: Duration = Duration::from_secs(1);
+
+/// What those who gather say to each other. Positional: append only.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// By [`Secret::proof`]: the caller knows the secret.
+    pub(crate) proof: [u8; 32],
+    pub(crate) ask: Ask,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    WhoAreYou,
+    /// I would form the cluster: may I?
+    YourWord(Candidate),
+    /// I would not any more: it is yours again.
+    TakeBack {
+        id: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Said {
+    /// Nobody's node yet.
+    Fresh {
+        id: String,
+        promised: Option<Candidate>,
+    },
+    /// A cluster's node: join it.
+    Member,
+    /// On its way to become one.
+    Busy,
+    Promised,
+    /// Another one has its word.
+    Taken(Candidate),
+    Refused(String),
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Meeting {
+    /// This node forms the cluster.
+    Form,
+    /// This one's cluster is to be joined.
+    Join(String),
+}
+
+/// Answers the others and asks them, until it is known what this node shall do. Waits as long as it takes.
+pub(crate) async fn gather(
+    folder: &Folder,
+    socket: &UdpSocket,
+    own: &str,
+    peers: &[String],
+    secret: &Secret,
+) -> Result<Meeting, Error> {
+    let word = Word::of(folder)?;
+    let socket = socket.try_clone().map_err(Error::io("peer port"))?;
+    let runtime = quinn::default_runtime().ok_or_else(|| Error::Internal("no tokio runtime".into()))?;
+    let server = Some(tls::gathering_server(secret)?);
+    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime);
+    let endpoint = endpoint.map_err(Error::io("peer port"))?;
+    let seeker = Seeker { word: &word, own, peers, secret };
+    let meeting = tokio::select! {
+        meeting = seeker.seek() => meeting,
+        () = answer::forever(&endpoint, &word, secret) => Err(Error::Internal("the peer port was closed".into())),
+    };
+    endpoint.close(0_u32.into(), b"");
+    _ = tokio::time::timeout(ASK, endpoint.wait_idle()).await;
+    meeting
+}
+
+async fn ask(address: &str, secret: &Secret, ask: Ask) -> Result<Said, Asking> {
+    let frame = codec::encode(&Call { proof: secret.proof(), ask });
+    let trust = Trust::Secret(secret);
+    let called = joining::call(address, &trust, GATHER_ALPN, &frame);
+    let reply = tokio::time::timeout(ASK, called).await.map_err(|_| Asking::Failed("no answer".into()))??;
+    codec::decode(&reply).map_err(|error| Asking::Failed(error.to_string()))
+}
