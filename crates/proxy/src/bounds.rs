@@ -16,6 +16,8 @@ pub struct Bounds {
     pub handshake_timeout: Duration,
     /// Between requests.
     pub idle_timeout: Duration,
+    /// So long after its last answer an HTTP/1.1 connection gives its buffers back.
+    pub rest_after: Duration,
     /// Longest silence inside a request body.
     pub body_timeout: Duration,
     /// Longest time a client may refuse to take bytes.
@@ -56,6 +58,7 @@ impl Default for Bounds {
             head_timeout: defaults::HEADER_TIMEOUT,
             handshake_timeout: defaults::HANDSHAKE_TIMEOUT,
             idle_timeout: defaults::KEEP_ALIVE,
+            rest_after: Duration::from_millis(500),
             body_timeout: defaults::IDLE_TIMEOUT,
             send_timeout: defaults::IDLE_TIMEOUT,
             stall_timeout: 5 * defaults::IDLE_TIMEOUT,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Response;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
@@ -27,9 +27,11 @@ use crate::{malformed, request};
 
 mod client;
 mod parked;
+mod rest;
 mod room;
 
 pub(crate) use client::{Client, Exchange, Held, Late, Promised};
+use rest::{first_words, rest};
 pub(crate) use room::{Guest, Room};
 
 /// So many header fields hyper parses without allocating, as long as no other number was asked for.
@@ -94,36 +96,57 @@ pub(crate) async fn serve<S, F>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
-    let (version, first) = match version {
+    let (version, mut first) = match version {
         Some(version) => (version, Bytes::new()),
-        None => match timeout(client.gate.bounds.head_timeout, listen(&mut socket, draining)).await {
+        None => match timeout(client.gate.bounds.head_timeout, first_words(&mut socket, draining)).await {
             Ok(Some(told)) => told,
             Ok(None) | Err(_) => return,
         },
     };
     client.speaks(version);
-    let wire = TokioIo::new(Wire::new(socket, first, client.clone(), version == Version::Http1));
+    let answer = client.clone();
+    let mut service =
+        service_fn(move |request| request::serve(answer.clone(), &room, request.map(Received::Hyper), go));
+    // Machines are boxed: a connection that rests has none, and few speak h2.
     match version {
-        Version::Http1 => {
-            let answer = client.clone();
-            let service =
-                service_fn(move |request| request::serve(answer.clone(), &room, request.map(Received::Hyper), go));
-            let mut connection = speech.http1.serve_connection(wire, service).with_upgrades();
-            let late = drive(Pin::new(&mut connection), &client, draining).await;
-            client.ended(late);
-            if late == Some(Late::Head) {
+        Version::Http1 => loop {
+            let wire = TokioIo::new(Wire::new(socket, first, client.clone(), true));
+            let mut connection = Box::new(speech.http1.serve_connection(wire, service).with_upgrades());
+            let late = match drive(Pin::new(&mut *connection), &client, draining).await {
+                End::Rests => None,
+                End::Over => return client.ended(None),
+                End::Late(late) => Some(late),
+            };
+            let parts = connection.into_parts();
+            if let Some(late) = late {
+                client.ended(Some(late));
                 // Nothing is in flight: the head never ended, so the socket is ours to answer on.
-                if let Some(parts) = connection.into_parts() {
+                if let (Late::Head, Some(parts)) = (late, parts) {
                     tell_late(parts.io.into_inner(), &client).await;
                 }
+                return;
             }
-        }
+            let Some(parts) = parts else { return client.ended(None) };
+            let unread = parts.read_buf;
+            (socket, service) = (parts.io.into_inner().into_socket(), parts.service);
+            // Empty lines before a head are nothing (RFC 9112 § 2.2).
+            first = if unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+                drop(unread);
+                match rest(&mut socket, &client, draining).await {
+                    Some(first) => first,
+                    None => return,
+                }
+            } else {
+                unread // The beginning of a head that came behind a request.
+            };
+        },
         Version::Http2 => {
-            let answer = client.clone();
-            let service =
-                service_fn(move |request| request::serve(answer.clone(), &room, request.map(Received::Hyper), go));
-            let late = drive(pin!(speech.http2.serve_connection(wire, service)), &client, draining).await;
-            client.ended(late);
+            let wire = TokioIo::new(Wire::new(socket, first, client.clone(), false));
+            let mut connection = Box::pin(speech.http2.serve_connection(wire, service));
+            match drive(connection.as_mut(), &client, draining).await {
+                End::Late(late) => client.ended(Some(late)),
+                End::Over | End::Rests => client.ended(None),
+            }
         }
         #[cfg(feature = "h3")]
         Version::Http3 => {} // Not over a stream of bytes.
@@ -131,28 +154,6 @@ pub(crate) async fn serve<S, F>(
 }
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Reads until it is clear which protocol is spoken (RFC 9113 § 3.4). `None`: the client left, or the node drains.
-async fn listen<S: AsyncRead + Unpin>(socket: &mut S, draining: &mut Draining) -> Option<(Version, Bytes)> {
-    let mut first = BytesMut::with_capacity(4 << 10);
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = socket.read_buf(&mut first) => read.ok()?,
-            () = draining.until(Phase::Draining) => return None,
-        };
-        if read == 0 {
-            return None;
-        }
-        let known = first.len().min(PREFACE.len());
-        if first[..known] != PREFACE[..known] {
-            return Some((Version::Http1, first.freeze()));
-        }
-        if known == PREFACE.len() {
-            return Some((Version::Http2, first.freeze()));
-        }
-    }
-}
 
 trait Driven: Future<Output = hyper::Result<()>> {
     fn finish_and_close(self: Pin<&mut Self>);
@@ -185,11 +186,20 @@ where
     }
 }
 
-/// Runs a connection to its end. `Some`: the client was too slow and is to be dropped.
+/// How driving a connection ended.
+enum End {
+    Over,
+    /// The client was too slow and is to be dropped.
+    Late(Late),
+    /// It has been idle for a while, and says nothing more until its client does (`rest`).
+    Rests,
+}
+
+/// Runs a connection to its end, or until it may rest.
 ///
 /// One timer per connection. It is moved only to an earlier end, or when it fires: a busy connection touches it about
 /// once in `idle_timeout`, not once per request.
-async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining: &mut Draining) -> Option<Late> {
+async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining: &Draining) -> End {
     let idle = client.gate.bounds.idle_timeout;
     let mut timer = pin!(sleep_until(client.deadline().map_or_else(|| Instant::now() + idle, |(end, _)| end)));
     let mut phases = pin!(draining.changes());
@@ -203,9 +213,9 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                     client.is_at_fault(reason);
                 }
             }
-            return Poll::Ready(None);
+            return Poll::Ready(End::Over);
         }
-        let sooner = client.deadline().filter(|(end, _)| *end < timer.deadline());
+        let sooner = next(client, closing).filter(|end| *end < timer.deadline());
         let known = heard.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
         if known && sooner.is_none() && !timer.is_elapsed() && phases.is_quiet() {
             return Poll::Pending; // As nearly always: both will wake us.
@@ -225,7 +235,7 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                 }
             };
             if phase == Phase::Cut {
-                return Poll::Ready(None);
+                return Poll::Ready(End::Over);
             }
             if phase == Phase::Draining && !closing {
                 closing = true;
@@ -233,14 +243,17 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                 cx.waker().wake_by_ref();
             }
         }
-        if let Some((end, _)) = sooner {
+        if let Some(end) = sooner {
             timer.as_mut().reset(end);
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
+            if !closing && client.rests_at().is_some_and(|at| at <= now) {
+                return Poll::Ready(End::Rests);
+            }
             match client.deadline() {
                 None => timer.as_mut().reset(now + idle),
-                Some((end, _)) if end > now => timer.as_mut().reset(end),
+                Some((end, _)) if end > now => timer.as_mut().reset(next(client, closing).unwrap_or(end)),
                 // An idle h2 client is told before it is left.
                 Some((_, Late::Idle)) if client.is_multiplexed() && !closing => {
                     closing = true;
@@ -251,12 +264,19 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
                     heard = None; // The timer that rang knows no waker any more.
                     return Poll::Pending;
                 }
-                Some((_, late)) => return Poll::Ready(Some(late)),
+                Some((_, late)) => return Poll::Ready(End::Late(late)),
             }
         }
         Poll::Pending
     })
     .await
+}
+
+/// When something is to be done unless the client does.
+fn next(client: &Client, closing: bool) -> Option<Instant> {
+    let (end, _) = client.deadline()?;
+    let rests = client.rests_at().filter(|_| !closing);
+    Some(rests.map_or(end, |rests| rests.min(end)))
 }
 
 /// Why the h2 crate itself ended a connection, as the metrics call it. `None`: it did not.

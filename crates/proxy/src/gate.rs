@@ -51,6 +51,8 @@ pub struct Gate {
     pub in_flight: Count,
     /// Open client connections, tunnels included, on all listeners.
     pub connections: Count,
+    /// Those of them that have nothing to do and have given up what a request needs.
+    pub resting: Count,
     /// What this node is short of.
     pub pressure: Arc<Pressure>,
 }

@@ -164,7 +164,8 @@ where
                 return;
             }
             match tls {
-                Some(certificates) => secure(socket, certificates, who, &speech, work, draining).await,
+                // Boxed, for it is several times as large as what a connection in clear text needs.
+                Some(certificates) => Box::pin(secure(socket, certificates, who, &speech, work, draining)).await,
                 None => {
                     let client = who.client(None, None, draining.clone());
                     connection::serve(socket, None, client, &speech, work, &mut { draining }).await;

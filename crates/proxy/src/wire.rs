@@ -83,6 +83,11 @@ impl<S> Wire<S> {
             linger: None,
         }
     }
+
+    /// All that was read has been handed on.
+    pub(crate) fn into_socket(self) -> S {
+        self.socket
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
@@ -260,6 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.client.shuts();
         std::task::ready!(self.poll_ours(cx))?;
         if !self.shut {
             std::task::ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;

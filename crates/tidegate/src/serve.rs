@@ -132,6 +132,7 @@ impl Node {
             tokens: Arc::default(),
             in_flight: tidegate_proxy::Count::default(),
             connections: tidegate_proxy::Count::default(),
+            resting: tidegate_proxy::Count::default(),
             pressure: Arc::default(),
         });
         let breakers = Breakers::start(&cluster, &gate);

@@ -62,6 +62,8 @@ pub(crate) struct Client {
     loans: AtomicU32,
     /// Answers that wait until the socket takes bytes again.
     parked: Parked,
+    /// We have begun to close the socket.
+    shuts: AtomicBool,
     /// What it did that ends the connection, as the metrics call it.
     fault: OnceLock<&'static str>,
     _held: Held,
@@ -156,6 +158,7 @@ impl Client {
             lent: Mutex::default(),
             loans: AtomicU32::new(0),
             parked: Parked::default(),
+            shuts: AtomicBool::new(false),
             fault: OnceLock::new(),
             _held: held,
         }
@@ -292,6 +295,23 @@ impl Client {
         let first = self.requests.load(Relaxed) == 0 && !self.is_multiplexed();
         let patience = if first { bounds.head_timeout } else { bounds.idle_timeout };
         Some((self.at(self.idle_since.load(Relaxed), patience), Late::Idle))
+    }
+
+    /// When an HTTP/1.1 connection may give up all that it holds for requests, if nothing changes until then. `None`: it has had
+    /// none, or is not done with the last: something is to be read or written that only hyper knows of.
+    pub(super) fn rests_at(&self) -> Option<Instant> {
+        let is = |flag: &AtomicBool| flag.load(Relaxed);
+        let rests = self.is_idle()
+            && self.requests.load(Relaxed) != 0
+            && self.head_since.load(Relaxed) == 0
+            && self.blocked_since.load(Relaxed) == 0;
+        let done = rests && !(is(&self.body_open) || is(&self.unread) || is(&self.shuts) || self.is_multiplexed());
+        done.then(|| self.at(self.idle_since.load(Relaxed), self.gate.bounds.rest_after))
+    }
+
+    /// The socket is about to be closed.
+    pub(crate) fn shuts(&self) {
+        self.shuts.store(true, Relaxed);
     }
 
     /// Has it asked for nothing for so long, and is not about to?

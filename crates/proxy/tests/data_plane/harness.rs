@@ -113,6 +113,7 @@ impl Setup {
             tokens: Arc::default(),
             in_flight: Count::default(),
             connections: Count::default(),
+            resting: Count::default(),
             pressure: Arc::default(),
         });
         let socket = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();

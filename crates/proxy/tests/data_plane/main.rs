@@ -14,6 +14,7 @@ mod forwarding;
 mod hits;
 mod places;
 mod records;
+mod resting;
 mod routing;
 mod scopes;
 mod secure;

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::backend;
-use crate::harness::{Reply, Setup, World, route, upstream, upstream_with};
+use crate::harness::{Reply, Setup, World, route, soon, until, upstream, upstream_with};
 
 fn certificate(name: &str, hosts: &[&str]) -> Certificate {
     let hosts: Vec<String> = hosts.iter().map(|h| (*h).to_owned()).collect();
@@ -75,6 +75,22 @@ async fn h2_and_http1_are_agreed_by_alpn() {
         socket.read_to_string(&mut text).await.unwrap();
         assert_eq!(Reply::parse(&text).target(), "/y");
     }
+}
+
+#[tokio::test]
+async fn a_tls_connection_rests_serves_again_and_says_goodbye() {
+    let api = certificate("api", &["api.test"]);
+    let (world, _) = world(std::slice::from_ref(&api)).await;
+    let mut socket = connect(&world, trusting(&[&api], &[b"http/1.1"]), "api.test").await.unwrap();
+    for _ in 0..2 {
+        socket.write_all(b"GET / HTTP/1.1\r\nhost: api.test\r\n\r\n").await.unwrap();
+        assert!(until(&mut socket, "}").await.starts_with("HTTP/1.1 200 "));
+        soon("it rests", || world.gate.resting.now() == 1).await;
+    }
+    world.drain.begin();
+    // Without close_notify this is an error.
+    assert_eq!(socket.read(&mut [0]).await.unwrap(), 0);
+    soon("it is over", || world.gate.connections.now() == 0).await;
 }
 
 #[tokio::test]
