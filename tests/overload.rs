@@ -1,7 +1,7 @@
 //! More is asked than can be served: backends stay at their best, those who matter most hardly notice, nobody is pushed out.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -219,6 +219,81 @@ async fn who_waits_too_long_is_told_to_come_again_and_who_leaves_is_not_waited_f
     let metrics = metrics(&cluster).await;
     let shed = "tidegate_overload_shed_total{upstream=\"busy\",class=\"normal\",reason=\"deadline\"}";
     assert_eq!(value(&metrics, shed), 1.0, "{metrics}");
+}
+
+#[tokio::test]
+async fn who_waits_is_let_in_by_the_class_of_consumer_plan_or_route() {
+    let (one, order) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (lets, came) = (Arc::clone(&one), Arc::clone(&order));
+    let origin = Origin::start(move |parts, _| {
+        let lets = Arc::clone(&lets);
+        came.lock().unwrap().push(parts.uri.path().to_owned());
+        async move {
+            lets.acquire().await.unwrap().forget();
+            answer(&[], "ok")
+        }
+    })
+    .await;
+    let cluster = Cluster::start(1).await;
+    let address = origin.address;
+    cluster
+        .apply(&format!(
+            "\
+version: 1
+tenants: [{{name: default}}]
+plans: [{{name: gold, class: high}}, {{name: tin, class: low}}]
+consumers:
+  - {{name: plain, tenant: default}}
+  - {{name: golden, tenant: default, plan: gold}}
+  - {{name: tinny, tenant: default, plan: tin}}
+  - {{name: chosen, tenant: default, plan: tin, class: critical}}
+upstreams:
+  - name: busy
+    endpoints: [{{url: \"http://{address}\"}}]
+    overload: {{concurrency: 1, queue: {{deadline: 1m}}}}
+routes:
+  - {{name: free, match: {{path: /free}}, to: [{{upstream: busy}}]}}
+  - {{name: asked, match: {{path: /keys/*}}, to: [{{upstream: busy}}], auth: [key], class: normal}}
+"
+        ))
+        .await;
+    let url = |path: &str| cluster.nodes[0].url(path);
+    let ask = |path: &str, bearer: Option<String>| {
+        let (url, client) = (url(path), Client::new());
+        tokio::spawn(async move {
+            let headers: Vec<(&str, &str)> = bearer.iter().map(|key| ("authorization", key.as_str())).collect();
+            client.get(&url, &headers).await.unwrap().status
+        })
+    };
+    one.add_permits(8); // While keys become known.
+    let mut keys = Vec::new();
+    for consumer in ["tinny", "plain", "golden", "chosen"] {
+        keys.push((consumer, cluster.bearer(consumer, "/keys/known").await));
+    }
+    one.forget_permits(usize::MAX);
+    order.lock().unwrap().clear();
+    let first = ask("/free", None);
+    eventually("it runs", Duration::from_secs(10), async || order.lock().unwrap().len() == 1).await;
+    // The least come first, and each stands in line before the next comes.
+    let mut asked = Vec::new();
+    for (waiting, (consumer, key)) in keys.into_iter().enumerate() {
+        asked.push(ask(&format!("/keys/{consumer}"), Some(key)));
+        eventually("it waits", Duration::from_secs(10), async || {
+            let metrics = metrics(&cluster).await;
+            let of =
+                |class| value(&metrics, &format!("tidegate_overload_queued{{upstream=\"busy\",class=\"{class}\"}}"));
+            let all = ["critical", "high", "normal", "low"].map(of);
+            all.iter().sum::<f64>() == (waiting + 1) as f64
+        })
+        .await;
+    }
+    one.add_permits(5);
+    assert_eq!(first.await.unwrap(), 200);
+    for one in asked {
+        assert_eq!(one.await.unwrap(), 200);
+    }
+    let order = order.lock().unwrap().clone();
+    assert_eq!(order, ["/free", "/keys/chosen", "/keys/golden", "/keys/plain", "/keys/tinny"]);
 }
 
 async fn metrics(cluster: &Cluster) -> String {

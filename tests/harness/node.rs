@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) extra: Vec<String>,
     /// `ulimit -n`.
     pub(crate) descriptors: Option<u32>,
+    /// The folder of the cgroup that it runs in.
+    pub(crate) group: Option<PathBuf>,
     pub(crate) ready: Option<Ready>,
     child: Option<Child>,
 }
@@ -51,6 +53,7 @@ impl Node {
             peer,
             extra: extra.iter().map(|word| (*word).to_owned()).collect(),
             descriptors: None,
+            group: None,
             ready: None,
             child: None,
         }
@@ -71,13 +74,15 @@ impl Node {
             File::options().create(true).append(true).open(self.folder.join(format!("{}.log", self.name))).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (http, https, admin) = self.ready.as_ref().map_or((any, any, any), |r| (r.http, r.https, r.admin));
-        let mut command = match self.descriptors {
-            None => Command::new(TIDEGATE),
-            Some(most) => {
-                let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\" \"$@\"")).arg(TIDEGATE);
-                shell
-            }
+        let bounds = self.descriptors.iter().map(|most| format!("ulimit -n {most}"));
+        let groups = self.group.iter().map(|group| format!("echo $$ > '{}/cgroup.procs'", group.display()));
+        let first: Vec<String> = bounds.chain(groups).collect();
+        let mut command = if first.is_empty() {
+            Command::new(TIDEGATE)
+        } else {
+            let mut shell = Command::new("sh");
+            shell.arg("-ec").arg(format!("{}; exec \"$0\" \"$@\"", first.join("; "))).arg(TIDEGATE);
+            shell
         };
         command
             .arg("serve")
