@@ -4,7 +4,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
-use crate::run::{Result, Stopped, check as quietly, find_program, root, say};
+use crate::places;
+use crate::prerequisites::{Consent, PYTHON, ensure};
+use crate::run::{Result, Stopped, cargo, check as quietly, find_program, root, run, say, target};
+
+/// The chart and compose.yaml, by `tests/deploy/run.py`.
+pub(crate) fn all(consent: Consent) -> Result {
+    let python = place(consent)?;
+    run(cargo().args(["build", "--locked", "--package", "tidegate"]))?;
+    ask(&python)
+}
+
+/// The program is built.
+pub(crate) fn as_a_test(consent: Consent) -> Result {
+    places::as_a_test(place(consent), ask, "the chart and compose.yaml of deploy/ (tests/deploy)", "deploy")
+}
+
+fn place(consent: Consent) -> Result<PathBuf> {
+    ensure(&[PYTHON], consent)?;
+    places::python("deploy")
+}
+
+fn ask(python: &Path) -> Result {
+    let mut asks = Command::new(python);
+    asks.current_dir(root()).env("PYTHONDONTWRITEBYTECODE", "1").arg("tests/deploy/run.py");
+    run(asks.arg(target().join("debug").join("tidegate")))
+}
 
 /// Checks what can be checked with the programs that are installed; says what was skipped.
 pub(crate) fn check() -> Result {

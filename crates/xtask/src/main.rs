@@ -135,6 +135,8 @@ enum Verb {
         #[arg(long)]
         only: Option<String>,
     },
+    /// What deploy/ tells: the chart rendered by Helm and judged by Kubernetes' schemas, and told to real nodes (needs Python and PyPI).
+    Deploy,
     /// Format, clippy, dependencies, and the samples in deploy/.
     Lint {
         /// Repair the format instead of complaining.
@@ -171,6 +173,7 @@ fn main() -> ExitCode {
         Verb::CacheTests { only } => cache_tests::suite(only.as_deref()),
         Verb::Sdks { only } => sdks::all(consent, only.as_deref()),
         Verb::Hostile { only } => hostile::all(consent, only.as_deref()),
+        Verb::Deploy => deploy::all(consent),
         Verb::Lint { fix } => lint::all(fix),
     };
     match done {
