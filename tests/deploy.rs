@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::harness::Cluster;
 
@@ -72,4 +73,28 @@ fn prometheus_takes_the_alerts_and_each_fires_when_it_should() {
     for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(tests.contains(&format!("- name: {name}\n")), "{name} has no test");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_hears_when_a_node_serves_and_when_it_is_on_its_way_out() {
+    let mut cluster = Cluster::told_the_same(1, 1).await;
+    let path = cluster.write("notify", "");
+    std::fs::remove_file(&path).unwrap();
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    cluster.nodes[0].environment.push(("NOTIFY_SOCKET".to_owned(), path.display().to_string()));
+    let heard = async |what: &str| {
+        let mut buffer = [0; 1_024];
+        let ends = tokio::time::Instant::now() + Duration::from_secs(40);
+        loop {
+            let read = tokio::time::timeout_at(ends, socket.recv(&mut buffer)).await.expect(what).unwrap();
+            if String::from_utf8_lossy(&buffer[..read]).lines().any(|line| line == what) {
+                return;
+            }
+        }
+    };
+    cluster.nodes[0].spawn(None);
+    heard("READY=1").await;
+    cluster.nodes[0].wait_until_ready().await;
+    let ended = tokio::join!(cluster.nodes[0].drain(), heard("STOPPING=1")).0;
+    assert_eq!(ended, Some(0));
 }

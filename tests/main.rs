@@ -42,3 +42,4 @@ mod standing_in;
 mod tls;
 mod walk;
 mod waste;
+mod watching;

@@ -104,19 +104,27 @@ impl Cluster {
 
     /// Runs the CLI against a node; its JSON, or what it said when it refused.
     pub(crate) async fn cli_at(&self, node: usize, words: &[&str]) -> Result<Value, String> {
-        let output = Command::new(TIDEGATE)
-            .args(words)
-            .args(["-o", "json"])
-            .env("TIDEGATE_ADMIN", self.nodes[node].admin(""))
-            .env("TIDEGATE_TOKEN", &self.token)
-            .output()
-            .await
-            .unwrap();
+        let output = self.asked(node, words).await;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         if !output.status.success() {
             return Err(format!("exit {:?}: {out}{err}", output.status.code()));
         }
         Ok(serde_json::from_str(&out).unwrap_or_else(|why| panic!("{words:?}: {why}: {out}{err}")))
+    }
+
+    /// For commands whose exit code says something as well.
+    pub(crate) async fn told_at(&self, node: usize, words: &[&str]) -> (Option<i32>, Value) {
+        let output = self.asked(node, words).await;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let told = serde_json::from_str(&out).unwrap_or_else(|why| panic!("{words:?}: {why}: {out}{err}"));
+        (output.status.code(), told)
+    }
+
+    async fn asked(&self, node: usize, words: &[&str]) -> std::process::Output {
+        let mut command = Command::new(TIDEGATE);
+        command.args(words).args(["-o", "json"]);
+        command.env("TIDEGATE_ADMIN", self.nodes[node].admin("")).env("TIDEGATE_TOKEN", &self.token);
+        command.output().await.unwrap()
     }
 
     pub(crate) async fn cli(&self, words: &[&str]) -> Result<Value, String> {

@@ -29,6 +29,7 @@ pub(crate) struct Node {
     pub(crate) wire: Wire,
     peer: SocketAddr,
     pub(crate) extra: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
     /// `ulimit -n`.
     pub(crate) descriptors: Option<u32>,
     /// The folder of the cgroup that it runs in.
@@ -52,6 +53,7 @@ impl Node {
             wire: board.wire(peer).await,
             peer,
             extra: extra.iter().map(|word| (*word).to_owned()).collect(),
+            environment: Vec::new(),
             descriptors: None,
             group: None,
             ready: None,
@@ -95,6 +97,7 @@ impl Node {
             .arg("--ready-file")
             .arg(self.ready_file())
             .args(&self.extra)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

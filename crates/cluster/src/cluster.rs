@@ -47,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) own: Addresses,
     pub(crate) feature_level: u32,
     pub(crate) acks: Acks,
+    pub(crate) forget_after: Option<Duration>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) open: Arc<Open>,
     pub(crate) control: Arc<Group<Control>>,

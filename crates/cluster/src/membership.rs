@@ -148,6 +148,7 @@ async fn converge(cluster: &Inner) -> Result<bool, String> {
     }
     let current: BTreeSet<u64> = status.voters.iter().map(|node| node.0).collect();
     let seen = seen(cluster, &members, status.last_log).await?;
+    forget_the_dead(cluster, &current, &seen).await;
     let wanted = desired(cluster.me().0, &current, &seen);
     let settled = status.settled && inside.len() == members.len() && current == wanted;
     let settled = settled && seen.values().all(|seen| seen.live && seen.caught_up && !seen.draining);
@@ -184,6 +185,20 @@ async fn converge(cluster: &Inner) -> Result<bool, String> {
     Ok(settled)
 }
 
+/// Learners that nobody has heard of for long enough are removed, as if by hand. A voter is not: who takes its vote comes first.
+async fn forget_the_dead(cluster: &Inner, voters: &BTreeSet<u64>, seen: &BTreeMap<u64, Seen>) {
+    let Some(after) = cluster.forget_after else { return };
+    for (id, _) in seen.iter().filter(|(id, seen)| after <= seen.silent && !voters.contains(id)) {
+        let request = RequestId(u128::from_le_bytes(crate::token::random()));
+        match propose::propose(cluster, request, Command::RemoveNode { id: NodeId(*id) }, PATIENCE).await {
+            Ok(_) => {
+                tracing::warn!(node = id, silent = ?after, "a node that was not heard of is removed (--forget-after)")
+            }
+            Err(error) => tracing::debug!(node = id, %error, "a dead node is not removed yet"),
+        }
+    }
+}
+
 async fn seen(cluster: &Inner, members: &BTreeMap<u64, String>, last_log: u64) -> Result<BTreeMap<u64, Seen>, String> {
     let LeasesReply::Are(leases) = cluster.lease_views().await else { return Err("not the leader any more".into()) };
     let matched = cluster.control.matched();
@@ -195,6 +210,8 @@ async fn seen(cluster: &Inner, members: &BTreeMap<u64, String>, last_log: u64) -
             live: itself || heard,
             gone: !itself && lease.is_some_and(|lease| GONE_MS <= lease.age_ms),
             caught_up: itself || matched.get(id).is_some_and(|matched| last_log <= matched + CLOSE),
+            // As far as this leader knows: what the one before it heard counts for nothing.
+            silent: if itself { Duration::ZERO } else { Duration::from_millis(lease.map_or(0, |lease| lease.age_ms)) },
             draining: lease.and_then(|lease| lease.renewal.as_ref()).is_some_and(|renewal| renewal.draining),
         }
     };

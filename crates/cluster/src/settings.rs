@@ -30,6 +30,8 @@ pub struct Settings {
     pub first_admin_token: Option<String>,
     /// When does an entry count as "in effect" here?
     pub acks: Acks,
+    /// As leader: a learner that was not heard of for so long is removed for good. `None`: only by hand.
+    pub forget_after: Option<Duration>,
     /// How long joining may take before `start` fails.
     pub join_patience: Duration,
 }
@@ -71,6 +73,7 @@ impl Settings {
             secret: None,
             first_admin_token: None,
             acks: Acks::OnApply,
+            forget_after: None,
             join_patience: Duration::from_secs(30),
         }
     }

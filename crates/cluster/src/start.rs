@@ -226,6 +226,7 @@ async fn open(
         own,
         feature_level: settings.feature_level,
         acks: settings.acks,
+        forget_after: settings.forget_after,
         peers,
         open: Arc::new(Open::default()),
         control,

@@ -1,6 +1,7 @@
 //! Who should vote. Pure: the control leader's reconciler asks with what it sees.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// One member, as the control leader sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub(crate) struct Seen {
     pub(crate) live: bool,
     /// Its node lease lapsed so long ago that somebody else should vote in its place.
     pub(crate) gone: bool,
+    /// How long it was not heard of.
+    pub(crate) silent: Duration,
     /// Its log is close to the leader's.
     pub(crate) caught_up: bool,
     /// It is about to leave.
@@ -83,7 +86,7 @@ fn badness(seen: Option<&Seen>) -> u8 {
 mod tests {
     use super::*;
 
-    const UP: Seen = Seen { live: true, gone: false, caught_up: true, draining: false };
+    const UP: Seen = Seen { live: true, gone: false, silent: Duration::ZERO, caught_up: true, draining: false };
     const BEHIND: Seen = Seen { caught_up: false, ..UP };
     const GONE: Seen = Seen { live: false, gone: true, ..UP };
     const LAPSED: Seen = Seen { live: false, ..UP };

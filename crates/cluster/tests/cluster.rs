@@ -384,3 +384,39 @@ async fn every_node_tells_what_it_serves_and_which_release_it_runs() {
     second.shutdown().await;
     first.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_that_died_long_ago_is_forgotten_and_a_voter_is_not() {
+    let home = Home::new();
+    let after = Some(Duration::from_secs(3));
+    let start = async |name: &str, start: Start| {
+        Cluster::start(Settings { forget_after: after, ..home.settings(name, start) }).await.unwrap()
+    };
+    let first = start("a", Start::Bootstrap).await;
+    let mut others = Vec::new();
+    for name in ["b", "c", "d"] {
+        let token = first.create_join_token(None, 1).await.unwrap();
+        others.push(start(name, Start::Join { address: first.addresses().peer.clone(), token }).await);
+        ready(others.last().unwrap()).await;
+    }
+    voters(&first, &[1, 2, 3]).await;
+    // Both die without a word. The learner may have taken the dead voter's vote, or died before it could.
+    let (learner, voter) = (others.pop().unwrap(), others.pop().unwrap());
+    learner.shutdown().await;
+    until("the learner is forgotten", 30, async || {
+        first.status().await.members.iter().all(|member| member.id != NodeId(4))
+    })
+    .await;
+    voter.shutdown().await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let members: Vec<u64> = first.status().await.members.iter().map(|member| member.id.0).collect();
+    assert_eq!(members, [1, 2, 3], "nobody could vote in its place, so it is waited for");
+    // It comes back as who it was; the forgotten one does not.
+    let back = home.resume("c", &voter.addresses().peer.clone()).await;
+    ready(&back).await;
+    let late = Cluster::start(home.settings("d", Start::Resume)).await.unwrap();
+    until("it hears that it was removed", 20, async || late.removed().borrow().is_some()).await;
+    for cluster in [late, back, others.pop().unwrap(), first] {
+        cluster.shutdown().await;
+    }
+}

@@ -10,14 +10,17 @@ mod cert;
 mod client;
 mod cluster;
 mod diff;
+mod doctor;
 mod document;
 mod exit;
 mod key;
 mod model;
 mod print;
 mod quota;
+mod scrape;
 mod sources;
 mod token;
+mod top;
 mod upstream;
 mod usage;
 
@@ -103,6 +106,8 @@ pub(crate) enum Command {
     /// Members: who they are, how one joins, how one leaves
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// All nodes at a glance: requests, errors, memory, who leads; again and again
+    Top(top::Watch),
     /// Keys of consumers
     #[command(subcommand)]
     Key(key::Verb),
@@ -186,6 +191,7 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::History(reading) => document::history(&client, reading, global.output).await,
             Command::Rollback(ask) => document::rollback(&client, &ask, global.output).await,
             Command::Cluster(verb) => cluster::run(&client, verb, global.output).await,
+            Command::Top(asked) => top::run(&client, &asked, global.output).await,
             Command::Key(verb) => key::run(&client, verb, global.output).await,
             Command::Upstream(verb) => upstream::run(&client, verb, global.output).await,
             Command::Model(verb) => model::run(&client, verb, global.output).await,

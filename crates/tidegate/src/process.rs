@@ -39,10 +39,30 @@ pub(crate) fn page_size() -> u64 {
 
 /// Tells systemd that the service is up, if it asked to be told (sd_notify(3)).
 pub(crate) fn notify_ready() {
+    notify("READY=1\n");
+}
+
+/// Tells it that the service is on its way out, so that it is waited for.
+pub(crate) fn notify_stopping() {
+    notify("STOPPING=1\nSTATUS=draining: open requests may finish\n");
+}
+
+/// Shown by `systemctl status`.
+pub(crate) fn notify_status(text: &str) {
+    notify(&format!("STATUS={}\n", text.replace('\n', " ")));
+}
+
+fn notify(message: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let Ok(socket) = std::os::unix::net::UnixDatagram::unbound() else { return };
-    let path = std::path::Path::new(&path);
-    if let Err(error) = socket.send_to(b"READY=1\n", path) {
-        tracing::warn!(%error, socket = %path.display(), "cannot tell systemd that this node is ready");
+    // `@`: a name in the abstract namespace, as containers have it.
+    let address = match path.as_encoded_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address));
+    if let Err(error) = sent {
+        tracing::warn!(%error, socket = %path.display(), "cannot tell systemd how this node is");
     }
 }

@@ -102,6 +102,9 @@ impl Node {
         let listeners = Listeners::bind(&settings)?;
         let admin = ready::Admin::bind(&settings).await?;
         let is_new = !settings.data.join("node.json").exists();
+        if !settings.initial_peers.is_empty() && is_new {
+            crate::process::notify_status("looks for the initial peers");
+        }
         let cluster = Cluster::start(cluster_settings(&settings, &listeners, &admin)?).await?;
         if is_new && settings.join.is_none() && settings.first_admin_token.is_none() {
             ready::show_first_token(&settings.data);
@@ -182,6 +185,7 @@ impl Node {
         ready::tell(&self.settings, &self.cluster, &self.listeners, &self.admin)?;
         let why = drain::wait_for_signal(&self.cluster, &self.gate, &self.effect).await?;
         tracing::info!(%why, "draining");
+        crate::process::notify_stopping();
         drain::drain(&self).await;
         drop(admin);
         tracing::info!("stopped");
@@ -227,6 +231,7 @@ fn cluster_settings(
         admin: admin.address().to_string(),
         feature_level: settings.feature_level,
         acks: Acks::ByCaller,
+        forget_after: settings.forget_after,
         secret: settings.secret.clone(),
         first_admin_token: settings.first_admin_token.as_ref().map(|token| token.0.clone()),
         ..tidegate_cluster::Settings::new(&settings.data, start)

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::uri::Scheme;
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// The largest answer is a history text of 16 MiB, escaped.
 const MAX_ANSWER: usize = 128 * 1024 * 1024;
 
+#[derive(Clone)]
 pub(super) struct Client {
     base: Uri,
     token: Option<Secret>,
@@ -66,6 +67,24 @@ impl Client {
         self.send(Ask::new(Method::GET, path)).await
     }
 
+    /// The same with another node.
+    pub(super) fn at(&self, address: &str) -> Self {
+        let scheme = self.base.scheme_str().unwrap_or("http");
+        let base = format!("{scheme}://{address}").parse().unwrap_or_else(|_| self.base.clone());
+        Self { base, ..self.clone() }
+    }
+
+    /// What is no JSON, and when the node says that it was.
+    pub(super) async fn text(&self, path: &str) -> Result<(String, Option<SystemTime>), Error> {
+        let (parts, body) = self.whole(Ask::new(Method::GET, path)).await?;
+        if !parts.status.is_success() {
+            return Err(no(parts.status, &body));
+        }
+        let date = parts.headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        Ok((String::from_utf8_lossy(&body).into_owned(), date))
+    }
+
     pub(super) async fn send<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, Error> {
         let (status, body) = self.raw(ask).await?;
         if !status.is_success() {
@@ -76,6 +95,10 @@ impl Client {
     }
 
     async fn raw(&self, ask: Ask) -> Result<(StatusCode, Bytes), Error> {
+        self.whole(ask).await.map(|(parts, body)| (parts.status, body))
+    }
+
+    async fn whole(&self, ask: Ask) -> Result<(http::response::Parts, Bytes), Error> {
         let patience = ask.patience;
         let request = self.request(ask)?;
         // One request a process: nothing is kept for a second one.
@@ -85,7 +108,7 @@ impl Client {
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, MAX_ANSWER).collect().await;
             let body = body.map_err(|error| self.unreachable(error.as_ref()))?;
-            Ok((parts.status, body.to_bytes()))
+            Ok((parts, body.to_bytes()))
         };
         match tokio::time::timeout(patience, answer).await {
             Ok(answer) => answer,

@@ -27,6 +27,8 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = Span::or_seconds, requires = "watch")]
         interval: Duration,
     },
+    /// What is wrong with the cluster, and how to mend it: asks every node
+    Doctor,
     /// A token with which new nodes join
     Token(Lifetime),
     /// Print the command line that starts a new node, with a fresh token
@@ -59,6 +61,7 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
             either(output, &status, |status| print::line(&worded(status)));
         }
         Verb::Status { watch: true, interval } => return watch(client, interval, output).await,
+        Verb::Doctor => return super::doctor::run(client, output).await,
         Verb::Token(lifetime) => {
             let token = token(client, &lifetime).await?;
             either(output, &token, |token| {

@@ -59,6 +59,11 @@ impl Error {
     }
 
     /// For programs: JSON on standard output. For people: sentences on standard error.
+    /// What went wrong, in one line.
+    pub(super) fn message(&self) -> String {
+        self.body()["error"]["message"].as_str().unwrap_or_default().to_owned()
+    }
+
     pub(super) fn print(&self, output: Output) {
         if output == Output::Json {
             print::json(&self.body());

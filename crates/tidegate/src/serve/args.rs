@@ -103,6 +103,10 @@ pub(crate) struct Args {
     /// PEM certificates that sign the Redis server's [default: the system's]
     #[arg(long, value_name = "FILE", env = "TIDEGATE_REDIS_CA", requires = "redis_url")]
     pub redis_ca: Option<PathBuf>,
+    /// While this node leads: a node that does not vote and was not heard of for so long is removed for good; `never`: by
+    /// hand alone [default: 24h]
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_FORGET_AFTER")]
+    pub forget_after: Option<String>,
     /// Leave the cluster for good when drained by SIGTERM; otherwise the node is expected back
     #[arg(long, value_name = "YES", env = "TIDEGATE_LEAVE", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
@@ -164,6 +168,7 @@ struct NodeToml {
     limit_keys: Option<usize>,
     redis_url: Option<String>,
     redis_ca: Option<PathBuf>,
+    forget_after: Option<String>,
     #[serde(default)]
     leave: bool,
     log: Option<String>,
@@ -209,6 +214,8 @@ pub(crate) struct Settings {
     pub memory_limit: Option<u64>,
     pub limit_keys: usize,
     pub redis: RedisHere,
+    /// `None`: never.
+    pub forget_after: Option<Duration>,
     pub leave: bool,
     pub log: String,
     pub json_log: bool,
@@ -341,6 +348,7 @@ impl Settings {
                 Some(word) if word == "none" => RedisHere::None,
                 Some(url) => RedisHere::At(RedisAt { url, authority: args.redis_ca.or(file.redis_ca) }),
             },
+            forget_after: forget_after(args.forget_after.or(file.forget_after))?,
             leave: args.leave.unwrap_or(file.leave),
             log: filter(args.log.or(file.log).unwrap_or_else(|| "info".into())),
             json_log: match args.log_format.or(file.log_format).as_deref() {
@@ -459,6 +467,18 @@ fn reachable(text: &str, flag: &str) -> anyhow::Result<()> {
 
 fn span(given: Option<String>, name: &str, default: Duration) -> anyhow::Result<Duration> {
     given.map_or(Ok(default), |text| Span::or_seconds(&text).map_err(|why| anyhow!("{name}: {why}")))
+}
+
+fn forget_after(given: Option<String>) -> anyhow::Result<Option<Duration>> {
+    const LEAST: Duration = Duration::from_secs(60);
+    if given.as_deref() == Some("never") {
+        return Ok(None);
+    }
+    let after = span(given, "forget-after", Duration::from_secs(24 * 60 * 60))?;
+    if after < LEAST {
+        bail!("forget-after {after:?}: at least 1m, or `never`: a node that restarts is to find its place again");
+    }
+    Ok(Some(after))
 }
 
 fn size(given: Option<String>, name: &str, default: usize) -> anyhow::Result<usize> {

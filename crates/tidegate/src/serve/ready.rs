@@ -175,6 +175,7 @@ pub(super) fn tell(settings: &Settings, cluster: &Cluster, listeners: &Listeners
     let (id, admin, peer) = (cluster.node().0, admin.address(), &cluster.addresses().peer);
     tracing::info!(node = id, cluster = %cluster.id(), %http, %https, %admin, %peer, "ready");
     crate::process::notify_ready();
+    crate::process::notify_status(&format!("node {id} of cluster {}", cluster.id()));
     let Some(path) = &settings.ready_file else { return Ok(()) };
     let facts = json!({
         "id": id,

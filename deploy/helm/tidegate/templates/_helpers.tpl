@@ -57,6 +57,10 @@ env:
   - {name: TIDEGATE_FIRST_ADMIN_TOKEN_FILE, value: /etc/tidegate/secret/admin}
   - {name: TIDEGATE_DRAIN_WAIT, value: {{ .Values.drain.wait | quote }}}
   - {name: TIDEGATE_DRAIN_TIMEOUT, value: {{ .Values.drain.timeout | quote }}}
+  {{- if not (hasKey .Values.env "TIDEGATE_FORGET_AFTER") }}
+  # Pods that keep nothing never come back.
+  - {name: TIDEGATE_FORGET_AFTER, value: 1h}
+  {{- end }}
   {{- if $.leaves }}
   - {name: TIDEGATE_LEAVE, value: "true"}
   {{- end }}
