@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tidegate_telemetry::Cut;
+use tidegate_upstream::Switched;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::charge::{Charge, Measure};
@@ -21,7 +22,7 @@ const BUFFER: usize = 16 << 10;
 
 pub(crate) async fn run(
     client: OnUpgrade,
-    upstream: OnUpgrade,
+    upstream: Switched,
     mut observer: Box<Observer>,
     silence: Duration,
     mut draining: Draining,
@@ -112,11 +113,11 @@ fn watch(charge: Option<&mut Charge>, lanes: [&Lane; 2], cx: &mut Context<'_>) -
     if is_used_up { Poll::Ready(Cut::Limit) } else { Poll::Pending }
 }
 
-async fn join(client: OnUpgrade, upstream: OnUpgrade, inward: &Lane, outward: &Lane) -> Option<Cut> {
+async fn join(client: OnUpgrade, upstream: Switched, inward: &Lane, outward: &Lane) -> Option<Cut> {
     let Ok(client) = client.await else { return Some(Cut::Client) };
-    let Ok(upstream) = upstream.await else { return Some(Cut::Upstream) };
+    let Some(upstream) = upstream.take() else { return Some(Cut::Upstream) };
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
+    let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
     let up = pump(&mut from_client, &mut to_upstream, inward);
     let down = pump(&mut from_upstream, &mut to_client, outward);
     match tokio::try_join!(up, down) {

@@ -39,7 +39,8 @@ pub struct Call<'a, B> {
     pub request: Request<B>,
     /// The route's, which override the upstream's.
     pub timeouts: Timeouts,
-    /// The client wants to switch protocols: HTTP/1.1 alone can, and a 101 is passed on with its `OnUpgrade`.
+    /// The client wants to switch protocols: HTTP/1.1 alone can, and a 101 is passed on with the connection, [`Switched`](crate::Switched),
+    /// in its extensions.
     pub upgrade: bool,
     /// [`Upstreams::admits`](crate::Upstreams::admits) said yes: the dice of a ramp are not cast twice.
     pub admitted: bool,

@@ -43,7 +43,8 @@ pub struct Body {
 
 /// Fields are dropped in this order: the connection goes before the endpoint's count does.
 pub(crate) struct Flow {
-    pub(crate) incoming: Incoming,
+    /// Over HTTP/2; over HTTP/1.1 the connection itself gives the frames.
+    pub(crate) incoming: Option<Incoming>,
     pub(crate) held: Held,
     pub(crate) patience: Patience,
     /// `None`: the connection is not to be used again.
@@ -80,7 +81,7 @@ impl Body {
     /// Reads the rest in the background, if it is short, so that the connection lives on.
     pub(crate) fn discard(mut self) {
         let Some(flow) = &self.flow else { return };
-        if flow.incoming.size_hint().lower() > DISCARDED as u64 {
+        if flow.size_hint().lower() > DISCARDED as u64 {
             return;
         }
         tokio::spawn(async move {
@@ -101,7 +102,7 @@ impl Body {
     }
 
     fn finish_if_ended(&mut self) {
-        if self.flow.as_ref().is_some_and(|flow| flow.incoming.is_end_stream())
+        if self.flow.as_ref().is_some_and(|flow| flow.is_end_stream())
             && let Some(flow) = self.flow.take()
         {
             flow.finish();
@@ -110,6 +111,28 @@ impl Body {
 }
 
 impl Flow {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match (&mut self.held.line, &mut self.incoming) {
+            (Line::One(one), _) => one.poll_frame(cx),
+            (_, Some(incoming)) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            (_, None) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match (&self.held.line, &self.incoming) {
+            (Line::One(one), _) => one.is_end_stream(),
+            (_, incoming) => incoming.as_ref().is_none_or(Incoming::is_end_stream),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.held.line, &self.incoming) {
+            (Line::One(one), _) => one.size_hint(),
+            (_, incoming) => incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint),
+        }
+    }
+
     /// The response is whole.
     fn finish(self) {
         let whole = self.patience.source.as_ref().is_none_or(|source| {
@@ -157,16 +180,8 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Some(flow) = &mut self.flow else { return Poll::Ready(self.broken.take().map(|why| Err(*why))) };
-        let Flow { incoming, held: Held { line, alarm, .. }, patience, in_flight, berth, .. } = &mut **flow;
-        let polled = match line {
-            Line::One(one) => {
-                if !one.drive.is_due(cx) {
-                    return Poll::Pending; // As is the alarm, which rings the same bell.
-                }
-                one.drive.poll(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx))
-            }
-            Line::Many(_) => Pin::new(incoming).poll_frame(cx),
-        };
+        let polled = flow.poll_frame(cx);
+        let Flow { held: Held { alarm, .. }, patience, in_flight, berth, .. } = &mut **flow;
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 patience.silent_since = None;
@@ -182,7 +197,7 @@ impl http_body::Body for Body {
             Poll::Ready(Some(Err(why))) => {
                 let waited = patience.silent_since.is_some();
                 self.cancel();
-                let why = Broken::Reset(why.into());
+                let why = Broken::Reset(why);
                 if waited {
                     return Poll::Ready(Some(Err(why)));
                 }
@@ -195,11 +210,7 @@ impl http_body::Body for Body {
                 if berth.as_ref().is_some_and(|berth| !berth.is_whole()) {
                     *berth = None; // A stream: what comes later takes its own time.
                 }
-                let waker = match line {
-                    Line::One(one) => one.drive.waker(cx.waker()),
-                    Line::Many(_) => cx.waker(),
-                };
-                let phase = ready!(patience.poll_late(alarm, &mut Context::from_waker(waker)));
+                let phase = ready!(patience.poll_late(alarm, cx));
                 self.cancel();
                 Poll::Ready(Some(Err(Broken::Timeout(phase))))
             }
@@ -207,12 +218,12 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.broken.is_none() && self.flow.as_ref().is_none_or(|flow| flow.incoming.is_end_stream())
+        self.broken.is_none() && self.flow.as_ref().is_none_or(|flow| flow.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.flow {
-            Some(flow) => flow.incoming.size_hint(),
+            Some(flow) => flow.size_hint(),
             None if self.broken.is_some() => SizeHint::default(),
             None => SizeHint::with_exact(0),
         }

@@ -3,12 +3,11 @@
 mod again;
 mod berthed;
 mod beside;
+mod exchange;
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,16 +15,14 @@ use http::header::TRANSFER_ENCODING;
 use http::{Request, Response, StatusCode, Version};
 use http_body::SizeHint;
 use hyper::body::Incoming;
-use tidegate_policy::{Protocol, RetryOn, Timeouts, Upstream};
+use tidegate_policy::{Protocol, Timeouts, Upstream};
 use tokio::time::{Instant, timeout_at};
 
-use crate::alarm::Alarm;
 use crate::body::{Body, Flow, Patience};
 use crate::breaker::Given;
 use crate::checkout::{NoLine, Want, checkout};
-use crate::drive::Drive;
-use crate::endpoint::{Address, Endpoint, InFlight, age, millis};
-use crate::head::{Head, in_origin_form, keep_alive, only_chunked, with_authority};
+use crate::endpoint::{Endpoint, InFlight, age, millis};
+use crate::head::{Head, keep_alive, only_chunked};
 use crate::live::Live;
 use crate::outgoing::{Outgoing, Source};
 use crate::pool::{Held, Line};
@@ -194,7 +191,7 @@ impl Run<'_> {
             exchange.await
         };
         match exchanged {
-            Ok(response) => self.answer(in_flight, held, response),
+            Ok((response, incoming)) => self.answer(in_flight, held, response, incoming),
             Err(mut failed) => {
                 drop(held);
                 let broke = reused && matches!(failed.why, CallFailed::Reset(_));
@@ -232,7 +229,7 @@ impl Run<'_> {
         let mut held = self.line(in_flight.endpoint(), true).await?;
         self.keep_head(&held);
         match self.exchange(&mut held, &in_flight.endpoint().address).await {
-            Ok(response) => self.answer(in_flight, held, response),
+            Ok((response, incoming)) => self.answer(in_flight, held, response, incoming),
             Err(failed) => {
                 self.count(&in_flight, &failed.why);
                 Err(failed)
@@ -241,13 +238,16 @@ impl Run<'_> {
     }
 
     /// Copies the head if there may be a reason to send the request again after it was sent: what may be repeated, and
-    /// what an HTTP/2 peer may say that it did nothing with.
+    /// what an HTTP/2 peer may say that it did nothing with. An HTTP/1.1 connection gives it back.
     fn keep_head(&mut self, held: &Held) {
-        let retries = &self.upstream.retries;
-        let refusable = matches!(held.line, Line::Many(_)) && !retries.on.is_empty();
-        let breakable = || held.connect.is_none() || retries.on.iter().any(|on| *on != RetryOn::Connect);
-        let may = self.attempts <= retries.max && !self.upgrade && (refusable || (self.repeatable && breakable()));
-        self.copy = self.request.as_ref().filter(|_| may).map(Head::of);
+        let may = || self.may_follow() && (self.repeatable || !self.upstream.retries.on.is_empty());
+        let many = matches!(held.line, Line::Many(_));
+        self.copy = if many && may() { self.request.as_ref().map(Head::of) } else { None };
+    }
+
+    /// Is another try allowed after this one?
+    fn may_follow(&self) -> bool {
+        self.attempts <= self.upstream.retries.max && !self.upgrade
     }
 
     fn count(&self, in_flight: &InFlight, why: &CallFailed) {
@@ -287,71 +287,13 @@ impl Run<'_> {
         })
     }
 
-    /// Sends the request and waits for the response's head.
-    async fn exchange(&mut self, held: &mut Held, to: &Address) -> Result<Response<Incoming>, Failed> {
-        let first = self.sendings == 0 && held.connect.is_none();
-        let sent = if first { self.begun() } else { Instant::now() };
-        self.sendings += 1;
-        let Held { line, alarm, .. } = held;
-        let result = match line {
-            Line::One(one) => {
-                if !one.send.is_ready() {
-                    // Rare: of a connection that is new, and boxed.
-                    let outcome = Box::pin(async {
-                        let ready = pin!(one.send.ready());
-                        within(ready, Some(&mut *one.drive), alarm, &|cx| self.head_limit(sent, cx)).await
-                    });
-                    match outcome.await {
-                        Err(phase) => {
-                            self.request = None;
-                            return Err(lost(CallFailed::Timeout(phase)));
-                        }
-                        Ok(Err(why)) => return Err(lost(CallFailed::Reset(why.into()))),
-                        Ok(Ok(())) => {}
-                    }
-                }
-                let mut request = self.request.take().expect("set before each sending");
-                in_origin_form(&mut request, to);
-                let mut sending = pin!(one.send.try_send_request(request));
-                let drive = Some(&mut *one.drive);
-                within(sending.as_mut(), drive, alarm, &|cx| self.head_limit(sent, cx)).await
-            }
-            Line::Many(stream) => {
-                let mut request = self.request.take().expect("set before each sending");
-                with_authority(&mut request, to);
-                let mut sender = stream.sender();
-                let mut sending = pin!(sender.try_send_request(request));
-                within(sending.as_mut(), None, alarm, &|cx| self.head_limit(sent, cx)).await
-            }
-        };
-        self.exposed = true;
-        match result {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(mut why)) => {
-                self.request = why.take_message();
-                let failed = self.judge(why.into_error());
-                self.exposed = self.request.is_none() && !failed.untouched;
-                Err(failed)
-            }
-            Err(phase) => Err(lost(CallFailed::Timeout(phase))),
-        }
-    }
-
-    /// Whose fault is it?
-    fn judge(&self, why: hyper::Error) -> Failed {
-        if let Some(why) = self.content.source().and_then(|source| source.broken()) {
-            return lost(CallFailed::RequestBody(why));
-        }
-        let h2 = std::error::Error::source(&why).and_then(|source| source.downcast_ref::<h2::Error>());
-        // A stream hears of a peer's GOAWAY only if it lies beyond the last one that the peer will look at.
-        let refused = |h2: &h2::Error| h2.is_go_away() || h2.reason() == Some(h2::Reason::REFUSED_STREAM);
-        let untouched = h2.is_some_and(|h2| h2.is_remote() && refused(h2));
-        let malformed = why.is_parse() || h2.is_some_and(|h2| h2.is_library() && h2.reason().is_some());
-        let why = if malformed { CallFailed::BadResponse(why.into()) } else { CallFailed::Reset(why.into()) };
-        Failed { why, untouched, stale: false }
-    }
-
-    fn answer(&self, in_flight: InFlight, mut held: Held, mut response: Response<Incoming>) -> Result<Answer, Failed> {
+    fn answer(
+        &self,
+        in_flight: InFlight,
+        mut held: Held,
+        mut response: Response<()>,
+        incoming: Option<Incoming>,
+    ) -> Result<Answer, Failed> {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.upgrade {
             return Err(lost(CallFailed::BadResponse("switched protocols without being asked".into())));
@@ -360,27 +302,25 @@ impl Run<'_> {
             only_chunked(response.headers_mut()).map_err(lost)?;
         }
         if switched {
-            // The socket holds the request in flight until it is closed.
-            if let Line::One(one) = &mut held.line {
-                one.drive.let_go();
-                let mut tunnel = in_flight.endpoint().begin();
-                tunnel.relays();
-                *crate::lock(&one.tunnel) = Some(tunnel);
-            }
+            // Who takes the connection holds the request in flight until it is closed.
+            let mut tunnel = in_flight.endpoint().begin();
+            tunnel.relays();
+            let Line::One(one) = &mut held.line else { return Err(lost(CallFailed::BadResponse("HTTP/2".into()))) };
+            let Some(switched) = one.switch(tunnel) else {
+                return Err(lost(CallFailed::BadResponse("switched protocols before the request's end".into())));
+            };
+            response.extensions_mut().insert(switched);
         }
         // What is left of the request goes out whether anybody reads the answer or not.
         let source = self.content.source().cloned().filter(|source| !source.progress().ended);
         if let Line::One(one) = &mut held.line {
-            match source {
-                Some(_) => one.drive.let_go(),
-                None => one.drive.brings_more(), // Short bodies come with their heads.
-            }
+            one.send_the_rest();
         }
         let endpoint = Arc::clone(in_flight.endpoint().name());
         let connect = held.connect;
         let keep_alive = if switched { None } else { keep_alive(&response) };
         *response.version_mut() = Version::HTTP_11;
-        let response = response.map(|incoming| {
+        let response = response.map(|()| {
             Body::new(Flow {
                 incoming,
                 held,
@@ -406,61 +346,6 @@ impl Run<'_> {
 
     pub(crate) fn total_at(&self) -> Instant {
         self.started + self.total().unwrap_or(NEVER).min(NEVER)
-    }
-
-    /// Until when the head is waited for. While the body is still being sent the clock is the body's silence; its end,
-    /// which may be seen by another task, wakes us: the wait may be shorter from then on.
-    fn head_limit(&self, sent: Instant, cx: &Context<'_>) -> (Instant, Phase) {
-        let first_byte = self.timeouts.first_byte.unwrap_or(self.upstream.timeouts.first_byte).min(NEVER);
-        let own = match self.content.source().map(|source| source.watch(cx)) {
-            None => (sent + first_byte, Phase::FirstByte),
-            Some(body) if body.ended => (body.moved.max(sent) + first_byte, Phase::FirstByte),
-            Some(body) => {
-                let phase = if body.client_owes { Phase::RequestIdle } else { Phase::Idle };
-                (body.moved.max(sent) + self.upstream.timeouts.idle.min(NEVER), phase)
-            }
-        };
-        let total = self.total_at();
-        if total < own.0 { (total, Phase::Total) } else { own }
-    }
-}
-
-/// The future's output, or the phase whose time was over first. The limit may move while we wait. `drive`: whose
-/// connection has to be kept going for it.
-fn within<F: Future>(
-    mut future: Pin<&mut F>,
-    mut drive: Option<&mut Drive>,
-    alarm: &mut Alarm,
-    limit: &impl Fn(&Context<'_>) -> (Instant, Phase),
-) -> impl Future<Output = Result<F::Output, Phase>> {
-    if let Some(drive) = &drive {
-        drive.look_anew();
-    }
-    poll_fn(move |cx| match &mut drive {
-        None => poll_within(future.as_mut(), alarm, limit, cx),
-        Some(drive) => match drive.is_due(cx) {
-            true => drive.poll(cx, |cx| poll_within(future.as_mut(), alarm, limit, cx)),
-            false => Poll::Pending,
-        },
-    })
-}
-
-fn poll_within<F: Future>(
-    future: Pin<&mut F>,
-    alarm: &mut Alarm,
-    limit: &impl Fn(&Context<'_>) -> (Instant, Phase),
-    cx: &mut Context<'_>,
-) -> Poll<Result<F::Output, Phase>> {
-    if let Poll::Ready(output) = future.poll(cx) {
-        return Poll::Ready(Ok(output));
-    }
-    loop {
-        let (at, _) = limit(cx);
-        ready!(alarm.poll(cx, at));
-        let (at, phase) = limit(cx);
-        if at <= Instant::now() {
-            return Poll::Ready(Err(phase));
-        }
     }
 }
 

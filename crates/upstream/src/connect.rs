@@ -1,4 +1,4 @@
-//! Making a connection: name, TCP, TLS, the HTTP handshake, and for HTTP/2 the one task that drives it from then on.
+//! Making a connection: name, TCP, TLS; for HTTP/2 also the handshake, and the one task that drives it from then on.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tidegate_policy::{Protocol, Upstream};
 use tidegate_tls::rustls::ClientConfig;
@@ -20,11 +20,11 @@ use tracing::debug;
 
 use crate::announce;
 use crate::checkout::Want;
-use crate::drive::Drive;
 use crate::endpoint::{Address, Endpoint};
+use crate::h1::{Exchange, One};
 use crate::names::Names;
 use crate::outgoing::Outgoing;
-use crate::pool::{Line, One, Open, Pool, Tunnel};
+use crate::pool::{Line, Open, Pool};
 use crate::shard::Shard;
 use crate::wire::{Socket, Wire};
 use crate::{BoxError, Whom};
@@ -88,7 +88,7 @@ impl Connector {
         if !upgrade {
             endpoint.pool.speaks.learn(http2);
         }
-        if http2 { many(endpoint, socket, open, shard, want.whom).await } else { one(socket, open, want.whom).await }
+        if http2 { many(endpoint, socket, open, shard, want.whom).await } else { Ok(one(socket, open, want.whom)) }
     }
 
     /// A socket of its own, for a check; and whether HTTP/2 is spoken on it.
@@ -167,14 +167,8 @@ async fn dial(ip: IpAddr, port: u16) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-async fn one(socket: Socket, open: Open, whom: Option<&Arc<Whom>>) -> Result<Line, BoxError> {
-    let tunnel = Tunnel::default();
-    let says_goodbye = matches!(socket, Socket::Tls(_));
-    let io = TokioIo::new(Wire::new(socket, open, Arc::clone(&tunnel), None));
-    let (send, connection) = http1::Builder::new().handshake(io).await?;
-    let mut drive = Box::new(Drive::new(connection.with_upgrades(), says_goodbye));
-    drive.whom = whom.cloned();
-    Ok(Line::One(One { send, drive, tunnel }))
+fn one(socket: Socket, open: Open, whom: Option<&Arc<Whom>>) -> Line {
+    Line::One(One::new(Exchange::new(Wire::new(socket, open, None)), whom.cloned()))
 }
 
 async fn many(
@@ -186,7 +180,7 @@ async fn many(
 ) -> Result<Line, BoxError> {
     let (heard, mut peer_spoke) = oneshot::channel();
     let (settle, settled) = oneshot::channel();
-    let io = TokioIo::new(Wire::new(socket, open, Tunnel::default(), Some(heard)));
+    let io = TokioIo::new(Wire::new(socket, open, Some(heard)));
     let (send, mut connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)

@@ -1,22 +1,25 @@
-//! A request's head: kept for another sending, and brought into the form a connection wants. And what a response's head
-//! says of its connection. Pure.
+//! A request's head: kept for another sending, and brought into the form that HTTP/2 wants. And what a response's head says of
+//! its connection. Pure. (HTTP/1.1 writes heads as they are: `h1/ask.rs`.)
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
+    HeaderName, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
-use http_body::Body;
 
 use crate::CallFailed;
 use crate::endpoint::Address;
 use crate::outgoing::Outgoing;
 
-/// Enough to send a request once more. A list costs half of what a second map would; it is made for nearly every
-/// request and hardly ever used.
-pub(crate) struct Head {
-    method: Method,
-    uri: Uri,
-    fields: Vec<(HeaderName, HeaderValue)>,
+/// Enough to send a request once more.
+pub(crate) enum Head {
+    /// Taken back from a connection that needed it no longer.
+    Back(Box<Parts>),
+    /// A copy. A list costs half of what a second map would; it is hardly ever used.
+    Listed { method: Method, uri: Uri, fields: Vec<(HeaderName, HeaderValue)> },
 }
 
 impl Head {
@@ -26,58 +29,52 @@ impl Head {
         for (name, value) in headers {
             fields.push((name.clone(), value.clone()));
         }
-        Self { method: request.method().clone(), uri: request.uri().clone(), fields }
+        Self::Listed { method: request.method().clone(), uri: request.uri().clone(), fields }
     }
 
     /// The version is the connection's matter.
     pub(crate) fn with(self, body: Outgoing) -> Request<Outgoing> {
-        let mut headers = HeaderMap::with_capacity(self.fields.len());
-        for (name, value) in self.fields {
+        let (method, uri, fields) = match self {
+            Self::Back(parts) => return Request::from_parts(*parts, body),
+            Self::Listed { method, uri, fields } => (method, uri, fields),
+        };
+        let mut headers = HeaderMap::with_capacity(fields.len());
+        for (name, value) in fields {
             headers.append(name, value);
         }
         let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         request
     }
 }
 
-/// HTTP/1.1: path and query in the request line, the authority in `Host`.
-pub(crate) fn in_origin_form(request: &mut Request<Outgoing>, to: &Address) {
-    *request.version_mut() = Version::HTTP_11;
-    if !matches!(request.body(), Outgoing::Empty) {
-        frame(request);
-    }
-    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
-        name_the_endpoint(request.headers_mut(), to);
-    }
-    let Some(authority) = request.uri().authority().filter(|_| request.method() != Method::CONNECT) else { return };
-    if !request.headers().contains_key(HOST)
-        && let Ok(host) = authority.as_str().parse()
-    {
-        request.headers_mut().insert(HOST, host);
-    }
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-}
-
-/// hyper sends a GET's or HEAD's body only if it is told how: without a length it takes it for none.
-fn frame(request: &mut Request<Outgoing>) {
-    let bare = matches!(*request.method(), Method::GET | Method::HEAD);
-    if bare && request.body().size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH) {
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
 /// An HTTP/1.0 client need not say whom it means; HTTP/1.1 and HTTP/2 must (RFC 9112 § 3.2).
 #[cold]
-fn name_the_endpoint(headers: &mut HeaderMap, to: &Address) {
+pub(crate) fn endpoints_name(to: &Address) -> Option<HeaderValue> {
     let standard = if to.https { 443 } else { 80 };
     let host = if to.port == standard { to.host.clone() } else { format!("{}:{}", to.host, to.port) };
-    if let Ok(host) = HeaderValue::try_from(host) {
-        headers.insert(HOST, host);
-    }
+    HeaderValue::try_from(host).ok()
+}
+
+/// What frames, routes or changes a message may not come behind it (RFC 9110 § 6.5.1).
+pub(crate) fn is_allowed_in_trailers(name: &HeaderName) -> bool {
+    !matches!(
+        *name,
+        AUTHORIZATION
+            | CACHE_CONTROL
+            | CONTENT_ENCODING
+            | CONTENT_LENGTH
+            | CONTENT_RANGE
+            | CONTENT_TYPE
+            | HOST
+            | MAX_FORWARDS
+            | SET_COOKIE
+            | TRAILER
+            | TRANSFER_ENCODING
+            | TE
+    )
 }
 
 /// A response's `Transfer-Encoding` may say `chunked` and nothing else: we know no other coding, and none may be lost on
@@ -100,10 +97,7 @@ pub(crate) fn with_authority(request: &mut Request<Outgoing>, to: &Address) {
         return;
     }
     let scheme = if to.https { "https" } else { "http" };
-    if !request.headers().contains_key(HOST) {
-        name_the_endpoint(request.headers_mut(), to);
-    }
-    let Some(host) = request.headers_mut().remove(HOST) else { return };
+    let Some(host) = request.headers_mut().remove(HOST).or_else(|| endpoints_name(to)) else { return };
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path).build();
     match uri {
@@ -121,10 +115,11 @@ pub(crate) fn keep_alive<B>(response: &Response<B>) -> Option<Duration> {
         line.as_bytes().split(|&b| b == b',').any(|t| t.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     };
     let says = |token: &str| response.headers().get_all(CONNECTION).iter().any(|line| names(line, token));
-    match response.version() {
-        Version::HTTP_10 if !says("keep-alive") => return None,
-        Version::HTTP_11 if says("close") => return None,
-        _ => {}
+    if response.headers().contains_key(CONNECTION) && says("close") {
+        return None;
+    }
+    if response.version() == Version::HTTP_10 && !says("keep-alive") {
+        return None;
     }
     let told = response.headers().get(&KEEP_ALIVE).and_then(|value| {
         let value = value.to_str().ok()?;

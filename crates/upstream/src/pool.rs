@@ -9,20 +9,20 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use tidegate_policy::Upstream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::Whom;
 use crate::alarm::Alarm;
-use crate::drive::Drive;
-use crate::endpoint::{Endpoint, InFlight};
+use crate::endpoint::Endpoint;
+use crate::h1::One;
 use crate::lock;
 use crate::outgoing::Outgoing;
 use crate::shard::{SHARDS, Shard};
 
-/// Idle connections looked at for one that is ready at once.
+/// Idle connections looked at for one that stands.
 const LOOKED_AT: usize = 4;
 const LONGEST_IDLE: Duration = Duration::from_secs(3600);
 /// Timers kept per HTTP/2 connection.
@@ -75,17 +75,6 @@ pub(crate) enum Line {
     One(One),
     Many(Stream),
 }
-
-/// An HTTP/1.1 connection.
-pub(crate) struct One {
-    pub(crate) send: http1::SendRequest<Outgoing>,
-    /// Boxed: a connection in use lies in the future of a request, and is moved about with every one.
-    pub(crate) drive: Box<Drive>,
-    /// Shared with the socket: after an upgrade the request stays in flight until the socket is closed.
-    pub(crate) tunnel: Tunnel,
-}
-
-pub(crate) type Tunnel = Arc<Mutex<Option<InFlight>>>;
 
 /// An HTTP/2 connection.
 pub(crate) struct Trunk {
@@ -182,7 +171,7 @@ impl Pool {
             return Some(held);
         }
         match whom {
-            None => self.pop(shelf, shard, now),
+            None => shelf.pop(shard, now),
             Some(whom) => shelf.pop_of(shard, whom, now),
         }
     }
@@ -198,27 +187,6 @@ impl Pool {
         (0..SHARDS)
             .filter(|place| *place != shard.place)
             .find_map(|place| self.take(Shard { place, ..shard }, upgrade, whom, now))
-    }
-
-    fn pop(&self, shelf: &Shelf, shard: Shard, now: Instant) -> Option<Held> {
-        let mut idle = lock(&shelf.idle);
-        let mut busy: Option<Idle> = None;
-        for _ in 0..LOOKED_AT {
-            let Some(mut top) = idle.pop() else { break };
-            if top.until <= now || top.one.is_closed() {
-                continue;
-            }
-            if top.one.send.is_ready() {
-                idle.extend(busy);
-                return Some(top.held(shard));
-            }
-            if let Some(other) = busy.replace(top) {
-                // Its task has not yet noticed the end of the last response: it will in a moment.
-                idle.insert(0, other);
-            }
-        }
-        drop(idle);
-        busy.map(|busy| busy.held(shard))
     }
 
     /// Drops one idle connection, so that a fresh one may take its place.
@@ -248,17 +216,13 @@ impl Pool {
             Line::Many(stream) => return stream.end(held.alarm),
             Line::One(one) => one,
         };
-        one.drive.rest();
-        if pool.retired.load(Relaxed) || one.is_closed() {
+        if !one.rest() || pool.retired.load(Relaxed) {
             return;
-        }
-        if !one.send.is_ready() {
-            one.drive.let_go(); // Something of the exchange is still to be done.
         }
         // Idle ones are counted only where there could be too many.
         let most = pool.max_idle.load(Relaxed);
         if pool.open_now() > most && pool.idle_now() >= most && pool.waiting.load(SeqCst) == 0 {
-            if one.drive.whom.is_none() || most == 0 {
+            if one.whom.is_none() || most == 0 {
                 return;
             }
             pool.drop_the_oldest(); // Whoever comes now is more likely to come again.
@@ -297,6 +261,18 @@ impl Pool {
 }
 
 impl Shelf {
+    /// The one that was used last, of those that stand.
+    fn pop(&self, shard: Shard, now: Instant) -> Option<Held> {
+        let mut idle = lock(&self.idle);
+        for _ in 0..LOOKED_AT {
+            let mut top = idle.pop()?;
+            if top.until > now && !top.one.is_closed() {
+                return Some(top.held(shard));
+            }
+        }
+        None
+    }
+
     /// A stream on the least loaded HTTP/2 connection that has room.
     fn share(&self, shard: Shard, whom: Option<&Arc<Whom>>) -> Option<Held> {
         let mut trunks = lock(&self.trunks);
@@ -316,12 +292,12 @@ impl Shelf {
         Some(Held { line: Line::Many(stream), alarm, connect: None })
     }
 
-    /// As [`Pool::pop`], of those that were made for him.
+    /// As [`Shelf::pop`], of those that were made for him.
     #[cold]
     fn pop_of(&self, shard: Shard, whom: &Arc<Whom>, now: Instant) -> Option<Held> {
         let mut idle = lock(&self.idle);
         loop {
-            let at = idle.iter().rposition(|idle| idle.one.drive.whom.as_ref() == Some(whom))?;
+            let at = idle.iter().rposition(|idle| idle.one.whom.as_ref() == Some(whom))?;
             let mut found = idle.remove(at);
             if found.until > now && !found.one.is_closed() {
                 return Some(found.held(shard));
@@ -371,14 +347,6 @@ fn reap_once(endpoint: &Weak<Endpoint>, shard: Shard) -> Option<Duration> {
         return None;
     }
     Some((timeout / 4).clamp(Duration::from_millis(20), Duration::from_secs(5)))
-}
-
-impl One {
-    /// As far as is known by now.
-    fn is_closed(&mut self) -> bool {
-        self.drive.look();
-        self.send.is_closed()
-    }
 }
 
 impl Speaks {

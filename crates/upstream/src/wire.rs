@@ -1,5 +1,5 @@
-//! A connected socket, in clear or TLS, as hyper drives it. Holds the connection's place in the pool's count, so that
-//! an upgraded connection counts until it is really closed.
+//! A connected socket, in clear or TLS. Holds the connection's place in the pool's count, so that an upgraded connection
+//! counts until it is really closed.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::pool::{Open, Tunnel};
+use crate::pool::Open;
 
 pub(crate) enum Socket {
     Clear(TcpStream),
@@ -22,13 +22,16 @@ pub(crate) struct Wire {
     /// Told when the peer first speaks.
     heard: Option<oneshot::Sender<()>>,
     // Fields are dropped in this order: the socket is closed before its place is free.
-    _tunnel: Tunnel,
     _open: Open,
 }
 
 impl Wire {
-    pub(crate) fn new(socket: Socket, open: Open, tunnel: Tunnel, heard: Option<oneshot::Sender<()>>) -> Self {
-        Self { socket, heard, _tunnel: tunnel, _open: open }
+    pub(crate) fn new(socket: Socket, open: Open, heard: Option<oneshot::Sender<()>>) -> Self {
+        Self { socket, heard, _open: open }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.socket, Socket::Tls(_))
     }
 }
 

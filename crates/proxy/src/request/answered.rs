@@ -27,7 +27,7 @@ pub(super) enum Answer {
     /// With a tee, the cache looks on.
     Relayed(Response<tidegate_upstream::Body>, Option<Box<Tee>>),
     Kept(Kept),
-    Switched(Response<()>, OnUpgrade, OnUpgrade),
+    Switched(Response<()>, OnUpgrade, tidegate_upstream::Switched),
     /// Relayed to a browser that speaks gRPC-Web.
     Web(Box<Response<Back>>),
 }
@@ -130,7 +130,7 @@ fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Swit
     if !switches {
         return Ok(Answer::Relayed(response, None));
     }
-    let (Some(switch), Some(upstream_side)) = (switch, response.extensions_mut().remove::<OnUpgrade>()) else {
+    let (Some(switch), Some(upstream_side)) = (switch, response.extensions_mut().remove()) else {
         return Err(Refusal::UpstreamInvalid);
     };
     if !switch.is_what_was_asked(chosen.as_ref()) {

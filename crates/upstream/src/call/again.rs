@@ -69,16 +69,20 @@ impl Run<'_> {
     /// Makes the request anew from its copy, with the body from its beginning; false when part of that is gone.
     pub(super) fn renew(&mut self) -> bool {
         let Some(head) = self.copy.take() else { return false };
-        let body = match &self.content {
-            Content::Nothing => Outgoing::Empty,
-            Content::Whole(bytes) => Outgoing::whole(bytes.clone()),
-            Content::Comes(source, hint) if source.again(self.sendings) => {
-                Outgoing::stream(Arc::clone(source), self.sendings, *hint)
-            }
-            Content::Comes(..) => return false,
-        };
+        let Some(body) = self.body_anew() else { return false };
         self.request = Some(head.with(body));
         true
+    }
+
+    /// The body from its beginning, if nothing of it is gone.
+    pub(super) fn body_anew(&self) -> Option<Outgoing> {
+        match &self.content {
+            Content::Nothing => Some(Outgoing::Empty),
+            Content::Whole(bytes) => Some(Outgoing::whole(bytes.clone())),
+            Content::Comes(source, hint) => {
+                source.again(self.sendings).then(|| Outgoing::stream(Arc::clone(source), self.sendings, *hint))
+            }
+        }
     }
 
     pub(super) fn unwanted(&self, status: StatusCode) -> bool {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
 use tidegate_policy::Protocol;
-use tidegate_upstream::{BoxError, Broken, CallFailed, Upstreams};
+use tidegate_upstream::{BoxError, Broken, CallFailed, Switched, Upstreams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend::{accept, call, get, http1, http2, post, read, reply, upstream};
@@ -104,10 +104,11 @@ async fn an_upgrade_carries_bytes_both_ways_and_counts_until_it_ends() {
     let mut request = get("/");
     request.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
     request.headers_mut().insert("upgrade", HeaderValue::from_static("echo"));
-    let answer = call(&ups, &up, request).await.unwrap();
+    let mut answer = call(&ups, &up, request).await.unwrap();
     assert_eq!(answer.response.status(), 101);
-    let upgraded = hyper::upgrade::on(answer.response).await.unwrap();
-    let mut io = hyper_util::rt::TokioIo::new(upgraded);
+    let switched = answer.response.extensions_mut().remove::<Switched>().unwrap();
+    let mut io = switched.take().unwrap();
+    drop(answer);
     io.write_all(b"ping").await.unwrap();
     let mut heard = [0; 4];
     io.read_exact(&mut heard).await.unwrap();

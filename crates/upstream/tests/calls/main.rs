@@ -6,6 +6,7 @@ mod announced;
 mod backend;
 mod balance;
 mod bodies;
+mod exchanges;
 mod hedges;
 mod names;
 mod pools;
