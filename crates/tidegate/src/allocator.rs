@@ -40,10 +40,22 @@ pub(crate) fn give_back_now_and_then() {
     }
 }
 
+/// Pages that were full when others freed their blocks, and empty ones that are kept at hand, are only looked at when asked for by
+/// force: seldom, for what is needed again has to come from the system again.
+const BY_FORCE_EVERY: Duration = Duration::from_secs(30);
+
 /// What lies free here goes back to the system, as far as this thread can.
 pub(crate) fn give_back() {
+    thread_local! {
+        static FORCED: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    let force = FORCED.get().is_some_and(|last| now.duration_since(last) >= BY_FORCE_EVERY);
+    if force || FORCED.get().is_none() {
+        FORCED.set(Some(now));
+    }
     // SAFETY: no conditions.
-    unsafe { mi_collect(false) };
+    unsafe { mi_collect(force) };
 }
 
 /// Does any block of `size` bytes lie as `layout` wants it?
