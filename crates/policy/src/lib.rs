@@ -46,7 +46,7 @@ pub use otlp::{Otlp, OtlpProtocol};
 pub use overload::{After, Beside, Class, Concurrency, Overload, Waiting};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
-    Rewrite, Route, RouteId, Target, Timeouts, ValueMatch,
+    Rewrite, Route, RouteId, Target, Targets, Timeouts, ValueMatch,
 };
 pub use router::{Captured, Matched, Router};
 pub use routing::{Choice, ChoiceTo, Hedge, OnError, Reaction, Routing, Sticky, StickyBy, Strategy, Then};

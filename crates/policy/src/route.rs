@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use smallvec::SmallVec;
 
 use crate::attached::RouteLimits;
 use crate::cache::Cache;
@@ -59,6 +60,25 @@ pub struct Route {
     pub cache: Option<Arc<Cache>>,
 }
 
+impl Route {
+    /// Asks memory for all of it at once: a request looks into every part, here and there, and among ten thousand routes would
+    /// wait for each in turn.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        let Self { id, tenant, methods, headers, query, action, auth, claims, claim_headers, limits, .. } = self;
+        let Self { cors, request_headers, response_headers, timeouts, max_body, cache, compression, .. } = self;
+        let lengths = [methods.len(), headers.len(), query.len(), auth.len(), claims.len()];
+        let names = (id.len(), tenant.len(), claim_headers.len());
+        let limits = (limits.always.len(), limits.by_plan.len(), limits.weights.len(), limits.product.is_some());
+        let edits = (request_headers.0.len(), response_headers.0.len(), cors.is_some(), timeouts.total, *max_body);
+        let to = match action {
+            Action::Forward { to, rewrite } => to.len() + usize::from(rewrite.host.is_some()),
+            Action::Redirect(_) | Action::Llm(_) | Action::Respond { .. } => 0,
+        };
+        std::hint::black_box((lengths, names, limits, edits, to, cache.is_some(), compression.is_some()));
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPattern {
     /// `api.example.com`, lower case, without port.
@@ -99,7 +119,7 @@ pub enum ValueMatch {
 pub enum Action {
     /// Weighted choice per request. Never empty, weights never all 0.
     Forward {
-        to: Vec<Target>,
+        to: Targets,
         rewrite: Rewrite,
     },
     Redirect(Redirect),
@@ -112,6 +132,9 @@ pub enum Action {
         body: bytes::Bytes,
     },
 }
+
+/// Nearly always one: it lies within the route.
+pub type Targets = SmallVec<[Target; 1]>;
 
 #[derive(Debug, Clone)]
 pub struct Target {

@@ -76,7 +76,8 @@ impl Router {
         let method = asked_method(request);
         let mut by_headers = false;
         let mut fits = |leaf: &Leaf| {
-            let route = &self.routes[leaf.route];
+            let route = &self.routes[leaf.route()];
+            route.fetch();
             by_headers |= !route.headers.is_empty();
             predicate::method(route, &request.method, method) && predicate::others(route, request)
         };
@@ -88,8 +89,8 @@ impl Router {
             Cow::Owned(path) => Some(path),
         };
         Some(Matched {
-            route: &self.routes[leaf.route],
-            at: leaf.route,
+            route: &self.routes[leaf.route()],
+            at: leaf.route(),
             captures: captured,
             path: respelled,
             by_headers,
@@ -103,7 +104,7 @@ impl Router {
         let mut allowed = Vec::new();
         for tree in self.trees(host) {
             tree.find(&path, &mut Captures::default(), &mut |leaf| {
-                let route = &self.routes[leaf.route];
+                let route = &self.routes[leaf.route()];
                 if predicate::others(route, request) {
                     predicate::add_methods(route, &mut allowed);
                 }

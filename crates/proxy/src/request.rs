@@ -295,6 +295,7 @@ async fn answer<'a>(
     let matched = route::find(snapshot, &host, parts)?;
     let route = &**matched.route;
     observer.record.route = Some(matched.at);
+    bench.here.scene.expects(matched.at);
     dress.route = Some(route);
     if let Some(rules) = &route.compression {
         observer.packs = compress::asked(rules, parts, bench.seen);

@@ -17,21 +17,23 @@ pub struct Scene {
     pub(crate) telemetry: Arc<Telemetry>,
     snapshot: Arc<Snapshot>,
     /// By place, filled when first needed.
-    routes: Box<[OnceLock<Box<Along>>]>,
+    routes: Box<[Along]>,
     limits: Box<[OnceLock<Arc<LimitMeter>>]>,
 }
 
-/// The meters of a route and of the upstreams it leads to.
-#[derive(Debug)]
+/// The meters of a route and of the upstreams it leads to. Side by side: of ten thousand routes none is near in memory.
+#[derive(Debug, Default)]
 struct Along {
-    route: Arc<RouteMeter>,
-    targets: Box<[OnceLock<Arc<UpstreamMeter>>]>,
+    route: OnceLock<Arc<RouteMeter>>,
+    first: OnceLock<Arc<UpstreamMeter>>,
+    /// Of the targets after the first.
+    others: OnceLock<Box<[OnceLock<Arc<UpstreamMeter>>]>>,
 }
 
 impl Scene {
     #[must_use]
     pub fn new(telemetry: &Arc<Telemetry>, snapshot: Arc<Snapshot>) -> Arc<Self> {
-        let routes = snapshot.router.routes().iter().map(|_| OnceLock::new()).collect();
+        let routes = snapshot.router.routes().iter().map(|_| Along::default()).collect();
         let limits = snapshot.limits.iter().map(|_| OnceLock::new()).collect();
         Arc::new(Self { telemetry: Arc::clone(telemetry), snapshot, routes, limits })
     }
@@ -64,27 +66,34 @@ impl Scene {
         self.snapshot.limits.get(at)
     }
 
-    fn along(&self, at: usize) -> Option<&Along> {
-        let (slot, route) = (self.routes.get(at)?, self.route(at)?);
-        Some(slot.get_or_init(|| {
-            let targets = match &route.action {
-                Action::Forward { to, .. } => to.len(),
-                Action::Llm(llm) => llm.providers.len(),
-                Action::Redirect(_) | Action::Respond { .. } => 0,
-            };
-            let targets = (0..targets).map(|_| OnceLock::new()).collect();
-            Box::new(Along { route: self.telemetry.meters.routes.named(&route.id), targets })
-        }))
+    /// Begins to fetch what will be counted when a request of this route is over, for it comes from far away.
+    #[inline]
+    pub fn expects(&self, route: usize) {
+        std::hint::black_box(self.routes.get(route).is_some_and(|along| along.route.get().is_some()));
     }
 
     pub(crate) fn route_meter(&self, at: usize) -> Option<&RouteMeter> {
-        self.along(at).map(|along| &*along.route)
+        let (along, route) = (self.routes.get(at)?, self.route(at)?);
+        Some(along.route.get_or_init(|| self.telemetry.meters.routes.named(&route.id)))
     }
 
     pub(crate) fn upstream_meter(&self, route: usize, target: usize) -> Option<&UpstreamMeter> {
-        let slot = self.along(route)?.targets.get(target)?;
-        let id = self.upstream(route, target)?;
+        let (along, id) = (self.routes.get(route)?, self.upstream(route, target)?);
+        let slot = match target.checked_sub(1) {
+            None => &along.first,
+            Some(other) => along.others.get_or_init(|| self.others(route)).get(other)?,
+        };
         Some(slot.get_or_init(|| self.telemetry.meters.upstreams.named(id)))
+    }
+
+    #[cold]
+    fn others(&self, route: usize) -> Box<[OnceLock<Arc<UpstreamMeter>>]> {
+        let all = match self.route(route).map(|route| &route.action) {
+            Some(Action::Forward { to, .. }) => to.len(),
+            Some(Action::Llm(llm)) => llm.providers.len(),
+            Some(Action::Redirect(_) | Action::Respond { .. }) | None => 0,
+        };
+        (1..all).map(|_| OnceLock::new()).collect()
     }
 
     pub(crate) fn limit_meter(&self, at: usize) -> Option<&LimitMeter> {

@@ -90,7 +90,7 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
         headers: Vec::new(),
         query: Vec::new(),
         priority: 0,
-        action: Action::Forward { to, rewrite: Rewrite::default() },
+        action: Action::Forward { to: to.into(), rewrite: Rewrite::default() },
         auth: Vec::new(),
         claims: Vec::new(),
         claim_headers: std::sync::Arc::default(),

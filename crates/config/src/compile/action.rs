@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
-use tidegate_policy::{Action, Redirect, Rewrite, Target};
+use tidegate_policy::{Action, Redirect, Rewrite, Target, Targets};
 
 use super::matching::Matching;
 use super::route::World;
@@ -47,11 +47,11 @@ pub(super) fn compile(
     Some(Action::Forward { to, rewrite: rewrite.unwrap_or_default() })
 }
 
-fn targets(refs: &[TargetRef], world: &World<'_>, path: &Path<'_>, report: &Report<'_>) -> Option<Vec<Target>> {
+fn targets(refs: &[TargetRef], world: &World<'_>, path: &Path<'_>, report: &Report<'_>) -> Option<Targets> {
     if !refs.is_empty() && refs.iter().all(|target| target.weight == 0) {
         report.hinted(path, "all weights are 0: no upstream takes requests", "give one a weight of 1");
     }
-    let mut targets = Vec::new();
+    let mut targets = Targets::new();
     let mut seen = Vec::new();
     for (i, target) in refs.iter().enumerate() {
         let TargetRef { upstream, weight } = target;

@@ -273,7 +273,7 @@ pub(crate) fn upstream_with(address: SocketAddr, change: impl FnOnce(&mut Upstre
 /// A route for everything below `prefix`, of any host.
 pub(crate) fn route(prefix: &str, to: &Arc<Upstream>) -> Route {
     let target = Target { upstream: to.clone(), weight: 1 };
-    with_action(prefix, Action::Forward { to: vec![target], rewrite: Rewrite::default() })
+    with_action(prefix, Action::Forward { to: vec![target].into(), rewrite: Rewrite::default() })
 }
 
 pub(crate) fn with_action(prefix: &str, action: Action) -> Route {

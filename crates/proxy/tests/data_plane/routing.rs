@@ -75,7 +75,7 @@ async fn weights_share_requests_out() {
         Target { upstream: upstream(b), weight: 1 },
         Target { upstream: upstream(a), weight: 0 },
     ];
-    let split = with_action("/", Action::Forward { to, rewrite: Rewrite::default() });
+    let split = with_action("/", Action::Forward { to: to.into(), rewrite: Rewrite::default() });
     let world = Setup::routes(vec![split]).start().await;
     for _ in 0..200 {
         assert_eq!(world.get("/x").await.status, 200);
