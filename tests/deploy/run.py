@@ -194,6 +194,27 @@ def run_what_the_chart_tells(tidegate):
             nodes.end()
 
 
+def what_ansible_tells(settings):
+    """The playbook is one, and its template names settings that there are."""
+    ansible, playbook = HELM.parent / "ansible-playbook", DEPLOY / "ansible" / "site.yaml"
+    inventory = ["-i", str(DEPLOY / "ansible" / "inventory.yaml"), "-e", f"ansible_python_interpreter={sys.executable}"]
+    with tempfile.TemporaryDirectory(prefix="tidegate-deploy-") as folder:
+        env = {**os.environ, "ANSIBLE_HOME": folder, "ANSIBLE_LOCALHOST_WARNING": "0", "LC_ALL": "C.UTF-8"}
+        render = [{"hosts": "tidegate", "connection": "local", "gather_facts": False, "tasks": [
+            {"ansible.builtin.template": {"src": str(DEPLOY / "ansible" / "templates" / "tidegate.env.j2"),
+                                          "dest": folder + "/{{ inventory_hostname }}.env"}}]}]
+        (pathlib.Path(folder) / "render.yaml").write_text(json.dumps(render))
+        for words in ([str(playbook), "--syntax-check", "-e", "tidegate_program=/nowhere"], [folder + "/render.yaml"]):
+            done = subprocess.run([sys.executable, ansible, *inventory, *words], env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+        for host, address in (("gate1", "10.0.0.1"), ("gate3", "10.0.0.3")):
+            lines = (pathlib.Path(folder) / f"{host}.env").read_text().splitlines()
+            told = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+            assert told.keys() <= settings, told.keys() - settings
+            assert told["TIDEGATE_ADVERTISE"] == f"{address}:7081" and told["TIDEGATE_NAME"] == host, told
+            assert told["TIDEGATE_INITIAL_PEERS"] == "10.0.0.1:7081,10.0.0.2:7081,10.0.0.3:7081", told
+
+
 def main():
     tidegate = pathlib.Path(sys.argv[1]).resolve()
     shown = subprocess.run([tidegate, "serve", "--help"], capture_output=True, text=True, check=True).stdout
@@ -211,6 +232,8 @@ def main():
     for name, service in compose["services"].items():
         for variable in service.get("environment", {}):
             assert variable in settings, f"{name}: {variable}"
+    what_ansible_tells(settings)
+    print("deploy: the playbook is one, and tells nodes what they know")
     run_what_the_chart_tells(tidegate)
     print("deploy: four nodes that are told what the chart tells became one cluster, and one left it for good")
 
