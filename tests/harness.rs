@@ -1,6 +1,7 @@
 //! Real nodes, real backends, wires that can be cut, clients.
 
 mod backend;
+mod balancer;
 mod client;
 mod cluster;
 mod collector;
@@ -13,6 +14,7 @@ mod redis;
 mod wire;
 
 pub(crate) use backend::Backend;
+pub(crate) use balancer::Balancer;
 pub(crate) use client::{Answer, Client};
 pub(crate) use cluster::Cluster;
 pub(crate) use collector::{Collector, Manner, attribute};

@@ -9,7 +9,8 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use crate::harness::{Backend, Client, Cluster, eventually};
+use crate::harness::{Backend, Balancer, Client, Cluster, eventually};
+use crate::scaling::watch;
 use crate::walk::document;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,6 +58,65 @@ async fn nodes_join_under_load_without_a_failed_request() {
     load.await.unwrap();
     assert!(sent.load(Ordering::Relaxed) > 200);
     assert_eq!(failed.load(Ordering::Relaxed), 0, "of {sent:?}");
+}
+
+/// An upgrade, but for the program: one node after the other, the leader last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_behind_a_balancer_costs_no_request() {
+    let (backend, mut cluster) = (Backend::start().await, Cluster::start(3).await);
+    cluster.apply(&document(&backend, 1_000_000, "1h")).await;
+    let key = format!("Bearer {}", cluster.key("acme").await);
+    let folder = tempfile::tempdir().unwrap();
+    let nodes: Vec<_> = cluster.nodes.iter().map(|node| node.ready.as_ref().unwrap()).collect();
+    let balancer = Balancer::start(folder.path(), &nodes).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = |url: String| {
+        let (stop, key) = (stop.clone(), key.clone());
+        tokio::spawn(async move {
+            let (client, mut sent, mut failed) = (Client::new(), 0_u64, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                sent += 1;
+                match client.get(&url, &[("authorization", &key)]).await {
+                    Ok(answer) if answer.status == StatusCode::OK => {}
+                    other => failed.push(format!("{other:?}")),
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (sent, failed)
+        })
+    };
+    let load: Vec<_> = (0..4).map(|_| asking(balancer.url("/limited/x"))).collect();
+    // Answers that take longer than it takes to tell a node to go.
+    let streams = asking(balancer.url("/open/stream?parts=10&pause_ms=100"));
+    let watched = watch(folder.path().to_owned(), stop.clone());
+    let leader = cluster.leader("control").await;
+    let mut order: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+    order.push(leader);
+    for at in order {
+        assert_eq!(cluster.nodes[at].drain().await, Some(0), "{}", cluster.nodes[at].log());
+        cluster.nodes[at].spawn(None);
+        cluster.nodes[at].wait_until_ready().await;
+        cluster.wait_for_voters(3).await;
+        eventually("the balancer gives it requests again", Duration::from_secs(20), async || {
+            let told = cluster.client.get(&cluster.nodes[at].admin("/metrics"), &[]).await.unwrap();
+            String::from_utf8_lossy(&told.body).contains("tidegate_requests_total{")
+        })
+        .await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let stalled = watched.join().unwrap();
+    let (mut all, mut failed) = (0, Vec::new());
+    for task in load.into_iter().chain([streams]) {
+        let (sent, went_wrong) = task.await.unwrap();
+        all += sent;
+        failed.extend(went_wrong);
+    }
+    // A machine that had no time for a leader is one without a leader, and then a limit rightly says so.
+    let because_of_the_machine =
+        |why: &String| Duration::from_millis(50) < stalled && why.contains("limit_unavailable");
+    failed.retain(|why| !because_of_the_machine(why));
+    assert!(failed.is_empty(), "{} of {all} (stalled for {stalled:?}):\n{}", failed.len(), failed.join("\n"));
+    assert!(all > 200, "{all}");
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ impl Load {
 
 /// The longest that this machine kept somebody waiting who wanted the processor for a moment, and a disk for one page. Who would
 /// be refused waits one and a half seconds for a leader; beyond that a node counts it as gone, and rightly says 503.
-fn watch(folder: std::path::PathBuf, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Duration> {
+pub(crate) fn watch(folder: std::path::PathBuf, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Duration> {
     std::thread::spawn(move || {
         let mut worst = Duration::ZERO;
         while !stop.load(Ordering::Relaxed) {
