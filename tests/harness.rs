@@ -11,6 +11,7 @@ mod origin;
 pub(crate) mod pebble;
 mod provider;
 mod redis;
+pub(crate) mod store;
 mod wire;
 
 pub(crate) use backend::Backend;

@@ -12,6 +12,7 @@ mod certificates;
 mod clocks;
 mod crowded;
 mod deploy;
+mod disaster;
 mod document;
 mod exactness;
 mod extending;

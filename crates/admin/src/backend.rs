@@ -8,6 +8,8 @@ pub mod memory;
 
 use std::time::Duration;
 
+use axum::body::Bytes;
+use tidegate_cluster::disaster::Recipient;
 use tidegate_model::{Feature, LimitId, Millis, NodeId, Permits, Revision, Subject};
 use tidegate_policy::{Kind, Snapshot};
 use tidegate_state::{Command, Outcome, Publish, State};
@@ -89,6 +91,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Hands the control leadership over; answers who leads then.
     async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, Failure>;
+
+    /// Everything that a new cluster needs, sealed for whoever has the other half of this key.
+    async fn backup(&self, recipient: Recipient) -> Result<Bytes, Failure>;
 
     /// A new key of TLS session tickets; answers how many there were by then.
     async fn rotate_tickets(&self) -> Result<u64, Failure>;

@@ -50,6 +50,8 @@ pub struct AppState {
     compiling: Arc<Semaphore>,
     /// Documents on their way in: up to 16 MiB each.
     documents: Arc<Semaphore>,
+    /// Backups on their way out: each is held as a whole.
+    backups: Arc<Semaphore>,
     /// Open watches of the cluster, by callers with a token.
     watches: Arc<Semaphore>,
     /// Open watches of the health, by anybody.
@@ -64,6 +66,7 @@ impl AppState {
             failures: Arc::default(),
             compiling: Arc::new(Semaphore::new(2)),
             documents: Arc::new(Semaphore::new(16)),
+            backups: Arc::new(Semaphore::new(1)),
             watches: Arc::new(Semaphore::new(64)),
             probes: Arc::new(Semaphore::new(64)),
         }

@@ -17,7 +17,7 @@ mod usage;
 pub use cache::{CachePurge, CachePurged, CacheStats, KeptResponse, KeptResponses, NodeCache, RedisState};
 pub use certificate::{CertificateChanged, CertificateList, CertificateState, ImportCertificate};
 pub use cluster::{
-    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeRole, Readiness, ReadyReply, Removed,
+    BackupRequest, ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeRole, Readiness, ReadyReply, Removed,
     TicketKeysRotated, TransferRequest, Transferred,
 };
 pub use document::{

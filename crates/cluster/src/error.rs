@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::disaster::Broken;
 use crate::store::Damage;
 
 /// Why [`Cluster::start`](crate::Cluster::start) failed.
@@ -18,6 +19,8 @@ pub enum Error {
     JoinRefused(String),
     /// No member answered in time.
     JoinFailed(String),
+    /// A backup is not as it was written, or not for this key.
+    Backup(Broken),
     Io {
         what: String,
         error: std::io::Error,
@@ -39,6 +42,7 @@ impl fmt::Display for Error {
                 write!(f, "the data folder {} is in use by another process (its LOCK is held)", folder.display())
             }
             Self::Damage(damage) => damage.fmt(f),
+            Self::Backup(broken) => broken.fmt(f),
             Self::Settings(what) => f.write_str(what),
             Self::JoinRefused(reason) => write!(f, "the cluster refused this node: {reason}"),
             Self::JoinFailed(reason) => write!(f, "joining failed: {reason}"),
@@ -53,6 +57,12 @@ impl std::error::Error for Error {}
 impl From<Damage> for Error {
     fn from(damage: Damage) -> Self {
         Self::Damage(damage)
+    }
+}
+
+impl From<Broken> for Error {
+    fn from(broken: Broken) -> Self {
+        Self::Backup(broken)
     }
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::NodeId;
 use tidegate_state::ClusterId;
 
+use crate::disaster::install;
 use crate::error::Error;
 use crate::seal::ClusterKey;
 use crate::store::{Damage, sync_folder};
@@ -74,6 +75,7 @@ impl Folder {
                 return Err(Error::Io { what: format!("locking {}", file.display()), error });
             }
         }
+        install::finish(path)?;
         for name in ["tls", "control", "quota", "backups"] {
             make(&path.join(name)).map_err(Error::io(format!("folder {name} in {}", path.display())))?;
         }
@@ -81,6 +83,14 @@ impl Folder {
             close(&file).map_err(Error::io(format!("file {}", file.display())))?;
         }
         Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock)) })
+    }
+
+    /// A folder within one that is locked.
+    pub(crate) fn within(path: &Path) -> Result<Self, Error> {
+        for name in ["tls", "control", "quota"] {
+            make(&path.join(name)).map_err(Error::io(format!("folder {name} in {}", path.display())))?;
+        }
+        Ok(Self { path: path.to_owned(), lock: Mutex::default() })
     }
 
     /// Lets another process have the folder.
@@ -234,7 +244,7 @@ impl NodeFile {
     }
 }
 
-fn make(path: &Path) -> io::Result<()> {
+pub(crate) fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let metadata = fs::metadata(path)?;
     if metadata.permissions().mode() & 0o077 != 0 {

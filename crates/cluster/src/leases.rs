@@ -95,6 +95,12 @@ impl Held {
         self.is_live() && self.missed.load(Ordering::Acquire) <= in_effect
     }
 
+    /// Never since this process began, or not for so long.
+    pub(crate) fn is_missing_for(&self, time: Nanos) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        until == 0 || until.saturating_add(time.0) < tidegate_clock::boot().0
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         tidegate_clock::boot().0 < self.until.load(Ordering::Acquire)
     }

@@ -12,6 +12,7 @@
 mod cluster;
 pub mod codec;
 mod control;
+pub mod disaster;
 mod error;
 mod folder;
 #[doc(hidden)]

@@ -6,10 +6,12 @@ use std::time::Duration;
 use openraft::ReadPolicy;
 use serde::Serialize;
 use tidegate_model::{Millis, NodeId};
-use tidegate_state::{CA_KEY, Command, Join, Outcome, RequestId};
+use tidegate_state::lineage::Ending;
+use tidegate_state::{CA_KEY, ClusterId, Command, Join, Outcome, RequestId};
 
 use crate::cluster::{Inner, wall};
 use crate::codec;
+use crate::disaster;
 use crate::gathering::{Call, Said, Secret};
 use crate::group::Group;
 use crate::plausible;
@@ -40,6 +42,17 @@ impl Handler for Server {
         Ok(())
     }
 
+    fn other_cluster(&self, other: ClusterId) -> (bool, String) {
+        let own = self.0.identity.cluster;
+        let ancestor = self.0.control.read(|control| control.state.lineage.ancestor(other).cloned());
+        let Some(ancestor) = ancestor else { return (false, format!("this is cluster {own}, not {other}")) };
+        let what = match ancestor.how {
+            Ending::Restored => format!("cluster {own} was restored from a backup of it"),
+            Ending::Recovered => format!("it lost its quorum, and was recovered as cluster {own}"),
+        };
+        (true, format!("cluster {other} is no more: {what} ({JOIN_ANEW})"))
+    }
+
     async fn answer(&self, from: NodeId, request: Request) -> Vec<u8> {
         let cluster = self.0.as_ref();
         if let Err(reason) = plausible::check(from, &request) {
@@ -61,6 +74,7 @@ impl Handler for Server {
             Request::ReadIndex => codec::encode(&propose::read_here(cluster, FOR_A_PEER).await),
             Request::Leases => codec::encode(&cluster.lease_views().await),
             Request::WallClock => codec::encode(&quota::wall()),
+            Request::Lasting => codec::encode(&disaster::lasting_here(cluster, FOR_A_PEER).await),
             Request::Leader(GroupId::Control) => codec::encode(&cluster.control.leader()),
             Request::Leader(GroupId::Quota(_)) => codec::encode(&cluster.quota.leader().filter(|_| cluster.votes())),
             Request::Exchange(batch) => codec::encode(&if batch.node == from {
@@ -231,6 +245,7 @@ async fn vouch(cluster: &Inner, hash: [u8; 32]) -> Result<(), String> {
     propose(Command::CreateJoinToken { hash, expires_at, uses: 1 }).await.map(drop)
 }
 
+const JOIN_ANEW: &str = "empty this node's data folder, and join with a new token";
 const UNKNOWN: &str = "the join token is unknown: make one with `tidegate cluster token`";
 const EXPIRED: &str = "the join token has expired: make a new one with `tidegate cluster token`";
 const USED: &str = "the join token was used up: make a new one with `tidegate cluster token`";

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use quinn::{IdleTimeout, TransportConfig, VarInt};
 use tidegate_model::NodeId;
+use tidegate_state::ClusterId;
 
 use crate::codec;
 use crate::wire::{Hello, Lane, Request};
@@ -32,6 +33,9 @@ pub(crate) const GATHER_ALPN: &[u8] = b"tidegate-gather/1";
 pub(crate) trait Handler: Send + Sync + 'static {
     /// May this node talk to us? The reason otherwise; `true`: it was removed for good.
     fn welcome(&self, hello: &Hello) -> Result<(), (bool, String)>;
+
+    /// What is said to a node of another cluster with our CA; `true`: that one is no more, since ours took its place.
+    fn other_cluster(&self, other: ClusterId) -> (bool, String);
 
     /// The encoded reply to one request of an authenticated peer.
     fn answer(&self, from: NodeId, request: Request) -> impl Future<Output = Vec<u8>> + Send;

@@ -95,6 +95,8 @@ pub(crate) enum Request {
     },
     /// What does your wall clock say?
     WallClock,
+    /// For the quota leader: what lasts of the ledger, for a backup.
+    Lasting,
 }
 
 /// The first frame of a connection.
@@ -206,6 +208,24 @@ pub(crate) enum PoliciesSet {
     Done(Revision),
     NotLeader(Option<NodeId>),
     Unknown(String),
+}
+
+/// The answer to [`Request::Lasting`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Lasted {
+    Is(Lasting),
+    NotLeader(Option<NodeId>),
+    Unknown(String),
+}
+
+/// What lasts of the ledger, as it was after one entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lasting {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) limits: usize,
+    pub(crate) budgets: usize,
+    pub(crate) ledger: Bytes,
 }
 
 /// Done, or why not.

@@ -13,6 +13,7 @@ use tidegate_quota::protocol;
 use tidegate_state::endpoints::{Breaker, Place, Set, Verdict, What};
 use tidegate_state::{
     Addresses, ClusterId, Command, CreateKey, Form, Format, Join, Proposal, Publish, Purge, RequestId, Role, State,
+    lineage,
 };
 
 fn commands() -> Vec<Command> {
@@ -276,6 +277,11 @@ fn what_was_written_once_is_read_for_ever() {
     assert_eq!(state.ticket_keys.keys().map(|key| key.generation).collect::<Vec<_>>(), [4, 3, 2]);
     golden("tickets-1.bin", &ticket_keys());
     golden("state-9.bin", &state);
+    let first = lineage::First::Survivor(NodeId(1));
+    let how = lineage::Ending::Recovered;
+    state.begin_anew(&lineage::Anew { cluster: ClusterId(2), how, at: Millis(900), first });
+    assert_eq!(state.lineage.epoch(), 2);
+    golden("state-10.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![

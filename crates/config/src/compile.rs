@@ -21,6 +21,7 @@ mod action;
 mod alerts;
 mod answers;
 mod attach;
+mod backups;
 mod cache;
 mod catalogue;
 mod certificate;
@@ -92,6 +93,7 @@ pub fn compile(
         telemetry,
         cache,
         alerts,
+        backups,
     } = document;
     let report = Report::new(locations);
     let root = Path::Root;
@@ -167,6 +169,7 @@ pub fn compile(
     let telemetry = telemetry.as_ref().map(|t| telemetry::compile(t, &secrets, inputs, &report)).unwrap_or_default();
     let redis = cache.as_ref().and_then(|cache| redis::compile(cache, &secrets, inputs, &report));
     let webhooks = alerts.as_ref().map(|rules| alerts::compile(rules, &secrets, &report)).unwrap_or_default();
+    let backups = backups.as_ref().and_then(|rules| backups::compile(rules, &secrets, inputs, &report));
     let router = Router::new(routes.iter().flatten().cloned().collect());
     loops::check(&routes, &router, &report);
     report.finish()?;
@@ -185,6 +188,7 @@ pub fn compile(
         telemetry,
         redis: redis.map(Arc::new),
         webhooks: webhooks.into(),
+        backups: backups.map(Arc::new),
         trusted_proxies,
         announced_by,
         ticket_rotation,

@@ -74,6 +74,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
         telemetry,
         cache,
         alerts,
+        backups,
     } = new;
     let mut changes = Vec::new();
     let mut family =
@@ -112,6 +113,7 @@ pub fn diff(old: &Document, new: &Document) -> Vec<Change> {
     );
     family("cache", named(old.cache.as_slice(), |_| String::new()), named(cache.as_slice(), |_| String::new()));
     family("alerts", named(old.alerts.as_slice(), |_| String::new()), named(alerts.as_slice(), |_| String::new()));
+    family("backups", named(old.backups.as_slice(), |_| String::new()), named(backups.as_slice(), |_| String::new()));
     order_of_routes(old, new, &mut changes);
     for change in &mut changes {
         change.counters = counts::effect(change, old, new);

@@ -10,7 +10,7 @@ pub(crate) const EXAMPLE: &str = include_str!("docs/example.yaml");
 const INTRODUCTION: &str = include_str!("docs/introduction.md");
 
 /// Families in the order people write them, with the type of their items.
-const FAMILIES: [(&str, &str); 20] = [
+const FAMILIES: [(&str, &str); 21] = [
     ("routes", "RouteRule"),
     ("upstreams", "UpstreamRule"),
     ("providers", "ProviderRule"),
@@ -31,6 +31,7 @@ const FAMILIES: [(&str, &str); 20] = [
     ("telemetry", "TelemetryRules"),
     ("cache", "CacheDefaults"),
     ("alerts", "AlertRules"),
+    ("backups", "BackupRules"),
 ];
 
 /// The whole page.

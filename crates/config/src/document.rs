@@ -11,6 +11,7 @@ mod acme;
 mod action;
 mod alerts;
 mod answers;
+mod backups;
 mod cache;
 mod catalogue;
 mod certificate;
@@ -34,6 +35,7 @@ pub use acme::{AcmeCertificateRule, AcmeChallengeKind, AcmeExternalRule, AcmeKey
 pub use action::{RedirectRule, RespondRule, RewriteRule, TargetRef};
 pub use alerts::{AlertRules, WebhookRule};
 pub use answers::{AnswerEnd, AnswerRule, AnswerSharing, BodyRule};
+pub use backups::{BackupRules, S3Rule};
 pub use cache::{CacheDefaults, CacheKeyRule, CacheRule, CookieKind, PartitionKind, PostRule, RedisRule, TtlRule};
 pub use catalogue::{AboveRule, CatalogueRow, PriceRule};
 pub use certificate::{CertificateFiles, ClientsRule, TlsVersions};
@@ -129,9 +131,12 @@ pub struct Document {
     /// Who is told when a budget passes a threshold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<AlertRules>,
+    /// Backups that the cluster makes by itself. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<BackupRules>,
 }
 
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 22] = [
     "version",
     "secrets",
     "consumers",
@@ -153,6 +158,7 @@ const FIELDS: [&str; 21] = [
     "telemetry",
     "cache",
     "alerts",
+    "backups",
 ];
 
 impl Document {
@@ -197,6 +203,7 @@ impl Document {
                 "telemetry" => document.telemetry = decode::<Option<_>>(node, notes).flatten(),
                 "cache" => document.cache = decode::<Option<_>>(node, notes).flatten(),
                 "alerts" => document.alerts = decode::<Option<_>>(node, notes).flatten(),
+                "backups" => document.backups = decode::<Option<_>>(node, notes).flatten(),
                 _ => notes.unknown_field(root, key, &FIELDS),
             }
         }

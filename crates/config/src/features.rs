@@ -11,6 +11,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
         Feature::PublishedRedis => document.cache.as_ref().is_some_and(|cache| cache.redis.is_some()),
         Feature::KindsOfLimits => document.limits.iter().any(|limit| limit.window.is_none() || limit.cost.is_some()),
         Feature::Webhooks => document.alerts.is_some(),
+        Feature::Backups => document.backups.is_some(),
         Feature::StoredStandsIn => {
             document.upstreams.iter().any(|upstream| upstream.breaker.as_ref().is_some_and(|b| b.stored.is_some()))
         }

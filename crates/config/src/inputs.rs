@@ -30,13 +30,14 @@ pub fn needs(document: &Document) -> Vec<Need> {
     let tls = document.upstreams.iter().map(|u| &u.tls).chain(document.providers.iter().map(|p| &p.tls));
     let roots = tls.flatten().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned().map(Need::File);
     let redis = document.cache.iter().filter_map(|cache| cache.redis.as_ref()?.ca.clone()).map(Need::File);
+    let stores = document.backups.iter().filter_map(|rules| rules.s3.as_ref()?.ca.clone()).map(Need::File);
     let otlp = document.telemetry.iter().filter_map(|rules| rules.otlp.as_ref()?.ca.clone()).map(Need::File);
     let sets =
         document.issuers.iter().filter_map(|issuer| issuer.jwks.as_ref()).flat_map(|jwks| [&jwks.ca, &jwks.file]);
     let keys = document.issuers.iter().map(|issuer| &issuer.public_key);
     let tokens = sets.chain(keys).flatten().cloned().map(Need::File);
     let mut needs: Vec<Need> =
-        secrets.chain(certificates).chain(roots).chain(redis).chain(otlp).chain(tokens).collect();
+        secrets.chain(certificates).chain(roots).chain(redis).chain(stores).chain(otlp).chain(tokens).collect();
     needs.sort();
     needs.dedup();
     needs

@@ -53,13 +53,15 @@ pub enum Feature {
     Transport,
     /// `listeners.http3` in the document.
     Http3,
+    /// `backups` in the document.
+    Backups,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 2;
 
 impl Feature {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -84,6 +86,7 @@ impl Feature {
         Self::Tickets,
         Self::Transport,
         Self::Http3,
+        Self::Backups,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -113,7 +116,8 @@ impl Feature {
             | Self::Overload
             | Self::Tickets
             | Self::Transport
-            | Self::Http3 => 2,
+            | Self::Http3
+            | Self::Backups => 2,
         }
     }
 
@@ -143,6 +147,7 @@ impl Feature {
                 "`ocsp` of a certificate, `listeners.ticket_rotation`, or `proxy_protocol` of an upstream"
             }
             Self::Http3 => "`listeners.http3`",
+            Self::Backups => "`backups`",
             Self::Rates => "an order about a bucket's rate",
             Self::Usage => "a report of usage",
             Self::Scopes => {

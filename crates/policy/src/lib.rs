@@ -11,6 +11,7 @@ mod acme;
 mod alerts;
 mod answers;
 mod attached;
+mod backups;
 mod cache;
 mod compression;
 pub mod condition;
@@ -34,6 +35,7 @@ pub use acme::{Acme, AcmeCertificate, AcmeChallenge, AcmeExternal, AcmeKey};
 pub use alerts::Webhook;
 pub use answers::{Answers, Bodies, Step};
 pub use attached::{Attached, ConsumerLimits, Plan, Plans, RouteLimits};
+pub use backups::{BackupPlace, Backups, S3Place};
 pub use cache::{Cache, CacheKey, Cookies, Partition, QueryKey, Redis, Ttl};
 pub use compression::{Compression, MediaTypes};
 pub use consumer::{Consumer, Consumers};
@@ -82,6 +84,8 @@ pub struct Snapshot {
     pub redis: Option<Arc<Redis>>,
     /// Who is told of alerts.
     pub webhooks: Arc<[alerts::Webhook]>,
+    /// Those that the cluster makes by itself.
+    pub backups: Option<Arc<Backups>>,
     /// Addresses whose `X-Forwarded-*` and `Forwarded` headers are believed (the load balancers in front).
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Peers whose connections begin with the PROXY protocol.

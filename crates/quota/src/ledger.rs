@@ -9,6 +9,7 @@ mod count;
 #[cfg(feature = "mutants")]
 mod maimed;
 mod orders;
+pub mod reborn;
 mod tally;
 mod windows;
 
@@ -21,6 +22,7 @@ use tidegate_model::{LimitId, Millis, Nanos, NodeId, Permits, Revision};
 use self::aftermath::Aftermath;
 use self::count::Count;
 use self::orders::{News, Orders, Rates};
+use self::reborn::Closed;
 use self::windows::Windows;
 use crate::guard;
 use crate::protocol::{Answer, Batch, Command, Entry, Key, Opening, Outcome, Policy, Rated, Reply, Verdict};
@@ -64,21 +66,24 @@ pub struct Ledger {
     aftermath: Aftermath,
     #[serde(deserialize_with = "orders::rates_added_later")]
     rates: Rates,
+    #[serde(deserialize_with = "reborn::added_later")]
+    closed: Closed,
     #[serde(skip)]
     room: Room,
 }
 
-/// Field by field. The first ledgers ended before the last four: what is empty at the end is not written, so that they are
+/// Field by field. The first ledgers ended before the last five: what is empty at the end is not written, so that they are
 /// written as they were.
 impl Serialize for Ledger {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { clock, revision, policies, counts, sweep, removed, windows, orders, aftermath, rates, room: _ } =
-            self;
-        let rated = !rates.is_empty();
+        let Self { clock, revision, policies, counts, sweep, removed, windows, orders, aftermath, rates, .. } = self;
+        let is_reborn = !self.closed.is_empty();
+        let rated = is_reborn || !rates.is_empty();
         let noted = rated || !aftermath.is_new();
         let ordered = noted || !orders.is_new();
         let dated = ordered || !windows.is_empty();
-        let fields = 6 + usize::from(dated) + usize::from(ordered) + usize::from(noted) + usize::from(rated);
+        let later = [dated, ordered, noted, rated, is_reborn];
+        let fields = 6 + later.into_iter().filter(|is_written| *is_written).count();
         let mut ledger = serializer.serialize_struct("Ledger", fields)?;
         ledger.serialize_field("clock", clock)?;
         ledger.serialize_field("revision", revision)?;
@@ -97,6 +102,9 @@ impl Serialize for Ledger {
         }
         if rated {
             ledger.serialize_field("rates", rates)?;
+        }
+        if is_reborn {
+            ledger.serialize_field("closed", &self.closed)?;
         }
         ledger.end()
     }
@@ -191,7 +199,7 @@ impl Ledger {
     /// Is any permit charged? While so, an idle leader appends a tick now and then.
     #[must_use]
     pub fn is_charged(&self) -> bool {
-        !self.counts.is_empty()
+        !self.counts.is_empty() || self.waits_to_open()
     }
 
     /// Λ: log time since the ledger began.
@@ -238,6 +246,12 @@ impl Ledger {
                 }
                 count.charged()
             }
+            (None, Some(known)) => {
+                let policy = self.orders.in_force(&self.rates, &known.policy, key.subject);
+                let mut count = self.fresh(key, &policy);
+                count.forget(self.clock, &policy);
+                count.charged()
+            }
             _ => Permits::ZERO,
         }
     }
@@ -267,7 +281,7 @@ impl Ledger {
     pub fn detail(&self, key: Key) -> Option<Detail> {
         let known = self.policies.get(&key.limit)?;
         let mut policy = self.orders.in_force(&self.rates, &known.policy, key.subject).into_owned();
-        let mut count = self.counts.get(&key).cloned().unwrap_or_else(|| Count::new(self.clock, &policy));
+        let mut count = self.counts.get(&key).cloned().unwrap_or_else(|| self.fresh(key, &policy));
         count.forget(self.clock, &policy);
         if let Some(window) = self.windows.of(key.limit) {
             policy.max = policy.max.saturating_sub(self.orders.over(key, window));
@@ -316,10 +330,12 @@ impl Ledger {
                         items.push(Answer { key: item.key, epoch: item.epoch, verdict: Verdict::Unknown });
                         continue;
                     }
+                    let is_fresh = !self.closed.is_empty() && !self.counts.contains_key(&item.key);
+                    let fresh = is_fresh.then(|| self.fresh(item.key, policy));
                     let sweep = &mut self.sweep;
                     let count = self.counts.entry(item.key).or_insert_with(|| {
                         sweep.insert((self.clock, item.key));
-                        Count::new(self.clock, policy)
+                        fresh.unwrap_or_else(|| Count::new(self.clock, policy))
                     });
                     count.forget(self.clock, policy);
                     if let Some(window) = window {
@@ -395,6 +411,9 @@ impl Ledger {
         for reset in resets {
             let Some(known) = self.policies.get(&reset.limit) else { continue };
             let of = |subject| Key { limit: reset.limit, subject };
+            if reset.subject.is_none() {
+                self.closed.lift(reset.limit);
+            }
             let range = match reset.subject {
                 Some(subject) => of(subject)..=of(subject),
                 None => of(tidegate_model::Subject(0))..=of(tidegate_model::Subject(u128::MAX)),
@@ -456,5 +475,6 @@ impl Ledger {
             clock < since.saturating_add(drain) || counts.range(first..=last).next().is_some()
         });
         self.windows.keep(|limit| self.policies.contains_key(limit));
+        self.closed.keep(|limit| self.policies.contains_key(limit));
     }
 }

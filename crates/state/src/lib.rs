@@ -1,5 +1,5 @@
 //! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges, orders about limits,
-//! usage of language models by day, certificates and orders of them, keys of TLS session tickets.
+//! usage of language models by day, certificates and orders of them, keys of TLS session tickets, clusters it took the place of.
 //!
 //! Owns the control group's commands and what each of them does. Knows no clock, no network, no disk, no document
 //! schema: a document is text here. `cluster` replicates [`Proposal`]s and calls [`State::apply`]; everybody reads.
@@ -15,6 +15,7 @@ mod documents;
 pub mod endpoints;
 mod key_plans;
 mod keys;
+pub mod lineage;
 mod members;
 pub mod orders;
 mod outcome;
@@ -34,6 +35,7 @@ pub use documents::{Documents, Format, MAX_DOCUMENT, Published};
 pub use endpoints::Endpoints;
 pub use key_plans::KeyPlans;
 pub use keys::{Key, Keys};
+pub use lineage::Lineage;
 pub use members::{Addresses, ClusterId, Members, Node};
 pub use orders::Orders;
 pub use outcome::{Change, Outcome};
@@ -69,6 +71,10 @@ pub struct State {
     pub certificates: Certificates,
     #[serde(deserialize_with = "added_later")]
     pub ticket_keys: TicketKeys,
+    /// Left out while it is empty, as it nearly always is: so states are written as they were before it. It has to stay the last
+    /// field for that.
+    #[serde(deserialize_with = "added_later", skip_serializing_if = "Lineage::is_new")]
+    pub lineage: Lineage,
 }
 
 /// For fields that the first states did not have: those end before them.

@@ -107,7 +107,12 @@ impl Members {
         self.add(&join.name, &join.addresses, join.feature_level, join.public_key, at)
     }
 
-    fn add(
+    /// Another cluster takes this one's place; the id it had.
+    pub(crate) fn rename(&mut self, cluster: ClusterId) -> ClusterId {
+        std::mem::replace(&mut self.cluster, cluster)
+    }
+
+    pub(crate) fn add(
         &mut self,
         name: &str,
         addresses: &Addresses,

@@ -103,6 +103,10 @@ impl Tokens {
         }
     }
 
+    pub(crate) fn revoke_all_joins(&mut self) {
+        self.join.clear();
+    }
+
     pub(crate) fn create_admin(
         &mut self,
         hash: [u8; 32],

@@ -1,7 +1,7 @@
 //! The command line: what can be said to `tidegate`, and what it answers with: words for people, JSON for programs, an
 //! exit code for scripts.
 //!
-//! Everything but `serve`, `dev`, `check`, `schema`, `catalogue` and `quota verify` is a client of a node's admin port and knows no
+//! Everything but `serve`, `dev`, `check`, `schema`, `catalogue`, `quota verify` and part of `cluster` (see `disaster`) is a client of a node's admin port and knows no
 //! more than that API says.
 
 mod cache;
@@ -10,6 +10,7 @@ mod cert;
 mod client;
 mod cluster;
 mod diff;
+mod disaster;
 mod doctor;
 mod document;
 mod exit;
@@ -152,6 +153,8 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
             quota::Verb::Verify(args) => verify(&args, global.output),
             other => ask_a_node(&global, Command::Quota(Box::new(other))),
         },
+        Command::Cluster(verb) => cluster::without_a_node(verb, global.output)
+            .unwrap_or_else(|verb| ask_a_node(&global, Command::Cluster(verb))),
         other => ask_a_node(&global, other),
     };
     match done {

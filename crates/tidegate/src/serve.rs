@@ -5,6 +5,7 @@ mod acme;
 mod admin_tls;
 mod alerts;
 mod args;
+mod backups;
 mod breakers;
 mod caches;
 mod certificates;
@@ -41,8 +42,8 @@ use tidegate_proxy::{Bounds, Drain, Gate};
 use tidegate_telemetry::{LogFormat, Telemetry};
 use tidegate_upstream::Upstreams;
 
-pub(crate) use self::args::Args;
 use self::args::Settings;
+pub(crate) use self::args::{Args, host_name};
 use self::breakers::Breakers;
 use self::caches::Caches;
 use self::effect::Effect;
@@ -152,6 +153,7 @@ impl Node {
         tokio::spawn(alerts::Alerts::new(&cluster, &gate, &quotas).tell_forever());
         tokio::spawn(Arc::clone(&effect).follow());
         tokio::spawn(acme::Acme::new(&cluster, &gate).drive_forever());
+        tokio::spawn(backups::make_forever(cluster.clone(), Arc::clone(&gate)));
         tokio::spawn(tickets::rotate_forever(cluster.clone(), Arc::clone(&gate)));
         let staleness = Staleness::new(cluster.clone(), Arc::clone(&gate), settings.max_staleness, &settings.data);
         tokio::spawn(Arc::clone(&staleness).watch());

@@ -3,6 +3,8 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use axum::body::Bytes;
+use tidegate_cluster::disaster::Recipient;
 use tidegate_cluster::{Applied as Committed, Cluster, GroupStatus, MemberStatus, ProposeError, Unreachable};
 use tidegate_model::{Feature, Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
@@ -19,6 +21,9 @@ use crate::wire::{
 
 /// An election takes a second or two.
 const READING: Duration = Duration::from_secs(5);
+
+/// A ledger of many budgets is read and travels.
+const BACKING_UP: Duration = Duration::from_secs(120);
 
 /// An answer that takes its time.
 pub type Answered<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -280,6 +285,11 @@ impl Backend for OverCluster {
         }
         self.cluster.transfer(to).await.map_err(Failure::Unavailable)?;
         Ok(to)
+    }
+
+    async fn backup(&self, recipient: Recipient) -> Result<Bytes, Failure> {
+        let made = self.cluster.backup(&recipient, BACKING_UP).await;
+        made.map(Bytes::from).map_err(Failure::Unavailable)
     }
 
     async fn rotate_tickets(&self) -> Result<u64, Failure> {

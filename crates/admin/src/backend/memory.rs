@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
+use tidegate_cluster::disaster::Recipient;
 use tidegate_model::{Feature, Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_state::endpoints::Place;
@@ -243,6 +245,10 @@ impl Backend for Memory {
             None | Some(ME) => Ok(ME),
             Some(other) => Err(Failure::Rejected { reason: format!("node {other} is no voter"), hint: None }),
         }
+    }
+
+    async fn backup(&self, _: Recipient) -> Result<Bytes, Failure> {
+        Err(Failure::Unavailable("this cluster is in memory only".to_owned()))
     }
 
     async fn rotate_tickets(&self) -> Result<u64, Failure> {

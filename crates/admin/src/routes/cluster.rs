@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header;
+use tidegate_cluster::disaster::Recipient;
 use tidegate_model::{Millis, NodeId};
 
 use crate::AppState;
@@ -11,7 +14,8 @@ use crate::access::wall_clock;
 use crate::input::{Id, Json as Input};
 use crate::refusal::Refusal;
 use crate::wire::{
-    ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TicketKeysRotated, TransferRequest, Transferred,
+    BackupRequest, ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TicketKeysRotated, TransferRequest,
+    Transferred,
 };
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
@@ -51,6 +55,21 @@ pub(super) async fn transfer(
 ) -> Result<Json<Transferred>, Refusal> {
     let leader = state.backend.transfer(ask.to.map(NodeId)).await?;
     Ok(Json(Transferred { leader: leader.0 }))
+}
+
+/// Everything that a new cluster needs, as one sealed file
+#[utoipa::path(post, path = "/v1/cluster/backup", tag = "cluster", request_body = BackupRequest,
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = 503, body = ErrorReply)))]
+pub(super) async fn backup(
+    State(state): State<AppState>,
+    Input(ask): Input<BackupRequest>,
+) -> Result<impl IntoResponse, Refusal> {
+    let recipient = Recipient::parse(&ask.key).map_err(Refusal::BadRequest)?;
+    // One at a time: each is held in memory as a whole.
+    let _turn = state.backups.try_acquire().map_err(|_| Refusal::Busy)?;
+    let file = state.backend.backup(recipient).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], file))
 }
 
 /// Renew the keys of TLS session tickets

@@ -3,6 +3,15 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// What a backup is sealed for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRequest {
+    /// The public half of a backup key: `tgbp1-…`.
+    #[schema(example = "tgbp1-0000000000000000000000000000000000000000000000000000000000000001-00000000")]
+    pub key: String,
+}
+
 /// What one node knows of its cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterStatus {

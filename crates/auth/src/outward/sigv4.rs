@@ -48,7 +48,7 @@ pub fn sign(
     }
     let day = &stamp[..8];
     let scope = format!("{day}/{}/{}/aws4_request", keys.region, keys.service);
-    let (canonical, signed) = canonical(request, headers);
+    let (canonical, signed) = canonical(request, headers, &keys.service);
     let to_sign = format!("{ALGORITHM}\n{stamp}\n{scope}\n{}", hex(&sha256(canonical.as_bytes())));
     let mut key = hmac_of(format!("AWS4{}", keys.secret.shown()).as_bytes(), day.as_bytes());
     for part in [&*keys.region, &*keys.service, "aws4_request"] {
@@ -64,11 +64,11 @@ pub fn sign(
 }
 
 /// What is signed, and the names of the headers in it.
-fn canonical(request: &Unsigned<'_>, headers: &HeaderMap) -> (String, String) {
+fn canonical(request: &Unsigned<'_>, headers: &HeaderMap, service: &str) -> (String, String) {
     let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).filter(|name| decides(name)).collect();
     names.sort_unstable();
     let signed = names.join(";");
-    let mut text = format!("{}\n{}\n{}\n", request.method, path(request.path), query(request.query));
+    let mut text = format!("{}\n{}\n{}\n", request.method, path(request.path, service), query(request.query));
     for name in names {
         let values = headers.get_all(name).iter().map(|value| trimmed(value.as_bytes()));
         let _infallible = writeln!(text, "{name}:{}", values.collect::<Vec<_>>().join(","));
@@ -81,8 +81,11 @@ fn decides(name: &str) -> bool {
     name == HOST.as_str() || name == "content-type" || name.starts_with("x-amz-")
 }
 
-/// Without dots and doubled slashes, escaped once more.
-fn path(sent: &str) -> String {
+/// Without dots and doubled slashes, escaped once more; of S3, whose keys may hold any of that, as it is sent.
+fn path(sent: &str, service: &str) -> String {
+    if service == "s3" {
+        return sent.to_owned();
+    }
     let mut kept: Vec<&str> = Vec::new();
     for segment in sent.split('/') {
         match segment {

@@ -14,12 +14,12 @@ use tidegate_state::{ClusterId, Outcome};
 
 use super::seeds::{
     ID, KEY, addresses, later_ledger, later_log, ledger, logs, meta, notes_ledger, notes_log, orders_ledger,
-    orders_log, rated_ledger, rated_log, renewal, requests, smooth_ledger, smooth_log, state, vote,
+    orders_log, rated_ledger, rated_log, reborn_ledger, renewal, requests, smooth_ledger, smooth_log, state, vote,
 };
 use super::*;
 use crate::store::Counters;
 use crate::transport::joining::Welcome;
-use crate::wire::{LeaseView, ReadAt};
+use crate::wire::{Lasted, Lasting, LeaseView, ReadAt};
 
 /// Compares with the file, or writes it if it is not there and that was asked for.
 fn is_golden(name: &str, bytes: &[u8]) -> Vec<u8> {
@@ -100,6 +100,10 @@ fn golden_replies_are_read_and_written_as_they_were() {
     frame("replies/policies-set", &PoliciesSet::Done(Revision(3)));
     frame("replies/policies-not-leader", &PoliciesSet::NotLeader(node));
     frame("replies/policies-unknown", &PoliciesSet::Unknown("no quorum".into()));
+    let ledger = bytes::Bytes::from_static(&[1, 2, 3]);
+    frame("replies/lasted", &Lasted::Is(Lasting { index: 9, term: 2, limits: 3, budgets: 300, ledger }));
+    frame("replies/lasted-not-leader", &Lasted::NotLeader(node));
+    frame("replies/lasted-unknown", &Lasted::Unknown("no quorum".into()));
     frame("replies/done", &Done::Ok(()));
     frame("replies/not-done", &Done::Err("not the leader".into()));
     frame("replies/appended", &Answered::Ok(AppendEntriesResponse::<Types>::PartialSuccess(Some(LogId::new(ID, 7)))));
@@ -177,6 +181,7 @@ fn golden_records_are_read_and_written_as_they_were() {
         ("quota-smooth", smooth_ledger()),
         ("quota-notes", notes_ledger()),
         ("quota-rates", rated_ledger()),
+        ("quota-reborn", reborn_ledger()),
     ];
     for (name, state) in states {
         let folder = tempfile::tempdir().expect("a folder");

@@ -165,6 +165,13 @@ pub(super) fn rated_ledger() -> Vec<u8> {
     codec::encode(&ledger)
 }
 
+/// A ledger that took another one's place.
+pub(super) fn reborn_ledger() -> Vec<u8> {
+    let ledger: Ledger = codec::decode_snapshot(&later_ledger()).expect("a ledger");
+    let (reborn, _) = ledger.reborn(Millis(1_767_225_600_000), tidegate_quota::ledger::reborn::Budgets::GoOn);
+    codec::encode(&reborn)
+}
+
 /// Smooth limits came later still.
 fn smooth_entries() -> Vec<protocol::Entry> {
     let kind = protocol::Kind::Smooth { rate: protocol::Rate { permits: 1_000, per: Nanos::SECOND } };
@@ -339,6 +346,7 @@ pub(super) fn requests() -> Vec<Request> {
         Request::Message { topic: 1, body: Bytes::from_static(&[1, 2, 3]) },
         Request::PreparePolicies(policies()),
         Request::WallClock,
+        Request::Lasting,
     ];
     requests.extend(proposals().iter().map(|proposal| Request::Propose(codec::encode(proposal).into())));
     requests

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_model::NodeId;
+use tidegate_model::{Nanos, NodeId};
 
 use super::CALL;
 use crate::cluster::Inner;
@@ -11,6 +11,8 @@ use crate::propose;
 use crate::transport::peers::CallError;
 use crate::wire::{Lane, Renewed, Request};
 
+/// Longer than any election.
+const LOST: Nanos = Nanos::from_secs(60);
 /// A lease is renewed this often; it lives four times as long.
 const RENEW: Duration = Duration::from_millis(500);
 
@@ -34,7 +36,10 @@ pub(crate) async fn renew_forever(cluster: Arc<Inner>) {
 }
 
 async fn renew(cluster: &Inner, hint: &mut Option<NodeId>) -> bool {
-    let Some(leader) = propose::find(cluster, hint.take()).await else { return false };
+    let Some(leader) = propose::find(cluster, hint.take()).await else {
+        give_way(cluster);
+        return false;
+    };
     let renewal = cluster.renewal();
     let sent = tidegate_clock::boot();
     let renewed = if leader == cluster.me() {
@@ -57,7 +62,21 @@ async fn renew(cluster: &Inner, hint: &mut Option<NodeId>) -> bool {
             cluster.was_removed(why);
             false
         }
-        Err(_) => false,
+        Err(_) => {
+            give_way(cluster);
+            false
+        }
+    }
+}
+
+/// Without a lease, and with another cluster where the members of this one were: what this node belonged to is no more. While
+/// it holds its lease, or did a moment ago, its own cluster lives, whoever says otherwise.
+fn give_way(cluster: &Inner) {
+    if !cluster.held.is_missing_for(LOST) {
+        return;
+    }
+    if let Some(reason) = cluster.peers.successor() {
+        cluster.was_removed(reason);
     }
 }
 

@@ -141,7 +141,9 @@ impl<H: Handler> Listener<H> {
             return Err((false, reason));
         }
         if hello.cluster != self.identity.cluster {
-            return Err((false, format!("this is cluster {}, not {}", self.identity.cluster, hello.cluster)));
+            let (ended, reason) = self.handler.other_cluster(hello.cluster);
+            tracing::warn!(node = %hello.node, from = %connection.remote_address(), %reason, "a node of another cluster was refused");
+            return Err((ended, reason));
         }
         let certificates = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer>>().ok());
         let certificate = certificates.as_ref().and_then(|chain| chain.first());

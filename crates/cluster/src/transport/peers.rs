@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quinn::{ClientConfig, Connection, Endpoint};
+use rustls::pki_types::CertificateDer;
 use serde::de::DeserializeOwned;
 use tidegate_model::NodeId;
-use tidegate_state::Addresses;
+use tidegate_state::{Addresses, ClusterId};
 use tokio::time::Instant;
 
 use super::addresses::AddressBook;
 use super::frame_limit;
-use super::identity::{self, Identity};
+use super::identity::{self, ANY_MEMBER, Identity};
 use crate::codec;
 use crate::wire::{Greeting, Hello, Lane, PROTOCOL, Request};
 
@@ -45,6 +46,7 @@ pub(crate) struct Peers {
     own: Addresses,
     pub(crate) addresses: AddressBook,
     lanes: Mutex<BTreeMap<(NodeId, Lane), Arc<Slot>>>,
+    successor: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -70,8 +72,8 @@ impl Peers {
         own: Addresses,
     ) -> Self {
         let (addresses, lanes) = (AddressBook::default(), Mutex::default());
-        let endpoint = Mutex::new(Some(endpoint));
-        Self { endpoint, client, identity, feature_level, own, addresses, lanes }
+        let (endpoint, successor) = (Mutex::new(Some(endpoint)), Mutex::default());
+        Self { endpoint, client, identity, feature_level, own, addresses, lanes, successor }
     }
 
     /// Asks a peer and waits for the reply.
@@ -91,7 +93,10 @@ impl Peers {
             return Err(CallError::NotSent(format!("a frame of {} bytes is too long", frame.len())));
         }
         match tokio::time::timeout_at(deadline, exchange(&connection, &frame, frame_limit(lane))).await {
-            Ok(Ok(reply)) => codec::decode(&reply).map_err(|error| CallError::Lost(format!("node {to}: {error}"))),
+            Ok(Ok(reply)) => {
+                let decoded = if lane == Lane::Bulk { codec::decode_snapshot(&reply) } else { codec::decode(&reply) };
+                decoded.map_err(|error| CallError::Lost(format!("node {to}: {error}")))
+            }
             Ok(Err(reason)) => {
                 if connection.close_reason().is_some() {
                     self.forget(to, lane, &connection).await;
@@ -143,8 +148,9 @@ impl Peers {
         let endpoint = endpoint.ok_or_else(|| not_sent("this node is shutting down".into()))?;
         let target = resolve(address, endpoint.local_addr().ok()).await;
         let target = target.map_err(|error| not_sent(error.to_string()))?;
-        let name = identity::name(self.identity.cluster, to);
-        let connecting = endpoint.connect_with(self.client.clone(), target, &name);
+        // Any member's name will do for TLS: who of them it is, and of which cluster, is looked at below, so that a node of
+        // another cluster with our CA can say why it has nothing to do with us.
+        let connecting = endpoint.connect_with(self.client.clone(), target, ANY_MEMBER);
         drop(endpoint);
         let connection = connecting.map_err(|error| not_sent(error.to_string()))?;
         let connection = connection.await.map_err(|error| not_sent(error.to_string()))?;
@@ -157,15 +163,36 @@ impl Peers {
             addresses: self.own.clone(),
         });
         let reply = exchange(&connection, &codec::encode(&hello), 64 << 10).await.map_err(not_sent)?;
+        let proven = proven(&connection, self.identity.cluster);
         match codec::decode(&reply).map_err(|error| not_sent(error.to_string()))? {
-            Greeting::Welcome { node, .. } if node == to => Ok(connection),
+            Greeting::Welcome { node, .. } if node == to && proven == Some(to) => Ok(connection),
             Greeting::Welcome { node, .. } => Err(not_sent(format!("node {node} answered"))),
             Greeting::Refused { removed, reason } => {
                 connection.close(0_u32.into(), b"");
+                if proven.is_none() {
+                    if removed {
+                        self.was_succeeded(format!("node {to} at {address}: {reason}"));
+                    }
+                    return Err(not_sent(reason));
+                }
                 let reason = format!("node {to} at {address} refused this node: {reason}");
                 Err(if removed { CallError::Removed(reason) } else { CallError::NotSent(reason) })
             }
         }
+    }
+
+    /// A cluster with our CA took our cluster's place.
+    fn was_succeeded(&self, reason: String) {
+        let mut successor = self.successor.lock().expect("no panic while locked");
+        if successor.is_none() {
+            tracing::error!(%reason, "another cluster answers in the place of this node's");
+        }
+        *successor = Some(reason);
+    }
+
+    /// What a cluster said that took our cluster's place, if there is one where our members should be.
+    pub(crate) fn successor(&self) -> Option<String> {
+        self.successor.lock().expect("no panic while locked").clone()
     }
 
     async fn forget(&self, to: NodeId, lane: Lane, broken: &Connection) {
@@ -197,6 +224,12 @@ impl Peers {
     pub(crate) fn drop_all_but(&self, is_member: impl Fn(NodeId) -> bool) {
         self.lanes.lock().expect("no panic while locked").retain(|(node, _), _| is_member(*node));
     }
+}
+
+/// The node of this cluster at the other end, by its certificate.
+fn proven(connection: &Connection, cluster: ClusterId) -> Option<NodeId> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer>>().ok()?;
+    identity::node_in(chain.first()?, cluster)
 }
 
 async fn exchange(connection: &Connection, frame: &[u8], limit: usize) -> Result<Vec<u8>, String> {

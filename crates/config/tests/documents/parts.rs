@@ -122,6 +122,34 @@ telemetry: {access_log: {keep: 3, format: xml}}
 }
 
 #[test]
+fn places_of_backups_are_checked_and_no_key_is_repeated() {
+    let key = format!("tgbp1-{}-{}", "0a".repeat(32), "01".repeat(4));
+    let with = |rest: &str| format!("version: 1\nbackups: {{key: {key}, {rest}}}\n");
+    says(&with("to: /var/backups, every: 1m, keep: 1"), &[]);
+    says(
+        &with("to: s3://b, s3: {endpoint: 'https://h', access_key_id: a, secret_access_key: open}"),
+        &["line 2: backups.s3.secret_access_key: a key does not stand in the document (write `${secrets.NAME}`)"],
+    );
+    says(
+        &with("to: x, every: 1s, keep: 0"),
+        &[
+            "line 2: backups.every: between two backups are 1m to 31d (leave it out for 1h)",
+            "line 2: backups.keep: 1 to 10000 backups are kept (leave it out for 24)",
+        ],
+    );
+    says(
+        &with("to: 's3://b'"),
+        &["line 2: backups: `s3` is missing (write `s3: {endpoint: https://…, access_key_id: …, …}`)"],
+    );
+    says(
+        "version: 1\nbackups: {key: tgb1-secret, to: x}\n",
+        &[
+            "line 2: backups.key: this is the backup key itself, which no node shall see (write its public half, which begins with `tgbp1-`, and make a new key)",
+        ],
+    );
+}
+
+#[test]
 fn webhooks_are_checked() {
     says(
         "version: 1

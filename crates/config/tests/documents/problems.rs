@@ -42,7 +42,7 @@ extra: 1
             "line 16: routes[1].to[1].upstrem: unknown field (did you mean `upstream`?)",
             "line 16: routes[1].to[1]: `upstream` is missing",
             "line 17: routes[2]: `name` is missing",
-            "line 19: extra: unknown field (known here: version, secrets, consumers, issuers, tenants, teams, plans, products, limits, upstreams, providers, models, catalogue, routes, certificates, acme, listeners, compression, telemetry, cache, alerts)",
+            "line 19: extra: unknown field (known here: version, secrets, consumers, issuers, tenants, teams, plans, products, limits, upstreams, providers, models, catalogue, routes, certificates, acme, listeners, compression, telemetry, cache, alerts, backups)",
         ],
     );
 }

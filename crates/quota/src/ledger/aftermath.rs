@@ -44,6 +44,12 @@ impl Aftermath {
         self.closed.remove(&node);
     }
 
+    /// All processes are gone, and what they held is reckoned.
+    pub(super) fn forget_lives(&mut self) {
+        self.journalling.clear();
+        self.closed.clear();
+    }
+
     /// Alerts of an entry wait to be told, once somebody cares.
     pub(super) fn keep(&mut self, alerts: &[Alert], clock: Nanos) {
         if !self.keeps_alerts || !guard!("alerts-kept-until-told") {

@@ -9,6 +9,7 @@ mod closing;
 mod grants;
 mod reserves;
 mod shares;
+mod unknown;
 
 use std::collections::VecDeque;
 
@@ -159,6 +160,7 @@ impl Count {
 
     /// The count begins anew. What nodes hold is charged on: they may spend it.
     pub(super) fn reset(&mut self, clock: Nanos, policy: &Policy) {
+        self.forget_unknown();
         self.forget(clock, policy);
         self.tally.reset(clock, policy);
         self.tally.pass(clock, self.outstanding(), policy);

@@ -23,8 +23,8 @@ pub(super) const DEFAULT_ADMIN: &str = "http://127.0.0.1:7080";
 const TOKEN_FILE: &str = "tidegate-data/admin.token";
 /// For an answer that waits for nothing but the cluster.
 const PATIENCE: Duration = Duration::from_secs(35);
-/// The largest answer is a history text of 16 MiB, escaped.
-const MAX_ANSWER: usize = 128 * 1024 * 1024;
+/// The largest answer is a backup with many budgets.
+const MAX_ANSWER: usize = 2 << 30;
 
 #[derive(Clone)]
 pub(super) struct Client {
@@ -92,6 +92,12 @@ impl Client {
         }
         serde_json::from_slice(&body)
             .map_err(|error| Error::Unreachable(format!("{} is no Tidegate admin port: {error}", self.base)))
+    }
+
+    /// What is no JSON: a file.
+    pub(super) async fn bytes(&self, ask: Ask) -> Result<Bytes, Error> {
+        let (status, body) = self.raw(ask).await?;
+        if status.is_success() { Ok(body) } else { Err(no(status, &body)) }
     }
 
     async fn raw(&self, ask: Ask) -> Result<(StatusCode, Bytes), Error> {

@@ -11,10 +11,10 @@ use tidegate_admin::wire::{
 };
 use tidegate_config::Span;
 
-use super::Output;
 use super::client::{Ask, Client};
 use super::exit::{Error, Exit};
 use super::print::{self, either};
+use super::{Output, disaster};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -40,6 +40,14 @@ pub(crate) enum Verb {
         /// The voter that shall lead; default: the cluster picks one
         id: Option<u64>,
     },
+    /// Save all that a new cluster needs as one sealed file, while this one serves
+    Backup(Box<disaster::Backup>),
+    /// Make the key that opens backups; needs no node
+    BackupKey(disaster::NewKey),
+    /// Make a new cluster of a backup, in an empty data folder; needs no node
+    Restore(disaster::Restore),
+    /// After the loss of the quorum for good: one survivor's data folder becomes a new cluster; its process does not run
+    Recover(disaster::Recover),
     /// Renew the keys of TLS session tickets now; twice, and no session from before is taken up again
     RotateTickets,
 }
@@ -52,6 +60,20 @@ pub(crate) struct Lifetime {
     /// How many nodes may join with it
     #[arg(long, default_value_t = 1)]
     uses: u32,
+}
+
+/// What asks no node. `None`: ask one.
+pub(super) fn without_a_node(verb: Verb, output: Output) -> Result<Result<Exit, Error>, Verb> {
+    match verb {
+        Verb::Backup(verb) => match disaster::of_a_file(&verb, output) {
+            Some(done) => Ok(done),
+            None => Err(Verb::Backup(verb)),
+        },
+        Verb::BackupKey(verb) => Ok(disaster::new_key(&verb, output)),
+        Verb::Restore(verb) => Ok(disaster::restore(verb, output)),
+        Verb::Recover(verb) => Ok(disaster::recover(&verb, output)),
+        other => Err(other),
+    }
 }
 
 pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<Exit, Error> {
@@ -92,6 +114,8 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
             let moved: Transferred = client.send(ask).await?;
             either(output, &moved, |moved| print::line(&format!("node {} leads the control group", moved.leader)));
         }
+        Verb::Backup(verb) => return disaster::backup(client, *verb, output).await,
+        Verb::BackupKey(_) | Verb::Restore(_) | Verb::Recover(_) => {} // They ask no node.
         Verb::RotateTickets => {
             let rotated: TicketKeysRotated = client.send(Ask::new(Method::POST, "/v1/cluster/tickets")).await?;
             either(output, &rotated, |rotated| {
