@@ -5,8 +5,8 @@
 //!   restore   file + backup key ──► an empty data folder: one node, new cluster id
 //!   recover   a survivor's data folder ──► the same folder: one node, new cluster id     (no process runs)
 //! ```
-//! Both make a *new* cluster of the old one's state, by one way: [`found`] writes two snapshots and an identity aside, and
-//! [`install`] puts them in place by renames that any later start completes. Whoever is of the old cluster is refused: its
+//! Both make a *new* cluster of the old one's state, by one way: `found` writes two snapshots and an identity aside, and
+//! `install` puts them in place by renames that any later start completes. Whoever is of the old cluster is refused: its
 //! id is another one.
 
 pub(crate) mod archive;

@@ -466,13 +466,14 @@ impl Ledger {
             }
         }
         let clock = self.clock;
-        let counts = &self.counts;
+        let (counts, closed, windows) = (&self.counts, &self.closed, &self.windows);
         self.policies.retain(|limit, known| {
             let Some(since) = known.withdrawn else { return true };
             let first = Key { limit: *limit, subject: tidegate_model::Subject(0) };
             let last = Key { limit: *limit, subject: tidegate_model::Subject(u128::MAX) };
             let drain = if guard!("withdrawn-limit-drains") { DRAIN } else { return false };
-            clock < since.saturating_add(drain) || counts.range(first..=last).next().is_some()
+            let is_held = counts.range(first..=last).next().is_some();
+            clock < since.saturating_add(drain) || is_held || closed.holds(&known.policy, windows.of(*limit), clock)
         });
         self.windows.keep(|limit| self.policies.contains_key(limit));
         self.closed.keep(|limit| self.policies.contains_key(limit));

@@ -172,3 +172,21 @@ fn it_is_written_and_read_as_it_is() {
     assert_eq!((read, used), (reborn, bytes.len()));
     assert_eq!(Span { start: NOW, end: NOW }.number(), NOW.0 / 60_000);
 }
+
+#[test]
+fn a_limit_that_is_withdrawn_and_comes_back_is_closed_still() {
+    let (mut reborn, _) = ledger().reborn(NOW, Budgets::GoOn);
+    // A long window: longer than a withdrawn policy is kept for.
+    let long = policy(1, Kind::Sliding { window: Nanos::from_secs(600) });
+    let set = |revision, policies: &[Policy]| Command::SetPolicies {
+        revision: Revision(revision),
+        policies: policies.to_vec(),
+    };
+    apply(&mut reborn, Nanos::ZERO, set(2, &[long.clone()]));
+    apply(&mut reborn, Nanos::ZERO, set(3, &[]));
+    pass(&mut reborn, Nanos::from_secs(200));
+    apply(&mut reborn, Nanos::ZERO, set(4, &[long]));
+    assert_eq!(ask(&mut reborn, 1, 9, 1, 5), 0);
+    pass(&mut reborn, Nanos::from_secs(404));
+    assert_ne!(ask(&mut reborn, 1, 9, 2, 5), 0);
+}

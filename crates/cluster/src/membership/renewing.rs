@@ -56,6 +56,7 @@ async fn renew(cluster: &Inner, hint: &mut Option<NodeId>) -> bool {
         }
         Ok(Renewed::NotLeader(other)) => {
             *hint = other.filter(|other| *other != leader);
+            give_way(cluster); // Who led last believes that it still does.
             false
         }
         Err(CallError::Removed(why)) => {

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_model::{LimitId, Millis, Nanos, NodeId, Permits};
 
+use super::Ledger;
 use super::count::Count;
-use super::{Known, Ledger};
+use super::windows::Window;
 use crate::protocol::{Key, Kind, Policy};
 
 /// A calendar window up to this long is closed as other windows are; a longer one goes on from what is known.
@@ -59,6 +60,15 @@ impl Closed {
     /// By an operator's word nobody holds anything.
     pub(super) fn lift(&mut self, limit: LimitId) {
         self.0.remove(&limit);
+    }
+
+    /// May what the lost leader granted of it still count?
+    pub(super) fn holds(&self, policy: &Policy, window: Option<&Window>, clock: Nanos) -> bool {
+        let Some(since) = self.0.get(&policy.limit) else { return false };
+        match window {
+            Some(window) => window.number <= since.window,
+            None => clock < since.at.saturating_add(policy.ttl).saturating_add(policy.kind.lingers()),
+        }
     }
 
     pub(super) fn keep(&mut self, known: impl Fn(&LimitId) -> bool) {
@@ -148,19 +158,9 @@ impl Ledger {
 
     /// Does time have to pass until the last limit opens again?
     pub(super) fn waits_to_open(&self) -> bool {
-        let lasts = |(limit, since): (&LimitId, &Since)| {
-            let known = self.policies.get(limit)?;
-            Some(since.at.saturating_add(open_after(known)))
-        };
-        self.closed.0.iter().filter_map(lasts).any(|opens| self.clock < opens)
+        let policies = self.policies.values().map(|known| &known.policy).filter(|policy| !is_dated(policy));
+        !self.closed.is_empty() && policies.into_iter().any(|policy| self.closed.holds(policy, None, self.clock))
     }
-}
-
-fn open_after(known: &Known) -> Nanos {
-    if is_dated(&known.policy) {
-        return Nanos::ZERO; // The calendar opens it.
-    }
-    known.policy.ttl.saturating_add(known.policy.kind.lingers())
 }
 
 fn is_dated(policy: &Policy) -> bool {
