@@ -158,8 +158,8 @@ impl Ledger {
 
     /// Does time have to pass until the last limit opens again?
     pub(super) fn waits_to_open(&self) -> bool {
-        let policies = self.policies.values().map(|known| &known.policy).filter(|policy| !is_dated(policy));
-        !self.closed.is_empty() && policies.into_iter().any(|policy| self.closed.holds(policy, None, self.clock))
+        let mut policies = self.policies.values().map(|known| &known.policy).filter(|policy| !is_dated(policy));
+        !self.closed.is_empty() && policies.any(|policy| self.closed.holds(policy, None, self.clock))
     }
 }
 
