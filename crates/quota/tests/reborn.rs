@@ -182,7 +182,7 @@ fn a_limit_that_is_withdrawn_and_comes_back_is_closed_still() {
         revision: Revision(revision),
         policies: policies.to_vec(),
     };
-    apply(&mut reborn, Nanos::ZERO, set(2, &[long.clone()]));
+    apply(&mut reborn, Nanos::ZERO, set(2, std::slice::from_ref(&long)));
     apply(&mut reborn, Nanos::ZERO, set(3, &[]));
     pass(&mut reborn, Nanos::from_secs(200));
     apply(&mut reborn, Nanos::ZERO, set(4, &[long]));
