@@ -99,14 +99,15 @@ async fn a_node_alone_says_for_whom_it_waits_and_settings_that_cannot_work_are_r
         log.contains("1 of 3 initial peers") && log.contains(&silent)
     })
     .await;
-    cluster.nodes[1].kill().await;
+    cluster.nodes[1].signal("TERM");
+    assert_eq!(cluster.nodes[1].wait_for_end().await, Some(0), "it ends when it is told to");
     for (words, reason) in [
         (vec!["--initial-peers", "10.0.0.1:7081"], "needs a secret"),
         (vec!["--initial-peers", "10.0.0.1", "--cluster-secret-file", "SECRET"], "write it as host:7081"),
         (vec!["--cluster-secret-file", "/nowhere"], "/nowhere"),
         (vec!["--initial-peers", "a:1", "--join", "b:1"], "cannot be used with"),
     ] {
-        let secret = cluster.write("secret", &"s".repeat(32)).display().to_string();
+        let secret = cluster.write("secret", &"12345678".repeat(4)).display().to_string();
         cluster.nodes[0].extra =
             words.iter().map(|word| if *word == "SECRET" { secret.clone() } else { (*word).to_owned() }).collect();
         cluster.nodes[0].spawn(None);

@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) key: ClusterKey,
     /// Who knows it may join.
     pub(crate) secret: Option<Secret>,
+    /// It will come back as who it is: others may be let in.
+    pub(crate) settled: AtomicBool,
     pub(crate) name: String,
     pub(crate) own: Addresses,
     pub(crate) feature_level: u32,

@@ -29,7 +29,7 @@ use crate::folder::Folder;
 use crate::transport::joining::{self, Asking, Trust};
 use crate::transport::{GATHER_ALPN, tls};
 
-const ASK: Duration = Duration::from_secs(1);
+const ASK: Duration = Duration::from_secs(2);
 
 /// What those who gather say to each other. Positional: append only.
 #[derive(Serialize, Deserialize)]
@@ -47,24 +47,35 @@ pub(crate) enum Ask {
     /// I would not any more: it is yours again.
     TakeBack {
         id: String,
+        attempt: u64,
     },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Said {
     /// Nobody's node yet.
-    Fresh {
-        id: String,
-        promised: Option<Candidate>,
-    },
+    Fresh(Fresh),
     /// A cluster's node: join it.
     Member,
     /// On its way to become one.
     Busy,
-    Promised,
+    Promised {
+        by: String,
+    },
     /// Another one has its word.
     Taken(Candidate),
     Refused(String),
+}
+
+/// A node that is nobody's yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fresh {
+    pub(crate) id: String,
+    /// Of this process: two with one id are two machines with copies of one disk.
+    pub(crate) process: u64,
+    /// Hash of the initial peers that it was told.
+    pub(crate) list: [u8; 32],
+    pub(crate) promised: Option<Candidate>,
 }
 
 /// What became of it.
@@ -83,6 +94,8 @@ pub(crate) async fn gather(
     own: &str,
     peers: &[String],
     secret: &Secret,
+    // Whom it is no use to ask first: joining it failed.
+    failed: Option<&str>,
 ) -> Result<Meeting, Error> {
     let word = Word::of(folder)?;
     let socket = socket.try_clone().map_err(Error::io("peer port"))?;
@@ -90,14 +103,35 @@ pub(crate) async fn gather(
     let server = Some(tls::gathering_server(secret)?);
     let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime);
     let endpoint = endpoint.map_err(Error::io("peer port"))?;
-    let seeker = Seeker { word: &word, own, peers, secret };
+    let me = Me { word: &word, process: u64::from_le_bytes(crate::token::random()), list: hash_of(peers) };
+    let seeker = Seeker { me: &me, own, peers, secret, failed };
     let meeting = tokio::select! {
         meeting = seeker.seek() => meeting,
-        () = answer::forever(&endpoint, &word, secret) => Err(Error::Internal("the peer port was closed".into())),
+        () = answer::forever(&endpoint, &me, secret) => Err(Error::Internal("the peer port was closed".into())),
     };
     endpoint.close(0_u32.into(), b"");
     _ = tokio::time::timeout(ASK, endpoint.wait_idle()).await;
     meeting
+}
+
+/// This node, while it is nobody's.
+struct Me<'a> {
+    word: &'a Word<'a>,
+    process: u64,
+    list: [u8; 32],
+}
+
+impl Me<'_> {
+    fn fresh(&self) -> Fresh {
+        Fresh { id: self.word.me(), process: self.process, list: self.list, promised: self.word.promised() }
+    }
+}
+
+/// In whichever order they were told.
+fn hash_of(peers: &[String]) -> [u8; 32] {
+    let mut sorted: Vec<&str> = peers.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    *blake3::hash(sorted.join("\n").as_bytes()).as_bytes()
 }
 
 async fn ask(address: &str, secret: &Secret, ask: Ask) -> Result<Said, Asking> {

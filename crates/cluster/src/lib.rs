@@ -52,7 +52,7 @@ pub use message::Topic;
 pub use propose::{Applied, Everywhere};
 pub use quota::Unreachable;
 pub use ready::Readiness;
-pub use settings::{Acks, Settings, Start};
+pub use settings::{Acks, FirstToken, Settings, Start};
 pub use status::{Disk, MemberStatus, NodeReport, Part, Status};
 pub use store::Damage;
 pub use tickets::TICKET_KEY;

@@ -1,6 +1,7 @@
 //! What this node answers to its peers and to joiners.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -122,7 +123,7 @@ impl Handler for Server {
         let said = match (codec::decode::<Call>(call), &cluster.secret) {
             (Ok(call), Some(secret)) if secret.is_proven_by(&call.proof) => {
                 let is_member = cluster.control.read(|control| control.state.members.node(cluster.me()).is_some());
-                if is_member { Said::Member } else { Said::Busy }
+                if is_member && cluster.settled.load(Ordering::Acquire) { Said::Member } else { Said::Busy }
             }
             (Ok(_), _) => Said::Refused("another cluster secret".into()),
             (Err(error), _) => Said::Refused(format!("the call is malformed: {error}")),
@@ -191,8 +192,18 @@ async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
     let Ok(public_key) = identity::requested_key(&request.signing_request) else {
         return JoinReply::Refused("the signing request is malformed".into());
     };
+    if !cluster.settled.load(Ordering::Acquire) {
+        return JoinReply::Busy("the cluster is being formed".into());
+    }
     let knows = |secret: &Secret| secret.is_shown_by(&request.secret, &public_key);
     let by_secret = cluster.secret.as_ref().is_some_and(knows);
+    if by_secret && let Some((node, index)) = known(cluster, &public_key) {
+        // It did not hear the answer, or forgot it.
+        return match welcome(cluster, node, index, &request.signing_request) {
+            Ok(welcome) => JoinReply::Welcome(Box::new(welcome)),
+            Err(reason) => JoinReply::Refused(reason),
+        };
+    }
     if by_secret {
         if let Err(reason) = vouch(cluster, hash).await {
             return JoinReply::Busy(reason);
@@ -214,6 +225,11 @@ async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
         Ok(applied) => applied,
         Err(error) => return JoinReply::Busy(error.to_string()),
     };
+    if by_secret && matches!(applied.outcome, Outcome::Joined { .. }) {
+        // It has served its purpose; should this fail, it expires.
+        let request = RequestId(u128::from_le_bytes(token::random()));
+        _ = propose::propose(cluster, request, Command::RevokeJoinToken { hash }, PATIENCE).await;
+    }
     match applied.outcome {
         Outcome::Joined { node } => match welcome(cluster, node, applied.index, &request.signing_request) {
             Ok(welcome) => JoinReply::Welcome(Box::new(welcome)),
@@ -225,6 +241,15 @@ async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
         Outcome::Full => JoinReply::Refused("the cluster is full, or a name or address is too long".into()),
         other => JoinReply::Refused(format!("{other:?}")),
     }
+}
+
+/// The member with this key, and an entry at which it was one.
+fn known(cluster: &Inner, public_key: &[u8; 32]) -> Option<(NodeId, u64)> {
+    let index = cluster.control.replica.applied_id()?.index;
+    let find = |members: &tidegate_state::Members| {
+        members.nodes().find(|node| node.public_key == *public_key).map(|node| node.id)
+    };
+    cluster.control.read(|control| find(&control.state.members)).map(|node| (node, index))
 }
 
 /// Who knows the cluster's secret gets a token of its own: for this key, for this once, for some minutes.

@@ -1,5 +1,6 @@
 //! What a node is told at its start.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,13 +28,23 @@ pub struct Settings {
     /// Known to all nodes beforehand: who knows it may join.
     pub secret: Option<Secret>,
     /// The first admin token, if this node forms the cluster; `None`: one is made up.
-    pub first_admin_token: Option<String>,
+    pub first_admin_token: Option<FirstToken>,
     /// When does an entry count as "in effect" here?
     pub acks: Acks,
     /// As leader: a learner that was not heard of for so long is removed for good. `None`: only by hand.
     pub forget_after: Option<Duration>,
     /// How long joining may take before `start` fails.
     pub join_patience: Duration,
+}
+
+/// An admin token in its text form: never printed.
+#[derive(Clone)]
+pub struct FirstToken(pub String);
+
+impl fmt::Debug for FirstToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FirstToken(…)")
+    }
 }
 
 /// How a node with an empty data folder begins. A folder with a node in it always resumes as that node.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -117,14 +117,18 @@ async fn meet(
     peers: &[String],
     secret: &Secret,
 ) -> Result<Place, Error> {
+    let mut failed = None;
     loop {
-        let address = match gathering::gather(folder, socket, &own.peer, peers, secret).await? {
+        let address = match gathering::gather(folder, socket, &own.peer, peers, secret, failed.as_deref()).await? {
             Meeting::Form => return found(settings, own),
             Meeting::Join(address) => address,
         };
         match join(settings, folder, own, &address, &Trust::Secret(secret)).await {
             // It may be another one's turn, or the cluster's quorum may come back.
-            Err(Error::JoinFailed(reason)) => tracing::warn!(%reason, "not joined yet"),
+            Err(Error::JoinFailed(reason)) => {
+                tracing::warn!(%reason, "not joined yet");
+                failed = Some(address);
+            }
             joined => return joined,
         }
     }
@@ -222,6 +226,7 @@ async fn open(
         identity: identity.clone(),
         key: place.key.clone(),
         secret: settings.secret.clone(),
+        settled: AtomicBool::new(place.forming.is_none()),
         name: place.node.name.clone(),
         own,
         feature_level: settings.feature_level,
@@ -263,7 +268,7 @@ async fn open(
 
 /// The first entry of the cluster, and the first admin token.
 async fn form(cluster: &Arc<Inner>, settings: &Settings, forming: Forming) -> Result<(), Error> {
-    let admin = settings.first_admin_token.clone().unwrap_or_else(new_admin_token);
+    let admin = settings.first_admin_token.clone().map_or_else(new_admin_token, |token| token.0);
     cluster.control.initialize(&cluster.own.peer).await?;
     cluster.quota.initialize(&cluster.own.peer).await?;
     let key = identity::read_key(&cluster.identity.key)?;
@@ -287,6 +292,8 @@ async fn form(cluster: &Arc<Inner>, settings: &Settings, forming: Forming) -> Re
     cluster.folder.write("admin.token", format!("{admin}\n").as_bytes())?;
     cluster.know_members();
     cluster.write_node()?;
+    // Before that a crash would have begun anew, and whoever had joined would be a node of nothing.
+    cluster.settled.store(true, Ordering::Release);
     cluster.folder.remove(gathering::FILE)
 }
 

@@ -8,7 +8,7 @@ pub(crate) mod identity;
 pub(crate) mod joining;
 pub(crate) mod listener;
 pub(crate) mod peers;
-mod strangers;
+pub(crate) mod strangers;
 pub(crate) mod tls;
 
 use std::future::Future;

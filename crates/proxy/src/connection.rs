@@ -137,7 +137,9 @@ pub(crate) async fn serve<S, F>(
                     None => return,
                 }
             } else {
-                unread // The beginning of a head that came behind a request.
+                // The beginning of a head that came behind a request: until it is one, nothing rests here.
+                client.leaves_unread();
+                unread
             };
         },
         Version::Http2 => {

@@ -330,7 +330,6 @@ impl Ear {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        let part = if let [part @ .., b'\r'] = part { part } else { part };
         let room = NAME - self.length.min(NAME);
         let kept = part.len().min(room);
         self.line[self.length.min(NAME)..][..kept].copy_from_slice(&part[..kept]);
@@ -340,7 +339,8 @@ impl Ear {
     fn end_of_line(&mut self) -> bool {
         let length = std::mem::take(&mut self.length);
         let line = self.line;
-        self.line(&line[..length])
+        // A CR before the LF that came apart from it is of the line only if another byte is.
+        self.line(if line[..length] == *b"\r" { b"" } else { &line[..length] })
     }
 
     /// The empty line after a head ends it; empty lines before one are skipped (RFC 9112 § 2.2).

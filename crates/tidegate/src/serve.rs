@@ -73,7 +73,14 @@ pub(crate) fn run(args: Args, admin: &str, token: Option<String>) -> anyhow::Res
         .build()
         .context("starting the control threads")?;
     let done = control.block_on(async {
-        let node = Node::start(settings).await?;
+        // A first start may wait for others for as long as it takes: as process 1 of a container nobody else ends it.
+        let node = tokio::select! {
+            node = Node::start(settings) => node?,
+            why = drain::asked_to_end() => {
+                tracing::info!(why = why?, "ended before it was ready");
+                return Ok(());
+            }
+        };
         node.run().await
     });
     control.shutdown_timeout(std::time::Duration::from_secs(2));
@@ -235,7 +242,10 @@ fn cluster_settings(
         acks: Acks::ByCaller,
         forget_after: settings.forget_after,
         secret: settings.secret.clone(),
-        first_admin_token: settings.first_admin_token.as_ref().map(|token| token.0.clone()),
+        first_admin_token: settings
+            .first_admin_token
+            .as_ref()
+            .map(|token| tidegate_cluster::FirstToken(token.0.clone())),
         ..tidegate_cluster::Settings::new(&settings.data, start)
     })
 }

@@ -186,6 +186,15 @@ impl http_body::Body for Body {
             Poll::Ready(Some(Ok(frame))) => {
                 patience.silent_since = None;
                 self.finish_if_ended();
+                // Who always has more is never waited for, and takes its time nevertheless.
+                if self
+                    .flow
+                    .as_ref()
+                    .is_some_and(|flow| flow.patience.total.is_some_and(|total| total <= Instant::now()))
+                {
+                    self.cancel();
+                    return Poll::Ready(Some(Err(Broken::Timeout(Phase::Total))));
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {

@@ -28,7 +28,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::Handle;
 
-use self::ask::{Encoder, Outbox, Short};
+use self::ask::{Encoder, Outbox, Unsent};
 use self::reader::Reader;
 use crate::BoxError;
 use crate::endpoint::Address;
@@ -65,6 +65,8 @@ pub(crate) struct Exchange {
     reader: Reader,
     /// Read at once.
     room: usize,
+    /// More than that was made room for.
+    grown: bool,
     out: Outbox,
     encoder: Encoder,
     body: Outgoing,
@@ -84,6 +86,7 @@ impl Exchange {
             wire: Some(wire),
             reader: Reader::new(),
             room: READ,
+            grown: false,
             out: Outbox::default(),
             encoder: Encoder::Done,
             body: Outgoing::Empty,
@@ -194,7 +197,8 @@ impl Exchange {
     /// It lies idle from now on, with no more memory than it needs.
     pub(crate) fn rest(&mut self) {
         (self.asked, self.body) = (None, Outgoing::Empty);
-        if self.reader.bytes.capacity() > 2 * READ {
+        // What is split off does not count as capacity, and is there even so.
+        if std::mem::take(&mut self.grown) || self.reader.bytes.capacity() > 2 * READ {
             self.reader.bytes = BytesMut::new();
         }
         self.out.clear();
@@ -218,31 +222,15 @@ impl Exchange {
 
     fn poll_send_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
         let Some(wire) = &mut self.wire else { return Poll::Ready(Ok(())) };
-        loop {
-            while !self.encoder.is_done() && !self.out.is_full() {
-                match Pin::new(&mut self.body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        self.encoder.put(frame, &mut self.out)?;
-                        if self.body.is_end_stream() {
-                            self.encoder.end(&mut self.out)?;
-                        }
-                    }
-                    Poll::Ready(None) => self.encoder.end(&mut self.out)?,
-                    Poll::Ready(Some(Err(why))) => return Poll::Ready(Err(Unsent::Body(why))),
-                    Poll::Pending => break,
-                }
-            }
-            if !self.out.is_empty() {
-                self.unflushed = self.says_goodbye;
-                ready!(self.out.poll_write(wire, cx))?;
-                continue;
-            }
-            if self.unflushed {
-                ready!(Pin::new(&mut *wire).poll_flush(cx))?;
-                self.unflushed = false;
-            }
-            return if self.encoder.is_done() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        let sent = ask::poll_send(&mut self.encoder, &mut self.out, &mut self.body, wire, cx);
+        if !matches!(sent, Poll::Ready(Err(_))) && self.out.is_empty() && std::mem::take(&mut self.out.wrote) {
+            self.unflushed |= self.says_goodbye;
         }
+        if self.unflushed && self.out.is_empty() {
+            ready!(Pin::new(&mut *wire).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        sent
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -250,7 +238,9 @@ impl Exchange {
         let bytes = &mut self.reader.bytes;
         let free = bytes.capacity() - bytes.len();
         if free < self.room / 2 {
-            bytes.reserve(self.room.max(self.reader.decoder.certain().min(READ_MOST)));
+            let room = self.room.max(self.reader.decoder.certain().min(READ_MOST));
+            self.grown |= room > 2 * READ;
+            bytes.reserve(room);
         }
         let free = bytes.capacity() - bytes.len();
         let read = ready!(pin!(wire.read_buf(bytes)).poll(cx))?;
@@ -258,24 +248,6 @@ impl Exchange {
             self.room = (self.room * 2).min(READ_MOST);
         }
         Poll::Ready(Ok(read))
-    }
-}
-
-/// Why the rest of a request does not go out.
-enum Unsent {
-    Body(BoxError),
-    Wire(io::Error),
-}
-
-impl From<io::Error> for Unsent {
-    fn from(why: io::Error) -> Self {
-        Self::Wire(why)
-    }
-}
-
-impl From<Short> for Unsent {
-    fn from(_: Short) -> Self {
-        Self::Body("the request's body is shorter than it said".into())
     }
 }
 

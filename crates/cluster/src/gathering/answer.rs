@@ -7,55 +7,65 @@ use futures_util::stream::FuturesUnordered;
 use quinn::{Endpoint, Incoming};
 
 use super::secret::Secret;
-use super::word::Word;
-use super::{Ask, Call, Said};
+use super::{Ask, Call, Me, Said};
 use crate::codec;
 use crate::transport::listener;
+use crate::transport::strangers::{Place, Strangers};
 
-/// Callers at a time; the others wait to be accepted.
-const CALLERS: usize = 64;
+/// Callers at a time; from half of them on one has to prove its address first, beyond them one is refused.
+const CALLERS: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) async fn forever(endpoint: &Endpoint, word: &Word<'_>, secret: &Secret) {
+pub(super) async fn forever(endpoint: &Endpoint, me: &Me<'_>, secret: &Secret) {
+    let strangers = Strangers::default();
     let mut callers = FuturesUnordered::new();
     loop {
         tokio::select! {
-            incoming = endpoint.accept(), if callers.len() < CALLERS => match incoming {
-                Some(incoming) => callers.push(one(incoming, word, secret)),
-                None => return,
-            },
+            incoming = endpoint.accept() => {
+                let Some(incoming) = incoming else { return };
+                let busy = CALLERS / 2 <= callers.len();
+                if busy && !incoming.remote_address_validated() && incoming.may_retry() {
+                    _ = incoming.retry(); // Cannot fail: it may retry.
+                } else if CALLERS <= callers.len() {
+                    incoming.refuse();
+                } else if let Some(place) = strangers.enter(incoming.remote_address().ip()) {
+                    callers.push(one(incoming, place, me, secret));
+                } else {
+                    incoming.refuse();
+                }
+            }
             Some(()) = callers.next() => {}
         }
     }
 }
 
-async fn one(incoming: Incoming, word: &Word<'_>, secret: &Secret) {
+async fn one(incoming: Incoming, _place: Place, me: &Me<'_>, secret: &Secret) {
     let answered = async {
         let (connection, _) = listener::shake(incoming).await?;
         let (mut send, mut receive) = connection.accept_bi().await.ok()?;
         let frame = receive.read_to_end(listener::JOIN_FRAME).await.ok()?;
-        listener::reply(&mut send, &codec::encode(&said(&frame, word, secret))).await.ok()?;
+        listener::reply(&mut send, &codec::encode(&said(&frame, me, secret))).await.ok()?;
         _ = connection.closed().await; // The caller closes when it has read the answer.
         Some(())
     };
     _ = tokio::time::timeout(PATIENCE, answered).await;
 }
 
-fn said(frame: &[u8], word: &Word<'_>, secret: &Secret) -> Said {
+fn said(frame: &[u8], me: &Me<'_>, secret: &Secret) -> Said {
     let call = match codec::decode::<Call>(frame) {
         Ok(call) if secret.is_proven_by(&call.proof) => call,
         Ok(_) => return Said::Refused("another cluster secret".into()),
         Err(error) => return Said::Refused(format!("the call is malformed: {error}")),
     };
     match call.ask {
-        Ask::WhoAreYou => Said::Fresh { id: word.me(), promised: word.promised() },
-        Ask::YourWord(candidate) => match word.give(&candidate) {
-            Ok(()) => Said::Promised,
+        Ask::WhoAreYou => Said::Fresh(me.fresh()),
+        Ask::YourWord(candidate) => match me.word.give(&candidate) {
+            Ok(()) => Said::Promised { by: me.word.me() },
             Err(other) => Said::Taken(other),
         },
-        Ask::TakeBack { id } => {
-            word.take_back(&id);
-            Said::Fresh { id: word.me(), promised: word.promised() }
+        Ask::TakeBack { id, attempt } => {
+            me.word.take_back(&id, Some(attempt));
+            Said::Fresh(me.fresh())
         }
     }
 }

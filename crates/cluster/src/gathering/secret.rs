@@ -1,6 +1,7 @@
 //! The secret that all nodes of a cluster are given beforehand. Whoever has it may join; it never travels and is never
 //! printed: what is shown to others is derived from it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rcgen::KeyPair;
@@ -10,6 +11,8 @@ use crate::token;
 /// Fewer characters could be guessed from a certificate that anybody may ask for.
 const LEAST: usize = 32;
 const MOST: usize = 1_024;
+/// Different ones among them.
+const DIFFERENT: usize = 8;
 
 /// PKCS#8 of an Ed25519 key up to its 32 bytes (RFC 8410).
 const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -25,6 +28,12 @@ impl Secret {
     /// When it is shorter or longer.
     pub fn new(text: &str) -> Result<Self, String> {
         let text = text.trim();
+        let different = text.chars().collect::<BTreeSet<_>>().len();
+        if (LEAST..=MOST).contains(&text.chars().count()) && different < DIFFERENT {
+            return Err(format!(
+                "the cluster secret has {different} different characters and can be guessed: use what `openssl rand -hex 32` prints"
+            ));
+        }
         match text.chars().count() {
             LEAST..=MOST => Ok(Self(text.to_owned())),
             count => Err(format!(
@@ -75,13 +84,14 @@ mod tests {
     fn short_secrets_are_refused_and_blanks_do_not_count() {
         assert!(Secret::new("too short").unwrap_err().contains("9 characters"));
         assert!(Secret::new(&" ".repeat(40)).is_err());
-        let (plain, padded) = ("s".repeat(32), format!(" {}\n", "s".repeat(32)));
+        assert!(Secret::new(&"s".repeat(40)).unwrap_err().contains("1 different"));
+        let (plain, padded) = ("12345678".repeat(4), format!(" {}\n", "12345678".repeat(4)));
         assert_eq!(Secret::new(&plain).unwrap().proof(), Secret::new(&padded).unwrap().proof());
     }
 
     #[test]
     fn what_is_derived_is_the_same_everywhere_and_differs_by_purpose_and_key() {
-        let [one, same, other] = ["a", "a", "b"].map(|c| Secret::new(&c.repeat(40)).unwrap());
+        let [one, same, other] = ["a2345678", "a2345678", "b2345678"].map(|c| Secret::new(&c.repeat(5)).unwrap());
         let key = |secret: &Secret| secret.ca_key().unwrap().serialize_der();
         assert_eq!(key(&one), key(&same));
         assert_ne!(key(&one), key(&other));

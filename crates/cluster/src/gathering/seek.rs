@@ -1,14 +1,14 @@
 //! Asking the others until one of a cluster is found, or the word of a majority.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::secret::Secret;
-use super::word::{Candidate, Word};
-use super::{Ask, Meeting, Said, ask};
+use super::word::Candidate;
+use super::{Ask, Fresh, Me, Meeting, Said, ask};
 use crate::error::Error;
 use crate::transport::joining::Asking;
 
@@ -17,17 +17,19 @@ const PAUSE: Duration = Duration::from_millis(250);
 const TELL: Duration = Duration::from_secs(10);
 
 pub(super) struct Seeker<'a> {
-    pub(super) word: &'a Word<'a>,
+    pub(super) me: &'a Me<'a>,
     /// This node's peer address.
     pub(super) own: &'a str,
     pub(super) peers: &'a [String],
     pub(super) secret: &'a Secret,
+    /// Joining this one failed: another is asked, if there is one.
+    pub(super) failed: Option<&'a str>,
 }
 
 /// What is known of one of the initial peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum View {
-    Fresh { id: String, promised: Option<Candidate> },
+    Fresh(Fresh),
     Member,
     Busy,
     Silent(String),
@@ -44,18 +46,17 @@ enum Next {
 
 impl Seeker<'_> {
     pub(super) async fn seek(&self) -> Result<Meeting, Error> {
-        let me = self.word.me();
         let mut told: Option<Instant> = None;
         loop {
             let views = join_all(self.peers.iter().map(|peer| self.look(peer))).await;
-            let reason = match next(&views, self.peers, &me) {
+            let reason = match next(&views, self.peers, &self.me.fresh(), self.failed) {
                 Next::Join(at) => return Ok(Meeting::Join(self.peers[at].clone())),
-                Next::Ask(others) => match self.has_the_word_of(&others, &me).await {
+                Next::Ask(others) => match self.has_the_word_of(&others).await {
                     Ok(()) => return Ok(Meeting::Form),
                     Err(reason) => reason,
                 },
                 Next::Wait(reason) => {
-                    self.give_back(&views, &me).await;
+                    self.give_back(&views).await;
                     reason
                 }
             };
@@ -70,8 +71,11 @@ impl Seeker<'_> {
     }
 
     async fn look(&self, peer: &str) -> View {
+        if peer == self.own {
+            return View::Fresh(self.me.fresh()); // Not every network leads back to oneself.
+        }
         match ask(peer, self.secret, Ask::WhoAreYou).await {
-            Ok(Said::Fresh { id, promised }) => View::Fresh { id, promised },
+            Ok(Said::Fresh(fresh)) => View::Fresh(fresh),
             Ok(Said::Member) => View::Member,
             Ok(Said::Busy) => View::Busy,
             Ok(other) => View::Silent(format!("{other:?}")),
@@ -80,32 +84,42 @@ impl Seeker<'_> {
         }
     }
 
-    async fn has_the_word_of(&self, others: &[usize], me: &str) -> Result<(), String> {
-        let candidate = Candidate { id: me.to_owned(), address: self.own.to_owned() };
+    async fn has_the_word_of(&self, others: &[usize]) -> Result<(), String> {
+        let (id, address) = (self.me.word.me(), self.own.to_owned());
+        let candidate = Candidate { id: id.clone(), address, attempt: u64::from_le_bytes(crate::token::random()) };
         let asked = others.iter().map(|at| async {
             let peer = &self.peers[*at];
             match ask(peer, self.secret, Ask::YourWord(candidate.clone())).await {
-                Ok(Said::Promised) => Ok(()),
+                Ok(Said::Promised { by }) => Ok(by),
                 Ok(Said::Taken(other)) => Err(format!("{peer} gave its word to {}", other.address)),
                 _ => Err(format!("{peer} did not answer")),
             }
         });
-        let answers = join_all(asked).await;
-        let given = answers.iter().filter(|answer| answer.is_ok()).count();
-        if given + 1 < majority(self.peers.len()) {
-            let reasons: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
+        // By who gave it: two names may have become one machine's meanwhile.
+        let (mut given, mut reasons) = (BTreeSet::from([id]), Vec::new());
+        for answer in join_all(asked).await {
+            match answer {
+                Ok(by) => _ = given.insert(by),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        if given.len() < majority(self.peers.len()) {
             return Err(format!("{}. {LOST}", reasons.join("; ")));
         }
         // Its own last: nobody else gets it from now on.
-        self.word.give(&candidate).map_err(|other| format!("this node gave its word to {}. {LOST}", other.address))
+        self.me.word.give(&candidate).map_err(|other| format!("this node gave its word to {}. {LOST}", other.address))
     }
 
     /// What was promised to this node is not wanted now.
-    async fn give_back(&self, views: &[View], me: &str) {
-        self.word.take_back(me);
-        let ours = |view: &View| matches!(view, View::Fresh { promised: Some(promised), .. } if promised.id == me);
-        let holders = self.peers.iter().zip(views).filter(|(_, view)| ours(view));
-        join_all(holders.map(|(peer, _)| ask(peer, self.secret, Ask::TakeBack { id: me.to_owned() }))).await;
+    async fn give_back(&self, views: &[View]) {
+        let me = self.me.word.me();
+        self.me.word.take_back(&me, None);
+        let ours = self.peers.iter().zip(views).filter_map(|(peer, view)| match view {
+            View::Fresh(Fresh { promised: Some(promised), .. }) if promised.id == me => Some((peer, promised.attempt)),
+            _ => None,
+        });
+        let back = ours.map(|(peer, attempt)| ask(peer, self.secret, Ask::TakeBack { id: me.clone(), attempt }));
+        join_all(back).await;
     }
 }
 
@@ -116,8 +130,9 @@ fn majority(of: usize) -> usize {
     of / 2 + 1
 }
 
-fn next(views: &[View], peers: &[String], me: &str) -> Next {
-    if let Some(at) = views.iter().position(|view| *view == View::Member) {
+fn next(views: &[View], peers: &[String], me: &Fresh, failed: Option<&str>) -> Next {
+    let members = || (0..views.len()).filter(|at| views[*at] == View::Member);
+    if let Some(at) = members().find(|at| failed != Some(peers[*at].as_str())).or_else(|| members().next()) {
         return Next::Join(at);
     }
     if let Some(at) = views.iter().position(|view| *view == View::Busy) {
@@ -126,9 +141,17 @@ fn next(views: &[View], peers: &[String], me: &str) -> Next {
     // Two names may be one node's.
     let mut fresh: BTreeMap<&str, usize> = BTreeMap::new();
     for (at, view) in views.iter().enumerate() {
-        if let View::Fresh { id, .. } = view {
-            fresh.entry(id).or_insert(at);
+        let View::Fresh(found) = view else { continue };
+        let peer = &peers[at];
+        if found.id == me.id && found.process != me.process {
+            return Next::Wait(format!(
+                "{peer} has a copy of this node's data folder: stop it there, and empty the folder"
+            ));
         }
+        if found.list != me.list {
+            return Next::Wait(format!("{peer} was told other initial peers: all have to be told the same"));
+        }
+        fresh.entry(&found.id).or_insert(at);
     }
     let silent: Vec<String> = peers
         .iter()
@@ -138,7 +161,7 @@ fn next(views: &[View], peers: &[String], me: &str) -> Next {
             _ => None,
         })
         .collect();
-    let Some(mine) = fresh.get(me) else {
+    let Some(mine) = fresh.get(me.id.as_str()) else {
         let silent = if silent.is_empty() { String::new() } else { format!(" Silent: {}", silent.join(", ")) };
         return Next::Wait(format!("none of the initial peers is this node: it waits for their cluster.{silent}"));
     };
@@ -164,8 +187,12 @@ mod tests {
         (1..=count).map(|n| format!("10.0.0.{n}:7081")).collect()
     }
 
+    fn one(id: &str) -> Fresh {
+        Fresh { id: id.into(), process: 1, list: [0; 32], promised: None }
+    }
+
     fn fresh(id: &str) -> View {
-        View::Fresh { id: id.into(), promised: None }
+        View::Fresh(one(id))
     }
 
     fn silent() -> View {
@@ -179,33 +206,50 @@ mod tests {
     #[test]
     fn the_first_of_a_majority_asks_and_the_others_wait_for_it() {
         let views = [silent(), fresh("b"), fresh("c")];
-        assert_eq!(next(&views, &peers(3), "b"), Next::Ask(vec![2]));
-        assert!(waits(&next(&views, &peers(3), "c"), "10.0.0.2:7081 is to form it"));
+        assert_eq!(next(&views, &peers(3), &one("b"), None), Next::Ask(vec![2]));
+        assert!(waits(&next(&views, &peers(3), &one("c"), None), "10.0.0.2:7081 is to form it"));
     }
 
     #[test]
     fn less_than_a_majority_waits_and_names_who_is_silent() {
         let views = [fresh("a"), silent(), silent()];
-        let next = next(&views, &peers(3), "a");
+        let next = next(&views, &peers(3), &one("a"), None);
         assert!(waits(&next, "1 of 3") && waits(&next, "10.0.0.3:7081 (no answer)"), "{next:?}");
     }
 
     #[test]
     fn a_cluster_that_is_there_is_joined_whoever_else_is_fresh() {
         let views = [fresh("a"), fresh("b"), View::Member];
-        assert_eq!(next(&views, &peers(3), "a"), Next::Join(2));
-        assert!(waits(&next(&[fresh("a"), fresh("b"), View::Busy], &peers(3), "a"), "becoming"));
+        assert_eq!(next(&views, &peers(3), &one("a"), None), Next::Join(2));
+        assert!(waits(&next(&[fresh("a"), fresh("b"), View::Busy], &peers(3), &one("a"), None), "becoming"));
     }
 
     #[test]
     fn two_names_of_one_node_are_no_majority() {
         let views = [fresh("a"), fresh("a"), silent()];
-        assert!(waits(&next(&views, &peers(3), "a"), "1 of 3"));
+        assert!(waits(&next(&views, &peers(3), &one("a"), None), "1 of 3"));
     }
 
     #[test]
     fn who_is_not_in_the_list_only_waits() {
         let views = [fresh("a"), fresh("b"), fresh("c")];
-        assert!(waits(&next(&views, &peers(3), "d"), "none of the initial peers is this node"));
+        assert!(waits(&next(&views, &peers(3), &one("d"), None), "none of the initial peers is this node"));
+    }
+
+    #[test]
+    fn a_member_whose_cluster_does_not_answer_is_not_asked_first_again() {
+        let views = [View::Member, fresh("b"), View::Member];
+        assert_eq!(next(&views, &peers(3), &one("b"), Some("10.0.0.1:7081")), Next::Join(2));
+        assert_eq!(next(&views[..2], &peers(2), &one("b"), Some("10.0.0.1:7081")), Next::Join(0));
+    }
+
+    #[test]
+    fn copies_of_a_disk_and_other_lists_are_named() {
+        let copy = View::Fresh(Fresh { process: 2, ..one("a") });
+        let views = [fresh("a"), copy, fresh("c")];
+        assert!(waits(&next(&views, &peers(3), &one("a"), None), "10.0.0.2:7081 has a copy"));
+        let other = View::Fresh(Fresh { list: [1; 32], ..one("c") });
+        let views = [fresh("a"), fresh("b"), other];
+        assert!(waits(&next(&views, &peers(3), &one("a"), None), "10.0.0.3:7081 was told other"));
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Candidate {
     pub(crate) id: String,
     /// Its peer address, for people.
     pub(crate) address: String,
+    /// Which asking it is: what is taken back is the word of this one, however late that is heard.
+    pub(crate) attempt: u64,
 }
 
 #[derive(Debug)]
@@ -62,23 +64,25 @@ impl<'a> Word<'a> {
         let mut kept = self.kept.lock().expect("no panic while locked");
         match &kept.promised {
             Some(other) if other.id != to.id => return Err(other.clone()),
-            Some(_) => return Ok(()),
-            None => {}
+            Some(same) if same == to => return Ok(()),
+            Some(_) | None => {}
         }
         let given = Kept { promised: Some(to.clone()), ..kept.clone() };
         // What is not on disk was not said.
         if let Err(error) = self.keep(&given) {
             tracing::warn!(%error, "a promise could not be kept and is not given");
-            return Err(Candidate { id: kept.id.clone(), address: error.to_string() });
+            return Err(Candidate { id: kept.id.clone(), address: error.to_string(), attempt: 0 });
         }
         *kept = given;
         Ok(())
     }
 
-    /// This one does not want to form the cluster any more.
-    pub(crate) fn take_back(&self, from: &str) {
+    /// This one does not want to form the cluster any more; `attempt`: which asking it means, `None`: whichever.
+    pub(crate) fn take_back(&self, from: &str, attempt: Option<u64>) {
         let mut kept = self.kept.lock().expect("no panic while locked");
-        if kept.promised.as_ref().is_some_and(|promised| promised.id == from) {
+        let means =
+            |promised: &Candidate| promised.id == from && attempt.is_none_or(|attempt| attempt == promised.attempt);
+        if kept.promised.as_ref().is_some_and(means) {
             let free = Kept { promised: None, ..kept.clone() };
             if self.keep(&free).is_ok() {
                 *kept = free;
@@ -97,7 +101,7 @@ mod tests {
     use super::*;
 
     fn candidate(id: &str) -> Candidate {
-        Candidate { id: id.into(), address: "10.0.0.1:7081".into() }
+        Candidate { id: id.into(), address: "10.0.0.1:7081".into(), attempt: 1 }
     }
 
     #[test]
@@ -112,9 +116,14 @@ mod tests {
         drop(word);
         let word = Word::of(&folder).unwrap();
         assert_eq!((word.me(), word.promised()), (me, Some(candidate("a"))));
-        word.take_back("b");
+        word.take_back("b", Some(1));
         assert_eq!(word.give(&candidate("b")), Err(candidate("a")));
-        word.take_back("a");
+        // Asked again: what was taken back before, and is heard late, is not this word.
+        let again = Candidate { attempt: 2, ..candidate("a") };
+        assert_eq!(word.give(&again), Ok(()));
+        word.take_back("a", Some(1));
+        assert_eq!(word.give(&candidate("b")), Err(again));
+        word.take_back("a", Some(2));
         assert_eq!(word.give(&candidate("b")), Ok(()));
     }
 

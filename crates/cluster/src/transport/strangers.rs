@@ -11,18 +11,18 @@ const MOST: usize = 256;
 const MOST_OF_ONE: usize = 16;
 
 #[derive(Debug, Default)]
-pub(super) struct Strangers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+pub(crate) struct Strangers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
 
 /// A stranger's place, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     strangers: Arc<Mutex<BTreeMap<IpAddr, usize>>>,
     from: IpAddr,
 }
 
 impl Strangers {
     /// `None`: there are too many already.
-    pub(super) fn enter(&self, from: IpAddr) -> Option<Place> {
+    pub(crate) fn enter(&self, from: IpAddr) -> Option<Place> {
         let from = network(from);
         let mut inside = self.0.lock().expect("no panic while locked");
         if inside.values().sum::<usize>() >= MOST {

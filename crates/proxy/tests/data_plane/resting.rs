@@ -64,6 +64,30 @@ async fn lines_between_requests_are_nothing_and_the_beginning_of_a_head_is_kept(
     assert!(until(&mut socket, "}").await.starts_with("HTTP/1.1 200 "));
 }
 
+/// What looks like the end of a head to one reader, and not to the other, neither rests nor lives for ever.
+#[tokio::test]
+async fn a_head_that_never_ends_is_given_up_wherever_its_line_ends_are_cut() {
+    for cut in [b"\r".as_slice(), b"\r\r"] {
+        let world = world(|bounds| {
+            bounds.head_timeout = Duration::from_secs(1);
+            bounds.idle_timeout = Duration::from_secs(2);
+        })
+        .await;
+        let mut socket = resting(&world).await;
+        let mut head = b"GET / HTTP/1.1\r\nhost: x\r\na: ".to_vec();
+        head.resize(8_192 - 2 - cut.len(), b'a');
+        head.extend([b"\r\n", cut].concat());
+        socket.write_all(&head).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        socket.write_all(b"\r\n").await.unwrap();
+        let mut all = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut all)).await;
+        assert!(ended.is_ok(), "{cut:?}: it is given up");
+        assert!(!all.starts_with(b"HTTP/1.1 200 "), "{cut:?}");
+        soon("it is gone", || world.gate.connections.now() == 0).await;
+    }
+}
+
 #[tokio::test]
 async fn what_dribbles_after_a_rest_is_given_up_with_408() {
     let world = world(|bounds| bounds.head_timeout = Duration::from_secs(1)).await;

@@ -10,6 +10,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Node;
 use super::effect::Effect;
 
+/// Of a node that does not serve yet.
+pub(super) async fn asked_to_end() -> anyhow::Result<&'static str> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
+
 /// Returns why the node should end. SIGUSR1 reopens logs; SIGHUP reads anew what the document names on this machine:
 /// certificates and secrets.
 pub(super) async fn wait_for_signal(cluster: &Cluster, gate: &Gate, effect: &Effect) -> anyhow::Result<String> {

@@ -13,6 +13,7 @@ use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
 use super::reader::length;
+use crate::BoxError;
 use crate::endpoint::Address;
 use crate::head::{endpoints_name, is_allowed_in_trailers};
 use crate::outgoing::Outgoing;
@@ -42,6 +43,8 @@ pub(crate) struct Outbox {
     tail: &'static [u8],
     /// A byte of this request is out.
     pub(crate) begun: bool,
+    /// Something was written since somebody last took note of it.
+    pub(crate) wrote: bool,
 }
 
 /// The body is shorter than was said.
@@ -81,7 +84,12 @@ pub(crate) fn head(out: &mut Outbox, head: &Parts, body: &Outgoing, to: &Address
         name_somebody(text, head, to);
     }
     let encoder = match body {
-        Outgoing::Empty => told.map_or(Framing::None, Framing::Told),
+        // A length without a body would take the next request for one: it ends the exchange before a byte is out.
+        Outgoing::Empty => match told {
+            None => Framing::None,
+            Some(0) => Framing::Told(0),
+            Some(length) => Framing::Length(length),
+        },
         _ if chunked => Framing::Chunked,
         _ => told.or_else(|| body.size_hint().exact()).map_or(Framing::Chunked, Framing::Length),
     };
@@ -151,6 +159,55 @@ fn trailers_of(headers: &HeaderMap) -> Vec<HeaderName> {
     lines.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
 
+/// Why the rest of a request does not go out.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    Body(BoxError),
+    Wire(io::Error),
+}
+
+impl From<io::Error> for Unsent {
+    fn from(why: io::Error) -> Self {
+        Self::Wire(why)
+    }
+}
+
+impl From<Short> for Unsent {
+    fn from(_: Short) -> Self {
+        Self::Body("the request's body is shorter than it said".into())
+    }
+}
+
+/// Takes of the body and gives to the socket, as far as either goes. Ready: all of the request is written, though it may not be
+/// flushed.
+pub(crate) fn poll_send(
+    encoder: &mut Encoder,
+    out: &mut Outbox,
+    body: &mut (impl Body<Data = Bytes, Error = BoxError> + Unpin),
+    socket: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Unsent>> {
+    loop {
+        while !encoder.is_done() && !out.is_full() {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    encoder.put(frame, out)?;
+                    if body.is_end_stream() {
+                        encoder.end(out)?;
+                    }
+                }
+                Poll::Ready(None) => encoder.end(out)?,
+                Poll::Ready(Some(Err(why))) => return Poll::Ready(Err(Unsent::Body(why))),
+                Poll::Pending => break,
+            }
+        }
+        if out.is_empty() {
+            return if encoder.is_done() { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        ready!(out.poll_write(socket, cx))?;
+    }
+}
+
 impl Encoder {
     pub(crate) fn is_done(&self) -> bool {
         matches!(self, Self::Done)
@@ -207,9 +264,10 @@ impl Encoder {
             Self::Done => Ok(()),
             Self::Length(_) => Err(Short),
             Self::Chunked(_) => {
-                match out.part.is_empty() {
-                    true => out.text.extend_from_slice(b"0\r\n\r\n"),
-                    false => out.tail = b"\r\n0\r\n\r\n",
+                // Behind what is left of the last chunk's end.
+                match out.tail.len() {
+                    0 => out.text.extend_from_slice(b"0\r\n\r\n"),
+                    left => out.tail = &b"\r\n0\r\n\r\n"[2_usize.saturating_sub(left)..],
                 }
                 Ok(())
             }
@@ -220,7 +278,8 @@ impl Encoder {
 impl Outbox {
     /// What is pushed next would have to wait.
     pub(crate) fn is_full(&self) -> bool {
-        !self.part.is_empty() || self.text.len() >= GATHERED
+        // What is pushed goes before a part's tail: that has to be out as well.
+        !self.part.is_empty() || !self.tail.is_empty() || self.text.len() >= GATHERED
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -263,7 +322,7 @@ impl Outbox {
     }
 
     fn advance(&mut self, written: usize) {
-        self.begun = true;
+        (self.begun, self.wrote) = (true, true);
         let of_text = written.min(self.text.len() - self.at);
         self.at += of_text;
         let of_part = (written - of_text).min(self.part.len());
@@ -274,7 +333,8 @@ impl Outbox {
 
     /// Nothing of another request may be left; nor more room than requests need.
     pub(crate) fn clear(&mut self) {
-        (self.at, self.part, self.tail, self.begun) = (0, Bytes::new(), b"", false);
+        (self.at, self.part, self.tail) = (0, Bytes::new(), b"");
+        (self.begun, self.wrote) = (false, false);
         self.text.clear();
         if self.text.capacity() > GATHERED {
             self.text = Vec::new();

@@ -28,6 +28,8 @@ pub(crate) struct Chunked {
     at: At,
     /// Of the chunk.
     left: u64,
+    /// Of its size.
+    digits: u8,
     extensions: u32,
     trailers: Vec<u8>,
     /// Found behind data that is passed on first.
@@ -38,6 +40,8 @@ pub(crate) struct Chunked {
 enum At {
     Start,
     Size,
+    /// Blanks behind it.
+    SizeBlank,
     Extension,
     SizeLf,
     Data,
@@ -56,7 +60,7 @@ enum At {
 impl Decoder {
     pub(crate) fn chunked() -> Self {
         let (trailers, broken) = (Vec::new(), None);
-        Self::Chunked(Box::new(Chunked { at: At::Start, left: 0, extensions: 0, trailers, broken }))
+        Self::Chunked(Box::new(Chunked { at: At::Start, left: 0, digits: 0, extensions: 0, trailers, broken }))
     }
 
     /// The next frame in `bytes`. `None`: more of them is needed, or it has ended.
@@ -162,22 +166,30 @@ impl Chunked {
         Ok(match (self.at, byte) {
             (At::Start, byte) => {
                 self.left = digit(byte).ok_or(Malformed("a chunk without a size"))?.into();
+                self.digits = 1;
                 At::Size
             }
-            (At::Size | At::Extension, b'\r') => At::SizeLf,
-            (At::Size, b';' | b' ' | b'\t') => At::Extension,
+            (At::Size | At::SizeBlank | At::Extension, b'\r') => At::SizeLf,
+            (At::Size | At::SizeBlank, b';') => At::Extension,
+            (At::Size | At::SizeBlank, b' ' | b'\t') => {
+                self.count_extension()?;
+                At::SizeBlank
+            }
+            (At::SizeBlank, _) => return Err(Malformed("a chunk's size is no number")),
             (At::Size, byte) => {
                 let digit = digit(byte).ok_or(Malformed("a chunk's size is no number"))?;
+                self.digits += 1;
+                // However many of them are zeros.
+                if self.digits > 16 {
+                    return Err(Malformed("a chunk's size beyond 64 bits"));
+                }
                 let more = self.left.checked_mul(16).ok_or(Malformed("a chunk's size beyond 64 bits"))?;
                 self.left = more + u64::from(digit);
                 At::Size
             }
             (At::Extension, b'\n') => return Err(Malformed("a chunk's line ends in a bare LF")),
             (At::Extension, _) => {
-                self.extensions += 1;
-                if self.extensions > EXTENSIONS {
-                    return Err(Malformed("chunk extensions beyond 16 KiB"));
-                }
+                self.count_extension()?;
                 At::Extension
             }
             (At::SizeLf, b'\n') if self.left == 0 => At::Line,
@@ -189,6 +201,7 @@ impl Chunked {
                 self.keep(byte)?;
                 At::EndLf
             }
+            (At::Line | At::Trailer, b'\n') => return Err(Malformed("a trailer's line ends in a bare LF")),
             (At::Line | At::Trailer, byte) => {
                 self.keep(byte)?;
                 if byte == b'\r' { At::TrailerLf } else { At::Trailer }
@@ -206,6 +219,11 @@ impl Chunked {
         })
     }
 
+    fn count_extension(&mut self) -> Result<(), Malformed> {
+        self.extensions += 1;
+        if self.extensions > EXTENSIONS { Err(Malformed("chunk extensions beyond 16 KiB")) } else { Ok(()) }
+    }
+
     fn keep(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.trailers.len() >= TRAILERS {
             return Err(Malformed("trailers beyond 16 KiB"));
@@ -218,9 +236,12 @@ impl Chunked {
 fn fields(block: &[u8]) -> Result<HeaderMap, Malformed> {
     const BAD: Malformed = Malformed("trailers that are no fields");
     let mut parsed = [httparse::EMPTY_HEADER; FIELDS];
-    let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(block, &mut parsed) else {
+    let Ok(httparse::Status::Complete((read, parsed))) = httparse::parse_headers(block, &mut parsed) else {
         return Err(BAD);
     };
+    if read < block.len() {
+        return Err(BAD);
+    }
     let mut fields = HeaderMap::with_capacity(parsed.len());
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BAD)?;

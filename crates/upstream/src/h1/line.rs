@@ -61,6 +61,8 @@ impl One {
         }
         let shared = Arc::new(Mutex::new(Shared::default()));
         let sender = Arc::clone(&shared);
+        // Another thread may begin with the task at once: it waits until the exchange is there.
+        let mut there = lock(&shared);
         let task = tokio::spawn(std::future::poll_fn(move |cx| {
             let mut shared = lock(&sender);
             let Some(exchange) = &mut shared.exchange else { return Poll::Ready(()) };
@@ -75,7 +77,7 @@ impl One {
         }));
         let own = std::mem::replace(&mut self.hold, Hold::Shared(Arc::clone(&shared), task.abort_handle()));
         if let Hold::Own(exchange) = own {
-            lock(&shared).exchange = Some(exchange);
+            there.exchange = Some(exchange);
         }
     }
 

@@ -47,6 +47,9 @@ fn chunks_are_read_and_what_is_no_chunk_is_not() {
     for (text, want, broken) in [
         ("2\r\nok\r\n0\r\n\r\n", "ok", false),
         ("2;a=b\r\nok\r\n0\r\n\r\n", "ok", false),
+        ("2 0\r\nok\r\n0\r\n\r\n", "", true),
+        ("00000000000000002\r\nok\r\n0\r\n\r\n", "", true),
+        ("2\r\nok\r\n0\r\nx: y\n\r\nevil: z\r\n\r\n", "ok", true),
         ("2 \t;a\r\nok\r\n0;z\r\n\r\nmore", "ok", false),
         ("02\r\nok\r\nA\r\n0123456789\r\n0\r\n\r\n", "ok0123456789", false),
         ("2\r\nok\r\n0\r\nX-A: b\r\n\r\n", "ok", false),
@@ -249,5 +252,92 @@ proptest! {
         prop_assert!(matches!(out.poll_write(&mut text, &mut cx), Poll::Ready(Ok(()))));
         let told = read(&text, usize::MAX, false);
         prop_assert_eq!((told.body, told.broken), (parts.concat(), None));
+    }
+
+    #[test]
+    fn wherever_a_socket_stalls_the_chunks_are_the_same(
+        // Copied and not, and sockets that are full within what frames them.
+        sizes in prop::collection::vec(prop_oneof![0..20_usize, 4_090..4_200_usize], 0..6),
+        takes in prop::collection::vec(prop_oneof![3 => 0..4_usize, 1 => 4_000..4_300_usize], 1..12),
+        ends_with_the_last in any::<bool>(),
+    ) {
+        let parts: Vec<Vec<u8>> = (0_u8..).zip(&sizes).map(|(n, size)| vec![b'a' + n; *size]).collect();
+        let takes = if takes.iter().all(|take| *take == 0) { vec![1] } else { takes };
+        let mut body = Parts { left: parts.iter().map(|part| Bytes::from(part.clone())).collect(), ends_with_the_last };
+        let mut socket = Stalling { got: CHUNKED.as_bytes().to_vec(), takes, at: 0 };
+        let (mut out, mut encoder) = (Outbox::default(), Encoder::Chunked(Vec::new()));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut polls = 0;
+        while ask::poll_send(&mut encoder, &mut out, &mut body, &mut socket, &mut cx).is_pending() {
+            polls += 1;
+            prop_assert!(polls < 100_000);
+        }
+        let told = read(&socket.got, usize::MAX, false);
+        prop_assert_eq!((told.body, told.broken), (parts.concat(), None));
+        prop_assert!(socket.got.ends_with(b"0\r\n\r\n"));
+    }
+}
+
+struct Parts {
+    left: std::collections::VecDeque<Bytes>,
+    /// It says with the last part that it was the last.
+    ends_with_the_last: bool,
+}
+
+impl http_body::Body for Parts {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(self.left.pop_front().map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ends_with_the_last && self.left.is_empty()
+    }
+}
+
+/// Takes some bytes, then none for a moment.
+struct Stalling {
+    got: Vec<u8>,
+    takes: Vec<usize>,
+    at: usize,
+}
+
+impl tokio::io::AsyncWrite for Stalling {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // Every other time it is full.
+        self.at += 1;
+        let most = self.takes[(self.at / 2) % self.takes.len()];
+        if self.at.is_multiple_of(2) || most == 0 {
+            return Poll::Pending;
+        }
+        let mut left = most;
+        for slice in slices {
+            let some = left.min(slice.len());
+            self.got.extend_from_slice(&slice[..some]);
+            left -= some;
+        }
+        Poll::Ready(Ok(most - left))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 }
