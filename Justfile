@@ -13,6 +13,10 @@ fix:
 test *runner:
     cargo xtask test -- {{runner}}
 
+# Seeded lives of clusters: Raft, disks and networks that fail.
+life seeds="200":
+    cargo xtask life --seeds {{seeds}}
+
 # The seeded simulation of the limits, and the figures.
 sim seeds="5000":
     cargo xtask sim --seeds {{seeds}}
@@ -36,6 +40,10 @@ demo *flags:
 # Ten minutes of everything at once: nothing may pile up.
 soak *flags:
     cargo xtask soak {{flags}}
+
+# Two minutes of everything going wrong: nothing acknowledged may be lost (needs root).
+chaos *flags:
+    cargo xtask chaos {{flags}}
 
 # The crates' documentation.
 docs:

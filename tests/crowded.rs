@@ -59,8 +59,7 @@ async fn crowd(cluster: &Arc<Cluster>, node: usize, users: std::ops::Range<usize
 }
 
 async fn gauge(cluster: &Cluster, node: usize, name: &str) -> u64 {
-    let text = cluster.client.get(&cluster.nodes[node].admin("/metrics"), &[]).await.unwrap().body;
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let text = cluster.metrics(node).await;
     let line = text.lines().find(|line| line.split([' ', '{']).next() == Some(name));
     let value = line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().unwrap();
     value.parse::<f64>().unwrap() as u64

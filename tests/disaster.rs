@@ -293,8 +293,7 @@ fn scheduled(backend: &Backend, key: &str, to: &str) -> String {
 }
 
 async fn metric(cluster: &Cluster, at: usize, name: &str) -> f64 {
-    let answer = cluster.client.get(&cluster.nodes[at].admin("/metrics"), &[]).await.unwrap();
-    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let text = cluster.metrics(at).await;
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in {text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::harness::{Backend, Cluster, eventually};
+use crate::harness::{Backend, Client, Cluster, eventually};
 
 async fn cluster_ids(cluster: &Cluster) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
@@ -92,6 +92,7 @@ async fn however_machines_start_and_die_at_first_there_is_one_cluster() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_alone_says_for_whom_it_waits_and_settings_that_cannot_work_are_refused() {
     let mut cluster = Cluster::told_the_same(3, 3).await;
+    let admin = cluster.nodes[1].ports.admin;
     cluster.nodes[1].spawn(None);
     let silent = cluster.nodes[2].wire.address.to_string();
     eventually("it names who is silent", Duration::from_secs(30), async || {
@@ -99,11 +100,26 @@ async fn a_node_alone_says_for_whom_it_waits_and_settings_that_cannot_work_are_r
         log.contains("1 of 3 initial peers") && log.contains(&silent)
     })
     .await;
+    // Whoever asks the admin port hears that the process lives, and what it waits for: nobody has to end it.
+    let client = Client::new();
+    let told = async |path: &str| {
+        let answer = client.get(&format!("http://{admin}{path}"), &[]).await.expect("it answers");
+        (answer.status.as_u16(), String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    assert_eq!(told("/healthz").await, (200, "ok\n".to_owned()));
+    let (code, text) = told("/readyz").await;
+    assert!(code == 503 && text.contains("starting") && text.contains(&silent), "{code} {text}");
+    let (code, text) = told("/v1/cluster").await;
+    assert!(code == 503 && text.contains("\"starting\""), "{code} {text}");
+    // A load balancer is refused at once instead of waiting for an answer.
+    let refused = std::net::TcpStream::connect(cluster.nodes[1].ports.http).expect_err("it does not listen yet");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     cluster.nodes[1].signal("TERM");
     assert_eq!(cluster.nodes[1].wait_for_end().await, Some(0), "it ends when it is told to");
     for (words, reason) in [
         (vec!["--initial-peers", "10.0.0.1:7081"], "needs a secret"),
         (vec!["--initial-peers", "10.0.0.1", "--cluster-secret-file", "SECRET"], "write it as host:7081"),
+        (vec!["--initial-peers", "a:1,b:1,a:1", "--cluster-secret-file", "SECRET"], "names a:1 twice"),
         (vec!["--cluster-secret-file", "/nowhere"], "/nowhere"),
         (vec!["--initial-peers", "a:1", "--join", "b:1"], "cannot be used with"),
     ] {

@@ -15,8 +15,7 @@ use crate::harness::{Backend, Client, Cluster, Origin, answer, eventually};
 const DESCRIPTORS: u32 = 400;
 
 async fn metric(cluster: &Cluster, name: &str) -> f64 {
-    let answer = cluster.client.get(&cluster.nodes[0].admin("/metrics"), &[]).await.unwrap();
-    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let text = cluster.metrics(0).await;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
 }

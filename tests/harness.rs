@@ -9,6 +9,7 @@ mod grpc;
 mod node;
 mod origin;
 pub(crate) mod pebble;
+mod ports;
 mod provider;
 mod redis;
 pub(crate) mod store;
@@ -16,14 +17,15 @@ mod wire;
 
 pub(crate) use backend::Backend;
 pub(crate) use balancer::Balancer;
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::{Answer, Client, Failed};
 pub(crate) use cluster::Cluster;
 pub(crate) use collector::{Collector, Manner, attribute};
 pub(crate) use grpc::health_server;
-pub(crate) use node::{Node, TIDEGATE};
+pub(crate) use node::{Node, TIDEGATE, signal};
 pub(crate) use origin::{Origin, answer};
 pub(crate) use provider::{Asked, Provider, Says};
 pub(crate) use redis::Redis;
+pub(crate) use wire::Switchboard;
 
 use std::time::Duration;
 

@@ -98,8 +98,7 @@ async fn a_rolling_restart_behind_a_balancer_costs_no_request() {
         cluster.nodes[at].wait_until_ready().await;
         cluster.wait_for_voters(3).await;
         eventually("the balancer gives it requests again", Duration::from_secs(20), async || {
-            let told = cluster.client.get(&cluster.nodes[at].admin("/metrics"), &[]).await.unwrap();
-            String::from_utf8_lossy(&told.body).contains("tidegate_requests_total{")
+            cluster.metrics(at).await.contains("tidegate_requests_total{")
         })
         .await;
     }
@@ -146,15 +145,7 @@ async fn a_cluster_whose_every_node_was_killed_comes_back_as_it_was() {
     let mut cluster = Cluster::start(3).await;
     cluster.apply(&document(&backend, 10, "1s")).await;
     let key = format!("Bearer {}", cluster.key("acme").await);
-    for node in &mut cluster.nodes {
-        node.kill().await;
-    }
-    for node in &mut cluster.nodes {
-        node.spawn(None);
-    }
-    for node in &mut cluster.nodes {
-        node.wait_until_ready().await;
-    }
+    cluster.restart().await;
     eventually("keys and limits are back", Duration::from_secs(15), async || {
         let mut whole = true;
         for node in &cluster.nodes {
@@ -185,6 +176,26 @@ async fn a_node_restarts_with_no_peer_and_serves_its_last_good_snapshot() {
     let json = [("accept", "application/json")];
     let ready = cluster.client.get(&cluster.nodes[1].admin("/readyz"), &json).await.unwrap();
     assert_eq!((ready.status, ready.json()["status"].as_str()), (StatusCode::OK, Some("degraded")), "{ready:?}");
+}
+
+/// As one is that waits for a leader, for entries, or for room on its disk.
+#[tokio::test]
+async fn a_node_that_is_not_ready_ends_when_it_is_asked_to() {
+    let mut cluster = Cluster::start(3).await;
+    for node in &mut cluster.nodes {
+        node.kill().await;
+    }
+    let (node, client) = (&mut cluster.nodes[0], &cluster.client);
+    node.spawn(None);
+    eventually("its admin port is open, and it looks for the leader", Duration::from_secs(5), async || {
+        client
+            .get(&node.admin("/readyz"), &[])
+            .await
+            .is_ok_and(|answer| answer.status == StatusCode::SERVICE_UNAVAILABLE)
+    })
+    .await;
+    assert_eq!(node.drain().await, Some(0));
+    assert!(node.log().contains("ended before it was ready"), "{}", node.log());
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod failing;
 mod falling_back;
 mod kept;
 mod kinds;
+mod logs;
 mod money;
 mod native;
 mod passing;

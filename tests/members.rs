@@ -16,7 +16,7 @@ const RENEWAL: Duration = Duration::from_millis(500);
 const SLACK: Duration = Duration::from_secs(10);
 
 /// Ids of those who vote, as a running node sees it; nobody while that is being changed.
-async fn voters(cluster: &Cluster) -> Vec<u64> {
+pub(crate) async fn voters(cluster: &Cluster) -> Vec<u64> {
     let Ok(status) = cluster.cli(&["cluster", "status"]).await else { return Vec::new() };
     if status["settled"] != true {
         return Vec::new();

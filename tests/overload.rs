@@ -158,7 +158,7 @@ async fn a_consumer_who_floods_leaves_the_others_their_share() {
     }
     let flood = flood.await.unwrap();
     assert!(flood.refused > flood.good.len(), "{} refused, {} served", flood.refused, flood.good.len());
-    let metrics = metrics(&cluster).await;
+    let metrics = cluster.metrics(0).await;
     assert!(value(&metrics, "tidegate_overload_limit{upstream=\"busy\"}") < 30.0, "{metrics}");
 }
 
@@ -200,14 +200,14 @@ async fn who_waits_too_long_is_told_to_come_again_and_who_leaves_is_not_waited_f
     let (client, url) = (cluster.client.clone(), node.url("/long"));
     let long = tokio::spawn(async move { client.get(&url, &[]).await.unwrap().status });
     eventually("it runs", Duration::from_secs(5), async || {
-        value(&metrics(&cluster).await, "tidegate_overload_running{upstream=\"busy\"}") == 1.0
+        value(&cluster.metrics(0).await, "tidegate_overload_running{upstream=\"busy\"}") == 1.0
     })
     .await;
     // One leaves before his time.
     let gone = tokio::time::timeout(Duration::from_millis(100), Client::new().get(&node.url("/gone"), &[])).await;
     assert!(gone.is_err());
     eventually("nobody waits", Duration::from_millis(400), async || {
-        value(&metrics(&cluster).await, "tidegate_overload_queued{upstream=\"busy\",class=\"normal\"}") == 0.0
+        value(&cluster.metrics(0).await, "tidegate_overload_queued{upstream=\"busy\",class=\"normal\"}") == 0.0
     })
     .await;
     let refused = cluster.client.get(&node.url("/short"), &[]).await.unwrap();
@@ -216,7 +216,7 @@ async fn who_waits_too_long_is_told_to_come_again_and_who_leaves_is_not_waited_f
     assert_eq!(long.await.unwrap(), 200);
     assert_eq!(cluster.client.get(&node.url("/short"), &[]).await.unwrap().status, 200);
     assert_eq!((origin.asked("GET /gone"), origin.asked("GET /short")), (0, 1));
-    let metrics = metrics(&cluster).await;
+    let metrics = cluster.metrics(0).await;
     let shed = "tidegate_overload_shed_total{upstream=\"busy\",class=\"normal\",reason=\"deadline\"}";
     assert_eq!(value(&metrics, shed), 1.0, "{metrics}");
 }
@@ -279,7 +279,7 @@ routes:
     for (waiting, (consumer, key)) in keys.into_iter().enumerate() {
         asked.push(ask(&format!("/keys/{consumer}"), Some(key)));
         eventually("it waits", Duration::from_secs(10), async || {
-            let metrics = metrics(&cluster).await;
+            let metrics = cluster.metrics(0).await;
             let of =
                 |class| value(&metrics, &format!("tidegate_overload_queued{{upstream=\"busy\",class=\"{class}\"}}"));
             let all = ["critical", "high", "normal", "low"].map(of);
@@ -294,11 +294,6 @@ routes:
     }
     let order = order.lock().unwrap().clone();
     assert_eq!(order, ["/free", "/keys/chosen", "/keys/golden", "/keys/plain", "/keys/tinny"]);
-}
-
-async fn metrics(cluster: &Cluster) -> String {
-    let answer = cluster.client.get(&cluster.nodes[0].admin("/metrics"), &[]).await.unwrap();
-    String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
 fn value(metrics: &str, name: &str) -> f64 {

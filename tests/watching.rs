@@ -1,10 +1,13 @@
 //! What operators see of a cluster: `tidegate top`, `tidegate cluster doctor`.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 
-use crate::harness::{Backend, Cluster, eventually};
+use crate::harness::{Backend, Cluster, TIDEGATE, eventually};
 
 fn document(backend: &Backend) -> String {
     format!(
@@ -41,6 +44,45 @@ async fn the_doctor_finds_nothing_in_a_cluster_that_is_well_and_names_a_node_tha
     .await;
     assert!(found.iter().any(|(.., what)| what.contains("2 of 3 voters live")), "{found:?}");
     assert_eq!(cluster.told_at(0, &["cluster", "doctor"]).await.0, Some(1), "a program sees it by the exit code");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_that_the_quorum_is_lost_and_top_goes_on_when_whom_it_asked_dies() {
+    let (backend, mut cluster) = (Backend::start().await, Cluster::start(3).await);
+    cluster.apply(&document(&backend)).await;
+    eventually("nothing is wrong", Duration::from_secs(30), async || findings(&cluster).await.is_empty()).await;
+    let mut top = Command::new(TIDEGATE)
+        .args(["--admin", &format!("http://{}", cluster.nodes[2].ready.as_ref().unwrap().admin), "-o", "json"])
+        .args(["--token", &cluster.token, "top", "--interval", "500ms"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut views = BufReader::new(top.stdout.take().unwrap()).lines();
+    let gone = cluster.nodes[2].id();
+    let silent = |view: &str| -> Vec<u64> {
+        let view: Value = serde_json::from_str(view).unwrap();
+        let rows = view["nodes"].as_array().unwrap().iter();
+        rows.filter(|row| row["readiness"].is_null()).map(|row| row["id"].as_u64().unwrap()).collect()
+    };
+    assert!(silent(&views.next_line().await.unwrap().expect("a view")).is_empty());
+    cluster.nodes[2].kill().await;
+    let seen = async { while silent(&views.next_line().await.unwrap().expect("it goes on")) != vec![gone] {} };
+    tokio::time::timeout(Duration::from_secs(60), seen).await.expect("top tells that it, and nobody else, is silent");
+
+    cluster.nodes[1].kill().await;
+    let mut found = Vec::new();
+    eventually("the quorum is lost", Duration::from_secs(60), async || {
+        found = findings(&cluster).await;
+        found.iter().any(|(severity, _, what)| severity == "critical" && what.contains("quorum is lost: 1 of 3"))
+    })
+    .await;
+    for dead in [1, 2].map(|at| cluster.nodes[at].id()) {
+        assert!(
+            found.iter().any(|(_, node, what)| *node == Some(dead) && what.contains("does not answer")),
+            "{found:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,15 @@
 //! The few system calls that std does not offer: end with the parent, sleep exactly, be told to stop.
 //! Knows nothing of load or nodes; `process`, `generator` and `demo` call it.
-#![expect(unsafe_code, reason = "prctl, sched_setaffinity, setsockopt, kill and signal have no safe form in std")]
+#![expect(
+    unsafe_code,
+    reason = "prctl, sched_setaffinity, setns, setsockopt, kill and signal have no safe form in std"
+)]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -117,6 +122,22 @@ pub(crate) fn choose_port_at_connect(socket: &impl AsRawFd) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Does something in another network namespace: sockets that are made meanwhile belong to it for good.
+pub(crate) fn in_network<T>(namespace: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let (own, other) = (File::open("/proc/thread-self/ns/net")?, File::open(namespace)?);
+    let enter = |file: &File| {
+        // SAFETY: setns takes two integers and changes the calling thread alone.
+        match unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    enter(&other)?;
+    let done = work();
+    enter(&own)?;
+    done
 }
 
 /// `signal` to the one process.

@@ -3,6 +3,7 @@
 
 mod backend;
 mod balancer;
+mod chaos;
 mod decide;
 mod demo;
 mod empty_proxy;
@@ -65,6 +66,29 @@ enum Command {
         /// Only these parts, several with + between: to find out what piles up.
         #[arg(long, value_delimiter = '+')]
         only: Vec<soak::Part>,
+        #[arg(long)]
+        tidegate: Option<PathBuf>,
+    },
+    /// Nodes in network namespaces of their own under everything that goes wrong: nothing acknowledged may be lost. Needs
+    /// namespaces of its own (`cargo xtask chaos` makes them).
+    Chaos {
+        /// How long faults go on; healing comes on top.
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(10..=86_400))]
+        seconds: u64,
+        /// Faults, their times and their victims are drawn from it; by default from the clock.
+        #[arg(long)]
+        seed: Option<u64>,
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+        nodes: u8,
+        /// Only these faults, several with + between.
+        #[arg(long, value_delimiter = '+')]
+        only: Vec<chaos::Fault>,
+        /// Requests per second.
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(10..=5_000))]
+        rate: u32,
+        /// Logs, histories and decision logs stay even if nothing failed.
+        #[arg(long)]
+        keep: bool,
         #[arg(long)]
         tidegate: Option<PathBuf>,
     },
@@ -226,6 +250,15 @@ fn run(command: Command) -> Result<()> {
         Command::Soak { seconds, rate, only, tidegate } => {
             soak::run(&soak::Options { seconds, rate: f64::from(rate), only, binary: node::Binary::at(tidegate)? })
         }
+        Command::Chaos { seconds, seed, nodes, only, rate, keep, tidegate } => chaos::run(&chaos::Options {
+            seconds,
+            seed: seed.unwrap_or_else(chaos::seed),
+            nodes: usize::from(nodes),
+            only,
+            rate,
+            keep,
+            binary: node::Binary::at(tidegate)?,
+        }),
         Command::Matrix { quick, only, results, tidegate } => {
             matrix::run(&matrix::Options { quick, only, results, binary: node::Binary::at(tidegate).ok() })
         }

@@ -34,7 +34,7 @@ VALUES = {
     "a few more": {"extra": {"replicas": 2, "resources": {"requests": {"cpu": "2"}}}},
     "all of it": {
         "admin": {"tlsSecret": "admin-tls"},
-        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "tokenSecret": {"name": "reader"}},
         "service": {"http3": True, "type": "NodePort", "annotations": {"a": "b"}},
         "cluster": {"existingSecret": "ours"},
         "env": {"TIDEGATE_REDIS_URL": "redis://redis:6379", "TIDEGATE_LOG": "debug"},
@@ -50,7 +50,8 @@ VALUES = {
 REFUSED = {
     "two voters lose nothing that one would not": {"voters": 2},
     "no setting of ours": {"env": {"path": "/"}},
-    "a monitor that could not reach the port": {"serviceMonitor": {"enabled": True}},
+    "a monitor that could not reach the port": {"serviceMonitor": {"enabled": True, "tokenSecret": {"name": "reader"}}},
+    "a monitor that would hear 401": {"serviceMonitor": {"enabled": True}, "admin": {"tlsSecret": "admin-tls"}},
 }
 
 
@@ -189,6 +190,7 @@ def run_what_the_chart_tells(tidegate):
             process.send_signal(signal.SIGTERM)
             process.wait(30)
             nodes.wait("three nodes", 30, lambda: members(3))
+            what_the_playbook_waits_for(folder, nodes.running["n0"][1]["TIDEGATE_ADMIN"])
             assert len(nodes.ask("n0", "cluster", "status")["nodes"]) == 3, "it is forgotten"
         finally:
             nodes.end()
@@ -215,6 +217,24 @@ def what_ansible_tells(settings):
             assert told["TIDEGATE_INITIAL_PEERS"] == "10.0.0.1:7081,10.0.0.2:7081,10.0.0.3:7081", told
 
 
+def what_the_playbook_waits_for(folder, admin):
+    """Its last task, as it stands there, sees that a node is ready; where none is, it goes on asking until it gives up."""
+    play = yaml.safe_load((DEPLOY / "ansible" / "site.yaml").read_text())[-1]
+    task = play["tasks"][-1]
+    assert "127.0.0.1:7080/readyz" in task["ansible.builtin.uri"]["url"], task
+    nobody = f"127.0.0.1:{free_ports(1, socket.SOCK_STREAM)[0]}"
+    for at, goes_well in ((admin, True), (nobody, False)):
+        asked = {**task, "ansible.builtin.uri": {**task["ansible.builtin.uri"], "url": f"http://{at}/readyz"}, "retries": 1, "delay": 0}
+        book = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [asked]}]
+        (folder / "waits.yaml").write_text(json.dumps(book))
+        env = {**os.environ, "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_LOCALHOST_WARNING": "0", "LC_ALL": "C.UTF-8"}
+        words = [sys.executable, HELM.parent / "ansible-playbook", "-i", "localhost,", "-e",
+                 f"ansible_python_interpreter={sys.executable}", folder / "waits.yaml"]
+        done = subprocess.run(words, env=env, capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        assert (done.returncode == 0) == goes_well and "conditional" not in said, said
+
+
 def main():
     tidegate = pathlib.Path(sys.argv[1]).resolve()
     shown = subprocess.run([tidegate, "serve", "--help"], capture_output=True, text=True, check=True).stdout
@@ -235,7 +255,7 @@ def main():
     what_ansible_tells(settings)
     print("deploy: the playbook is one, and tells nodes what they know")
     run_what_the_chart_tells(tidegate)
-    print("deploy: four nodes that are told what the chart tells became one cluster, and one left it for good")
+    print("deploy: four nodes that are told what the chart tells became one cluster, one left it for good, the playbook sees who is ready")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,13 @@ impl Client {
         Self(Pool::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(5)).build(connector))
     }
 
+    /// All requests over one connection, by HTTP/2 in clear text.
+    pub(crate) fn multiplexed() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self(Pool::builder(TokioExecutor::new()).http2_only(true).build(connector))
+    }
+
     pub(crate) async fn open(
         &self,
         method: Method,

@@ -102,6 +102,19 @@ impl Cluster {
         self.nodes.len() - 1
     }
 
+    /// Kills all, and starts them again.
+    pub(crate) async fn restart(&mut self) {
+        for node in &mut self.nodes {
+            node.kill().await;
+        }
+        for node in &mut self.nodes {
+            node.spawn(None);
+        }
+        for node in &mut self.nodes {
+            node.wait_until_ready().await;
+        }
+    }
+
     /// Runs the CLI against a node; its JSON, or what it said when it refused.
     pub(crate) async fn cli_at(&self, node: usize, words: &[&str]) -> Result<Value, String> {
         let output = self.asked(node, words).await;
@@ -130,6 +143,12 @@ impl Cluster {
     pub(crate) async fn cli(&self, words: &[&str]) -> Result<Value, String> {
         let node = self.nodes.iter().position(Node::is_running).expect("a node to ask");
         self.cli_at(node, words).await
+    }
+
+    /// What a node tells Prometheus.
+    pub(crate) async fn metrics(&self, node: usize) -> String {
+        let answer = self.client.get(&self.nodes[node].admin("/metrics"), &[]).await.unwrap();
+        String::from_utf8_lossy(&answer.body).into_owned()
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {

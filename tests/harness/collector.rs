@@ -14,11 +14,13 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{HistogramDataPoint, NumberDataPoint};
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -54,6 +56,8 @@ pub(crate) struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
     histograms: Arc<Mutex<Vec<(String, HistogramDataPoint)>>>,
     sums: Arc<Mutex<Vec<(String, NumberDataPoint)>>>,
+    /// Each with its scope.
+    lines: Arc<Mutex<Vec<(String, LogRecord)>>>,
     pub(crate) resource: Arc<Mutex<Vec<KeyValue>>>,
     pub(crate) headers: Arc<Mutex<HeaderMap>>,
     /// When it was told spans, whatever it answered.
@@ -85,6 +89,7 @@ impl Collector {
             spans: Arc::default(),
             histograms: Arc::default(),
             sums: Arc::default(),
+            lines: Arc::default(),
             resource: Arc::default(),
             headers: Arc::default(),
             told: Arc::default(),
@@ -127,11 +132,12 @@ impl Collector {
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let grpc = parts.uri.path().starts_with("/opentelemetry.");
         let spans = parts.uri.path().contains("race");
+        let lines = parts.uri.path().contains("ogs");
         *self.headers.lock().unwrap() = parts.headers;
         let manner = {
             let mut manner = self.manner.lock().unwrap();
             let now = *manner;
-            // Metrics are told in between: what a spec counts is spans.
+            // Metrics and lines are told in between: what a spec counts is spans.
             if !spans && !matches!(now, Manner::Refuses | Manner::Hangs | Manner::BreaksOff) {
                 Manner::Takes
             } else {
@@ -146,7 +152,11 @@ impl Collector {
         }
         if matches!(manner, Manner::Takes | Manner::LeavesOut(_)) {
             let message = if grpc { body.slice(5..) } else { body };
-            if spans { self.traces(&message) } else { self.metrics(&message) }
+            match () {
+                () if spans => self.traces(&message),
+                () if lines => self.logs(&message),
+                () => self.metrics(&message),
+            }
         }
         if manner == Manner::Hangs {
             std::future::pending::<()>().await;
@@ -182,6 +192,27 @@ impl Collector {
             }
         }
         (*self.histograms.lock().unwrap(), *self.sums.lock().unwrap()) = (histograms, sums);
+    }
+
+    fn logs(&self, message: &[u8]) {
+        let request = ExportLogsServiceRequest::decode(message).expect("a request of logs");
+        for resource in request.resource_logs {
+            *self.resource.lock().unwrap() = resource.resource.expect("a resource").attributes;
+            for scope in resource.scope_logs {
+                let name = scope.scope.expect("a scope").name;
+                let lines = scope.log_records.into_iter().map(|line| (name.clone(), line));
+                self.lines.lock().unwrap().extend(lines);
+            }
+        }
+    }
+
+    /// Those with this text, each with its scope.
+    pub(crate) fn lines(&self, text: &str) -> Vec<(String, LogRecord)> {
+        let all = self.lines.lock().unwrap();
+        all.iter()
+            .filter(|(_, line)| line.body.as_ref().is_some_and(|body| told(body).contains(text)))
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn spans(&self) -> Vec<Span> {

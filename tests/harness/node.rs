@@ -1,7 +1,7 @@
 //! One `tidegate serve`.
 
 use std::fs::File;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use super::ports::Ports;
 use super::wire::{Switchboard, Wire};
 
 /// What `--ready-file` says.
@@ -19,6 +20,7 @@ pub(crate) struct Ready {
     pub(crate) http: SocketAddr,
     pub(crate) https: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) pid: u32,
 }
 
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct Node {
     pub(crate) folder: PathBuf,
     pub(crate) data: PathBuf,
     pub(crate) wire: Wire,
-    peer: SocketAddr,
+    pub(crate) ports: Ports,
     pub(crate) extra: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
     /// `ulimit -n`.
@@ -44,14 +46,13 @@ impl Node {
     pub(crate) async fn new(folder: &Path, name: &str, board: &Switchboard, extra: &[&str]) -> Self {
         let data = folder.join(name);
         std::fs::create_dir_all(&data).unwrap();
-        // Known before the node starts, so that its relay can be; free again when the node binds it.
-        let peer = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let ports = Ports::take();
         Self {
             name: name.to_owned(),
             folder: folder.to_owned(),
             data,
-            wire: board.wire(peer).await,
-            peer,
+            wire: board.wire(ports.peer).await,
+            ports,
             extra: extra.iter().map(|word| (*word).to_owned()).collect(),
             environment: Vec::new(),
             descriptors: None,
@@ -69,13 +70,45 @@ impl Node {
         std::fs::read_to_string(self.folder.join(format!("{}.log", self.name))).unwrap_or_default()
     }
 
-    /// Starts the process; on a later start it keeps the ports it had.
+    /// Starts the process; on a later start it has the ports that it had.
     pub(crate) fn spawn(&mut self, join: Option<(SocketAddr, &str)>) {
+        let mut command = self.command();
+        if let Some((to, token)) = join {
+            command.args(["--join", &to.to_string()]).env("TIDEGATE_TOKEN", token);
+        }
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Drains, and starts with these words instead of those it had.
+    pub(crate) async fn restart(&mut self, extra: &[&str]) {
+        self.drain().await;
+        self.extra = extra.iter().map(|word| (*word).to_owned()).collect();
+        self.spawn(None);
+        self.wait_until_ready().await;
+    }
+
+    /// Starts another process, which takes over; the one that serves now, which finishes what is open.
+    pub(crate) fn take_over(&mut self, more: &[&str]) -> Child {
+        let next = self.command().arg("--take-over").args(more).spawn().unwrap();
+        self.child.replace(next).unwrap()
+    }
+
+    /// What the process says that serves now, whoever started it.
+    pub(crate) fn look_again(&mut self) {
+        let text = std::fs::read_to_string(self.ready_file()).unwrap();
+        self.ready = Some(serde_json::from_str(&text).unwrap());
+    }
+
+    /// Nobody took over from it: it is the node's process as before.
+    pub(crate) fn goes_on(&mut self, process: Child) {
+        self.child = Some(process);
+    }
+
+    fn command(&self) -> Command {
         let _not_there = std::fs::remove_file(self.ready_file());
         let log =
             File::options().create(true).append(true).open(self.folder.join(format!("{}.log", self.name))).unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (http, https, admin) = self.ready.as_ref().map_or((any, any, any), |r| (r.http, r.https, r.admin));
+        let Ports { http, https, admin, peer, .. } = &self.ports;
         let bounds = self.descriptors.iter().map(|most| format!("ulimit -n {most}"));
         let groups = self.group.iter().map(|group| format!("echo $$ > '{}/cgroup.procs'", group.display()));
         let first: Vec<String> = bounds.chain(groups).collect();
@@ -92,7 +125,7 @@ impl Node {
             .arg(&self.data)
             .args(["--name", &self.name])
             .args(["--http", &http.to_string(), "--https", &https.to_string(), "--admin", &admin.to_string()])
-            .args(["--peer", &self.peer.to_string(), "--advertise", &self.wire.address.to_string()])
+            .args(["--peer", &peer.to_string(), "--advertise", &self.wire.address.to_string()])
             .args(["--decision-log", "--exit-with-parent", "--drain-wait", "100ms", "--drain-timeout", "10s"])
             .arg("--ready-file")
             .arg(self.ready_file())
@@ -102,10 +135,7 @@ impl Node {
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);
-        if let Some((to, token)) = join {
-            command.args(["--join", &to.to_string()]).env("TIDEGATE_TOKEN", token);
-        }
-        self.child = Some(command.spawn().unwrap());
+        command
     }
 
     pub(crate) async fn wait_until_ready(&mut self) {
@@ -167,9 +197,7 @@ impl Node {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's own: a bare Debian has no program of that name.
-        let done = std::process::Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid())).status();
-        assert!(done.unwrap().success(), "signal {name}");
+        signal(self.pid(), name);
     }
 
     /// SIGKILL.
@@ -184,4 +212,11 @@ impl Node {
         self.signal("TERM");
         self.wait_for_end().await
     }
+}
+
+/// To any process.
+pub(crate) fn signal(pid: u32, name: &str) {
+    // The shell's own: a bare Debian has no program of that name.
+    let done = std::process::Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
+    assert!(done.unwrap().success(), "signal {name}");
 }

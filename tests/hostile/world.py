@@ -103,6 +103,14 @@ class World:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def holds(self, lines):
+        """How many of these connections it has accepted and not closed. Those that wait to be accepted, and those that it has closed while the
+        kernel still ends them, belong to no process: their inode is 0 (proc_pid_net(5))."""
+        ports = {line.getsockname()[1] for line in lines}
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        here = {self.address[1], self.secure[1]}
+        return sum(int(row[1][-4:], 16) in here and int(row[2][-4:], 16) in ports and row[9] != "0" for row in rows)
+
     def cpu(self):
         """Seconds of processor time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()

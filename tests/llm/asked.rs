@@ -136,5 +136,68 @@ routes: [{name: llm, match: {path: /*}, llm: {models: [hosted, local, free, both
     let two = json!({"model": "local", "messages": messages, "max_tokens": -1, "max_completion_tokens": 5});
     assert_eq!(ask("/v1/chat/completions", two).await.status, 200);
     let asked = provider.last().json();
-    assert_eq!((&asked["max_tokens"], &asked["max_completion_tokens"]), (&json!(100), &json!(100)), "{asked}");
+    assert_eq!((&asked["max_tokens"], &asked["max_completion_tokens"]), (&json!(100), &Value::Null), "{asked}");
+}
+
+#[tokio::test]
+async fn the_longest_answer_reaches_who_knows_one_name_of_it_only_by_that_name() {
+    let provider = Provider::start(|_| Says::json(CHAT)).await;
+    let cluster = Cluster::start(1).await;
+    let kinds = ["mistral", "deepseek", "huggingface", "ollama", "qwen", "openai", "groq"];
+    let models: String = kinds
+        .iter()
+        .map(|kind| format!("  - {{name: {kind}, deployments: [{{provider: {kind}, model: m}}]}}\n"))
+        .collect();
+    let rest = format!(
+        "models:\n{models}routes: [{{name: llm, match: {{path: /*}}, llm: {{models: [{}]}}}}]\n",
+        kinds.join(", ")
+    );
+    let providers: Vec<_> = kinds.iter().map(|kind| (*kind, *kind, &provider)).collect();
+    cluster.apply(&document(&cluster, &providers, &rest)).await;
+    let body = |kind: &str| format!(r#"{{"model":"{kind}", "max_completion_tokens" : 5, "messages":[]}}"#);
+    for kind in kinds {
+        assert_eq!(post(&cluster, "/v1/chat/completions", &[], &body(kind)).await.status, 200, "{kind}");
+        let name = if matches!(kind, "openai" | "groq") { "max_completion_tokens" } else { "max_tokens" };
+        let want = body(kind).replace("max_completion_tokens", name).replace(&format!("\"{kind}\""), "\"m\"");
+        assert_eq!(provider.last().body, want, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn openrouter_is_asked_for_one_model_and_told_how_hard_to_think() {
+    let provider = Provider::start(|_| Says::json(CHAT)).await;
+    let cluster = Cluster::start(1).await;
+    let rest = "\
+models: [{name: fast, deployments: [{provider: one, model: maker/small}]}]
+routes: [{name: llm, match: {path: /*}, llm: {models: [fast]}}]
+";
+    cluster.apply(&document(&cluster, &[("one", "openrouter", &provider)], rest)).await;
+    let ask = async |more: Value| {
+        let mut body = json!({"model": "fast", "messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        post(&cluster, "/v1/chat/completions", &[], &body.to_string()).await
+    };
+    for more in [
+        json!({"models": ["maker/dear"]}),
+        json!({"models": ["maker/small", "maker/dear"]}),
+        json!({"models": "maker/dear"}),
+        json!({"preset": "dear"}),
+    ] {
+        let answer = ask(more.clone()).await;
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status.as_u16(), &error["param"]), (403, &json!("models")), "{more}: {error}");
+    }
+    assert!(provider.asked().is_empty(), "nobody was asked");
+    for more in [json!({"models": ["maker/small"]}), json!({"models": []}), json!({"models": null})] {
+        assert_eq!(ask(more.clone()).await.status, 200, "{more}");
+        assert_eq!(provider.last().json()["models"], more["models"]);
+    }
+    let think = |thinking: Value| json!({"model": "fast", "max_tokens": 9_000, "thinking": thinking, "messages": [{"role": "user", "content": "x"}]});
+    for (thinking, want) in [
+        (json!({"type": "enabled", "budget_tokens": 2_000}), json!({"max_tokens": 2_000})),
+        (json!({"type": "disabled"}), json!({"effort": "none"})),
+    ] {
+        assert_eq!(post(&cluster, "/v1/messages", &[], &think(thinking).to_string()).await.status, 200);
+        assert_eq!(provider.last().json()["reasoning"], want);
+    }
 }

@@ -224,7 +224,19 @@ routes:
             .status,
         200
     );
-    assert_eq!(post(&cluster, "/few/openai/v1/chat/completions", &who, &ask("gpt-4o", json!({}))).await.status, 429);
+    let refused = [
+        "chat/completions",
+        "chat/completion%73",
+        "chat//completions",
+        "x/%2e%2e/chat/completions",
+        "./chat/completions/",
+    ];
+    for spelling in refused.map(|spelling| format!("/few/openai/v1/{spelling}")) {
+        assert_eq!(post(&cluster, &spelling, &who, &ask("gpt-4o", json!({}))).await.status, 429, "{spelling}");
+    }
+    for hidden in ["chat%2fcompletions", "x/..%2Fchat/completions"].map(|hidden| format!("/few/openai/v1/{hidden}")) {
+        assert_eq!(post(&cluster, &hidden, &who, &ask("gpt-4o", json!({}))).await.status, 400, "{hidden}");
+    }
 }
 
 #[tokio::test]

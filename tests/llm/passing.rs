@@ -15,10 +15,12 @@ data: [DONE]\n\n";
 
 const REST: &str = "\
 consumers: [{name: acme}]
-models: [{name: fast, deployments: [{provider: one, model: real-1}]}]
+models:
+  - {name: fast, deployments: [{provider: one, model: real-1}]}
+  - {name: \"any/*\", deployments: [{provider: one, model: \"*\"}]}
 routes:
   - {name: keyed, match: {path: /keyed/*}, llm: {models: [fast]}, auth: [key]}
-  - {name: open, match: {path: /*}, llm: {models: [fast]}}
+  - {name: open, match: {path: /*}, llm: {models: [fast, \"any/*\"]}}
 ";
 
 #[tokio::test]
@@ -207,6 +209,7 @@ async fn models_are_listed_as_each_sdk_reads_them() {
     assert_eq!((&anthropic["data"][0]["type"], &anthropic["last_id"]), (&"model".into(), &"fast".into()));
     assert_eq!(list("/v1beta/models", &[]).await.json()["models"][0]["name"], "models/fast");
     assert_eq!(list("/v1/models/fast", &[]).await.json()["id"], "fast");
+    assert_eq!(openai["data"].as_array().unwrap().len(), 1, "nobody can ask for a pattern");
     assert_eq!(list("/v1/models/slow", &[]).await.status, 404);
     assert!(provider.asked().is_empty(), "nobody was asked");
 }

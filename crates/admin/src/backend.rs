@@ -21,7 +21,10 @@ use crate::wire::{
 };
 
 /// Compiles a document with what a node knows: files, secrets, environment.
-pub type Compile = dyn Fn(&str, Revision) -> Result<Compiled, Vec<Problem>> + Send + Sync;
+pub type Compile = dyn Fn(&str, Revision, Instead<'_>) -> Result<Compiled, Vec<Problem>> + Send + Sync;
+
+/// A secret of the cluster's and the value that it may get.
+pub type Instead<'a> = Option<(&'a str, &'a [u8])>;
 
 #[tonic::async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -35,7 +38,8 @@ pub trait Backend: Send + Sync + 'static {
     async fn propose(&self, command: Command) -> Result<Applied, Failure>;
 
     /// Compiles with what this node knows: files, secrets, environment. Pure work, maybe long: not for async threads.
-    fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>>;
+    /// `instead`: with this value of a secret that the cluster keeps, by name.
+    fn compile(&self, text: &str, revision: Revision, instead: Instead<'_>) -> Result<Compiled, Vec<Problem>>;
 
     /// Does every live node understand this?
     async fn understood(&self, features: &[Feature]) -> Result<(), Failure>;
@@ -97,6 +101,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// A new key of TLS session tickets; answers how many there were by then.
     async fn rotate_tickets(&self) -> Result<u64, Failure>;
+
+    /// Another key seals everything secret; answers the generation that it will be. The steps follow by themselves.
+    async fn rotate_cluster_key(&self) -> Result<u64, Failure>;
 
     /// The node's metrics in Prometheus text format.
     fn metrics(&self) -> String;

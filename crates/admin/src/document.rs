@@ -146,6 +146,11 @@ pub(crate) fn certificate_names(text: &str) -> CertificateNames {
     }
 }
 
+/// The cluster's sealed secrets that it names, and what for. Of a text of another release that cannot be read: none.
+pub(crate) fn sealed_secrets(text: &str) -> Vec<(String, Vec<String>)> {
+    parse(text).map(|document| tidegate_config::sealed(&document)).unwrap_or_default()
+}
+
 /// What replacing `old` with `new` changes. Problems are those of `new`.
 pub(crate) fn changes(old: Option<&str>, new: &str) -> Result<Vec<Change>, Vec<Problem>> {
     compile(new, Revision(0), |_| Inputs::assumed())?;

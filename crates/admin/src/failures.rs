@@ -36,7 +36,7 @@ impl Failures {
     /// A wrong token came from `address`.
     pub(crate) fn count(&self, address: IpAddr, now: Instant) -> Verdict {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut who = Some(cut(address));
+        let mut who = Some(neighbour(address));
         if !seen.contains_key(&who) && seen.len() >= MAX_ADDRESSES {
             seen.retain(|_, count| now.duration_since(count.since) < PERIOD);
             if seen.len() >= MAX_ADDRESSES {
@@ -57,7 +57,7 @@ impl Failures {
 }
 
 /// IPv6 addresses of one /64 are one neighbour.
-fn cut(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbour(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 => v4,

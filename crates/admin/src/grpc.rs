@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
 use crate::AppState;
-use crate::access::Access;
+use crate::access::{Access, Standing};
 use crate::input::MAX_JSON;
 use crate::proto::cluster::cluster_server::ClusterServer;
 use crate::proto::health::health_server::HealthServer;
@@ -45,7 +45,7 @@ pub(crate) fn add(router: Router<AppState>, state: &AppState) -> Router<AppState
 }
 
 /// A stream of what `look` sees: now, whenever it changed, and at every look when `every`. Ends when the caller goes or
-/// the port closes.
+/// is let in no more, and when the port closes.
 fn watch<Q, T, M, F>(
     request: &Request<Q>,
     slots: &Arc<Semaphore>,
@@ -61,6 +61,7 @@ where
 {
     let slot = slots.clone().try_acquire_owned().map_err(|_| Status::resource_exhausted("too many open watches"))?;
     let closed = closed(request.extensions().get::<Closing>().cloned());
+    let standing = request.extensions().get::<Standing>().cloned();
     let (out, stream) = mpsc::channel(2);
     tokio::spawn(async move {
         let _slot = slot;
@@ -73,9 +74,13 @@ where
                 _ = ticks.tick() => {}
                 () = out.closed() => return,
                 () = &mut closed => {
-                    let _ = out.try_send(Err(Status::unavailable("the node is stopping")));
+                    let _ = out.try_send(Err(Status::unavailable("the node closes this connection: ask again")));
                     return;
                 }
+            }
+            if standing.as_ref().is_some_and(|standing| !standing.holds()) {
+                let _ = out.try_send(Err(Status::unauthenticated("who asked for this may ask no more")));
+                return;
             }
             let seen = look().await;
             if every || last.as_ref() != Some(&seen) {

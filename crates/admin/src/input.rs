@@ -23,10 +23,29 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         let bytes = body(request, MAX_JSON).await?;
         let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes.as_ref() };
+        // Serde would take a list for an object, its fields by their places: nothing describes that.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Refusal::BadRequest("the body is not what this path takes: it takes a JSON object".to_owned()));
+        }
         match serde_json::from_slice(bytes) {
             Ok(value) => Ok(Self(value)),
             Err(error) => Err(Refusal::BadRequest(format!("the body is not what this path takes: {error}"))),
         }
+    }
+}
+
+/// The same, for what holds secrets: where it is wrong is said, and nothing of it repeated.
+pub(crate) struct Hushed<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Hushed<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let bytes = body(request, MAX_JSON).await?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            let what = if error.is_data() { "not what this path takes" } else { "no JSON" };
+            Refusal::BadRequest(format!("the body is {what}: line {}, column {}", error.line(), error.column()))
+        })
     }
 }
 
@@ -61,6 +80,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Ask<T> {
             Ok(Query(value)) => Ok(Self(value)),
             Err(error) => Err(Refusal::BadRequest(error.body_text())),
         }
+    }
+}
+
+/// A number that a listing goes on behind. Numbers are described as signed ones of 64 bits, which no count of ours outgrows.
+pub(crate) fn behind(after: Option<u64>) -> Result<u64, Refusal> {
+    match after.unwrap_or(0) {
+        after if after <= i64::MAX as u64 => Ok(after),
+        _ => Err(Refusal::BadRequest(format!("after is at most {}", i64::MAX))),
     }
 }
 

@@ -4,11 +4,13 @@
 //! [`Backend`]. The binary builds an [`AppState`], asks for a [`router`] and [`serve`]s it on a port of its choice.
 
 mod access;
+pub mod audit;
 pub mod backend;
 mod document;
 mod failures;
 mod grpc;
 mod input;
+mod places;
 mod refusal;
 mod routes;
 mod serve;
@@ -19,10 +21,12 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-pub use access::{Peer, hash as hash_token, mint as mint_token};
+pub use access::{Operator, Peer, hash as hash_token, mint as mint_token};
 pub use backend::Backend;
 pub use document::{check_files, compile, merge_files, schema as document_schema};
+pub use places::{Place, Places};
 pub use routes::certificate::of_file;
+pub use routes::starting::starting;
 pub use routes::{openapi, router};
 pub use serve::serve;
 
@@ -46,6 +50,7 @@ pub mod proto {
 pub struct AppState {
     backend: Arc<dyn Backend>,
     failures: Arc<failures::Failures>,
+    refused: Arc<access::Refused>,
     /// Compiling a large document takes a core for a while: two at once are enough.
     compiling: Arc<Semaphore>,
     /// Documents on their way in: up to 16 MiB each.
@@ -64,6 +69,7 @@ impl AppState {
         Self {
             backend,
             failures: Arc::default(),
+            refused: Arc::default(),
             compiling: Arc::new(Semaphore::new(2)),
             documents: Arc::new(Semaphore::new(16)),
             backups: Arc::new(Semaphore::new(1)),

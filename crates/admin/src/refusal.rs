@@ -48,6 +48,8 @@ pub(crate) enum Refusal {
     },
     /// No leader, no quorum, or no way to it.
     NoLeader(String),
+    /// This node is nobody's yet: it looks for its cluster.
+    Starting(String),
     /// Ours. The detail is in the log and not in the answer.
     Fault,
 }
@@ -65,15 +67,19 @@ impl Refusal {
                 "unauthorized",
                 "this needs a valid admin token".to_owned(),
                 Some(
-                    "send `authorization: Bearer TOKEN`; the first token is in the data folder's admin.token"
+                    "send `authorization: Bearer TOKEN`, or show a certificate where the node takes those; the first token is in the \
+                     data folder's admin.token"
                         .to_owned(),
                 ),
             ),
-            Self::TooManyFailures { .. } => {
-                row(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", "too many wrong tokens from this address")
-            }
+            Self::TooManyFailures { retry_after_secs } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "too many wrong tokens from this address".to_owned(),
+                Some(format!("a right one is let in at once; what is wrong with this one is said again in {retry_after_secs} s")),
+            ),
             Self::Forbidden { needs, has } => {
-                (StatusCode::FORBIDDEN, "forbidden", format!("this needs the role {needs}; the token has {has}"), None)
+                (StatusCode::FORBIDDEN, "forbidden", format!("this needs the role {needs}; the caller has {has}"), None)
             }
             Self::UnknownPath => (
                 StatusCode::NOT_FOUND,
@@ -116,6 +122,12 @@ impl Refusal {
                 why.clone(),
                 Some("a change needs a majority of the voters; see GET /v1/cluster".to_owned()),
             ),
+            Self::Starting(why) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "starting",
+                format!("this node has no cluster yet: {why}"),
+                Some("ask a node that has one, or wait".to_owned()),
+            ),
             Self::Fault => row(StatusCode::INTERNAL_SERVER_ERROR, "fault", "the node failed; its log says how"),
         }
     }
@@ -145,7 +157,7 @@ impl Refusal {
             Self::TooManyFailures { retry_after_secs } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after_secs));
             }
-            Self::NoLeader(_) | Self::Busy => {
+            Self::NoLeader(_) | Self::Busy | Self::Starting(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

@@ -1,6 +1,7 @@
 //! Every path of the admin port, what it needs, and its description: one table, so that nothing is served that is not
 //! guarded and described.
 
+mod audit;
 mod cache;
 pub(crate) mod certificate;
 mod cluster;
@@ -11,6 +12,8 @@ mod probe;
 mod publish;
 pub(crate) mod quota;
 mod said;
+mod secret;
+pub(crate) mod starting;
 mod token;
 mod upstream;
 pub(crate) mod usage;
@@ -25,6 +28,8 @@ use http::Method;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+
+pub(crate) use said::moment;
 
 use crate::access::Access;
 use crate::shell::{Gate, gate, method_not_allowed, shell, unknown_path};
@@ -73,6 +78,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(p.clone(), "/v1/cluster/transfer", Role(Admin), SHORT, cluster::transfer),
         op(p.clone(), "/v1/cluster/backup", Role(Admin), LONG, cluster::backup),
         op(p.clone(), "/v1/cluster/tickets", Role(Admin), SHORT, cluster::tickets),
+        op(p.clone(), "/v1/cluster/key", Role(Admin), SHORT, cluster::rotate_key),
         op(d.clone(), "/v1/cluster/nodes/{id}", Role(Admin), SHORT, cluster::remove),
         op(g.clone(), "/v1/upstreams", Role(Reader), SHORT, upstream::list),
         op(p.clone(), "/v1/upstreams/endpoint", Role(Operator), SHORT, upstream::set),
@@ -90,11 +96,16 @@ pub(crate) fn operations() -> Vec<Operation> {
         op(p.clone(), "/v1/quota/unset", Role(Operator), LONG, quota::unset),
         op(p.clone(), "/v1/quota/ungrant", Role(Operator), LONG, quota::ungrant),
         op(p.clone(), "/v1/quota/unblock", Role(Operator), LONG, quota::unblock),
+        op(g.clone(), "/v1/audit", Role(Reader), SHORT, audit::list),
         op(g.clone(), "/v1/usage", Role(Reader), SHORT, usage::list),
         op(g.clone(), "/v1/certificates", Role(Reader), SHORT, certificate::list),
         op(Method::PUT, "/v1/certificates/{name}", Role(Operator), SHORT, certificate::import),
         op(d.clone(), "/v1/certificates/{name}", Role(Operator), SHORT, certificate::remove),
         op(p.clone(), "/v1/certificates/{name}/renew", Role(Operator), SHORT, certificate::renew),
+        op(g.clone(), "/v1/secrets", Role(Reader), SHORT, secret::list),
+        op(Method::PUT, "/v1/secrets/{name}", Role(Operator), SHORT, secret::put),
+        op(p.clone(), "/v1/secrets/{name}/rotate", Role(Operator), SHORT, secret::rotate),
+        op(d.clone(), "/v1/secrets/{name}", Role(Operator), SHORT, secret::remove),
         op(g, "/v1/tokens", Role(Admin), SHORT, token::list),
         op(p, "/v1/tokens", Role(Admin), SHORT, token::create),
         op(d, "/v1/tokens/{id}", Role(Admin), SHORT, token::revoke),
@@ -163,6 +174,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         cluster::transfer,
         cluster::backup,
         cluster::tickets,
+        cluster::rotate_key,
         cluster::remove,
         token::list,
         token::create,
@@ -170,11 +182,16 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         upstream::list,
         model::list,
         upstream::set,
+        audit::list,
         usage::list,
         certificate::list,
         certificate::import,
         certificate::remove,
         certificate::renew,
+        secret::list,
+        secret::put,
+        secret::rotate,
+        secret::remove,
         cache::stats,
         cache::kept,
         cache::purge,
@@ -190,7 +207,7 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         quota::unblock,
     ),
     components(schemas(crate::wire::ErrorReply)),
-    security(("token" = [])),
+    security(("token" = []), ("certificate" = [])),
     tags(
         (name = "document", description = "The document and its revisions"),
         (name = "key", description = "Credentials of consumers"),
@@ -198,9 +215,11 @@ async fn description() -> Json<utoipa::openapi::OpenApi> {
         (name = "upstream", description = "Endpoints of upstreams: how they are, weights and drains set by hand"),
         (name = "model", description = "Deployments of language models: how they are"),
         (name = "certificate", description = "Certificates that the nodes serve, and orders of new ones"),
+        (name = "secret", description = "Secrets of the operator's own, sealed: what they are called, never what they are"),
         (name = "cache", description = "Kept responses: what there is, and what is void"),
         (name = "quota", description = "Counters of limits, and orders about them"),
         (name = "usage", description = "What language models were used: calls, tokens, money"),
+        (name = "audit", description = "Who changed what"),
         (name = "token", description = "Admin tokens: reader < operator < admin"),
         (name = "probe", description = "For load balancers and monitoring"),
     )
@@ -212,24 +231,34 @@ struct Description;
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut api = Description::openapi();
     let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An admin token")).build();
-    api.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(token));
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(token));
+    let certificate = SecurityScheme::MutualTls {
+        description: Some("A certificate of an operator, where the node takes them (--admin-client-ca)".to_owned()),
+        extensions: None,
+        deprecated: None,
+    };
+    components.add_security_scheme("certificate", certificate);
     for (path, item) in &mut api.paths.paths {
-        for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
-            complete(path, operation);
+        for operation in [&mut item.put, &mut item.post, &mut item.delete].into_iter().flatten() {
+            complete(path, operation, &["409"]);
         }
+        item.get.iter_mut().for_each(|operation| complete(path, operation, &[]));
     }
     api
 }
 
 /// What holds for every operation and is not written at each: unique ids, words for each status, and what the shell
 /// may answer before a handler is asked.
-fn complete(path: &str, operation: &mut utoipa::openapi::path::Operation) {
+fn complete(path: &str, operation: &mut utoipa::openapi::path::Operation, more: &[&str]) {
     let tag = operation.tags.as_ref().and_then(|tags| tags.first()).cloned().unwrap_or_default();
     let name = operation.operation_id.take().unwrap_or_default();
     operation.operation_id = Some(format!("{tag}_{name}"));
     if path.starts_with("/v1/") {
         let refusal = RefOr::Ref(Ref::from_schema_name("ErrorReply"));
-        for status in ["400", "401", "403", "429", "503"] {
+        let with_a_body = operation.request_body.as_ref().map(|_| "413");
+        let always = ["400", "401", "403", "429", "503", "504"];
+        for status in always.iter().chain(more).copied().chain(with_a_body) {
             operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
                 let content = ContentBuilder::new().schema(Some(refusal.clone())).build();
                 RefOr::T(ResponseBuilder::new().content("application/json", content).build())
@@ -258,6 +287,7 @@ fn worded(status: &str) -> &'static str {
         "422" => "The document has problems: all of them, with path, line and hint",
         "429" => "Too many requests of this kind at once",
         "503" => "No majority answers, or the node is not ready",
+        "504" => "It did not end in time; it may still happen",
         _ => "See the error",
     }
 }

@@ -1,4 +1,7 @@
-//! The handle that the rest of the node holds.
+//! The handle that the rest of the node holds. Here: the control log and the members; in the folder: limits, and how all stands.
+
+mod limits;
+mod standing;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,30 +9,34 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate_model::{Millis, NodeId, Revision};
-use tidegate_quota::Ledger;
-use tidegate_quota::protocol::{Alert, Batch, Command as quota_log, Key, Note, Orders, Policy, Rated, Reply};
+use tidegate_quota::protocol::{Alert, Key};
+use tidegate_state::audit::By;
 use tidegate_state::{Addresses, ClusterId, Command, Outcome, RequestId, State};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::compared::Comparisons;
 use crate::control::{Control, News};
 use crate::error::{Error, ProposeError};
 use crate::folder::Folder;
 use crate::gathering::Secret;
-use crate::group::{Group, WriteError};
+use crate::group::Group;
+use crate::keys::Keys;
 use crate::leases::{Held, LeaseTable};
 use crate::propose::{self, Applied, Everywhere};
-use crate::quota::{self, Desk, Leader, Quota, Unreachable};
-use crate::ready::{Readiness, Waiting};
-use crate::seal::ClusterKey;
+use crate::quota::{Desk, Leader, Quota};
+use crate::ready::Waiting;
 use crate::settings::{Acks, Settings};
-use crate::status::{self, NodeReport, Status};
 use crate::token::JoinToken;
 use crate::transport::identity::{self, Identity};
 use crate::transport::listener::Open;
 use crate::transport::peers::Peers;
-use crate::wire::{PoliciesSet, Renewal};
+use crate::transport::tls::Shown;
+use crate::wire::Renewal;
 use crate::{membership, start};
+
+#[cfg(debug_assertions)]
+pub use standing::Spoilt;
 
 /// This node's place in the cluster. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -40,14 +47,21 @@ pub struct Cluster {
 pub(crate) struct Inner {
     pub(crate) folder: Folder,
     pub(crate) identity: Arc<Identity>,
-    pub(crate) key: ClusterKey,
+    pub(crate) keys: Keys,
+    /// Its certificate among nodes: newer than `identity`'s once it was renewed.
+    pub(crate) shown: Arc<Shown>,
+    pub(crate) certificate_life: Duration,
+    pub(crate) key_grace: Duration,
     /// Who knows it may join.
     pub(crate) secret: Option<Secret>,
     /// It will come back as who it is: others may be let in.
     pub(crate) settled: AtomicBool,
     pub(crate) name: String,
     pub(crate) own: Addresses,
+    pub(crate) zone: String,
     pub(crate) feature_level: u32,
+    /// What the process said that was this node before, while it may have to be it again.
+    pub(crate) heir_of: Mutex<Option<u32>>,
     pub(crate) acks: Acks,
     pub(crate) forget_after: Option<Duration>,
     pub(crate) peers: Arc<Peers>,
@@ -67,6 +81,7 @@ pub(crate) struct Inner {
     /// The document revision that this node serves.
     pub(crate) serves: AtomicU64,
     pub(crate) looked: crate::propose::Looked,
+    pub(crate) turns: crate::levels::Turns,
     /// Who answers messages of which topic.
     pub(crate) listeners: crate::message::Listeners,
     /// Something to tell the control leader at once.
@@ -81,6 +96,8 @@ pub(crate) struct Inner {
     pub(crate) stopping: watch::Sender<bool>,
     /// Hash of the state as of the last entry that somebody asked it for.
     pub(crate) hashed: Mutex<Option<([u8; 32], u64)>>,
+    /// What was found when the members' states were compared.
+    pub(crate) compared: Mutex<Comparisons>,
     pub(crate) tasks: Mutex<JoinSet<()>>,
 }
 
@@ -115,18 +132,12 @@ impl Cluster {
         &self.inner.own
     }
 
-    /// A key for one purpose, the same on all nodes and secret to everybody else.
-    #[must_use]
-    pub fn derive_key(&self, purpose: &str) -> [u8; 32] {
-        self.inner.key.derive(purpose)
-    }
-
     /// Seals a secret for the state (`Command::PutSealed` under the same name).
     ///
     /// # Errors
     /// When the cipher refuses, which it has no reason to.
     pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, String> {
-        self.inner.key.seal(name, secret)
+        self.inner.sealing_key()?.seal(name, secret)
     }
 
     /// Opens what [`seal`](Self::seal) made on any node of this cluster.
@@ -134,7 +145,7 @@ impl Cluster {
     /// # Errors
     /// When the bytes were not sealed under this name with this cluster's key.
     pub fn unseal(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, String> {
-        self.inner.key.open(name, sealed)
+        self.inner.keys.open(name, sealed)
     }
 
     // ---- control ----
@@ -149,7 +160,16 @@ impl Cluster {
         propose::propose(&self.inner, request, command, propose::PATIENCE).await
     }
 
-    /// The same with an id and a patience of the caller's: a second call with the same id never applies twice.
+    /// The same on behalf of somebody.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub async fn propose_by(&self, by: By, command: Command) -> Result<Applied, ProposeError> {
+        let request = RequestId(u128::from_le_bytes(crate::token::random()));
+        propose::propose_by(&self.inner, by, request, command, propose::PATIENCE).await
+    }
+
+    /// As [`propose`](Self::propose) with an id and a patience of the caller's: a second call with the same id never applies twice.
     ///
     /// # Errors
     /// As [`propose`](Self::propose).
@@ -196,6 +216,12 @@ impl Cluster {
         }
     }
 
+    /// The process that was this node before will not be it again; see [`Settings::heir_of`](crate::Settings::heir_of).
+    pub fn took_over(&self) {
+        *self.inner.heir_of.lock().expect("no panic while locked") = None;
+        self.inner.renew_now.notify_one();
+    }
+
     /// Tells the cluster, with the next renewal of the node lease, which document revision this node serves.
     pub fn serves(&self, revision: Revision) {
         self.inner.serves.store(revision.0, Ordering::Relaxed);
@@ -209,123 +235,6 @@ impl Cluster {
         propose::everywhere(&self.inner, index, patience).await
     }
 
-    // ---- quota ----
-
-    /// Sends one batch to the quota leader. A batch that may have arrived is never sent again: an error means that
-    /// nothing is known about it.
-    ///
-    /// # Errors
-    /// When there was no outcome within a second.
-    pub async fn exchange(&self, batch: Batch) -> Result<Reply, Unreachable> {
-        quota::exchange(&self.inner, batch).await
-    }
-
-    /// The next key that the quota leader asks this node to report on at once.
-    pub async fn recalled(&self) -> Key {
-        let next = self.inner.recalled.receive.lock().await.recv().await;
-        match next {
-            Some(key) => key,
-            // Not reached: we hold a sender ourselves. Waiting for ever is right even so.
-            None => std::future::pending().await,
-        }
-    }
-
-    /// The next budget that passes a threshold, while this node leads the quota group.
-    pub async fn alerted(&self) -> Alert {
-        let next = self.inner.alerted.lock().await.recv().await;
-        match next {
-            Some(alert) => alert,
-            // Not reached: the desk holds a sender.
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Makes the limits of a document known to the quota log, before the document is proposed. Nothing in force
-    /// changes; of a document that is never published no trace stays.
-    ///
-    /// # Errors
-    /// When no quota leader took them in time.
-    pub async fn prepare_policies(&self, policies: Vec<Policy>) -> Result<(), Unreachable> {
-        quota::prepare_policies(&self.inner, policies, propose::PATIENCE).await.map(|_| ())
-    }
-
-    /// Puts the limits of a published document into force. The answer is the newest revision the log has.
-    ///
-    /// # Errors
-    /// When no quota leader took them in time.
-    pub async fn set_policies(&self, revision: Revision, policies: Vec<Policy>) -> Result<Revision, Unreachable> {
-        quota::set_policies(&self.inner, revision, policies, propose::PATIENCE).await
-    }
-
-    /// Does this node lead the quota group, as far as it knows?
-    #[must_use]
-    pub fn leads_quota(&self) -> bool {
-        self.inner.quota.status().leader == Some(self.node())
-    }
-
-    /// Who leads the quota group, as far as anybody can be asked.
-    pub async fn quota_leader(&self) -> Option<NodeId> {
-        quota::find(&self.inner).await
-    }
-
-    /// Whoever was believed to lead the quota group does not answer, or says that it does not.
-    pub fn doubt_quota_leader(&self) {
-        self.inner.quota_leader.is(None);
-    }
-
-    /// On the quota leader: puts into the quota log what operators ordered, `rates` of buckets apart. What is older than what
-    /// is known changes nothing.
-    ///
-    /// # Errors
-    /// Why it is not known to be in the log.
-    pub async fn set_orders(&self, orders: Orders, rates: Vec<Rated>, patience: Duration) -> Result<(), String> {
-        // Releases that know of no rates read what is ordered without any.
-        let command = match rates.is_empty() {
-            true => quota_log::SetOrders(orders),
-            false => quota_log::SetRatedOrders(orders, rates),
-        };
-        match quota::command(&self.inner, command, patience).await {
-            PoliciesSet::Done(_) => Ok(()),
-            PoliciesSet::NotLeader(_) => Err("this node does not lead the quota group".into()),
-            PoliciesSet::Unknown(why) => Err(why),
-        }
-    }
-
-    /// On the quota leader: puts a note into the quota log. The same note twice changes nothing more.
-    ///
-    /// # Errors
-    /// Why it is not known to be in the log.
-    pub async fn note(&self, note: Note, patience: Duration) -> Result<(), String> {
-        match quota::command(&self.inner, quota_log::Note(note), patience).await {
-            PoliciesSet::Done(_) => Ok(()),
-            PoliciesSet::NotLeader(_) => Err("this node does not lead the quota group".into()),
-            PoliciesSet::Unknown(why) => Err(why),
-        }
-    }
-
-    /// On the quota leader: returns when its ledger holds all that was acknowledged before the call.
-    ///
-    /// # Errors
-    /// It does not lead, or a quorum does not answer in time.
-    pub async fn quota_caught_up(&self, patience: Duration) -> Result<(), String> {
-        let group = &self.inner.quota;
-        let caught_up = async {
-            let index = match group.read_index().await {
-                Ok(index) => index,
-                Err(WriteError::NotLeader(_)) => return Err("this node does not lead the quota group".to_owned()),
-                Err(WriteError::Unknown(why)) => return Err(why),
-            };
-            let mut applied = group.replica.applied();
-            applied.wait_for(|applied| index <= *applied).await.map(|_| ()).map_err(|_| "the group stopped".to_owned())
-        };
-        tokio::time::timeout(patience, caught_up).await.unwrap_or_else(|_| Err("no quorum answered in time".into()))
-    }
-
-    /// Looks at the ledger: up to date on voters, as it was when last voting on others.
-    pub fn read_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
-        self.inner.quota.read(|quota| look(&quota.ledger))
-    }
-
     // ---- membership ----
 
     /// Makes a join token: the text is shown once, the state keeps its hash.
@@ -333,10 +242,23 @@ impl Cluster {
     /// # Errors
     /// When no leader took it in time.
     pub async fn create_join_token(&self, lives: Option<Duration>, uses: u32) -> Result<JoinToken, ProposeError> {
+        self.create_join_token_by(By::node(self.node()), lives, uses).await
+    }
+
+    /// The same on behalf of somebody.
+    ///
+    /// # Errors
+    /// As [`create_join_token`](Self::create_join_token).
+    pub async fn create_join_token_by(
+        &self,
+        by: By,
+        lives: Option<Duration>,
+        uses: u32,
+    ) -> Result<JoinToken, ProposeError> {
         let token = JoinToken::new(identity::fingerprint(&self.inner.identity.ca));
         let lives = lives.map(|lives| u64::try_from(lives.as_millis()).unwrap_or(u64::MAX));
         let expires_at = lives.map(|lives| Millis(wall().0.saturating_add(lives)));
-        self.propose(Command::CreateJoinToken { hash: token.hash(), expires_at, uses }).await?;
+        self.propose_by(by, Command::CreateJoinToken { hash: token.hash(), expires_at, uses }).await?;
         Ok(token)
     }
 
@@ -345,7 +267,15 @@ impl Cluster {
     /// # Errors
     /// When no leader took it in time.
     pub async fn remove(&self, id: NodeId) -> Result<Outcome, ProposeError> {
-        membership::remove(&self.inner, id).await
+        self.remove_by(By::node(self.node()), id).await
+    }
+
+    /// The same on behalf of somebody.
+    ///
+    /// # Errors
+    /// As [`remove`](Self::remove).
+    pub async fn remove_by(&self, by: By, id: NodeId) -> Result<Outcome, ProposeError> {
+        membership::remove(&self.inner, by, id).await
     }
 
     /// Gives away the leadership of whatever groups this node leads: before it stops for a while.
@@ -375,45 +305,9 @@ impl Cluster {
         self.inner.removed.subscribe()
     }
 
-    // ---- standing ----
-
-    /// May this node serve?
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        self.inner.readiness()
-    }
-
-    /// Does this node hold its node lease? Without it, it is cut off: no cache, keys only for `max_staleness`.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.inner.held.is_live()
-    }
-
-    /// Does it hold its node lease, and has it in effect whatever was acknowledged while it did not? What is said to
-    /// hold on all live nodes holds here then.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        self.inner.held.is_current(self.inner.is_in_effect())
-    }
-
-    /// This node's part in both groups: at once, without asking anybody.
-    #[must_use]
-    pub fn report(&self) -> NodeReport {
-        status::report(&self.inner)
-    }
-
-    /// The whole cluster, as seen from here and from its leaders.
-    pub async fn status(&self) -> Status {
-        status::status(&self.inner).await
-    }
-
-    /// Takes snapshots of both groups now. It happens by itself when the logs have grown; before a backup, ask.
-    ///
-    /// # Errors
-    /// When a group has stopped.
-    pub async fn compact(&self) -> Result<(), String> {
-        self.inner.control.compact().await?;
-        self.inner.quota.compact().await
+    /// Runs a task that needs the cluster: it ends with it, however far it is.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.spawn(task);
     }
 
     /// Stops at once: nothing is handed over. Files are closed and the lock is free when this returns.
@@ -451,14 +345,22 @@ impl Inner {
         }
     }
 
+    /// What this node understands, whichever of its processes serves in the end.
+    pub(crate) fn level(&self) -> u32 {
+        let before = *self.heir_of.lock().expect("no panic while locked");
+        before.map_or(self.feature_level, |before| before.min(self.feature_level))
+    }
+
     pub(crate) fn renewal(&self) -> Renewal {
         let applied = *self.control.replica.applied().borrow();
-        let in_effect = self.is_in_effect();
+        let is_heir = self.heir_of.lock().expect("no panic while locked").is_some();
+        // Whoever is connected to the process before is served by what that one has in effect.
+        let in_effect = if is_heir { 0 } else { self.is_in_effect() };
         Renewal {
             node: self.me(),
             applied,
             in_effect,
-            feature_level: self.feature_level,
+            feature_level: self.level(),
             addresses: self.own.clone(),
             ready: self.waiting.is_over(),
             draining: self.draining.load(Ordering::Relaxed),
@@ -480,6 +382,7 @@ impl Inner {
 
     pub(crate) async fn shutdown(&self) {
         self.stopping.send_replace(true);
+        self.held.end();
         self.control.shutdown().await;
         self.quota.shutdown().await;
         let mut tasks = std::mem::take(&mut *self.tasks.lock().expect("no panic while locked"));

@@ -1,20 +1,31 @@
 //! The one place that turns our types into bytes and back: frames between nodes, records and files on disk.
 //!
 //! ```text
-//! +---------+----------------------------+
-//! | version | bincode (standard, varint) |
-//! +---------+----------------------------+
+//! +---+------------------------------------------------+
+//! | 1 | bincode (standard, varint)                     |
+//! +---+------------------------------------------------+
+//! | 2 | the same, compressed (`packed`)                |
+//! +---+------------------------------------------------+
 //! ```
 //! Bincode is positional: append fields and variants, never reorder. What one release writes, the one before and the
-//! one after must read; `tests/golden` holds the proof. Nothing here panics, whatever the bytes.
+//! one after must read; `tests/golden` holds the proof. So every release reads the version after the one that all of its
+//! cluster read, and writes it only when all do: version 2 is written to the control log and into its snapshots, from the
+//! feature level on that brought it (`Feature::Packed`), and read nowhere else: whatever a stranger sends is not unpacked.
+//! Nothing here panics, whatever the bytes.
 
+mod packed;
+
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The first byte of every frame, record and file.
+/// The first byte of every frame, record and file that is not compressed.
 pub const VERSION: u8 = 1;
+/// The newest that this release reads.
+pub const NEWEST: u8 = packed::PACKED;
 /// Longest frame between nodes, snapshots apart: a document of 16 MiB and its envelope, twice.
 pub const MAX_FRAME: usize = 34 << 20;
 /// Longest snapshot.
@@ -31,7 +42,7 @@ const MEDIUM_CLAIMS: usize = 16 * MEDIUM;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     Empty,
-    /// Written by a release this one does not know.
+    /// Written by a release this one does not know, or compressed where nothing is.
     Version(u8),
     Malformed(String),
     /// Bytes were left over.
@@ -42,8 +53,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("no bytes"),
+            Self::Version(version) if (VERSION..=reads()).contains(version) => {
+                write!(f, "format version {version}, compressed: here only version {VERSION} is written")
+            }
             Self::Version(version) => {
-                write!(f, "format version {version}, this release reads version {VERSION}")
+                let newest = reads();
+                write!(f, "format version {version}, which a newer release wrote; this one reads up to {newest}")
             }
             Self::Malformed(what) => write!(f, "malformed: {what}"),
             Self::Trailing(count) => write!(f, "{count} bytes too many"),
@@ -68,31 +83,69 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
-/// Reads a frame or a record: no length inside may claim more than [`MAX_FRAME`].
+/// What [`encode`] wrote, compressed where that makes it shorter. Only for what every reader reads.
+#[must_use]
+pub(crate) fn pack(plain: Vec<u8>) -> Vec<u8> {
+    packed::pack(plain)
+}
+
+/// Is it worth to [`pack`] it?
+#[must_use]
+pub(crate) fn is_long(plain: &[u8]) -> bool {
+    packed::LEAST <= plain.len()
+}
+
+/// For rehearsals of upgrades, with the feature level that a node says: from now on this process reads what a release of that
+/// level reads.
+pub fn read_like(level: u32) {
+    let newest = if level < tidegate_model::Feature::Packed.level() { VERSION } else { NEWEST };
+    READS.store(newest, Ordering::Relaxed);
+}
+
+static READS: AtomicU8 = AtomicU8::new(NEWEST);
+
+fn reads() -> u8 {
+    READS.load(Ordering::Relaxed)
+}
+
+/// A hash over the bytes that a snapshot of a value has.
+pub(crate) fn digest<T: Serialize>(value: &T) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    bincode::serde::encode_into_std_write(value, &mut hasher, bincode::config::standard())
+        .expect("our types hold nothing that cannot be written, and a hasher takes all bytes");
+    *hasher.finalize().as_bytes()
+}
+
+/// Reads a frame or a record, which nobody compresses: no length inside may claim more than [`MAX_FRAME`].
 ///
 /// # Errors
 /// When the bytes are not exactly one value of this type.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let (body, limit) = (body(bytes)?, bincode::config::standard());
-    if body.len() <= SHORT {
-        return read(body, limit.with_limit::<SHORT_CLAIMS>());
-    }
-    read(body, limit.with_limit::<MAX_FRAME>())
+    read_frame(plain(bytes)?)
 }
 
-/// Reads a snapshot: the same with the limit [`MAX_SNAPSHOT`].
+/// Reads what an entry of a log says, [packed](pack) or not: the same limit.
 ///
 /// # Errors
-/// When the bytes are not exactly one value of this type.
+/// As [`decode`].
+pub fn decode_packed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    read_frame(&unpacked(bytes, MAX_FRAME)?)
+}
+
+/// Reads a frame with a snapshot in it: as [`decode`] with the limit [`MAX_SNAPSHOT`].
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_bulk<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    read_bulk(plain(bytes)?)
+}
+
+/// Reads the state in a snapshot, [packed](pack) or not: the same limit.
+///
+/// # Errors
+/// As [`decode`].
 pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    let (body, limit) = (body(bytes)?, bincode::config::standard());
-    if body.len() <= SHORT {
-        return read(body, limit.with_limit::<SHORT_CLAIMS>());
-    }
-    if body.len() <= MEDIUM {
-        return read(body, limit.with_limit::<MEDIUM_CLAIMS>());
-    }
-    read(body, limit.with_limit::<MAX_SNAPSHOT>())
+    read_bulk(&unpacked(bytes, MAX_SNAPSHOT)?)
 }
 
 /// Reads what a peer sent, for the fuzzer: the outcome does not matter, coming back does.
@@ -112,9 +165,37 @@ pub fn decode_record(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn body(bytes: &[u8]) -> Result<&[u8], Error> {
-    let (version, body) = bytes.split_first().ok_or(Error::Empty)?;
-    if *version == VERSION { Ok(body) } else { Err(Error::Version(*version)) }
+fn plain(bytes: &[u8]) -> Result<&[u8], Error> {
+    match bytes.split_first().ok_or(Error::Empty)? {
+        (&VERSION, body) => Ok(body),
+        (other, _) => Err(Error::Version(*other)),
+    }
+}
+
+fn unpacked(bytes: &[u8], most: usize) -> Result<Cow<'_, [u8]>, Error> {
+    match bytes.split_first() {
+        Some((&packed::PACKED, body)) if packed::PACKED <= reads() => packed::unpack(body, most).map(Cow::Owned),
+        _ => plain(bytes).map(Cow::Borrowed),
+    }
+}
+
+fn read_frame<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let limit = bincode::config::standard();
+    if body.len() <= SHORT {
+        return read(body, limit.with_limit::<SHORT_CLAIMS>());
+    }
+    read(body, limit.with_limit::<MAX_FRAME>())
+}
+
+fn read_bulk<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let limit = bincode::config::standard();
+    if body.len() <= SHORT {
+        return read(body, limit.with_limit::<SHORT_CLAIMS>());
+    }
+    if body.len() <= MEDIUM {
+        return read(body, limit.with_limit::<MEDIUM_CLAIMS>());
+    }
+    read(body, limit.with_limit::<MAX_SNAPSHOT>())
 }
 
 fn read<T: DeserializeOwned, C: bincode::config::Config>(body: &[u8], config: C) -> Result<T, Error> {

@@ -1,5 +1,6 @@
 //! The control group's machine: the state, and the news of what changed.
 
+use tidegate_model::Feature;
 use tidegate_state::{Change, Outcome, Proposal, State};
 use tokio::sync::broadcast;
 
@@ -37,13 +38,28 @@ impl Machine for Control {
     type Outcome = Outcome;
 
     fn apply(&mut self, index: u64, proposal: Proposal) -> Outcome {
-        let (outcome, changes) = self.state.apply(&proposal);
+        let (outcome, changes) = self.state.apply(index, &proposal);
         changes.into_iter().for_each(|change| self.tell(index, change));
         outcome
     }
 
     fn save(&self) -> Vec<u8> {
         codec::encode(&self.state)
+    }
+
+    fn is_packed(&self) -> bool {
+        Feature::Packed.level() <= self.state.members.feature_level()
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        self.state.hash()
+    }
+
+    #[cfg(debug_assertions)]
+    fn spoil(&mut self) {
+        let command = tidegate_state::Command::CreateJoinToken { hash: [7; 32], expires_at: None, uses: 1 };
+        let (request, at) = (tidegate_state::RequestId(7), tidegate_model::Millis(0));
+        self.state.apply(0, &Proposal { request, at, command, by: None });
     }
 
     fn restore(&mut self, index: u64, bytes: &[u8]) -> Result<(), codec::Error> {

@@ -85,6 +85,8 @@ pub enum ProposeError {
     NoLeader(String),
     /// This node was removed from the cluster.
     Removed(String),
+    /// This node's disk is full: it takes nothing, and nothing was done.
+    DiskFull(String),
     /// This node is shutting down.
     Stopped,
     /// It would break the cluster; the text says what to do instead.
@@ -98,6 +100,7 @@ impl fmt::Display for ProposeError {
         match self {
             Self::NoLeader(reason) => write!(f, "no leader answered in time: {reason}"),
             Self::Removed(reason) => write!(f, "this node was removed from the cluster: {reason}"),
+            Self::DiskFull(reason) => write!(f, "read-only: {reason}; or ask another node"),
             Self::Stopped => f.write_str("this node is shutting down"),
             Self::Refused(reason) => f.write_str(reason),
             Self::TooNew { reason, hint } => write!(f, "{reason} ({hint})"),

@@ -5,7 +5,8 @@
 //! node.json    format, cluster, node, where the others were last; written last, so that a half-made folder shows
 //! gathering.json  until it is a node: whom it gave its word that it may form the cluster
 //! admin.token  the first admin token, on the node that formed the cluster
-//! tls/         ca.der node.der node.key cluster.key, and sums: what they, and the ids in node.json, must hash to
+//! tls/         ca.der node.der node.key cluster.key, and sums: what they, and the ids in node.json, must hash to;
+//!              node.renewed instead of node.der, ca.sealed: see `certificate`; cluster.ring: see `keys`
 //! control/ quota/   the logs and snapshots of the groups      backups/
 //! ```
 //! Folders 0700, files 0600.
@@ -21,8 +22,10 @@ use serde::{Deserialize, Serialize};
 use tidegate_model::NodeId;
 use tidegate_state::ClusterId;
 
+use crate::certificate;
 use crate::disaster::install;
 use crate::error::Error;
+use crate::keys::{FIRST, RING, Ring};
 use crate::seal::ClusterKey;
 use crate::store::{Damage, sync_folder};
 use crate::transport::identity::{self, Identity};
@@ -30,7 +33,7 @@ use crate::transport::identity::{self, Identity};
 /// Grows when an older release could no longer read the folder.
 const FORMAT: u32 = 1;
 
-const SECRETS: [&str; 3] = ["tls/node.key", "tls/cluster.key", "admin.token"];
+const SECRETS: [&str; 4] = ["tls/node.key", FIRST, RING, "admin.token"];
 
 /// An open data folder; the lock goes with it.
 #[derive(Debug)]
@@ -50,6 +53,9 @@ pub(crate) struct NodeFile {
     pub(crate) stage: Stage,
     /// Peer addresses of the members, as last seen.
     pub(crate) peers: BTreeMap<u64, String>,
+    /// What all of that hashes to. Releases before it wrote none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    sum: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,17 +122,29 @@ impl Folder {
             Err(error) => return Err(Damage::new(&path, "", error).into()),
         };
         let place = |error: &serde_json::Error| format!("line {}, column {}", error.line(), error.column());
-        let node: NodeFile =
+        let mut node: NodeFile =
             serde_json::from_slice(&bytes).map_err(|error| Damage::new(&path, place(&error), &error))?;
         if node.format != FORMAT {
             let what = format!("data folder of format {}, this release reads format {FORMAT}", node.format);
             return Err(Error::Settings(what));
         }
+        let sum = std::mem::take(&mut node.sum);
+        // A release that wrote none wrote no more than these fields.
+        let is_whole = match sum.as_str() {
+            "" => {
+                serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(&bytes).is_ok_and(|it| it.len() == 6)
+            }
+            sum => sum == node.hash()?,
+        };
+        if !is_whole {
+            return Err(Damage::new(&path, "", "not what this node wrote (see its `sum`)").into());
+        }
         Ok(Some(node))
     }
 
     pub(crate) fn write_node(&self, node: &NodeFile) -> Result<(), Error> {
-        let bytes = serde_json::to_vec_pretty(node).map_err(|error| Error::Internal(error.to_string()))?;
+        let node = NodeFile { sum: node.hash()?, ..node.clone() };
+        let bytes = serde_json::to_vec_pretty(&node).map_err(|error| Error::Internal(error.to_string()))?;
         self.write("node.json", &bytes)
     }
 
@@ -163,20 +181,21 @@ impl Folder {
         fs::remove_file(self.path("node.json")).map_err(Error::io("node.json"))
     }
 
-    pub(crate) fn write_identity(&self, identity: &Identity, key: &ClusterKey) -> Result<(), Error> {
+    pub(crate) fn write_identity(&self, identity: &Identity, ring: &Ring) -> Result<(), Error> {
+        self.remove(certificate::RENEWED)?;
         self.write("tls/ca.der", &identity.ca)?;
         self.write("tls/node.der", &identity.certificate)?;
         self.write("tls/node.key", &identity.key)?;
-        self.write("tls/cluster.key", &key.0)?;
-        self.write("tls/sums", Sums::of(identity, key).to_string().as_bytes())
+        self.write(FIRST, &ring.oldest().0)?;
+        self.write("tls/sums", Sums::of(identity, Some(&ring.oldest())).to_string().as_bytes())?;
+        if ring.is_first() { self.remove(RING) } else { ring.write(self) }
     }
 
-    pub(crate) fn identity(&self, node: &NodeFile) -> Result<(Identity, ClusterKey), Error> {
+    pub(crate) fn identity(&self, node: &NodeFile) -> Result<(Identity, Ring), Error> {
         let cluster = u128::from_str_radix(&node.cluster, 16);
         let cluster = cluster.map_err(|error| Damage::new(&self.path("node.json"), "cluster", error))?;
-        let key = self.read("tls/cluster.key")?;
-        let key = <[u8; 32]>::try_from(key.as_slice());
-        let key = key.map_err(|_| Damage::new(&self.path("tls/cluster.key"), "", "not 32 bytes long"))?;
+        let later = Ring::read(self)?;
+        let key = if later.is_some() { None } else { Some(self.first_key()?) };
         let identity = Identity {
             cluster: ClusterId(cluster),
             node: NodeId(node.node),
@@ -185,13 +204,22 @@ impl Folder {
             key: self.read("tls/node.key")?,
         };
         identity::read_key(&identity.key).map_err(|error| Damage::new(&self.path("tls/node.key"), "", error))?;
-        let key = ClusterKey(key);
         let sums = self.read("tls/sums")?;
-        match Sums::of(&identity, &key).differs_from(&String::from_utf8_lossy(&sums)) {
-            None => Ok((identity, key)),
+        match Sums::of(&identity, key.as_ref()).differs_from(&String::from_utf8_lossy(&sums)) {
+            None => {
+                let ring = later.or(key.map(Ring::first)).ok_or_else(|| Error::Internal("no cluster key".into()))?;
+                Ok((certificate::newest(self, identity)?, ring))
+            }
             // A flipped bit in a key or certificate is found by nobody until another node refuses it.
             Some(name) => Err(Damage::new(&self.path(name), "", "not what this node wrote (see tls/sums)").into()),
         }
+    }
+
+    fn first_key(&self) -> Result<ClusterKey, Error> {
+        let key = self.read(FIRST)?;
+        let key = <[u8; 32]>::try_from(key.as_slice());
+        let key = key.map_err(|_| Damage::new(&self.path(FIRST), "", "not 32 bytes long"))?;
+        Ok(ClusterKey(key))
     }
 
     /// A certificate that is whole: a cut one is named here, not by whoever fails to use it.
@@ -207,16 +235,18 @@ impl Folder {
 struct Sums(Vec<(&'static str, blake3::Hash)>);
 
 impl Sums {
-    fn of(identity: &Identity, key: &ClusterKey) -> Self {
+    /// Without `key`: a ring has a hash of its own.
+    fn of(identity: &Identity, key: Option<&ClusterKey>) -> Self {
         let ids = identity::name(identity.cluster, identity.node);
-        Self(vec![
+        let mut sums = vec![
             ("tls/ca.der", blake3::hash(&identity.ca)),
             ("tls/node.der", blake3::hash(&identity.certificate)),
             ("tls/node.key", blake3::hash(&identity.key)),
-            // Of a secret of full entropy nothing can be learnt from its hash.
-            ("tls/cluster.key", blake3::hash(&key.0)),
             ("node.json", blake3::hash(ids.as_bytes())),
-        ])
+        ];
+        // Of a secret of full entropy nothing can be learnt from its hash.
+        sums.extend(key.map(|key| (FIRST, blake3::hash(&key.0))));
+        Self(sums)
     }
 
     /// The first file that is not as it was.
@@ -240,7 +270,13 @@ impl std::fmt::Display for Sums {
 impl NodeFile {
     pub(crate) fn new(identity: &Identity, name: &str, stage: Stage, peers: BTreeMap<u64, String>) -> Self {
         let (cluster, name) = (identity.cluster.to_string(), name.to_owned());
-        Self { format: FORMAT, cluster, node: identity.node.0, name, stage, peers }
+        Self { format: FORMAT, cluster, node: identity.node.0, name, stage, peers, sum: String::new() }
+    }
+
+    /// Of one without a sum.
+    fn hash(&self) -> Result<String, Error> {
+        let bytes = serde_json::to_vec(self).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(blake3::hash(&bytes).to_hex().to_string())
     }
 }
 

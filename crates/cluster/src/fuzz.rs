@@ -9,17 +9,17 @@ mod replicas;
 mod seeds;
 
 use bytes::Bytes;
-use openraft::EntryPayload;
 use openraft::raft::{AppendEntriesResponse, SnapshotResponse, TransferLeaderResponse, VoteResponse};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_model::{Nanos, NodeId, Permits, Revision};
 use tidegate_quota::protocol::{Batch, Command, Item, LEASE_TTL, Policy};
+use tidegate_state::Proposal;
 
 use self::replicas::Replicas;
 use crate::codec;
 use crate::plausible;
-use crate::raft::{Entry, LogId, Payload, SnapshotMeta, Types, Vote};
+use crate::raft::{Entry, LogId, SnapshotMeta, Types, Vote};
 use crate::status::NodeReport;
 use crate::store::tail::{Facts, Reading};
 use crate::store::{hint, record, snapshots};
@@ -103,7 +103,12 @@ fn obey(request: Request) {
     match request {
         Request::Append { rpc, .. } => rpc.entries.into_iter().for_each(|entry| replicas.payload(entry.payload)),
         Request::Snapshot { data, .. } => replicas = Replicas::restored(&data),
-        Request::Propose(proposal) => replicas.payload(EntryPayload::Normal(Payload(proposal))),
+        // Compressed by the leader at the earliest, so read as it came.
+        Request::Propose(proposal) => {
+            if let Ok(proposal) = codec::decode::<Proposal>(&proposal) {
+                replicas.propose(&proposal);
+            }
+        }
         Request::Exchange(batch) => replicas.quota(&[limits(&batch), Command::Batches(vec![batch])]),
         Request::SetPolicies { revision, policies } => {
             replicas.quota(&[Command::SetPolicies { revision, policies }]);

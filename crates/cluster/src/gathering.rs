@@ -26,6 +26,7 @@ use self::word::{Candidate, Word};
 use crate::codec;
 use crate::error::Error;
 use crate::folder::Folder;
+use crate::settings::Progress;
 use crate::transport::joining::{self, Asking, Trust};
 use crate::transport::{GATHER_ALPN, tls};
 
@@ -87,6 +88,14 @@ pub(crate) enum Meeting {
     Join(String),
 }
 
+/// What else a node knows that looks for the others.
+#[derive(Debug)]
+pub(crate) struct Way {
+    /// Whom it is no use to ask first: joining it failed.
+    pub(crate) failed: Option<String>,
+    pub(crate) progress: Progress,
+}
+
 /// Answers the others and asks them, until it is known what this node shall do. Waits as long as it takes.
 pub(crate) async fn gather(
     folder: &Folder,
@@ -94,17 +103,17 @@ pub(crate) async fn gather(
     own: &str,
     peers: &[String],
     secret: &Secret,
-    // Whom it is no use to ask first: joining it failed.
-    failed: Option<&str>,
+    way: &Way,
 ) -> Result<Meeting, Error> {
     let word = Word::of(folder)?;
+    way.progress.is("it looks for the initial peers".into());
     let socket = socket.try_clone().map_err(Error::io("peer port"))?;
     let runtime = quinn::default_runtime().ok_or_else(|| Error::Internal("no tokio runtime".into()))?;
     let server = Some(tls::gathering_server(secret)?);
     let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime);
     let endpoint = endpoint.map_err(Error::io("peer port"))?;
     let me = Me { word: &word, process: u64::from_le_bytes(crate::token::random()), list: hash_of(peers) };
-    let seeker = Seeker { me: &me, own, peers, secret, failed };
+    let seeker = Seeker { me: &me, own, peers, secret, way };
     let meeting = tokio::select! {
         meeting = seeker.seek() => meeting,
         () = answer::forever(&endpoint, &me, secret) => Err(Error::Internal("the peer port was closed".into())),

@@ -110,15 +110,30 @@ impl<M: Machine> Group<M> {
     pub(crate) fn leader(&self) -> Option<NodeId> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        metrics.current_leader.filter(|_| metrics.running_state.is_ok()).map(NodeId)
+        let leader = metrics.current_leader.filter(|_| metrics.running_state.is_ok()).map(NodeId);
+        // Who can store nothing leads nobody, whatever it believes: others know who does by now.
+        leader.filter(|leader| leader.0 != self.me || !self.is_full())
+    }
+
+    /// The same, this node among them though its disk is full.
+    pub(crate) fn has_leader(&self) -> bool {
+        self.raft.metrics().borrow_watched().current_leader.is_some()
     }
 
     pub(crate) fn is_leader(&self) -> bool {
         self.raft.is_leader()
     }
 
+    /// There is no room for this group on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        self.counters.room.missing_for().is_some()
+    }
+
     /// The leadership this node holds now and whose blank entry it has applied; `None` otherwise.
     pub(crate) fn leadership(&self) -> Option<LeaderId> {
+        if self.is_full() {
+            return None;
+        }
         let leader = self.raft.as_leader().ok()?.to_committed_leader_id();
         let applied = self.replica.applied_id()?;
         (*applied.committed_leader_id() == leader).then_some(leader)
@@ -221,7 +236,11 @@ impl<M: Machine> Group<M> {
             let bytes = self.counters.log_bytes.load(Ordering::Relaxed);
             let entries = self.counters.log_entries.load(Ordering::Relaxed);
             let large = SNAPSHOT_BYTES.max(self.counters.snapshot_bytes.load(Ordering::Relaxed));
-            if bytes - taken_bytes < large && entries - taken_entries < SNAPSHOT_ENTRIES {
+            // What was written aside would wait for room as well.
+            if self.is_full()
+                || self.counters.snapshot_room.missing_for().is_some()
+                || bytes - taken_bytes < large && entries - taken_entries < SNAPSHOT_ENTRIES
+            {
                 continue;
             }
             (taken_bytes, taken_entries) = (bytes, entries);
@@ -232,9 +251,11 @@ impl<M: Machine> Group<M> {
     }
 
     pub(crate) async fn shutdown(&self) {
+        self.counters.close(); // Raft's own task may wait for a write that waits for room.
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(group = ?self.id, %error, "the group did not stop cleanly");
         }
+        self.replica.close().await;
         self.log.close().await;
     }
 }
@@ -270,7 +291,7 @@ const fn pulse(id: GroupId) -> Pulse {
     }
 }
 
-fn config(id: GroupId) -> Result<Config, Error> {
+pub(crate) fn config(id: GroupId) -> Result<Config, Error> {
     let pulse = pulse(id);
     let config = Config {
         cluster_name: format!("{id:?}"),
@@ -285,6 +306,9 @@ fn config(id: GroupId) -> Result<Config, Error> {
         max_in_snapshot_log_to_keep: if id == GroupId::Control { 32 } else { 512 },
         snapshot_policy: SnapshotPolicy::Never, // By size: `compact_forever`.
         backoff: "50ms 100ms 200ms ...500ms".into(),
+        // An entry is committed when others have fsynced it, whether its leader has or not. One that lost its last entries with
+        // the power, and led on under the vote of before, would put others in their place under the same ids.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     config.validate().map_err(|error| Error::Internal(error.to_string()))

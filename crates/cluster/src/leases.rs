@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tidegate_model::{Nanos, NodeId};
 
@@ -78,6 +78,8 @@ pub(crate) struct Held {
     until: AtomicU64,
     /// Entries up to here may have been acknowledged everywhere without this node, which was counted as gone.
     missed: AtomicU64,
+    /// This node has let its cluster go.
+    ended: AtomicBool,
 }
 
 impl Held {
@@ -102,7 +104,12 @@ impl Held {
     }
 
     pub(crate) fn is_live(&self) -> bool {
-        tidegate_clock::boot().0 < self.until.load(Ordering::Acquire)
+        !self.ended.load(Ordering::Acquire) && tidegate_clock::boot().0 < self.until.load(Ordering::Acquire)
+    }
+
+    /// For good, whatever is still kept: nobody hears here any more what is acknowledged.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
     }
 }
 
@@ -159,5 +166,8 @@ mod tests {
         assert!(!held.is_current(9), "gone");
         held.kept(tidegate_clock::boot(), 12);
         assert!(!held.is_current(11) && held.is_current(12));
+        held.end();
+        held.kept(tidegate_clock::boot(), 12);
+        assert!(!held.is_live() && !held.is_current(12), "the answer to a renewal may come late");
     }
 }

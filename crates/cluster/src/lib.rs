@@ -9,8 +9,10 @@
 //!   exchange(batch)  ──► quota leader   ──► log ──► voters: Ledger::apply    ──► Reply
 //! ```
 
+mod certificate;
 mod cluster;
 pub mod codec;
+mod compared;
 mod control;
 pub mod disaster;
 mod error;
@@ -19,8 +21,12 @@ mod folder;
 pub mod fuzz;
 mod gathering;
 mod group;
+mod keys;
 mod leases;
 mod levels;
+#[cfg(feature = "life")]
+#[doc(hidden)]
+pub mod life;
 mod membership;
 mod message;
 mod network;
@@ -30,6 +36,7 @@ mod quota;
 mod raft;
 mod ready;
 mod replica;
+mod runtime;
 mod seal;
 mod server;
 mod settings;
@@ -43,17 +50,22 @@ mod voters;
 mod wire;
 
 pub use cluster::Cluster;
+#[cfg(debug_assertions)]
+pub use cluster::Spoilt;
+pub use compared::{Compared, Comparisons};
 pub use control::News;
 pub use error::{Error, ProposeError};
 pub use gathering::Secret;
 pub use group::GroupStatus;
+pub use keys::KeyProgress;
 pub use levels::{Behind, Old};
 pub use message::Topic;
 pub use propose::{Applied, Everywhere};
 pub use quota::Unreachable;
 pub use ready::Readiness;
-pub use settings::{Acks, FirstToken, Settings, Start};
+pub use settings::{Acks, FirstToken, Progress, Settings, Start};
 pub use status::{Disk, MemberStatus, NodeReport, Part, Status};
 pub use store::Damage;
+pub use store::pace::Commits;
 pub use tickets::TICKET_KEY;
 pub use token::{JoinToken, admin_token_hash, new_admin_token};

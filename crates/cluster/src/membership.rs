@@ -18,10 +18,10 @@ use crate::cluster::Inner;
 use crate::group::Group;
 use crate::propose::{self, PATIENCE};
 use crate::replica::Machine;
-use crate::voters::{Seen, desired};
+use crate::voters::{Seen, Zones, desired};
 use crate::wire::{Done, Lane, LeaseView, LeasesReply, Request};
 
-pub(crate) use self::leaving::{give_away, leave, remove, step_down, transfer};
+pub(crate) use self::leaving::{give_away, give_way_while_full, leave, remove, step_down, transfer};
 pub(crate) use self::quota::{quota_voters, send_recalls};
 pub(crate) use self::renewing::renew_forever;
 
@@ -75,9 +75,11 @@ pub(crate) async fn tell_addresses(cluster: Arc<Inner>) {
         let known = cluster.control.read(|control| control.state.members.node(cluster.me()).cloned());
         let right = known
             .as_ref()
-            .is_some_and(|known| known.addresses == cluster.own && known.feature_level == cluster.feature_level);
+            .is_some_and(|known| known.addresses == cluster.own && known.feature_level == cluster.level());
         let told = right || (known.is_some() && tell(&cluster).await);
-        if told && cluster.waiting.is_over() {
+        let told = told && (zone_is_right(&cluster) || tell_zone(&cluster).await);
+        let is_heir = cluster.heir_of.lock().expect("no panic while locked").is_some();
+        if told && cluster.waiting.is_over() && !is_heir {
             return;
         }
         // Not a member yet, or not caught up: what the state says may still change.
@@ -88,16 +90,35 @@ pub(crate) async fn tell_addresses(cluster: Arc<Inner>) {
 
 async fn tell(cluster: &Inner) -> bool {
     let (id, addresses) = (cluster.me(), cluster.own.clone());
-    let command = Command::UpdateNode { id, addresses, feature_level: cluster.feature_level };
+    let command = Command::UpdateNode { id, addresses, feature_level: cluster.level() };
     let request = RequestId(u128::from_le_bytes(crate::token::random()));
     propose::propose(cluster, request, command, PATIENCE).await.is_ok()
+}
+
+fn zone_is_right(cluster: &Inner) -> bool {
+    cluster.control.read(|control| control.state.later.zones.of(cluster.me()).unwrap_or_default() == cluster.zone)
+}
+
+/// `false` as well while an older node does not know of zones.
+async fn tell_zone(cluster: &Inner) -> bool {
+    let command = Command::SetZone { id: cluster.me(), zone: cluster.zone.clone() };
+    let request = RequestId(u128::from_le_bytes(crate::token::random()));
+    propose::propose(cluster, request, command, PATIENCE).await.is_ok()
+}
+
+fn zones(cluster: &Inner) -> Zones {
+    cluster.control.read(|control| {
+        let state = &control.state;
+        let zone = |id: NodeId| Some((id.0, state.later.zones.of(id)?.to_owned()));
+        Zones(state.members.nodes().filter_map(|node| zone(node.id)).collect())
+    })
 }
 
 /// A cluster of one need not wait for an election timeout.
 pub(crate) async fn elect_if_alone(cluster: Arc<Inner>) {
     async fn elect<M: Machine>(group: &Group<M>, me: NodeId) {
         let voters: Vec<u64> = group.replica.membership().voter_ids().collect();
-        if voters == [me.0] && group.leader().is_none() {
+        if voters == [me.0] && !group.has_leader() {
             _ = group.raft.trigger().elect(false).await; // Else the timeout does it.
         }
     }
@@ -149,7 +170,7 @@ async fn converge(cluster: &Inner) -> Result<bool, String> {
     let current: BTreeSet<u64> = status.voters.iter().map(|node| node.0).collect();
     let seen = seen(cluster, &members, status.last_log).await?;
     forget_the_dead(cluster, &current, &seen).await;
-    let wanted = desired(cluster.me().0, &current, &seen);
+    let wanted = desired(cluster.me().0, &current, &seen, &zones(cluster));
     let settled = status.settled && inside.len() == members.len() && current == wanted;
     let settled = settled && seen.values().all(|seen| seen.live && seen.caught_up && !seen.draining);
     let quota = cluster.quota_status().await.unwrap_or_default();

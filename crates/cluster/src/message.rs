@@ -30,12 +30,14 @@ pub enum Topic {
     Permits = 4,
     /// Counters of limits, and orders about them.
     Quota = 5,
+    /// Hashes of states, and what their comparison found.
+    States = 6,
 }
 
 impl Topic {
     fn lane(self) -> Lane {
         match self {
-            Self::Breakers | Self::Cache | Self::Permits | Self::Quota => Lane::Calls,
+            Self::Breakers | Self::Cache | Self::Permits | Self::Quota | Self::States => Lane::Calls,
             Self::Fills => Lane::Fills,
         }
     }

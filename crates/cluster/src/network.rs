@@ -20,9 +20,9 @@ use crate::transport::peers::Peers;
 use crate::wire::{GroupId, Lane, Request};
 
 /// Below the shortest election timeout: a vote that comes later is of no use.
-const PULSE_TIMEOUT: Duration = Duration::from_millis(350);
+pub(crate) const PULSE_TIMEOUT: Duration = Duration::from_millis(350);
 /// A follower's fsync of a batch, on a busy disk.
-const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const APPEND_TIMEOUT: Duration = Duration::from_secs(2);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes clients for the members of one group.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_model::NodeId;
+use tidegate_model::{Feature, NodeId};
+use tidegate_state::audit::{self, By};
 use tidegate_state::{Command, Outcome, Proposal, RequestId};
 use tokio::time::Instant;
 
@@ -46,14 +47,28 @@ pub struct Everywhere {
     pub behind: Vec<NodeId>,
 }
 
+/// Of this node's own accord.
 pub(crate) async fn propose(
     cluster: &Inner,
     request: RequestId,
     command: Command,
     patience: Duration,
 ) -> Result<Applied, ProposeError> {
+    propose_by(cluster, By::node(cluster.me()), request, command, patience).await
+}
+
+pub(crate) async fn propose_by(
+    cluster: &Inner,
+    by: By,
+    request: RequestId,
+    command: Command,
+    patience: Duration,
+) -> Result<Applied, ProposeError> {
+    if cluster.control.is_full() {
+        return Err(ProposeError::DiskFull(cluster.full_disk().unwrap_or_else(|| "the disk was full".into())));
+    }
     let deadline = Instant::now() + patience;
-    let proposal = Bytes::from(codec::encode(&Proposal { request, at: wall(), command }));
+    let proposal = Signed::new(request, command, by);
     let mut reason = "no leader is known".to_owned();
     let mut hint = None;
     while Instant::now() < deadline {
@@ -66,9 +81,10 @@ pub(crate) async fn propose(
         };
         let left = deadline.saturating_duration_since(Instant::now()).min(ATTEMPT);
         let proposed = if leader == cluster.me() {
-            Ok(here(cluster, proposal.clone(), left).await)
+            Ok(here(cluster, proposal.signed.clone(), left).await)
         } else {
-            cluster.peers.call(leader, Lane::Calls, &Request::Propose(proposal.clone()), left).await
+            let proposal = proposal.read_by(cluster, leader);
+            cluster.peers.call(leader, Lane::Calls, &Request::Propose(proposal), left).await
         };
         match proposed {
             Ok(Proposed::Applied { index, outcome }) => {
@@ -91,22 +107,75 @@ pub(crate) async fn propose(
     Err(ProposeError::NoLeader(reason))
 }
 
+/// A proposal as it is sent: with whose doing it is, and without for a leader of a release that reads no such thing.
+struct Signed {
+    signed: Bytes,
+    bare: Option<Bytes>,
+}
+
+impl Signed {
+    fn new(request: RequestId, command: Command, by: By) -> Self {
+        let by = audit::is_recorded(&command, &by.actor).then_some(by);
+        let mut proposal = Proposal { request, at: wall(), command, by };
+        let signed = Bytes::from(codec::encode(&proposal));
+        let bare = proposal.by.take().map(|_| Bytes::from(codec::encode(&proposal)));
+        Self { signed, bare }
+    }
+
+    /// As this node can read it, by what it said of itself when it started.
+    fn read_by(&self, cluster: &Inner, leader: NodeId) -> Bytes {
+        let level =
+            cluster.control.read(|control| control.state.members.node(leader).map_or(0, |node| node.feature_level));
+        let bare = self.bare.as_ref().filter(|_| level < Feature::Audit.level());
+        bare.unwrap_or(&self.signed).clone()
+    }
+}
+
 /// On the leader itself.
 pub(crate) async fn here(cluster: &Inner, proposal: Bytes, patience: Duration) -> Proposed {
+    if !cluster.control.is_leader() {
+        return Proposed::NotLeader(cluster.control.leader()); // Nobody takes a turn for that.
+    }
     match codec::decode::<Proposal>(&proposal) {
         Ok(decoded) => {
-            if let Some(behind) = levels::refused(cluster, &decoded).await {
-                return Proposed::TooNew { reason: behind.to_string(), hint: behind.hint() };
-            }
+            let proposed = tokio::time::timeout(patience, in_turn(cluster, decoded, proposal)).await;
+            proposed.unwrap_or_else(|_| Proposed::Unknown("not committed in time".into()))
         }
         // What cannot be read here must not be in the log.
-        Err(why) => return Proposed::Unknown(format!("the proposal cannot be read: {why}")),
+        Err(why) => Proposed::Unknown(format!("the proposal cannot be read: {why}")),
     }
-    match tokio::time::timeout(patience, cluster.control.write(proposal)).await {
-        Ok(Ok((index, outcome))) => Proposed::Applied { index, outcome },
-        Ok(Err(WriteError::NotLeader(leader))) => Proposed::NotLeader(leader),
-        Ok(Err(WriteError::Unknown(reason))) => Proposed::Unknown(reason),
-        Err(_) => Proposed::Unknown("not committed in time".into()),
+}
+
+async fn in_turn(cluster: &Inner, mut decoded: Proposal, mut proposal: Bytes) -> Proposed {
+    let turn = cluster.turns.take(&decoded.command).await;
+    if let Some(behind) = levels::refused(cluster, &decoded).await {
+        return Proposed::TooNew { reason: behind.to_string(), hint: behind.hint() };
+    }
+    if let Command::Join(join) = &decoded.command
+        && !cluster.control.read(|control| control.state.has_applied(decoded.request))
+        && let Some(reason) = levels::too_old_to_join(cluster, join.feature_level)
+    {
+        return Proposed::TooNew { reason, hint: levels::JOIN_WITH_A_NEWER.into() };
+    }
+    // Not refused for that: while a node of an older release lives nothing is recorded, and everything else goes on.
+    if decoded.by.is_some() && levels::is_behind(cluster, Feature::Audit).await {
+        decoded.by = None;
+        proposal = codec::encode(&decoded).into();
+    }
+    if codec::is_long(&proposal) && turn.may_pack(cluster).await {
+        proposal = codec::pack(proposal.into()).into();
+    }
+    if cluster.control.is_full() {
+        return Proposed::Unknown(format!("the disk of node {}, which leads, is full", cluster.me()));
+    }
+    turn.appends();
+    match cluster.control.write(proposal).await {
+        Ok((index, outcome)) => {
+            turn.applied();
+            Proposed::Applied { index, outcome }
+        }
+        Err(WriteError::NotLeader(leader)) => Proposed::NotLeader(leader),
+        Err(WriteError::Unknown(reason)) => Proposed::Unknown(reason),
     }
 }
 

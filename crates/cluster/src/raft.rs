@@ -6,6 +6,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::runtime::Runtime;
+
 /// An encoded command of whichever group.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Payload(pub(crate) Bytes);
@@ -15,7 +17,7 @@ pub(crate) struct Payload(pub(crate) Bytes);
 pub(crate) struct Answer(Option<Box<dyn Any + Send + Sync>>);
 
 openraft::declare_raft_types!(
-    pub(crate) Types: D = Payload, R = Answer
+    pub(crate) Types: D = Payload, R = Answer, AsyncRuntime = Runtime
 );
 
 pub(crate) type Entry = openraft::alias::EntryOf<Types>;

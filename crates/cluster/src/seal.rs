@@ -4,7 +4,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 
 use std::fmt;
 
-/// Shared by all nodes, handed over at the join, kept in `tls/cluster.key`.
+/// Shared by all nodes, handed over at the join, kept in `tls/cluster.key` or `tls/cluster.ring` (see `keys`).
 #[derive(Clone)]
 pub(crate) struct ClusterKey(pub(crate) [u8; 32]);
 
@@ -28,6 +28,11 @@ impl ClusterKey {
             .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(name.as_bytes()), &mut bytes)
             .map_err(|_| format!("{name} was not sealed with this cluster's key, or was changed"))?;
         Ok(opened.to_vec())
+    }
+
+    /// What it is known by to whoever does not have it.
+    pub(crate) fn mark(&self) -> [u8; 32] {
+        self.derive("tidegate 2026-11 cluster key: mark")
     }
 
     /// A key for another purpose, the same on all nodes.

@@ -10,11 +10,14 @@ use tidegate_model::{Millis, NodeId};
 use tidegate_state::lineage::Ending;
 use tidegate_state::{CA_KEY, ClusterId, Command, Join, Outcome, RequestId};
 
+use crate::certificate::Validity;
 use crate::cluster::{Inner, wall};
 use crate::codec;
 use crate::disaster;
+use crate::error::ProposeError;
 use crate::gathering::{Call, Said, Secret};
-use crate::group::Group;
+use crate::group::{Group, Raft};
+use crate::keys;
 use crate::plausible;
 use crate::propose::{self, PATIENCE};
 use crate::quota;
@@ -34,8 +37,12 @@ const BATCH_FOR_A_PEER: Duration = Duration::from_secs(1);
 pub(crate) struct Server(pub(crate) Arc<Inner>);
 
 impl Handler for Server {
-    fn welcome(&self, hello: &Hello) -> Result<(), (bool, String)> {
+    fn welcome(&self, hello: &Hello, key: &[u8; 32]) -> Result<(), (bool, String)> {
         let cluster = &self.0;
+        // Whoever has a copy of some node's folder could sign a certificate for any: the CA's key is sealed in all of them.
+        if !is_key_of(cluster, hello.node, key) {
+            return Err((false, format!("the key is not the one that node {} joined with", hello.node)));
+        }
         if cluster.control.read(|control| control.state.members.was_removed(hello.node)) {
             return Err((true, format!("node {} was removed from the cluster", hello.node)));
         }
@@ -45,7 +52,7 @@ impl Handler for Server {
 
     fn other_cluster(&self, other: ClusterId) -> (bool, String) {
         let own = self.0.identity.cluster;
-        let ancestor = self.0.control.read(|control| control.state.lineage.ancestor(other).cloned());
+        let ancestor = self.0.control.read(|control| control.state.later.lineage.ancestor(other).cloned());
         let Some(ancestor) = ancestor else { return (false, format!("this is cluster {own}, not {other}")) };
         let what = match ancestor.how {
             Ending::Restored => format!("cluster {own} was restored from a backup of it"),
@@ -66,8 +73,8 @@ impl Handler for Server {
             | Request::PreVote { group, .. }
             | Request::Transfer { group, .. }
             | Request::Snapshot { group, .. } => match group {
-                GroupId::Control => raft(&cluster.control, request).await,
-                GroupId::Quota(0) => raft(&cluster.quota, request).await,
+                GroupId::Control => in_group(&cluster.control, request).await,
+                GroupId::Quota(0) => in_group(&cluster.quota, request).await,
                 GroupId::Quota(other) => codec::encode(&Err::<(), _>(format!("no quota group {other} here"))),
             },
             Request::Propose(proposal) => codec::encode(&propose::here(cluster, proposal, FOR_A_PEER).await),
@@ -105,6 +112,7 @@ impl Handler for Server {
                 let done: Done = crate::membership::give_away(cluster, group, to).await;
                 codec::encode(&done)
             }
+            Request::ClusterKey(mark) => codec::encode(&keys::tell(cluster, from, mark).await),
             Request::Report => codec::encode(&status::report(cluster)),
             Request::Message { topic, body } => codec::encode(&cluster.heard(from, topic, body).await),
         }
@@ -132,18 +140,32 @@ impl Handler for Server {
     }
 }
 
-async fn raft<M: Machine>(group: &Group<M>, request: Request) -> Vec<u8> {
+/// As far as this node knows: one that joined a moment ago may not be known here.
+pub(crate) fn is_key_of(cluster: &Inner, node: NodeId, key: &[u8; 32]) -> bool {
+    cluster.control.read(|control| control.state.members.node(node).is_none_or(|node| node.public_key == *key))
+}
+
+/// While there is no room on the disk, Raft's own task waits for a write: what others sent would pile up before it.
+async fn in_group<M: Machine>(group: &Group<M>, request: Request) -> Vec<u8> {
+    if group.is_full() {
+        return codec::encode(&Err::<(), _>("the disk of this node is full"));
+    }
+    raft(&group.raft, request).await
+}
+
+/// A member's Raft call.
+pub(crate) async fn raft<M: Machine>(raft: &Raft<M>, request: Request) -> Vec<u8> {
     fn encode<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Vec<u8> {
         codec::encode(&result.map_err(|error| error.to_string()))
     }
     match request {
-        Request::Append { rpc, .. } => encode(group.raft.append_entries(rpc).await),
-        Request::Vote { rpc, .. } => encode(group.raft.vote(rpc).await),
-        Request::PreVote { rpc, .. } => encode(group.raft.pre_vote(rpc).await),
-        Request::Transfer { rpc, .. } => encode(group.raft.handle_transfer_leader(rpc).await),
+        Request::Append { rpc, .. } => encode(raft.append_entries(rpc).await),
+        Request::Vote { rpc, .. } => encode(raft.vote(rpc).await),
+        Request::PreVote { rpc, .. } => encode(raft.pre_vote(rpc).await),
+        Request::Transfer { rpc, .. } => encode(raft.handle_transfer_leader(rpc).await),
         Request::Snapshot { vote, meta, data, .. } => {
             let snapshot = crate::raft::Snapshot { meta, snapshot: data };
-            encode(group.raft.install_full_snapshot(vote, snapshot).await)
+            encode(raft.install_full_snapshot(vote, snapshot).await)
         }
         _ => encode(Err::<(), _>("not a Raft call")),
     }
@@ -199,10 +221,7 @@ async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
     let by_secret = cluster.secret.as_ref().is_some_and(knows);
     if by_secret && let Some((node, index)) = known(cluster, &public_key) {
         // It did not hear the answer, or forgot it.
-        return match welcome(cluster, node, index, &request.signing_request) {
-            Ok(welcome) => JoinReply::Welcome(Box::new(welcome)),
-            Err(reason) => JoinReply::Refused(reason),
-        };
+        return welcomed(cluster, node, index, &request.signing_request);
     }
     if by_secret {
         if let Err(reason) = vouch(cluster, hash).await {
@@ -223,6 +242,7 @@ async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
     });
     let applied = match propose::propose(cluster, RequestId(u128::from_le_bytes(id)), command, PATIENCE).await {
         Ok(applied) => applied,
+        Err(ProposeError::TooNew { reason, hint }) => return JoinReply::Refused(format!("{reason}: {hint}")),
         Err(error) => return JoinReply::Busy(error.to_string()),
     };
     if by_secret && matches!(applied.outcome, Outcome::Joined { .. }) {
@@ -231,10 +251,7 @@ async fn admit(cluster: &Arc<Inner>, request: JoinRequest) -> JoinReply {
         _ = propose::propose(cluster, request, Command::RevokeJoinToken { hash }, PATIENCE).await;
     }
     match applied.outcome {
-        Outcome::Joined { node } => match welcome(cluster, node, applied.index, &request.signing_request) {
-            Ok(welcome) => JoinReply::Welcome(Box::new(welcome)),
-            Err(reason) => JoinReply::Refused(reason),
-        },
+        Outcome::Joined { node } => welcomed(cluster, node, applied.index, &request.signing_request),
         Outcome::TokenUnknown => JoinReply::Refused(UNKNOWN.into()),
         Outcome::TokenExpired => JoinReply::Refused(EXPIRED.into()),
         Outcome::TokenUsed => JoinReply::Refused(USED.into()),
@@ -295,16 +312,87 @@ async fn token_is_good(cluster: &Inner, hash: [u8; 32]) -> Result<(), String> {
     }
 }
 
-fn welcome(cluster: &Inner, node: NodeId, index: u64, signing_request: &[u8]) -> Result<Welcome, String> {
+fn welcomed(cluster: &Inner, node: NodeId, index: u64, signing_request: &[u8]) -> JoinReply {
+    let ring = cluster.keys.ring();
+    match welcome(cluster, node, index, signing_request, &ring) {
+        Ok(welcome) if ring.is_first() => JoinReply::Welcome(Box::new(welcome)),
+        Ok(welcome) => JoinReply::WelcomeLater(Box::new(welcome), ring.subjects()),
+        // It may not have the cluster's newest key yet, or not know that it is sealed anew.
+        Err(reason) => JoinReply::Busy(reason),
+    }
+}
+
+fn welcome(
+    cluster: &Inner,
+    node: NodeId,
+    index: u64,
+    signing_request: &[u8],
+    ring: &keys::Ring,
+) -> Result<Welcome, String> {
     let (sealed, members) = cluster.control.read(|control| {
         let state = &control.state;
         let members = state.members.nodes().map(|node| (node.id, node.addresses.peer.clone())).collect();
         (state.sealed.bytes(CA_KEY).map(<[u8]>::to_vec), members)
     });
-    let ca_key = cluster.key.open(CA_KEY, &sealed.ok_or("the cluster CA's key is missing")?)?;
+    let ca_key = ring.open(CA_KEY, &sealed.ok_or("the cluster CA's key is missing")?)?;
     let ca = cluster.identity.ca.clone();
-    let certificate = identity::sign(signing_request, &ca, &ca_key, cluster.identity.cluster, node);
+    let validity = Validity::starting(wall(), cluster.certificate_life);
+    let certificate = identity::sign(signing_request, &ca, &ca_key, cluster.identity.cluster, node, validity);
     let certificate = certificate.map_err(|error| error.to_string())?;
-    let (cluster_id, cluster_key) = (cluster.identity.cluster, cluster.key.0);
+    let (cluster_id, cluster_key) = (cluster.identity.cluster, cluster.sealing_key_of(ring)?.0);
     Ok(Welcome { cluster: cluster_id, node, ca, certificate, cluster_key, members, index })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::settings::{Settings, Start};
+    use crate::wire::{Lane, PROTOCOL};
+
+    #[tokio::test]
+    async fn a_node_is_known_by_the_key_that_it_joined_with_after_its_certificate_was_renewed_as_well() {
+        let home = tempfile::tempdir().unwrap();
+        let settings = |name: &str, start| {
+            let mut settings = Settings::new(home.path().join(name), start);
+            settings.certificate_life = Duration::from_secs(3); // Renewed each second or two.
+            settings
+        };
+        let first = Cluster::start(settings("a", Start::Bootstrap)).await.unwrap();
+        let token = first.create_join_token(None, 1).await.unwrap();
+        let address = first.addresses().peer.clone();
+        let second = Cluster::start(settings("b", Start::Join { address, token })).await.unwrap();
+        let key = identity::shown_key(&second.inner.identity.certificate).unwrap();
+        let known = first.read(|state| state.members.node(second.node()).map(|node| node.public_key));
+        assert_eq!(known, Some(key), "as it stands in the certificate, so it stands in the state");
+
+        let hello = Hello {
+            protocol: PROTOCOL,
+            cluster: first.id(),
+            node: second.node(),
+            lane: Lane::Calls,
+            feature_level: 0,
+            addresses: second.addresses().clone(),
+        };
+        let server = Server(first.inner.clone());
+        assert_eq!(server.welcome(&hello, &key), Ok(()));
+        // The CA's key, sealed and with what opens it, lies in every node's folder.
+        let (removed, why) = server.welcome(&hello, &[7; 32]).unwrap_err();
+        assert!(!removed && why.contains("joined with"), "{why}");
+
+        let began = second.inner.shown.validity();
+        while second.inner.shown.validity() == began {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let renewed = crate::certificate::newest(&second.inner.folder, (*second.inner.identity).clone()).unwrap();
+        assert_eq!(identity::shown_key(&renewed.certificate), Some(key));
+        // Before it is told a key of the cluster: who came under its id with another key is cut off.
+        assert!(first.inner.open.all_show(second.node(), &key));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while first.inner.open.all_show(second.node(), &[7; 32]) {
+            assert!(std::time::Instant::now() < deadline, "it does not talk to the other");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_ne!(renewed.certificate, second.inner.identity.certificate);
+    }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::gathering::Secret;
@@ -18,12 +19,17 @@ pub struct Settings {
     /// `host:port` under which the others reach the peer port. `None`: the bound address, or for `0.0.0.0` the local
     /// address towards the node that is joined.
     pub advertise: Option<String>,
+    /// Machines of one zone are lost together: voters are spread over zones. Empty: it does not say.
+    pub zone: String,
     /// `host:port` of the HTTP listener, to show and to pass on; may be empty.
     pub http: String,
     /// `host:port` of the admin listener, to show and to pass on; may be empty.
     pub admin: String,
     /// What this build understands; see `State::members.feature_level()`.
     pub feature_level: u32,
+    /// Another process was this node until now, said this level, and may have to be it again: until
+    /// [`Cluster::took_over`](crate::Cluster::took_over) nothing is said that it could not go on with.
+    pub heir_of: Option<u32>,
     pub start: Start,
     /// Known to all nodes beforehand: who knows it may join.
     pub secret: Option<Secret>,
@@ -33,8 +39,31 @@ pub struct Settings {
     pub acks: Acks,
     /// As leader: a learner that was not heard of for so long is removed for good. `None`: only by hand.
     pub forget_after: Option<Duration>,
+    /// How long a certificate is good that a node is given, or gives itself.
+    pub certificate_life: Duration,
+    /// How long a key of the cluster that another one replaced is kept after nothing is sealed with it: longer than any proposal is
+    /// tried. Three quarters of that are waited for nodes that died with the only copy of a new one.
+    pub key_grace: Duration,
     /// How long joining may take before `start` fails.
     pub join_patience: Duration,
+    /// Told what `start` waits for.
+    pub progress: Progress,
+}
+
+/// What a start waits for, in words, for whoever asks before it is done.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Mutex<String>>);
+
+impl Progress {
+    /// Empty: nothing that takes long.
+    #[must_use]
+    pub fn now(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn is(&self, what: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
 }
 
 /// An admin token in its text form: never printed.
@@ -77,15 +106,20 @@ impl Settings {
             name: "node".into(),
             bind: ([127, 0, 0, 1], 0).into(),
             advertise: None,
+            zone: String::new(),
             http: String::new(),
             admin: String::new(),
             feature_level: 1,
+            heir_of: None,
             start,
             secret: None,
             first_admin_token: None,
             acks: Acks::OnApply,
             forget_after: None,
+            certificate_life: crate::certificate::LIFE,
+            key_grace: crate::keys::GRACE,
             join_patience: Duration::from_secs(30),
+            progress: Progress::default(),
         }
     }
 }

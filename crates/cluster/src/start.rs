@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,12 +12,16 @@ use tidegate_state::{Addresses, CA_KEY, ClusterId, Command, Form, Outcome, Reque
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::cluster::{Cluster, Inner, Recalled};
+use crate::certificate::{self, Validity};
+use crate::cluster::{Cluster, Inner, Recalled, wall};
+use crate::compared;
 use crate::control::Control;
+use crate::disaster::install;
 use crate::error::Error;
 use crate::folder::{Folder, NodeFile, Stage};
 use crate::gathering::{self, Meeting, Secret};
 use crate::group::Group;
+use crate::keys::{self, Keys, Ring};
 use crate::leases::{Held, LeaseTable};
 use crate::membership;
 use crate::network::Network;
@@ -46,12 +51,13 @@ pub(crate) async fn start(settings: Settings) -> Result<Cluster, Error> {
     let socket = UdpSocket::bind(settings.bind).map_err(Error::io(format!("peer port {}", settings.bind)))?;
     let own = own_addresses(&settings, &socket).await?;
 
+    unfinished(&folder, &settings.data)?;
     let mut place = match folder.node()? {
         Some(node) if node.stage == Stage::Forming => {
             folder.clear()?;
             take_place(&settings, &folder, &socket, &own).await?
         }
-        Some(node) => Place::resume(&folder, node)?,
+        Some(node) => Place::resume(&folder, node, settings.certificate_life)?,
         None => take_place(&settings, &folder, &socket, &own).await?,
     };
     let cluster = open(&settings, folder, socket, own, &place).await?;
@@ -64,14 +70,30 @@ pub(crate) async fn start(settings: Settings) -> Result<Cluster, Error> {
         return Err(error);
     }
     tasks(&cluster, place.goal);
-    Ok(Cluster { inner: cluster })
+    let cluster = Cluster { inner: cluster };
+    cluster.listen_to_comparisons();
+    let comparing = compared::compare_forever(cluster.clone());
+    cluster.inner.spawn(comparing);
+    Ok(cluster)
+}
+
+/// A restore that was killed must not become a new, empty cluster; of a recovery that was, nothing has happened.
+fn unfinished(folder: &Folder, data: &Path) -> Result<(), Error> {
+    if !install::is_unfinished(data) {
+        return Ok(());
+    }
+    if folder.node()?.is_some() {
+        return install::abandon(data);
+    }
+    let what = "in the data folder a restore was begun and not ended: do it again (tidegate cluster restore), or empty the folder";
+    Err(Error::Settings(format!("{what} ({})", data.display())))
 }
 
 /// Who this node is.
 struct Place {
     node: NodeFile,
     identity: Identity,
-    key: ClusterKey,
+    ring: Ring,
     /// A control entry to apply before serving, if one is known.
     goal: Option<u64>,
     forming: Option<Forming>,
@@ -83,9 +105,10 @@ struct Forming {
 }
 
 impl Place {
-    fn resume(folder: &Folder, node: NodeFile) -> Result<Self, Error> {
-        let (identity, key) = folder.identity(&node)?;
-        Ok(Self { node, identity, key, goal: None, forming: None })
+    fn resume(folder: &Folder, node: NodeFile, life: Duration) -> Result<Self, Error> {
+        let (identity, ring) = folder.identity(&node)?;
+        let identity = certificate::revive(folder, identity, &ring, life)?;
+        Ok(Self { node, identity, ring, goal: None, forming: None })
     }
 }
 
@@ -103,7 +126,7 @@ async fn take_place(settings: &Settings, folder: &Folder, socket: &UdpSocket, ow
             return Err(Error::Settings(what));
         }
     };
-    folder.write_identity(&place.identity, &place.key)?;
+    folder.write_identity(&place.identity, &place.ring)?;
     folder.write_node(&place.node)?;
     Ok(place)
 }
@@ -117,9 +140,9 @@ async fn meet(
     peers: &[String],
     secret: &Secret,
 ) -> Result<Place, Error> {
-    let mut failed = None;
+    let mut way = gathering::Way { failed: None, progress: settings.progress.clone() };
     loop {
-        let address = match gathering::gather(folder, socket, &own.peer, peers, secret, failed.as_deref()).await? {
+        let address = match gathering::gather(folder, socket, &own.peer, peers, secret, &way).await? {
             Meeting::Form => return found(settings, own),
             Meeting::Join(address) => address,
         };
@@ -127,7 +150,7 @@ async fn meet(
             // It may be another one's turn, or the cluster's quorum may come back.
             Err(Error::JoinFailed(reason)) => {
                 tracing::warn!(%reason, "not joined yet");
-                failed = Some(address);
+                way.failed = Some(address);
             }
             joined => return joined,
         }
@@ -140,11 +163,12 @@ fn found(settings: &Settings, own: &Addresses) -> Result<Place, Error> {
     let (ca, ca_key) = identity::new_ca(cluster)?;
     let node = NodeId(1);
     let key = identity::new_key()?;
-    let certificate = identity::sign(&identity::signing_request(&key)?, &ca, &ca_key, cluster, node)?;
+    let validity = Validity::starting(wall(), settings.certificate_life);
+    let certificate = identity::sign(&identity::signing_request(&key)?, &ca, &ca_key, cluster, node, validity)?;
     let identity = Identity { cluster, node, ca, certificate, key: key.serialize_der() };
     let peers = BTreeMap::from([(node.0, own.peer.clone())]);
     let node = NodeFile::new(&identity, &settings.name, Stage::Forming, peers);
-    Ok(Place { node, identity, key: ClusterKey(random()), goal: None, forming: Some(Forming { ca_key }) })
+    Ok(Place { node, identity, ring: Ring::first(ClusterKey(random())), goal: None, forming: Some(Forming { ca_key }) })
 }
 
 async fn join(
@@ -164,6 +188,8 @@ async fn join(
         Trust::Token(token) => token.secret,
         Trust::Secret(secret) => secret.join_secret(&identity::public_key(&key)),
     };
+    tracing::info!(%address, "joining a cluster through this node");
+    settings.progress.is(format!("it asks {address} to be let in"));
     let request = JoinRequest {
         secret,
         name: settings.name.clone(),
@@ -171,7 +197,12 @@ async fn join(
         feature_level: settings.feature_level,
         signing_request: identity::signing_request(&key)?,
     };
-    let welcome = joining::join(address, trust, &request, settings.join_patience).await?;
+    let (welcome, subjects) = joining::join(address, trust, &request, settings.join_patience).await?;
+    let cluster_key = ClusterKey(welcome.cluster_key);
+    let ring = match subjects {
+        None => Ring::first(cluster_key),
+        Some(subjects) => Ring::later(cluster_key, subjects),
+    };
     let identity = Identity {
         cluster: welcome.cluster,
         node: welcome.node,
@@ -181,7 +212,7 @@ async fn join(
     };
     let peers = welcome.members.into_iter().map(|(node, address)| (node.0, address)).collect();
     let node = NodeFile::new(&identity, &settings.name, Stage::Joining, peers);
-    Ok(Place { node, identity, key: ClusterKey(welcome.cluster_key), goal: Some(welcome.index), forming: None })
+    Ok(Place { node, identity, ring, goal: Some(welcome.index), forming: None })
 }
 
 async fn open(
@@ -193,10 +224,11 @@ async fn open(
 ) -> Result<Arc<Inner>, Error> {
     let identity = Arc::new(place.identity.clone());
     let runtime = quinn::default_runtime().ok_or_else(|| Error::Internal("no tokio runtime".into()))?;
-    let server = tls::server(&identity, settings.secret.as_ref())?;
+    let shown = tls::Shown::new(&identity)?;
+    let server = tls::server(&identity.ca, &shown, settings.secret.as_ref())?;
     let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(server), socket, runtime);
     let endpoint = endpoint.map_err(Error::io("peer port"))?;
-    let client = tls::client(&identity)?;
+    let client = tls::client(&identity.ca, shown.clone())?;
     let peers = Peers::new(endpoint.clone(), client, identity.clone(), settings.feature_level, own.clone());
     let peers = Arc::new(peers);
     for (node, address) in &place.node.peers {
@@ -224,12 +256,17 @@ async fn open(
     let inner = Arc::new(Inner {
         folder,
         identity: identity.clone(),
-        key: place.key.clone(),
+        keys: Keys::new(place.ring.clone()),
+        shown,
+        certificate_life: settings.certificate_life,
+        key_grace: settings.key_grace,
         secret: settings.secret.clone(),
         settled: AtomicBool::new(place.forming.is_none()),
         name: place.node.name.clone(),
         own,
+        zone: settings.zone.clone(),
         feature_level: settings.feature_level,
+        heir_of: Mutex::new(settings.heir_of),
         acks: settings.acks,
         forget_after: settings.forget_after,
         peers,
@@ -247,6 +284,7 @@ async fn open(
         serves: AtomicU64::new(0),
         hashed: Mutex::default(),
         looked: crate::propose::Looked::default(),
+        turns: crate::levels::Turns::default(),
         listeners: crate::message::Listeners::default(),
         renew_now: Notify::new(),
         converge_now: Notify::new(),
@@ -255,6 +293,7 @@ async fn open(
         draining: AtomicBool::new(false),
         removed: watch::Sender::new(None),
         stopping: watch::Sender::new(false),
+        compared: Mutex::default(),
         tasks: Mutex::new(JoinSet::new()),
     });
     inner.know_members();
@@ -278,7 +317,7 @@ async fn form(cluster: &Arc<Inner>, settings: &Settings, forming: Forming) -> Re
         addresses: cluster.own.clone(),
         feature_level: settings.feature_level,
         ca: cluster.identity.ca.clone(),
-        sealed_ca_key: cluster.key.seal(CA_KEY, &forming.ca_key).map_err(Error::Internal)?,
+        sealed_ca_key: cluster.keys.ring().oldest().seal(CA_KEY, &forming.ca_key).map_err(Error::Internal)?,
         public_key: identity::public_key(&key),
         admin_token: admin_token_hash(&admin),
     });
@@ -316,6 +355,9 @@ fn tasks(cluster: &Arc<Inner>, goal: Option<u64>) {
     cluster.spawn(cluster.control.clone().compact_forever());
     cluster.spawn(cluster.quota.clone().compact_forever());
     cluster.spawn(membership::elect_if_alone(cluster.clone()));
+    cluster.spawn(membership::give_way_while_full(cluster.clone()));
+    cluster.spawn(certificate::renew_forever(cluster.clone()));
+    cluster.spawn(keys::follow_forever(cluster.clone()));
     cluster.spawn(crate::quota::turn_forever(cluster.clone()));
 }
 

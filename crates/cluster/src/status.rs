@@ -72,6 +72,8 @@ pub struct MemberStatus {
     pub revision: Option<Revision>,
     /// The release it runs.
     pub version: Option<String>,
+    /// Where it says it is.
+    pub zone: Option<String>,
 }
 
 pub(crate) fn report(cluster: &Inner) -> NodeReport {
@@ -103,6 +105,7 @@ pub(crate) async fn status(cluster: &Inner) -> Status {
                 in_effect: renewal.map_or(0, |renewal| renewal.in_effect),
                 revision: renewal.map(|renewal| renewal.revision),
                 version: renewal.map(|renewal| renewal.version.clone()),
+                zone: control.state.later.zones.of(node.id).map(str::to_owned),
             }
         };
         nodes.map(member).collect()

@@ -10,6 +10,7 @@
 
 pub(crate) mod hint;
 pub(crate) mod log;
+pub(crate) mod pace;
 pub(crate) mod record;
 pub(crate) mod snapshots;
 pub(crate) mod tail;
@@ -17,7 +18,8 @@ mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What the disk did, for metrics.
 #[derive(Debug, Default)]
@@ -28,9 +30,72 @@ pub(crate) struct Counters {
     pub(crate) snapshots: AtomicU64,
     /// Size of the newest snapshot.
     pub(crate) snapshot_bytes: AtomicU64,
+    /// For the log: without it nothing is stored, and nothing led.
+    pub(crate) room: Room,
+    /// For a snapshot, which is a large new file: the log goes on without it, and grows.
+    pub(crate) snapshot_room: Room,
+    pub(crate) pace: pace::Pace,
+}
+
+/// Is there room on the disk? Whatever is to be written waits until there is.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// When it was first missing, on the boot clock; 0: it is there.
+    missing_since: AtomicU64,
+    /// The group is being closed: nobody waits any more.
+    closing: AtomicBool,
+}
+
+/// Before it is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
+
+impl Room {
+    /// For so long; `None`: there is room.
+    pub(crate) fn missing_for(&self) -> Option<Duration> {
+        let since = self.missing_since.load(Ordering::Acquire);
+        let now = tidegate_clock::boot().0;
+        (since > 0).then(|| Duration::from_nanos(now.saturating_sub(since)))
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Writing failed for want of room: waits a little. `means`: for this node. `false`: the group is being closed.
+    pub(crate) fn wait(&self, what: &Path, means: &str) -> bool {
+        let now = tidegate_clock::boot().0.max(1);
+        if self.missing_since.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            tracing::error!(
+                file = %what.display(),
+                "DISK FULL: No space left on device. This node {means} until there is room; it goes on by itself then"
+            );
+        }
+        std::thread::sleep(AGAIN);
+        !self.closing.load(Ordering::Acquire)
+    }
+
+    /// Something was written.
+    pub(crate) fn is_there(&self, what: &Path) {
+        let since = self.missing_since.swap(0, Ordering::AcqRel);
+        if since > 0 {
+            let missing = Duration::from_nanos(tidegate_clock::boot().0.saturating_sub(since));
+            tracing::warn!(file = %what.display(), ?missing, "there is room on the disk again");
+        }
+    }
+}
+
+/// No room, or no more for this user: it may come back.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 impl Counters {
+    /// Nobody waits for room any more.
+    pub(crate) fn close(&self) {
+        self.room.close();
+        self.snapshot_room.close();
+    }
+
     pub(crate) fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }

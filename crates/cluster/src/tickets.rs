@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tidegate_model::Millis;
-use tidegate_state::Command;
+use tidegate_state::audit::By;
 use tidegate_state::tickets::TicketKey;
+use tidegate_state::{Command, TicketKeys};
 
 use crate::cluster::{Cluster, wall};
 use crate::error::ProposeError;
@@ -21,7 +22,7 @@ impl Cluster {
     pub fn ticket_keys(&self) -> Result<(Vec<[u8; TICKET_KEY]>, usize), String> {
         let sealed: Vec<TicketKey> = self.read(|state| state.ticket_keys.keys().cloned().collect());
         let open = |key: &TicketKey| {
-            let opened = self.unseal(&name(key.generation), &key.sealed)?;
+            let opened = self.unseal(&TicketKeys::sealing(key.generation), &key.sealed)?;
             <[u8; TICKET_KEY]>::try_from(opened).map_err(|_| "a key of tickets has a wrong length".to_owned())
         };
         Ok((sealed.iter().map(open).collect::<Result<_, _>>()?, 1))
@@ -41,13 +42,21 @@ impl Cluster {
     /// # Errors
     /// No leader took it in time, or a node is too old to know of such keys.
     pub async fn rotate_ticket_keys(&self) -> Result<Applied, ProposeError> {
+        self.rotate_ticket_keys_by(By::node(self.node())).await
+    }
+
+    /// The same on behalf of somebody.
+    ///
+    /// # Errors
+    /// As [`rotate_ticket_keys`](Self::rotate_ticket_keys).
+    pub async fn rotate_ticket_keys_by(&self, by: By) -> Result<Applied, ProposeError> {
         let after = self.read(|state| state.ticket_keys.generation());
         let mut secret = [0; TICKET_KEY];
         for part in secret.chunks_exact_mut(16) {
             part.copy_from_slice(&crate::token::random::<16>());
         }
-        let sealed = self.seal(&name(after + 1), &secret).map_err(ProposeError::Refused)?;
-        self.propose(Command::RotateTicketKeys { after, sealed }).await
+        let sealed = self.seal(&TicketKeys::sealing(after + 1), &secret).map_err(ProposeError::Refused)?;
+        self.propose_by(by, Command::RotateTicketKeys { after, sealed }).await
     }
 
     /// Of the newest key, and when it was made.
@@ -55,9 +64,4 @@ impl Cluster {
     pub fn newest_ticket_key(&self) -> Option<(u64, Millis)> {
         self.read(|state| state.ticket_keys.keys().next().map(|key| (key.generation, key.made_at)))
     }
-}
-
-/// What it is sealed for.
-fn name(generation: u64) -> String {
-    format!("tls-ticket-key-{generation}")
 }

@@ -79,15 +79,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
-    let text = text.as_bytes();
-    let mut bytes = [0; 32];
-    if text.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
-    }
-    Some(bytes)
+    // Looked at before anything is read: longer ones come from strangers, too.
+    (text.len() == 64).then(|| unhex_all(text))??.try_into().ok()
+}
+
+/// Of any length.
+pub(crate) fn unhex_all(text: &str) -> Option<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::try_from(digit(*pair.first()?)? * 16 + digit(*pair.get(1)?)?).ok();
+    text.as_bytes().chunks(2).map(byte).collect()
 }
 
 fn digit(byte: u8) -> Option<u32> {

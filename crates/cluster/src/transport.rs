@@ -32,7 +32,7 @@ pub(crate) const GATHER_ALPN: &[u8] = b"tidegate-gather/1";
 /// Answers what peers ask.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// May this node talk to us? The reason otherwise; `true`: it was removed for good.
-    fn welcome(&self, hello: &Hello) -> Result<(), (bool, String)>;
+    fn welcome(&self, hello: &Hello, key: &[u8; 32]) -> Result<(), (bool, String)>;
 
     /// What is said to a node of another cluster with our CA; `true`: that one is no more, since ours took its place.
     fn other_cluster(&self, other: ClusterId) -> (bool, String);

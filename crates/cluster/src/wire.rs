@@ -97,6 +97,8 @@ pub(crate) enum Request {
     WallClock,
     /// For the quota leader: what lasts of the ledger, for a backup.
     Lasting,
+    /// For whoever has the key of the cluster with this mark: the key, and what limits tell subjects apart by.
+    ClusterKey([u8; 32]),
 }
 
 /// The first frame of a connection.

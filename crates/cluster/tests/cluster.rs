@@ -266,6 +266,34 @@ async fn one_folder_serves_one_process_and_resumes_as_what_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_lets_the_folder_go() {
+    let home = Home::new();
+    let fails = async |why: &str, settings: Settings| {
+        assert!(Cluster::start(settings).await.is_err(), "{why}");
+        let lock = std::fs::File::options().write(true).open(home.of("a/LOCK")).unwrap();
+        assert!(lock.try_lock().is_ok(), "the folder is still held: {why}");
+    };
+    fails("there is nothing to resume", home.settings("a", Start::Resume)).await;
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut settings = home.settings("a", Start::Bootstrap);
+    settings.bind = taken.local_addr().unwrap();
+    fails("its port is taken", settings).await;
+    // When its first entry is committed.
+    std::fs::create_dir(home.of("a/admin.token")).unwrap();
+    fails("the token cannot be written", home.settings("a", Start::Bootstrap)).await;
+    std::fs::remove_dir(home.of("a/admin.token")).unwrap();
+
+    home.bootstrap("a").await.shutdown().await;
+    // When the other log is open.
+    let log = home.of("a/quota/log.redb");
+    let whole = std::fs::read(&log).unwrap();
+    std::fs::write(&log, "none").unwrap();
+    fails("a log is damaged", home.settings("a", Start::Resume)).await;
+    std::fs::write(&log, whole).unwrap();
+    Cluster::start(home.settings("a", Start::Resume)).await.unwrap().shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_peers_serves_what_it_has() {
     let home = Home::new();
     let nodes = home.three().await;

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tidegate_cluster::codec;
 use tidegate_model::{Incarnation, KeyId, LimitId, Millis, Nanos, NodeId, Permits, Revision, Subject};
 use tidegate_quota::protocol;
+use tidegate_state::audit::{Actor, By};
 use tidegate_state::endpoints::{Breaker, Place, Set, Verdict, What};
 use tidegate_state::{
     Addresses, ClusterId, Command, CreateKey, Form, Format, Join, Proposal, Publish, Purge, RequestId, Role, State,
@@ -196,13 +197,87 @@ fn certificates() -> Vec<Command> {
     ]
 }
 
+/// A proposal as the first releases have it. A log holds each by itself, so its end is where its bytes end.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Bare {
+    request: RequestId,
+    at: Millis,
+    command: Command,
+}
+
+impl From<Proposal> for Bare {
+    fn from(Proposal { request, at, command, by: _ }: Proposal) -> Self {
+        Self { request, at, command }
+    }
+}
+
+/// With whose doing they are.
+fn signed() -> Vec<Proposal> {
+    let by = |actor: Actor, address: &str| By { actor, address: address.into(), request: "r".into() };
+    let token = Actor::Token { id: 1, name: "ops".into(), role: Role::Operator };
+    let certificate = Actor::Certificate { name: "ann".into(), role: Role::Admin };
+    let all = [
+        (by(token, "10.0.0.9"), Command::RevokeKey { id: KeyId(1) }),
+        (by(certificate, "::1"), Command::RevokeKey { id: KeyId(99) }),
+        (By::node(NodeId(1)), Command::RemoveSealed { name: "partner".into() }),
+    ];
+    let number = |(at, (by, command))| {
+        let request = RequestId(1 << 111 | at as u128);
+        Proposal { request, at: Millis(1_000 + at as u64), command, by: Some(by) }
+    };
+    all.into_iter().enumerate().map(number).collect()
+}
+
 /// Keys of TLS session tickets.
 fn ticket_keys() -> Vec<Command> {
     (0..4).map(|after| Command::RotateTicketKeys { after, sealed: vec![after as u8 + 1; 60] }).collect()
 }
 
+/// Operators' secrets.
+fn secrets() -> Vec<Command> {
+    use tidegate_state::secrets::{How, Put};
+    let put = |name: &str, n: u8, how| {
+        Command::PutSecret(Put { name: name.into(), sealed: vec![n; 40], author: "ann".into(), how })
+    };
+    vec![
+        put("partner", 1, How::New),
+        put("partner", 2, How::Again),
+        put("old", 3, How::New),
+        Command::RemoveSecret { name: "old".into() },
+    ]
+}
+
+/// Zones of nodes.
+fn zones() -> Vec<Command> {
+    let set = |id, zone: &str| Command::SetZone { id: NodeId(id), zone: zone.into() };
+    vec![set(1, "a"), set(1, "b"), set(99, "nowhere")]
+}
+
+/// Another key of the cluster.
+fn cluster_keys() -> Vec<Command> {
+    use tidegate_state::cluster_keys::{Place, Resealed, Step};
+    let was = *blake3::hash(&[2; 40]).as_bytes();
+    let resealed = Resealed { place: Place::Secret("partner".into()), was, sealed: vec![7; 40] };
+    let steps = vec![
+        Step::Begin { rotations: 0, replaces: None, mark: [1; 32], subjects: vec![5; 60] },
+        Step::Begin { rotations: 0, replaces: Some([1; 32]), mark: [2; 32], subjects: vec![6; 60] },
+        Step::Hold { node: NodeId(1), mark: [2; 32] },
+        Step::Use { mark: [2; 32] },
+        Step::Reseal(vec![resealed]),
+        Step::Forget { rotations: 1 },
+        Step::Begin { rotations: 1, replaces: None, mark: [3; 32], subjects: vec![5; 60] },
+        Step::Hold { node: NodeId(1), mark: [3; 32] },
+    ];
+    steps.into_iter().map(Command::ClusterKey).collect()
+}
+
 fn proposals() -> Vec<Proposal> {
-    let number = |(at, command)| Proposal { request: RequestId(1 << 100 | at as u128), at: Millis(at as u64), command };
+    let number = |(at, command)| Proposal {
+        request: RequestId(1 << 100 | at as u128),
+        at: Millis(at as u64),
+        command,
+        by: None,
+    };
     commands().into_iter().enumerate().map(number).collect()
 }
 
@@ -226,53 +301,58 @@ fn read_golden<T: DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, va
 
 #[test]
 fn what_was_written_once_is_read_for_ever() {
-    golden("proposals-1.bin", &proposals());
+    let bare: Vec<Bare> = proposals().into_iter().map(Bare::from).collect();
+    golden("proposals-1.bin", &bare);
+    for (bare, proposal) in bare.iter().zip(proposals()) {
+        assert_eq!(codec::encode(bare), codec::encode(&proposal), "written as before, while it is nobody's doing");
+        assert_eq!(codec::decode::<Proposal>(&codec::encode(bare)), Ok(proposal));
+    }
     let mut state = State::default();
     for proposal in proposals() {
-        state.apply(&proposal);
+        state.apply(0, &proposal);
     }
     read_golden("state-1.bin", &state);
     for (at, command) in later_commands().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 101 | at as u128), at: Millis(100), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 101 | at as u128), at: Millis(100), command, by: None });
     }
     golden("commands-2.bin", &later_commands());
     read_golden("state-2.bin", &state);
     for (at, command) in purges().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 102 | at as u128), at: Millis(200), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 102 | at as u128), at: Millis(200), command, by: None });
     }
     golden("commands-3.bin", &purges());
     read_golden("state-3.bin", &state);
     for (at, command) in key_plans().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 103 | at as u128), at: Millis(300), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 103 | at as u128), at: Millis(300), command, by: None });
     }
     assert_eq!(state.key_plans.of(KeyId(2)), Some("free"));
     golden("commands-4.bin", &key_plans());
     read_golden("state-4.bin", &state);
     for (at, command) in orders().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 104 | at as u128), at: Millis(400), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 104 | at as u128), at: Millis(400), command, by: None });
     }
     assert_eq!(state.orders.in_force().count(), 2);
     golden("orders-1.bin", &orders());
     read_golden("state-5.bin", &state);
     for (at, command) in rates().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 105 | at as u128), at: Millis(500), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 105 | at as u128), at: Millis(500), command, by: None });
     }
     golden("orders-2.bin", &rates());
     read_golden("state-6.bin", &state);
     for (at, command) in usage().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 106 | at as u128), at: Millis(600), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 106 | at as u128), at: Millis(600), command, by: None });
     }
     assert_eq!(state.usage.rows().map(|(_, _, amounts)| amounts.calls).sum::<u64>(), 600);
     golden("usage-1.bin", &usage());
     read_golden("state-7.bin", &state);
     for (at, command) in certificates().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 107 | at as u128), at: Millis(700), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 107 | at as u128), at: Millis(700), command, by: None });
     }
     assert_eq!(state.certificates.stored().map(|(name, _)| name).collect::<Vec<_>>(), ["api", "site"]);
     golden("certificates-1.bin", &certificates());
     read_golden("state-8.bin", &state);
     for (at, command) in ticket_keys().into_iter().enumerate() {
-        state.apply(&Proposal { request: RequestId(1 << 108 | at as u128), at: Millis(800), command });
+        state.apply(0, &Proposal { request: RequestId(1 << 108 | at as u128), at: Millis(800), command, by: None });
     }
     assert_eq!(state.ticket_keys.keys().map(|key| key.generation).collect::<Vec<_>>(), [4, 3, 2]);
     golden("tickets-1.bin", &ticket_keys());
@@ -280,8 +360,35 @@ fn what_was_written_once_is_read_for_ever() {
     let first = lineage::First::Survivor(NodeId(1));
     let how = lineage::Ending::Recovered;
     state.begin_anew(&lineage::Anew { cluster: ClusterId(2), how, at: Millis(900), first });
-    assert_eq!(state.lineage.epoch(), 2);
+    assert_eq!(state.later.lineage.epoch(), 2);
     golden("state-10.bin", &state);
+    for (at, command) in secrets().into_iter().enumerate() {
+        state.apply(0, &Proposal { request: RequestId(1 << 109 | at as u128), at: Millis(1_000), command, by: None });
+    }
+    assert_eq!(state.later.secrets.by_name("partner").map(|secret| secret.generation), Some(2));
+    golden("secrets-1.bin", &secrets());
+    golden("state-11.bin", &state);
+    for (at, command) in zones().into_iter().enumerate() {
+        state.apply(0, &Proposal { request: RequestId(1 << 110 | at as u128), at: Millis(1_100), command, by: None });
+    }
+    assert_eq!(state.later.zones.of(NodeId(1)), Some("b"));
+    golden("zones-1.bin", &zones());
+    golden("state-12.bin", &state);
+    for (at, proposal) in signed().iter().enumerate() {
+        state.apply(100 + at as u64, proposal);
+    }
+    assert_eq!(state.later.audit.records().map(|record| record.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    for (at, proposal) in signed().iter().enumerate() {
+        golden(&format!("signed-{}.bin", at + 1), proposal);
+    }
+    golden("state-13.bin", &state);
+    for (at, command) in cluster_keys().into_iter().enumerate() {
+        state.apply(0, &Proposal { request: RequestId(1 << 112 | at as u128), at: Millis(1_200), command, by: None });
+    }
+    assert_eq!((state.later.cluster_keys.generation(), state.later.cluster_keys.subjects()), (2, &[5; 60][..]));
+    assert_eq!(state.later.secrets.by_name("partner").map(|secret| secret.sealed[0]), Some(7));
+    golden("cluster-keys-1.bin", &cluster_keys());
+    golden("state-14.bin", &state);
     let key = protocol::Key { limit: LimitId(1), subject: Subject(2) };
     let policy = protocol::Policy::sliding(LimitId(1), Permits(10), Nanos(60), Nanos(4));
     let entries = vec![
@@ -325,10 +432,13 @@ proptest! {
     fn no_bytes_make_the_decoder_fall_over(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
         let mut versioned = vec![codec::VERSION];
         versioned.extend_from_slice(&bytes);
-        for bytes in [&bytes, &versioned] {
+        let mut packed = versioned.clone();
+        packed[0] = codec::NEWEST;
+        for bytes in [&bytes, &versioned, &packed] {
             _ = codec::decode_frame(bytes);
             _ = codec::decode_record(bytes);
             _ = codec::decode::<Vec<Proposal>>(bytes);
+            _ = codec::decode_packed::<Vec<Proposal>>(bytes);
             _ = codec::decode_snapshot::<State>(bytes);
         }
     }
@@ -351,15 +461,16 @@ proptest! {
             request: RequestId(request),
             at: Millis(at),
             command: commands[pick].clone(),
+            by: None,
         };
         let log: Vec<Proposal> = picks.into_iter().map(proposal).collect();
         let cut = if log.is_empty() { 0 } else { cut.index(log.len()) };
         let (mut whole, mut first) = (State::default(), State::default());
-        log.iter().for_each(|proposal| _ = whole.apply(proposal));
-        log[..cut].iter().for_each(|proposal| _ = first.apply(proposal));
+        log.iter().for_each(|proposal| _ = whole.apply(0, proposal));
+        log[..cut].iter().for_each(|proposal| _ = first.apply(0, proposal));
         let mut restored: State = codec::decode_snapshot(&codec::encode(&first)).unwrap();
         prop_assert_eq!(restored.hash(), first.hash());
-        log[cut..].iter().for_each(|proposal| _ = restored.apply(proposal));
+        log[cut..].iter().for_each(|proposal| _ = restored.apply(0, proposal));
         prop_assert_eq!(restored.hash(), whole.hash());
         prop_assert_eq!(restored, whole);
     }

@@ -103,7 +103,16 @@ async fn a_flipped_bit_in_an_identity_is_found_before_another_node_refuses_it() 
     let cluster = kept.split("\"cluster\": \"").nth(1).unwrap().split('"').next().unwrap();
     fs::write(&path, kept.replace(cluster, &"0123456789abcdef".repeat(2))).unwrap();
     assert!(damage(dir.path()).await.file.ends_with("node.json"), "another cluster's id");
-    fs::write(&path, kept).unwrap();
+    for (at, byte) in kept.bytes().enumerate().filter(|(_, byte)| !byte.is_ascii_whitespace()) {
+        let mut changed = kept.clone().into_bytes();
+        changed[at] = byte ^ 1;
+        fs::write(&path, changed).unwrap();
+        let started = Cluster::start(Settings::new(dir.path(), Start::Resume)).await;
+        assert!(started.is_err(), "node.json, byte {at}, which was {:?}", char::from(byte));
+    }
+    // As a release wrote it that knew of no sum.
+    let sum = kept.rfind(",").expect("a field before it");
+    fs::write(&path, format!("{}\n}}", &kept[..sum])).unwrap();
     Cluster::start(Settings::new(dir.path(), Start::Resume)).await.unwrap().shutdown().await;
 }
 

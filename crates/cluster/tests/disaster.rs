@@ -163,6 +163,32 @@ async fn fill_more(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_was_killed_becomes_no_empty_cluster_and_can_be_done_again() {
+    let (home, key) = (Home::new(), BackupKey::new());
+    let node = home.start("a", Start::Bootstrap, None).await;
+    fill(&node).await;
+    let file = node.backup(&key.recipient().unwrap(), PATIENCE).await.unwrap();
+    node.shutdown().await;
+    let new = home.of("new");
+    for folder in ["tls", "control", "quota", "backups", "installing.tmp/tls"] {
+        std::fs::create_dir_all(new.join(folder)).unwrap();
+    }
+    std::fs::write(new.join("LOCK"), "").unwrap();
+    std::fs::write(new.join("installing.tmp/tls/cluster.key"), "half of it").unwrap();
+    let error = Cluster::start(Settings::new(&new, Start::Bootstrap)).await.map(drop).unwrap_err();
+    assert!(error.to_string().contains("a restore was begun and not ended"), "{error}");
+    disaster::restore(&file, &key, &new, &wish()).await.unwrap();
+    assert!(!new.join("installing.tmp").exists());
+    let restored = home.start("new", Start::Resume, None).await;
+    is_filled(&restored);
+    restored.shutdown().await;
+    // Of a recovery that was killed nothing has happened, and nothing is left.
+    std::fs::create_dir_all(new.join("installing.tmp/tls")).unwrap();
+    home.start("new", Start::Resume, None).await.shutdown().await;
+    assert!(!new.join("installing.tmp").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_changed_or_missing_byte_is_found_and_named_and_nothing_is_written() {
     let (home, key) = (Home::new(), BackupKey::new());
     let node = home.start("a", Start::Bootstrap, None).await;
@@ -201,6 +227,7 @@ async fn every_changed_or_missing_byte_is_found_and_named_and_nothing_is_written
     ] {
         let error = refused(bytes, key, &new).await;
         assert!(matches!(error, Error::Backup(_)) && error.to_string().contains(word), "{error}");
+        assert_eq!(error.to_string().contains("damaged"), !word.contains("tgbp1"), "another key is no damage: {error}");
     }
     assert!(!new.exists());
     let error = refused(&file, &key, &home.of("a")).await;

@@ -3,6 +3,7 @@
 use tidegate_model::Feature;
 
 use crate::document::{CostSource, Document, LimitRef, LimitRule, RouteRule, ScopePart, WhenMissing};
+use crate::inputs::{Need, need};
 
 /// Each once. A document without any can be published in a cluster of any releases.
 #[must_use]
@@ -47,6 +48,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
         Feature::Certificates => {
             document.acme.is_some() || document.certificates.iter().any(|certificate| certificate.stored.is_some())
         }
+        Feature::BodyRates => document.routes.iter().any(|route| route.min_body_rate.is_some()),
         Feature::GrpcWeb => document.routes.iter().any(|route| route.grpc_web),
         Feature::Compression => {
             let uses = |route: &RouteRule| route.decompress || route.compression.is_some();
@@ -64,15 +66,20 @@ pub fn features(document: &Document) -> Vec<Feature> {
                 || document.listeners.as_ref().is_some_and(|listeners| listeners.ticket_rotation.is_some())
                 || document.upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some())
         }
+        Feature::Secrets => document.secrets.iter().any(|secret| matches!(need(secret), Some(Need::Sealed(_)))),
         Feature::Http3 => document.listeners.as_ref().is_some_and(|listeners| listeners.http3.is_some()),
         // Of the control log: commands, not documents.
         Feature::Endpoints
+        | Feature::Audit
+        | Feature::Packed
         | Feature::Purges
         | Feature::PlansOfKeys
         | Feature::Orders
         | Feature::Rates
         | Feature::Usage
         | Feature::Tickets
+        | Feature::Zones
+        | Feature::ClusterKeys
         | Feature::Journals => false,
     };
     Feature::ALL.into_iter().filter(uses).collect()

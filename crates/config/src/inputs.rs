@@ -15,6 +15,8 @@ pub enum Need {
     Env(String),
     /// A file, relative to the node's working directory.
     File(String),
+    /// What the cluster keeps sealed under this name.
+    Sealed(String),
 }
 
 /// Everything `document` needs, each once.
@@ -44,11 +46,15 @@ pub fn needs(document: &Document) -> Vec<Need> {
 }
 
 pub(crate) fn need(secret: &Secret) -> Option<Need> {
+    if secret.from == "sealed" {
+        return Some(Need::Sealed(secret.name.clone()));
+    }
     let (kind, name) = secret.from.split_once(':')?;
     match (kind, name) {
         (_, "") => None,
         ("env", name) => Some(Need::Env(name.to_owned())),
         ("file", path) => Some(Need::File(path.to_owned())),
+        ("sealed", name) => Some(Need::Sealed(name.to_owned())),
         _ => None,
     }
 }
@@ -117,6 +123,7 @@ impl fmt::Display for Need {
         match self {
             Self::Env(name) => write!(f, "the environment variable {name}"),
             Self::File(path) => write!(f, "the file {path}"),
+            Self::Sealed(name) => write!(f, "the sealed secret {name}"),
         }
     }
 }

@@ -30,16 +30,21 @@ pub(crate) fn find(table: &Table, subject: u128) -> Found<'_> {
 
 /// A report and its answer, as the tick does them: the leader grants so much. Returns the epoch that was told.
 pub(crate) fn grant(slot: &Slot, permits: u64, seq: u64) -> u64 {
+    grant_at(slot, permits, seq, Nanos(seq), Nanos::SECOND)
+}
+
+/// As [`grant`], at this instant of the boot clock, for so long.
+pub(crate) fn grant_at(slot: &Slot, permits: u64, seq: u64, now: Nanos, ttl: Nanos) -> u64 {
     let mut holding = slot.holding();
-    let item = holding.report(&slot.cell, seq, slot.surroundings(Nanos(seq)));
+    let item = holding.report(&slot.cell, seq, slot.surroundings(now));
     let verdict = Verdict::Lease {
         granted: Permits(permits),
         free: Permits(100),
-        ttl: Nanos::SECOND,
+        ttl,
         retry: Nanos::ZERO,
         reserve: Permits::ZERO,
     };
     let answer = Answer { key: item.key, epoch: item.epoch, verdict };
-    holding.answer(&slot.cell, seq, &answer, Nanos::SECOND, Nanos(seq), || unreachable!("no reset"));
+    holding.answer(&slot.cell, seq, &answer, Nanos::SECOND, now, || unreachable!("no reset"));
     item.epoch
 }

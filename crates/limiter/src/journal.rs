@@ -189,8 +189,17 @@ impl Journal {
     fn create(&self) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(self.path())?;
+        // As long as this process lives: whoever takes the node over while it still serves streams is not to settle it.
+        file.try_lock()?;
         File::open(&self.folder)?.sync_all()?; // A file whose name is lost in a power failure closes nothing: no harm, but a pity.
         Ok(file)
+    }
+
+    /// Nothing is taken by it any more, though this process lives: whoever looks for those of dead ones may settle it.
+    pub fn forsake(&self) {
+        if let Some(file) = &self.rooms().file {
+            let _nobody_held_it = file.unlock();
+        }
     }
 
     fn path(&self) -> PathBuf {

@@ -26,11 +26,21 @@ pub(crate) struct Silence {
     heard: AtomicU64,
     /// What answers take, in ns: the longest, fading by an eighth with each answer.
     slowest: AtomicU64,
+    /// When the way to the leader was last moved to another process (boot clock); 0: never; [`MOVING`]: it is being moved.
+    moved: AtomicU64,
 }
+
+/// Until then there is no way, and there will be one: the other process opens its store meanwhile.
+const MOVING: u64 = u64::MAX;
 
 impl Silence {
     pub(crate) fn none() -> Self {
-        Self { since: AtomicU64::new(0), heard: AtomicU64::new(0), slowest: AtomicU64::new(0) }
+        Self {
+            since: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            slowest: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+        }
     }
 
     /// A leader has answered, after so long.
@@ -58,7 +68,7 @@ impl Silence {
     /// No leader is there: until one answers, nobody with this patience waits for it.
     pub(crate) fn is_given_up(&self, now: Nanos, patience: Nanos) -> bool {
         let since = self.since.load(Ordering::Relaxed);
-        since != 0 && now >= Nanos(since).saturating_add(patience)
+        since != 0 && !self.is_moving() && now >= Nanos(since).saturating_add(patience)
     }
 
     /// It answered somebody so short a time ago that it is there.
@@ -75,6 +85,27 @@ impl Silence {
     /// The longest wait for an answer. `in_need`: without one, a call is refused.
     pub(crate) fn patience_of(&self, in_need: bool) -> Nanos {
         if in_need { IN_NEED } else { self.patience() }
+    }
+
+    /// The way to the leader is being moved to another process, or is there again.
+    pub(crate) fn moves(&self, moving: bool) {
+        if moving {
+            return self.moved.store(MOVING, Ordering::Relaxed);
+        }
+        self.since.store(0, Ordering::Relaxed);
+        self.moved.store(clock::boot().0, Ordering::Relaxed);
+    }
+
+    fn is_moving(&self) -> bool {
+        self.moved.load(Ordering::Relaxed) == MOVING
+    }
+
+    /// Since when somebody has waited for a leader: a move is not counted.
+    pub(crate) fn waited_since(&self, started: Nanos, now: Nanos) -> Nanos {
+        match self.moved.load(Ordering::Relaxed) {
+            MOVING => now,
+            moved => started.max(Nanos(moved)),
+        }
     }
 
     /// How long no leader has answered; `None`: the last exchange went well.
@@ -101,6 +132,23 @@ mod tests {
         assert!(!is_given_up(1_400, true) && is_given_up(1_700, true), "who would be refused waits longer");
         silence.ends(Nanos::ZERO);
         assert!(!is_given_up(400, false) && !is_given_up(1_700, true));
+    }
+
+    #[test]
+    fn while_the_way_is_moved_nobody_gives_up() {
+        let silence = Silence::none();
+        let (started, now) = (Nanos(1), clock::boot());
+        assert_eq!(silence.waited_since(started, now), started);
+        silence.moves(true);
+        silence.begins();
+        let later = now.saturating_add(Nanos::from_secs(100));
+        assert!(!silence.is_given_up(later, silence.patience_of(true)));
+        assert_eq!(silence.waited_since(started, later), later);
+        silence.moves(false);
+        assert!(!silence.is_given_up(later, silence.patience_of(true)), "the new way is tried first");
+        assert!(silence.waited_since(started, later) >= now, "and is waited for as any is");
+        silence.begins();
+        assert!(silence.is_given_up(later, silence.patience_of(true)));
     }
 
     #[test]

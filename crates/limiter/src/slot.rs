@@ -1,7 +1,7 @@
 //! One key on this node: the cell requests take from, and what passes between them and the task that refills it.
 //!
-//! A [`Slot`] is ONE cache line, all that a warm decision touches. What only a miss, a wait or the tick needs is behind it,
-//! in [`Cold`], to which a slot dereferences.
+//! A [`Slot`] is ONE cache line, all that a warm decision touches. What only a miss, a wait, the last permits or the tick need
+//! is behind it, in [`Cold`], to which a slot dereferences.
 //!
 //! Slots never move and are never freed while the table lives, so a request holds one by reference and counts nothing. They
 //! are used again: `life` is even while a slot belongs to a key, and odd between. Whoever took something compares `life`
@@ -107,7 +107,7 @@ pub(crate) struct Cold {
     entered: AtomicU64,
     /// Rings after each answer.
     pub(crate) news: Notify,
-    /// The tick's, and of requests that try the reserve.
+    /// The tick's, and of requests that reserve, try the reserve, or take the last permits.
     holding: Mutex<Holding>,
 }
 

@@ -2,7 +2,8 @@
 //! that holds or owes anything is never forgotten, and no two subjects ever share one.
 //!
 //! ```text
-//!   hash ──▶ index: one line of entries ──▶ slot: one line          a warm decision reads no more, and locks nothing
+//!   hash ──▶ index: one line of entries ──▶ slot: one line          a warm decision reads no more, and locks nothing but a
+//!                                                                   key's last permits (`admit/taking.rs`)
 //! ```
 //! Slots lie in chunks that are made when needed and stay; a key that is forgotten leaves its slot to the next one.
 

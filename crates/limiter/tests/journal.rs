@@ -45,7 +45,7 @@ impl Leader {
 
     /// As the next process does.
     fn close(&self, folder: &Path) -> Vec<Dead> {
-        let dead = Dead::read_all(folder).expect("a folder");
+        let dead = Dead::read_all(folder, None).expect("a folder").0;
         for dead in &dead {
             for closing in dead.closings(NODE) {
                 self.apply(Command::Note(Note::Close(closing)));
@@ -111,6 +111,11 @@ impl Process {
         Self { limiter, journal, tick }
     }
 
+    fn kill(&self) {
+        self.tick.abort();
+        self.journal.forsake();
+    }
+
     fn ask<'a>(&self, limit: &'a Limit, who: &str) -> Ask<'a> {
         Ask { limit, subject: self.limiter.subject(limit, &[who.as_bytes()]), cost: Permits(1) }
     }
@@ -128,6 +133,22 @@ impl Process {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_that_lives_holds_is_not_settled() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let limit = budget(4_000, Cost::ONE);
+    let leader = Leader::new(&limit);
+    let process = Process::start(folder.path(), &leader, 1);
+    assert_eq!(process.spend(&limit, 5).await, 5);
+    let (dead, alive) = Dead::read_all(folder.path(), None).expect("a folder");
+    assert!(dead.is_empty() && alive == 1, "{dead:?}, {alive}");
+    let (dead, alive) = Dead::read_all(folder.path(), Some(Incarnation(1))).expect("a folder");
+    assert!(dead.is_empty() && alive == 0, "its own is not looked at: {dead:?}, {alive}");
+    process.kill();
+    let (dead, alive) = Dead::read_all(folder.path(), None).expect("a folder");
+    assert!(dead.len() == 1 && alive == 0, "{dead:?}, {alive}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_costs_a_budget_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let limit = budget(4_000, Cost::ONE);
@@ -142,7 +163,7 @@ async fn a_killed_process_costs_a_budget_nothing() {
         assert!(leader.charged(key) > spent, "a slice is held");
         // With some of its reports heard, or none.
         tokio::time::sleep(Duration::from_millis(10 * u64::try_from(life).expect("small"))).await;
-        process.tick.abort();
+        process.kill();
         let dead = leader.close(folder.path());
         assert!(dead.len() == 1 && dead[0].is_exact && dead[0].damage.is_empty(), "{dead:?}");
         assert!((spent..=spent + 1).contains(&leader.charged(key)), "{spent}, {}", leader.charged(key));
@@ -161,7 +182,7 @@ async fn reservations_of_a_killed_process_count_as_their_bound_and_settled_ones_
     done.used(0, Permits(30));
     drop(done);
     let running = process.limiter.admit(&[ask]).await.expect("there").commit(b"runs").expect("it runs");
-    process.tick.abort();
+    process.kill();
     leader.close(folder.path());
     assert_eq!(leader.charged(ask.key()), 130);
     drop(running);
@@ -177,7 +198,7 @@ async fn after_a_power_failure_what_was_at_hand_is_spent_and_the_rest_is_not() {
     let spent = process.spend(&limit, 400).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let held = leader.charged(key);
-    process.tick.abort();
+    process.kill();
     // Another run of the machine: words six and seven of the header, and its check, as that boot would have written them.
     let file = std::fs::read_dir(folder.path()).expect("a folder").flatten().next().expect("a journal").path();
     let bytes = std::fs::read(&file).expect("a journal");
@@ -201,7 +222,7 @@ async fn a_damaged_journal_is_named_and_nothing_it_may_hide_comes_back() {
         let spent = process.spend(&limit, 30).await;
         tokio::time::sleep(Duration::from_millis(30)).await;
         let held = leader.charged(key);
-        process.tick.abort();
+        process.kill();
         let path = std::fs::read_dir(folder.path()).expect("a folder").flatten().next().expect("a journal").path();
         let file = std::fs::File::options().read(true).write(true).open(&path).expect("a journal");
         if at == usize::MAX {
@@ -238,8 +259,8 @@ async fn places_are_used_again_and_a_journal_without_budgets_is_never_made() {
         process.limiter.admit(&[ask]).await.expect("each has its own").commit(b"call");
     }
     process.journal.begun().await;
-    process.tick.abort();
-    let dead = Dead::read_all(folder.path()).expect("a folder");
+    process.kill();
+    let dead = Dead::read_all(folder.path(), None).expect("a folder").0;
     assert!(dead[0].damage.is_empty(), "{dead:?}");
     // Of keys that made room for others nothing is left here.
     assert!((900..=1_000).contains(&dead[0].leases()), "{}", dead[0].leases());
@@ -260,7 +281,7 @@ async fn without_a_place_on_the_disk_calls_go_on_and_the_journal_says_later_that
     tokio::time::sleep(Duration::from_millis(30)).await;
     let (key, other) = (process.ask(&limit, "acme").key(), other.key());
     let held = leader.charged(key);
-    process.tick.abort();
+    process.kill();
     let dead = leader.close(&folder);
     assert_eq!((dead.len(), dead[0].leases()), (1, 1), "{dead:?}");
     assert_eq!((leader.charged(key), leader.charged(other)), (held, 1), "what it does not name is spent");

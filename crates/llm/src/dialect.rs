@@ -167,6 +167,17 @@ impl Dialect {
         }
     }
 
+    /// Is it an error as this dialect writes it? Its callers' SDKs read no other.
+    pub fn is_error(self, body: &[u8]) -> bool {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
+        match self {
+            Self::OpenAiChat | Self::OpenAiResponses | Self::Anthropic => value["error"].is_object(),
+            Self::Gemini => value["error"].is_object() || value[0]["error"].is_object(),
+            Self::Bedrock => value["message"].is_string() || value["Message"].is_string(),
+            Self::Cohere => value["message"].is_string(),
+        }
+    }
+
     /// The body; its status is [`Error::status`], its `Retry-After` the error's own.
     pub fn render_error(self, error: &Error) -> Vec<u8> {
         match self {
@@ -254,9 +265,13 @@ impl Decoder {
         }
         let mut read = |frame: Frame<'_>| match lean {
             Some((dialect, skipped)) if lean::is_text(*dialect, frame) => {
-                skipped.add(frame.data.len());
-                if let Some(said) = said {
-                    lean::text_of(*dialect, frame.data).into_iter().for_each(|text| said.raw(text));
+                let before = skipped.pieces;
+                lean::texts(*dialect, frame, &mut |text| {
+                    skipped.add(text);
+                    said.iter_mut().for_each(|said| said.raw(text.raw));
+                });
+                if let (Reader::OpenAiResponses(reader), true) = (&mut *reader, skipped.pieces > before) {
+                    reader.passes_over();
                 }
             }
             _ => reader.frame(frame, flow),

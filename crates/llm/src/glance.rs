@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::dialect::Dialect;
 use crate::json::Doc;
-use crate::meaning::{Answer, Error, Gist, Stop, Usage};
+use crate::meaning::{Answer, Body, Error, Gist, Part, Stop, Usage};
 use crate::{anthropic, bedrock, cohere, gemini, openai_chat, openai_responses};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Glance {
     pub gist: Gist,
     /// It has text.
     pub speaks: bool,
-    /// Bytes of it, where the provider does not say what was used.
+    /// Bytes of all that it says, thoughts and calls too, where the provider does not say what was used.
     pub text: u64,
 }
 
@@ -30,7 +30,8 @@ impl Dialect {
             Self::Bedrock => bedrock::glance(root),
             Self::Cohere => cohere::glance(root),
         });
-        match seen {
+        // Where the provider does not say what was used, all that it said is wanted.
+        match seen.filter(|glance| glance.usage.is_some()) {
             Some(glance) => Ok(glance),
             None => self.parse_answer(body).map(|answer| Glance::of(&answer)),
         }
@@ -43,23 +44,24 @@ impl Glance {
         model: Option<Cow<'_, str>>,
         usage: Option<Usage>,
         (stop, has_calls): (&Stop, bool),
-        texts: impl Iterator<Item = Cow<'t, str>>,
+        mut texts: impl Iterator<Item = Cow<'t, str>>,
     ) -> Self {
         let gist = if *stop == Stop::EndTurn && has_calls { Gist::Tools } else { stop.gist() };
-        let text = texts.map(|text| text.len() as u64).fold(0, u64::saturating_add);
-        Self {
-            model: model.as_deref().unwrap_or_default().into(),
-            usage,
-            gist,
-            speaks: text > 0,
-            text: if usage.is_some() { 0 } else { text },
-        }
+        let speaks = texts.any(|text| !text.is_empty());
+        Self { model: model.as_deref().unwrap_or_default().into(), usage, gist, speaks, text: 0 }
     }
 
     #[must_use]
     pub fn of(answer: &Answer) -> Self {
         let texts = answer.parts.iter().filter_map(|part| part.as_text()).map(Cow::Borrowed);
         let model = Some(Cow::Borrowed(&*answer.model));
-        Self::new(model, answer.usage, (&answer.stop, answer.has_tool_calls()), texts)
+        let glance = Self::new(model, answer.usage, (&answer.stop, answer.has_tool_calls()), texts);
+        let bytes = |part: &Part| match &part.body {
+            Body::Text(text) | Body::Refusal(text) | Body::Reasoning { text, .. } => text.len() as u64,
+            Body::ToolCall(call) => (call.name.len() as u64).saturating_add(call.arguments.len() as u64),
+            _ => 0,
+        };
+        let text = answer.parts.iter().map(bytes).fold(0, u64::saturating_add);
+        Self { text: if answer.usage.is_some() { 0 } else { text }, ..glance }
     }
 }

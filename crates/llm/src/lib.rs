@@ -61,4 +61,4 @@ pub use glance::Glance;
 pub use json::Malformed;
 pub use lean::Skipped;
 pub use lost::{Losses, Lost, Weight};
-pub use target::Target;
+pub use target::{Switch, Target};

@@ -87,14 +87,26 @@ impl Losses {
         self.meaning(called(self.dialect, name), reason);
     }
 
+    /// Of the schema of an answer, as the caller wrote it.
+    pub(crate) fn schema_path(&self) -> &'static str {
+        called(self.dialect, "schema")
+    }
+
     pub(crate) fn soft_field(&mut self, name: &'static str, reason: &'static str) {
         self.hint(called(self.dialect, name), reason);
     }
 
     /// Fields that only the caller's dialect knows.
     pub(crate) fn extras(&mut self, under: &str, fields: &Map<String, Value>) {
+        // What is left of these is named field by field.
+        const HOLDERS: [&str; 6] =
+            ["generationConfig", "toolConfig", "text", "reasoning", "output_config", "additionalModelRequestFields"];
         for (name, value) in fields {
             let path = if under.is_empty() { name.clone() } else { format!("{under}.{name}") };
+            if let (true, true, Some(inner)) = (under.is_empty(), HOLDERS.contains(&&**name), value.as_object()) {
+                self.extras(&path, inner);
+                continue;
+            }
             let weight = if is_hint(name, value) { Weight::Hint } else { Weight::Meaning };
             self.add(path, "only the caller's dialect knows it", weight);
         }
@@ -189,6 +201,7 @@ fn called(dialect: Dialect, name: &'static str) -> &'static str {
         (Cohere, "top_k") => "k",
         (Cohere, "stop") => "stop_sequences",
         (Cohere, "format") => "response_format",
+        (Cohere, "schema") => "response_format.json_schema",
         (Gemini, "temperature") => "generationConfig.temperature",
         (Gemini, "top_p") => "generationConfig.topP",
         (Gemini, "top_k") => "generationConfig.topK",
@@ -196,6 +209,7 @@ fn called(dialect: Dialect, name: &'static str) -> &'static str {
         (Gemini, "n") => "generationConfig.candidateCount",
         (Gemini, "frequency_penalty") => "generationConfig.frequencyPenalty",
         (Gemini, "presence_penalty") => "generationConfig.presencePenalty",
+        (Gemini, "schema") => "generationConfig.responseSchema",
         (Gemini, "format") => "generationConfig.responseSchema",
         (Gemini, "thinking") => "generationConfig.thinkingConfig",
         (Gemini, "stop") => "generationConfig.stopSequences",
@@ -203,17 +217,21 @@ fn called(dialect: Dialect, name: &'static str) -> &'static str {
         (Bedrock, "temperature") => "inferenceConfig.temperature",
         (Bedrock, "top_p") => "inferenceConfig.topP",
         (Bedrock, "top_k") => "additionalModelRequestFields.top_k",
+        (Bedrock, "schema") => "outputConfig.textFormat.structure.jsonSchema.schema",
         (Bedrock, "format") => "outputConfig.textFormat",
         (Bedrock, "thinking") => "additionalModelRequestFields.thinking",
         (Bedrock, "stop") => "inferenceConfig.stopSequences",
         (Bedrock, "tool_choice") => "toolConfig.toolChoice",
         (Bedrock, "metadata") => "requestMetadata",
         (Dialect::Anthropic, "stop") => "stop_sequences",
+        (Dialect::Anthropic, "schema") => "output_config.format.schema",
         (Dialect::Anthropic, "format") => "output_config.format",
         (Dialect::Anthropic, "parallel_tool_calls") => "tool_choice.disable_parallel_tool_use",
         (Dialect::Anthropic, "user") => "metadata.user_id",
+        (OpenAiResponses, "schema") => "text.format.schema",
         (OpenAiResponses, "format") => "text.format",
         (OpenAiResponses, "thinking") => "reasoning",
+        (Dialect::OpenAiChat, "schema") => "response_format.json_schema.schema",
         (Dialect::OpenAiChat, "format") => "response_format",
         (Dialect::OpenAiChat, "thinking") => "reasoning_effort",
         (_, name) => name,

@@ -85,6 +85,12 @@ fn place(name: &str) -> Option<usize> {
 }
 
 impl Peek {
+    /// A member's value, as it is written. `body`: what was peeked at.
+    pub fn given<'b>(&self, name: &str, body: &'b [u8]) -> Option<&'b [u8]> {
+        let spot = self.spots.iter().find(|spot| spot.name(body) == name.as_bytes())?;
+        body.get(spot.value.clone())
+    }
+
     /// Images, sounds, films and files, never fewer than there are: their tokens are not those of their bytes.
     pub fn media(&self) -> usize {
         self.media.all

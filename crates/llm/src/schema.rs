@@ -1,6 +1,10 @@
 //! JSON Schema, as far as dialects differ about it (llm-wire line 12).
 
+mod closed;
+
 use serde_json::{Map, Value, json};
+
+pub(crate) use self::closed::closed;
 
 /// Whether OpenAI would take it as strict: every object closed, every key required.
 pub fn is_strict(schema: &Value) -> bool {
@@ -15,6 +19,13 @@ pub fn is_strict(schema: &Value) -> bool {
         return false;
     }
     children(fields).all(is_strict)
+}
+
+/// Does it say that what it describes is an object?
+pub(crate) fn is_of_object(schema: &Value) -> bool {
+    let Value::Object(fields) = schema else { return false };
+    let typed = fields.get("type").map_or_else(|| !fields.contains_key("anyOf"), |kind| kind == "object");
+    typed && !fields.contains_key("oneOf")
 }
 
 fn is_object(fields: &Map<String, Value>) -> bool {
@@ -46,6 +57,11 @@ pub fn from_gemini(schema: Value) -> Value {
                 Value::Object(properties.into_iter().map(|(key, value)| (key, from_gemini(value))).collect())
             }
             ("items", value) => from_gemini(value),
+            // Whole numbers of 64 bits are texts in Google's JSON.
+            (
+                "minItems" | "maxItems" | "minLength" | "maxLength" | "minProperties" | "maxProperties",
+                Value::String(text),
+            ) => text.parse::<u64>().map_or(Value::String(text), Value::from),
             ("anyOf" | "any_of", Value::Array(list)) => Value::Array(list.into_iter().map(from_gemini).collect()),
             (_, value) => value,
         };

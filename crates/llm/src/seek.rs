@@ -21,9 +21,6 @@ seek! {
     FINISH = "\"finish_reason\"";
     TOOLS = "\"tool_calls\"";
     ERROR = "\"error\"";
-    CONTENT = "\"content\"";
-    REASONING = "\"reasoning\"";
-    REASONING_CONTENT = "\"reasoning_content\"";
     DELTA = "\"delta\"";
     SEALED = "\"encrypted_content\"";
     RESPONSE = "\"response\"";

@@ -32,9 +32,21 @@ impl Signature {
         Dialect::ALL.into_iter().find_map(|maker| Some(Self::new(maker, value.strip_prefix(mark(maker))?)))
     }
 
-    /// To send it back: only to its maker. Bedrock and Vertex serve Anthropic's models, but each signs for itself.
+    /// To send it back: only to its maker.
     pub fn replayable(&self, dialect: Dialect) -> Option<&str> {
         (self.maker == dialect).then_some(self.value.as_str())
+    }
+
+    /// Of a thought in the open: signatures of Claude are good wherever Anthropic's models are served, so they bear no mark
+    /// between those dialects.
+    pub(crate) fn seal_thought(&self, dialect: Dialect) -> String {
+        self.replayable_thought(dialect).map_or_else(|| self.seal(dialect), str::to_owned)
+    }
+
+    pub(crate) fn replayable_thought(&self, dialect: Dialect) -> Option<&str> {
+        let claude = |dialect| matches!(dialect, Dialect::Anthropic | Dialect::Bedrock);
+        let good = self.maker == dialect || claude(self.maker) && claude(dialect);
+        good.then_some(self.value.as_str())
     }
 }
 
@@ -61,6 +73,11 @@ mod tests {
                 let home = Signature::open(&signature.seal(carrier), carrier);
                 assert_eq!(home, signature);
                 assert_eq!(home.replayable(carrier).is_some(), maker == carrier);
+            }
+            for carrier in Dialect::ALL {
+                let signature = Signature::new(maker, "EqQBCg+/==");
+                let home = Signature::open(&signature.seal_thought(carrier), carrier);
+                assert_eq!(home.replayable_thought(maker), Some("EqQBCg+/=="), "{maker:?} by {carrier:?}");
             }
             assert_eq!(mark(maker).len() % 4, 0, "a mark must keep base64 aligned");
         }

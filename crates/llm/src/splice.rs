@@ -103,6 +103,25 @@ pub fn without(body: &[u8], name: &str) -> Result<Option<Vec<u8>>, Malformed> {
     Ok(Some(out))
 }
 
+/// A call of the chat dialect whose longest answer is named as everybody does, `max_tokens`: OpenAI's newer name is refused by
+/// some, and bounds nothing at others. `None`: it is named so already, or not at all.
+pub fn with_common_bound(body: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    const NEWER: &str = "max_completion_tokens";
+    const COMMON: &str = "max_tokens";
+    let members = spans::members(body)?;
+    let Some(newer) = members.iter().find(|member| member.name == NEWER) else { return Ok(None) };
+    if let (Cow::Borrowed(name), false) = (&newer.name, members.iter().any(|member| member.name == COMMON)) {
+        let start = name.as_ptr() as usize - body.as_ptr() as usize;
+        return Ok(spans::patched(body, vec![(start..start + name.len(), COMMON)]));
+    }
+    let Some(rest) = without(body, NEWER)? else { return Ok(None) };
+    if newer.value == "null" {
+        return Ok(Some(rest));
+    }
+    let edit = Edit { path: &[COMMON], alias: None, value: newer.value.to_owned().into() };
+    Ok(splice(&rest, &[edit])?.or(Some(rest)))
+}
+
 /// The body with the edits, or `None` if it says all of that already.
 pub fn splice(body: &[u8], edits: &[Edit]) -> Result<Option<Vec<u8>>, Malformed> {
     edited(body, &spots(body)?, edits)
@@ -223,6 +242,20 @@ mod tests {
 
     fn model(name: &str) -> Edit {
         Edit::model(CHAT, name).unwrap()
+    }
+
+    #[test]
+    fn line_15_a_bound_by_its_newer_name_is_told_by_its_common_one() {
+        for (body, want) in [
+            (r#"{"a":1, "max_completion_tokens" : 5 ,"b":2}"#, Some(r#"{"a":1, "max_tokens" : 5 ,"b":2}"#)),
+            (r#"{"max\u005fcompletion_tokens":5,"b":2}"#, Some(r#"{"b":2,"max_tokens":5}"#)),
+            (r#"{"max_tokens":9,"max_completion_tokens":5}"#, Some(r#"{"max_tokens":5}"#)),
+            (r#"{"max_tokens":9,"max_completion_tokens":null}"#, Some(r#"{"max_tokens":9}"#)),
+            (r#"{"x":"max_completion_tokens","max_tokens":9}"#, None),
+        ] {
+            let told = with_common_bound(body.as_bytes()).unwrap().map(|told| String::from_utf8(told).unwrap());
+            assert_eq!(told.as_deref(), want, "{body}");
+        }
     }
 
     #[test]

@@ -14,12 +14,30 @@ pub struct Target {
     pub reasoning_only: bool,
     /// Wants its thoughts back as `reasoning_content` and takes `reasoning_effort` (DeepSeek, Qwen, GLM, Kimi…).
     pub open_thoughts: bool,
+    /// How it is told to think, or not to.
+    pub switch: Switch,
+    /// Takes a schema of an answer that is no object.
+    pub any_schema: bool,
     /// Anthropic: thinks adaptively, told by effort; else by budget.
     pub adaptive: bool,
     /// Gemini 3: told by level; else by budget.
     pub levels: bool,
     /// Gemini before 2.5: knows only its own part of JSON Schema.
     pub old_schema: bool,
+}
+
+/// In the chat dialect, where each provider has its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// `reasoning_effort`.
+    #[default]
+    Effort,
+    /// OpenRouter: `reasoning`, with an effort or a budget.
+    Reasoning,
+    /// DeepSeek: `thinking`, on or off, beside `reasoning_effort`.
+    Thinking,
+    /// Qwen: `enable_thinking` and `thinking_budget`.
+    EnableThinking,
 }
 
 impl Target {
@@ -33,6 +51,8 @@ impl Target {
             most_output: u64::MAX,
             reasoning_only: is_reasoning(name),
             open_thoughts: OPEN_THOUGHTS.iter().any(|part| name.contains(part)),
+            switch: Switch::default(),
+            any_schema: false,
             adaptive: claude && ADAPTIVE.iter().any(|part| name.contains(part)),
             levels: name.starts_with("gemini-3"),
             old_schema: name.starts_with("gemini-1") || name.starts_with("gemini-2.0"),

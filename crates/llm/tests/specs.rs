@@ -13,6 +13,8 @@ mod golden;
 mod matrix;
 #[path = "specs/odd.rs"]
 mod odd;
+#[path = "specs/providers.rs"]
+mod providers;
 #[path = "specs/recorded.rs"]
 mod recorded;
 #[path = "specs/requests.rs"]

@@ -55,13 +55,25 @@ pub enum Feature {
     Http3,
     /// `backups` in the document.
     Backups,
+    /// Operators' secrets in the control log, `secrets[].from: sealed` in the document.
+    Secrets,
+    /// Zones of nodes, in the control log.
+    Zones,
+    /// Whose doing a proposal is, and the records of that, in the control log.
+    Audit,
+    /// Compressed entries and snapshots of the control log: version 2 of the codec.
+    Packed,
+    /// Another key of the cluster, in the control log.
+    ClusterKeys,
+    /// `routes[].min_body_rate` in the document.
+    BodyRates,
 }
 
 /// The level of this build.
-pub const LEVEL: u32 = 2;
+pub const LEVEL: u32 = 4;
 
 impl Feature {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 31] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -87,6 +99,12 @@ impl Feature {
         Self::Transport,
         Self::Http3,
         Self::Backups,
+        Self::Secrets,
+        Self::Zones,
+        Self::Audit,
+        Self::Packed,
+        Self::ClusterKeys,
+        Self::BodyRates,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -118,6 +136,8 @@ impl Feature {
             | Self::Transport
             | Self::Http3
             | Self::Backups => 2,
+            Self::Secrets | Self::Zones | Self::Audit => 3,
+            Self::Packed | Self::ClusterKeys | Self::BodyRates => 4,
         }
     }
 
@@ -148,6 +168,12 @@ impl Feature {
             }
             Self::Http3 => "`listeners.http3`",
             Self::Backups => "`backups`",
+            Self::Secrets => "a sealed secret",
+            Self::Zones => "a node's zone",
+            Self::Audit => "a record of who changed what",
+            Self::Packed => "a compressed entry",
+            Self::ClusterKeys => "another key of the cluster",
+            Self::BodyRates => "`min_body_rate` of a route",
             Self::Rates => "an order about a bucket's rate",
             Self::Usage => "a report of usage",
             Self::Scopes => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
-use tidegate_otlp::{Collected, Transport};
+use tidegate_otlp::{Collected, Lines, Transport};
 use tidegate_policy::{Otlp, OtlpProtocol, Snapshot};
 use tidegate_telemetry::{Record, Scene, Telemetry};
 
@@ -23,7 +23,7 @@ fn main() {
     let telemetry = Telemetry::start(&tidegate_policy::Telemetry::default()).expect("no file is opened");
     let collected = {
         let _inside = runtime.enter();
-        Collected::start(&telemetry, "cost")
+        Collected::start(&telemetry, "cost", Lines::hear().0)
     };
     runtime.spawn(Arc::clone(&collected).tell_forever(|rules: &Otlp| {
         let connector = HttpConnector::new();
@@ -40,6 +40,7 @@ fn main() {
         authority: None,
         traces,
         metrics,
+        logs: false,
         sample,
         parent_based: true,
         interval: Duration::from_secs(1),

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry_otlp::{
-    MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    LogExporter, MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
     WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{LogBatch, LogExporter as _};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter as _;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
@@ -20,7 +21,10 @@ use tonic::metadata::MetadataMap;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
 
-use crate::partial::{Ear, Partial};
+use crate::lane::Exports;
+use crate::line::Line;
+use crate::partial::Ear;
+use crate::tell::Sent;
 use crate::transport::{ATTEMPT, Attempts, Post, Poster, Transport};
 
 /// For all attempts to tell one thing, with the pauses that the collector asks for.
@@ -29,7 +33,11 @@ const WHOLE: Duration = Duration::from_secs(60);
 pub(crate) struct Exporters {
     pub(crate) spans: Exporter<SpanExporter>,
     pub(crate) metrics: Exporter<MetricExporter>,
+    pub(crate) lines: Exporter<LogExporter>,
 }
+
+/// One for each kind of things that are told: spans, metrics, lines of the log.
+type Each<'a> = &'a [Arc<Attempts>; 3];
 
 /// An exporter, and what is known about its attempts.
 pub(crate) struct Exporter<T> {
@@ -47,25 +55,26 @@ impl Exporters {
         transport: &Transport,
         failed: &Arc<AtomicU64>,
     ) -> Result<Self, String> {
-        let (of_spans, of_metrics) = (Attempts::new(failed), Attempts::new(failed));
-        let (mut spans, metrics) = match transport {
-            Transport::Grpc(channel) => grpc(rules, channel, &of_spans, &of_metrics),
-            Transport::Http(post) => over_http(rules, post, &of_spans, &of_metrics),
+        let each = std::array::from_fn(|_| Attempts::new(failed));
+        let (mut spans, metrics, mut lines) = match transport {
+            Transport::Grpc(channel) => grpc(rules, channel, &each),
+            Transport::Http(post) => over_http(rules, post, &each),
         }
         .map_err(|why| why.to_string())?;
         spans.set_resource(resource);
-        Ok(Self { spans: Exporter::new(spans, of_spans), metrics: Exporter::new(metrics, of_metrics) })
+        lines.set_resource(resource);
+        let [of_spans, of_metrics, of_lines] = each;
+        Ok(Self {
+            spans: Exporter::new(spans, of_spans),
+            metrics: Exporter::new(metrics, of_metrics),
+            lines: Exporter::new(lines, of_lines),
+        })
     }
 }
 
-type Built = Result<(SpanExporter, MetricExporter), opentelemetry_otlp::ExporterBuildError>;
+type Built = Result<(SpanExporter, MetricExporter, LogExporter), opentelemetry_otlp::ExporterBuildError>;
 
-fn grpc(
-    rules: &Otlp,
-    channel: &tonic::transport::Channel,
-    of_spans: &Arc<Attempts>,
-    of_metrics: &Arc<Attempts>,
-) -> Built {
+fn grpc(rules: &Otlp, channel: &tonic::transport::Channel, [of_spans, of_metrics, of_lines]: Each<'_>) -> Built {
     let metadata = MetadataMap::from_headers(rules.headers.iter().cloned().collect::<HeaderMap>());
     let each = |attempts: &Arc<Attempts>| {
         let (attempts, metadata) = (Arc::clone(attempts), metadata.clone());
@@ -80,10 +89,12 @@ fn grpc(
     let spans = builder.with_channel(channel.clone()).with_retry_policy(retries()).with_interceptor(each(of_spans));
     let builder = MetricExporter::builder().with_tonic().with_protocol(Protocol::Grpc).with_timeout(WHOLE);
     let metrics = builder.with_channel(channel.clone()).with_retry_policy(retries()).with_interceptor(each(of_metrics));
-    Ok((spans.build()?, metrics.build()?))
+    let builder = LogExporter::builder().with_tonic().with_protocol(Protocol::Grpc).with_timeout(WHOLE);
+    let lines = builder.with_channel(channel.clone()).with_retry_policy(retries()).with_interceptor(each(of_lines));
+    Ok((spans.build()?, metrics.build()?, lines.build()?))
 }
 
-fn over_http(rules: &Otlp, post: &Post, of_spans: &Arc<Attempts>, of_metrics: &Arc<Attempts>) -> Built {
+fn over_http(rules: &Otlp, post: &Post, [of_spans, of_metrics, of_lines]: Each<'_>) -> Built {
     let client = |attempts: &Arc<Attempts>| Poster {
         post: Arc::clone(post),
         headers: rules.headers.clone(),
@@ -95,8 +106,10 @@ fn over_http(rules: &Otlp, post: &Post, of_spans: &Arc<Attempts>, of_metrics: &A
     let spans = builder.with_endpoint(format!("{base}/v1/traces")).with_retry_policy(retries());
     let builder = MetricExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_timeout(WHOLE);
     let metrics = builder.with_endpoint(format!("{base}/v1/metrics")).with_retry_policy(retries());
+    let builder = LogExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_timeout(WHOLE);
+    let lines = builder.with_endpoint(format!("{base}/v1/logs")).with_retry_policy(retries());
     let (spans, metrics) = (spans.with_http_client(client(of_spans)), metrics.with_http_client(client(of_metrics)));
-    Ok((spans.build()?, metrics.build()?))
+    Ok((spans.build()?, metrics.build()?, lines.with_http_client(client(of_lines)).build()?))
 }
 
 /// Three after the first. A collector that says when to come again is heard, for up to half a minute.
@@ -113,7 +126,7 @@ impl<T> Exporter<T> {
     }
 
     /// `Ok(Some(…))`: it did not take all of it.
-    async fn send(&self, export: impl Future<Output = OTelSdkResult>) -> Result<Option<Partial>, String> {
+    async fn send(&self, export: impl Future<Output = OTelSdkResult>) -> Sent {
         self.attempts.anew();
         let export = Box::pin(export.with_subscriber(self.dispatch.clone())); // It is kilobytes large.
         // A collector may begin an answer and never end it: no deadline of the exporter's holds then.
@@ -125,14 +138,21 @@ impl<T> Exporter<T> {
     }
 }
 
-impl Exporter<SpanExporter> {
-    pub(crate) async fn tell(&self, batch: Vec<SpanData>) -> Result<Option<Partial>, String> {
+impl Exports<SpanData> for Exporter<SpanExporter> {
+    async fn tell(&self, batch: Vec<SpanData>) -> Sent {
         self.send(self.exporter.export(batch)).await
     }
 }
 
+impl Exports<Line> for Exporter<LogExporter> {
+    async fn tell(&self, batch: Vec<Line>) -> Sent {
+        let lines: Vec<_> = batch.iter().map(|line| (&line.record, &line.scope)).collect();
+        self.send(self.exporter.export(LogBatch::new(&lines))).await
+    }
+}
+
 impl Exporter<MetricExporter> {
-    pub(crate) async fn tell(&self, metrics: &ResourceMetrics) -> Result<Option<Partial>, String> {
+    pub(crate) async fn tell(&self, metrics: &ResourceMetrics) -> Sent {
         self.send(self.exporter.export(metrics)).await
     }
 }

@@ -1,11 +1,13 @@
-//! What a collector of OpenTelemetry's is told, by OpenTelemetry's own crates: spans of requests and of their tries, and
-//! metrics. Spans wait here, bounded, until they are taken there; no request waits for that.
+//! What a collector of OpenTelemetry's is told, by OpenTelemetry's own crates: spans of requests and of their tries,
+//! metrics, and the node's own log. Spans and lines wait here, bounded, until they are taken there; nobody waits for that.
 //!
 //! The only crate that names `opentelemetry`. Told of each request by `telemetry`; knows no document, no certificate and
 //! no socket: `tidegate` brings connections as a [`Transport`]. Behind the binary's feature `otlp`.
 
 mod calls;
 mod export;
+mod lane;
+mod line;
 mod metrics;
 mod partial;
 mod queue;
@@ -13,20 +15,22 @@ mod span;
 mod tell;
 mod transport;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SpanData;
 use tidegate_model::Nanos;
 use tidegate_policy::Otlp;
 use tidegate_telemetry::{Kind, Listener, Record, Sample, Telemetry};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
+use crate::lane::Lane;
 use crate::metrics::Metrics;
-use crate::queue::Queue;
 
+pub use line::Lines;
 pub use transport::{Post, Transport};
 
 /// What is on its way to the collector.
@@ -37,28 +41,20 @@ pub struct Collected {
     rules: ArcSwapOption<Otlp>,
     /// Says that the rules are others.
     changes: watch::Sender<()>,
-    queue: Queue,
-    /// Rung when a good batch waits.
-    full: Notify,
-    /// Spans that were taken from the queue and not answered yet.
-    going: AtomicUsize,
+    spans: Lane<SpanData>,
+    lines: Lines,
     metrics: ArcSwapOption<Metrics>,
-    counts: Counts,
-    /// The collector does not take what it is told last: spans, metrics.
-    trouble: [AtomicBool; 2],
-}
-
-#[derive(Default)]
-struct Counts {
-    told: AtomicU64,
-    dropped: AtomicU64,
+    /// Attempts that failed.
     failed: Arc<AtomicU64>,
+    /// The collector does not take metrics.
+    trouble: AtomicBool,
 }
 
 impl Collected {
     /// Listens to what requests come to from now on, and puts `tidegate_otlp_*` on the metrics page. `name`: the node's.
+    /// `lines`: of its log.
     #[must_use]
-    pub fn start(telemetry: &Arc<Telemetry>, name: &str) -> Arc<Self> {
+    pub fn start(telemetry: &Arc<Telemetry>, name: &str, lines: Lines) -> Arc<Self> {
         let own = [
             KeyValue::new("service.name", "tidegate"),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
@@ -69,12 +65,11 @@ impl Collected {
             own,
             rules: ArcSwapOption::empty(),
             changes: watch::Sender::new(()),
-            queue: Queue::default(),
-            full: Notify::new(),
-            going: AtomicUsize::new(0),
+            spans: Lane::new("spans"),
+            lines,
             metrics: ArcSwapOption::empty(),
-            counts: Counts::default(),
-            trouble: Default::default(),
+            failed: Arc::default(),
+            trouble: AtomicBool::new(false),
         });
         collected.register(telemetry);
         telemetry.listen(Arc::clone(&collected) as _);
@@ -87,10 +82,6 @@ impl Collected {
         Resource::builder_empty().with_attributes(self.own.clone()).with_attributes(named).build()
     }
 
-    fn dropped(&self, spans: usize) {
-        self.counts.dropped.fetch_add(spans as u64, Relaxed);
-    }
-
     fn register(self: &Arc<Self>, telemetry: &Telemetry) {
         let each = |name, help, kind, of: fn(&Self) -> u64| {
             let it = Arc::clone(self);
@@ -99,12 +90,18 @@ impl Collected {
             telemetry.register(name, help, kind, sample);
         };
         let help = "Spans that wait for the collector";
-        each("otlp_waiting_spans", help, Kind::Gauge, |it| it.queue.len() as u64);
-        each("otlp_spans", "Spans that the collector took", Kind::Counter, |it| it.counts.told.load(Relaxed));
+        each("otlp_waiting_spans", help, Kind::Gauge, |it| it.spans.waiting() as u64);
+        each("otlp_spans", "Spans that the collector took", Kind::Counter, |it| it.spans.told());
         let help = "Spans lost: too many waited, or the collector did not take them";
-        each("otlp_dropped_spans", help, Kind::Counter, |it| it.counts.dropped.load(Relaxed));
+        each("otlp_dropped_spans", help, Kind::Counter, |it| it.spans.dropped());
+        let help = "Lines of the node's log that wait for the collector";
+        each("otlp_waiting_log_records", help, Kind::Gauge, |it| it.lines.lane().waiting() as u64);
+        let help = "Lines of the node's log that the collector took";
+        each("otlp_log_records", help, Kind::Counter, |it| it.lines.lane().told());
+        let help = "Lines of the node's log lost to the collector: too many waited, or it did not take them";
+        each("otlp_dropped_log_records", help, Kind::Counter, |it| it.lines.lane().dropped());
         let help = "Attempts to reach the collector that failed";
-        each("otlp_failed_exports", help, Kind::Counter, |it| it.counts.failed.load(Relaxed));
+        each("otlp_failed_exports", help, Kind::Counter, |it| it.failed.load(Relaxed));
     }
 }
 
@@ -112,8 +109,9 @@ impl Listener for Collected {
     fn follow(&self, rules: Option<&Arc<Otlp>>) {
         self.rules.store(rules.cloned());
         if rules.is_none_or(|rules| !rules.traces) {
-            self.dropped(self.queue.clear());
+            self.spans.clear();
         }
+        self.lines.wanted(rules.filter(|rules| rules.logs).map(|rules| rules.queue));
         match rules.filter(|rules| rules.metrics) {
             None => self.metrics.store(None),
             Some(rules) => {
@@ -134,13 +132,9 @@ impl Listener for Collected {
             metrics.count(record, took);
         }
         let Some(trace) = record.trace.as_ref().filter(|trace| trace.sampled && rules.traces) else { return };
-        if self.queue.len() >= rules.queue {
-            return self.dropped(span::number(record)); // Nothing is put together for nobody.
+        if self.spans.waiting() >= rules.queue {
+            return self.spans.lost(span::number(record)); // Nothing is put together for nobody.
         }
-        match self.queue.put(span::spans(record, trace, took, ended), rules.queue) {
-            Ok(false) => {}
-            Ok(true) => self.full.notify_one(),
-            Err(lost) => self.dropped(lost),
-        }
+        self.spans.put(span::spans(record, trace, took, ended), rules.queue);
     }
 }

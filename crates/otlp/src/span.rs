@@ -14,6 +14,7 @@ use tidegate_policy::{Action, ProviderKind};
 use tidegate_telemetry::{Cost, Record, Spoken, Trace, Try, redact};
 
 use crate::calls::METHODS;
+use crate::queue::Told;
 
 /// Attributes of texts from outside end here.
 const LONGEST: usize = 1_024;
@@ -38,6 +39,17 @@ pub(crate) fn spans(record: &Record, trace: &Trace, took: Nanos, ended: Nanos) -
         spans.push(client(record, &base, &last, (when(last.began), ended)));
     }
     spans
+}
+
+impl Told for SpanData {
+    const MOST_BYTES: usize = 64 << 20;
+
+    /// Texts are all that callers can make long.
+    fn size(&self) -> usize {
+        let text = |value: &Value| if let Value::String(text) = value { text.as_str().len() } else { 0 };
+        let attributes = self.attributes.iter().map(|pair| size_of_val(pair) + text(&pair.value));
+        size_of_val(self) + self.name.len() + attributes.sum::<usize>()
+    }
 }
 
 /// So many spans a request has.

@@ -1,5 +1,5 @@
-//! Takes what waits to the collector: spans in batches as they come, metrics now and then, each without waiting for the
-//! other. A collector that is down holds up nobody: what it does not take in some attempts is lost and counted.
+//! Takes what waits to the collector of the time: spans and lines of the log as they come (`lane.rs`), metrics now and
+//! then, each without waiting for the others.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,20 +8,18 @@ use std::time::Duration;
 
 use tidegate_policy::Otlp;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::Collected;
 use crate::export::Exporters;
 use crate::partial::Partial;
 use crate::transport::Transport;
 
-/// Spans that are fewer than a batch wait so long.
-const LINGER: Duration = Duration::from_secs(1);
 /// What is on its way when the document names another collector has so long to be answered.
 const GRACE: Duration = Duration::from_secs(2);
 
-type Changes = watch::Receiver<()>;
-type Sent = Result<Option<Partial>, String>;
+pub(crate) type Changes = watch::Receiver<()>;
+pub(crate) type Sent = Result<Option<Partial>, String>;
 
 impl Collected {
     /// As long as this node runs: tells whatever collector the document of the time names. `connect`: the way to it.
@@ -32,11 +30,15 @@ impl Collected {
             if let Some(rules) = self.rules.load_full() {
                 match self.exporters(&rules, &connect) {
                     Ok(exporters) => {
-                        let spans = self.tell_spans(&exporters, changes.clone());
-
-                        tokio::join!(spans, self.tell_metrics(&exporters, &rules, changes.clone()));
+                        let spans = self.spans.tell(&exporters.spans, changes.clone());
+                        let lines = async {
+                            if rules.logs {
+                                self.lines.lane().tell(&exporters.lines, changes.clone()).await;
+                            }
+                        };
+                        tokio::join!(spans, lines, self.tell_metrics(&exporters, &rules, changes.clone()));
                     }
-                    Err(why) => tracing::error!(%why, "the collector of traces and metrics cannot be spoken to"),
+                    Err(why) => tracing::error!(%why, "the collector cannot be spoken to"),
                 }
             }
             if changes.changed().await.is_err() {
@@ -54,21 +56,15 @@ impl Collected {
                 let _best_effort = exporters.metrics.tell(&metrics).await;
             }
         };
-        let spans = async {
-            loop {
-                let batch = self.queue.take();
-                let spans = batch.len();
-                if spans == 0 {
-                    break;
+        let things = async {
+            let lines = async {
+                if rules.logs {
+                    self.lines.lane().flush(&exporters.lines).await;
                 }
-                let sent = exporters.spans.tell(batch).await;
-                self.note(spans, &sent);
-            }
-            while self.going.load(Relaxed) > 0 {
-                sleep(Duration::from_millis(20)).await; // The last batch that went the usual way.
-            }
+            };
+            tokio::join!(all, self.spans.flush(&exporters.spans), lines)
         };
-        let _best_effort = timeout(within, async { tokio::join!(all, spans) }).await;
+        let _best_effort = timeout(within, things).await;
     }
 
     fn exporters(
@@ -76,33 +72,7 @@ impl Collected {
         rules: &Otlp,
         connect: impl Fn(&Otlp) -> Result<Transport, String>,
     ) -> Result<Exporters, String> {
-        Exporters::new(rules, &self.resource(rules), &connect(rules)?, &self.counts.failed)
-    }
-
-    /// Until the rules are others.
-    async fn tell_spans(&self, exporters: &Exporters, mut changes: Changes) {
-        loop {
-            let ready = timeout(LINGER, self.full.notified());
-            tokio::select! {
-                biased; // Nothing more is told to the one before.
-                _ = changes.changed() => return,
-                _ = ready => {}
-            }
-            loop {
-                let batch = self.queue.take();
-                let spans = batch.len();
-                if spans == 0 {
-                    break;
-                }
-                self.going.store(spans, Relaxed);
-                let sent = unless_changed(exporters.spans.tell(batch), changes.clone()).await;
-                self.note(spans, &sent);
-                self.going.store(0, Relaxed);
-                if changes.has_changed().unwrap_or(true) {
-                    return;
-                }
-            }
-        }
+        Exporters::new(rules, &self.resource(rules), &connect(rules)?, &self.failed)
     }
 
     /// Until the rules are others.
@@ -117,24 +87,13 @@ impl Collected {
             due = Instant::now() + rules.interval;
             let Some(metrics) = self.metrics.load_full().and_then(|metrics| metrics.read()) else { continue };
             let sent = unless_changed(exporters.metrics.tell(&metrics), changes.clone()).await;
-            say(&self.trouble[1], "metrics", &sent);
+            say(&self.trouble, "metrics", &sent);
         }
-    }
-
-    fn note(&self, spans: usize, sent: &Sent) {
-        let refused = match sent {
-            Ok(None) => 0,
-            Ok(Some(partial)) => usize::try_from(partial.refused).unwrap_or(spans).min(spans),
-            Err(_) => spans,
-        };
-        self.counts.told.fetch_add((spans - refused) as u64, Relaxed);
-        self.dropped(refused);
-        say(&self.trouble[0], "spans", sent);
     }
 }
 
 /// Once, until it works again: the metrics count the rest.
-fn say(trouble: &AtomicBool, what: &'static str, sent: &Sent) {
+pub(crate) fn say(trouble: &AtomicBool, what: &'static str, sent: &Sent) {
     let had_trouble = trouble.swap(!matches!(sent, Ok(None)), Relaxed);
     match sent {
         Ok(None) if had_trouble => tracing::info!(what, "the collector takes what it is told again"),
@@ -147,7 +106,7 @@ fn say(trouble: &AtomicBool, what: &'static str, sent: &Sent) {
 }
 
 /// Another collector does not wait for the one before.
-async fn unless_changed(sending: impl Future<Output = Sent>, mut changes: Changes) -> Sent {
+pub(crate) async fn unless_changed(sending: impl Future<Output = Sent>, mut changes: Changes) -> Sent {
     let mut sending = std::pin::pin!(sending);
     tokio::select! {
         sent = &mut sending => return sent,

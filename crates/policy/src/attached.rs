@@ -11,6 +11,7 @@ use http::HeaderName;
 use tidegate_model::{Permits, Subject};
 
 use crate::overload::Class;
+use crate::rare::Rare;
 
 /// A limit as one place of the document brings it.
 #[derive(Debug, Clone)]
@@ -101,6 +102,12 @@ impl RouteLimits {
 impl<const N: usize> From<[usize; N]> for RouteLimits {
     fn from(limits: [usize; N]) -> Self {
         Self { always: limits.into_iter().map(Attached::from).collect(), ..Self::default() }
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Rare<RouteLimits> {
+    fn from(limits: [usize; N]) -> Self {
+        RouteLimits::from(limits).into()
     }
 }
 

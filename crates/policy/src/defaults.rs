@@ -24,6 +24,12 @@ pub const MAX_BODY: u64 = 10 * MIB;
 pub const MAX_LLM_BODY: u64 = 32 * MIB;
 /// From the first byte of a connection (or the end of the previous request) that carries a head to the head's end.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes per second of a request body, on average over the time in which it is waited for; a route may say otherwise.
+pub const MIN_BODY_RATE: u32 = 240;
+/// So long, in all, a body is waited for before that is asked of it.
+pub const BODY_GRACE: Duration = Duration::from_secs(10);
+/// Bytes per second of answers that a client takes, on average over the time for which it takes none.
+pub const MIN_SEND_RATE: u32 = 240;
 /// A connection without a request is closed after this.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A TLS handshake that takes longer is given up.
@@ -142,6 +148,10 @@ pub fn table() -> Vec<Row> {
         row("request body (413)", bytes(MAX_BODY), "routes[].max_body"),
         row("request body of a route with `llm` (413)", bytes(MAX_LLM_BODY), "routes[].max_body"),
         row("time to send a request head", span(HEADER_TIMEOUT), ""),
+        row("request body, bytes per second (408)", MIN_BODY_RATE.to_string(), "routes[].min_body_rate"),
+        row("the same, not before it was waited for", span(BODY_GRACE), ""),
+        row("client that takes nothing of an answer", span(IDLE_TIMEOUT), ""),
+        row("the same again, after bytes per second taken", MIN_SEND_RATE.to_string(), ""),
         row("idle client connection", span(KEEP_ALIVE), ""),
         row("TLS handshake", span(HANDSHAKE_TIMEOUT), ""),
         row("client connections of one node", MAX_NODE_CONNECTIONS.to_string(), ""),

@@ -23,6 +23,7 @@ mod listener;
 mod llm;
 mod otlp;
 mod overload;
+mod rare;
 mod route;
 mod router;
 mod routing;
@@ -46,6 +47,7 @@ pub use listener::{AccessLog, Certificate, ClientCertificates, Http3, Telemetry,
 pub use llm::{Abilities, Deployment, Facts, KeyPlace, Known, Llm, Model, Provider, ProviderKind, Tongue};
 pub use otlp::{Otlp, OtlpProtocol};
 pub use overload::{After, Beside, Class, Concurrency, Overload, Waiting};
+pub use rare::{Empty, Rare};
 pub use route::{
     Action, AuthScheme, Cors, HeaderEdit, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Redirect,
     Rewrite, Route, RouteId, Target, Targets, Timeouts, ValueMatch,

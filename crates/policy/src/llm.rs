@@ -9,7 +9,7 @@ use tidegate_llm::catalogue::{self, Catalogue};
 use tidegate_llm::kept::Tag;
 use tidegate_llm::price::Tariff;
 use tidegate_llm::tokens::Encoding;
-use tidegate_llm::{Dialect, Target};
+use tidegate_llm::{Dialect, Switch, Target};
 
 use crate::{Answers, Attached, Bodies, CallerKeys, Choice, Credential, Reaction, Routing, Upstream};
 
@@ -161,6 +161,23 @@ impl ProviderKind {
     #[must_use]
     pub const fn has_responses(self) -> bool {
         matches!(self, Self::OpenAi | Self::Azure)
+    }
+
+    /// How its models are told to think.
+    #[must_use]
+    pub const fn switch(self) -> Switch {
+        match self {
+            Self::OpenRouter => Switch::Reasoning,
+            Self::DeepSeek => Switch::Thinking,
+            Self::Qwen => Switch::EnableThinking,
+            _ => Switch::Effort,
+        }
+    }
+
+    /// Does it take a schema of an answer that is no object? OpenAI, and who serves models as OpenAI does, do not.
+    #[must_use]
+    pub const fn takes_any_schema(self) -> bool {
+        matches!(self, Self::Vllm | Self::Ollama | Self::HuggingFace | Self::OpenAiCompatible)
     }
 
     #[must_use]
@@ -383,7 +400,13 @@ impl Deployment {
     /// What must be known of its model to write a call for it in this dialect.
     #[must_use]
     pub fn target(&self, dialect: Dialect, asked: &str) -> Target {
-        let guess = || Target::guess(dialect, self.model(asked));
+        let kind = self.provider.kind;
+        let guess = || {
+            let named = Target::guess(dialect, self.model(asked));
+            // Whatever they call their models.
+            let open_thoughts = named.open_thoughts || matches!(kind, ProviderKind::DeepSeek | ProviderKind::Qwen);
+            Target { switch: kind.switch(), any_schema: kind.takes_any_schema(), open_thoughts, ..named }
+        };
         if self.model.is_none() {
             return guess();
         }

@@ -1,4 +1,4 @@
-//! Where traces and metrics go.
+//! Where traces, metrics and logs go.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,13 +16,15 @@ pub struct Otlp {
     pub authority: Option<Vec<u8>>,
     pub traces: bool,
     pub metrics: bool,
+    /// The node's own log.
+    pub logs: bool,
     /// Of traces that begin here: so many of 2^32.
     pub sample: u64,
     /// Whoever calls decides for traces that he began.
     pub parent_based: bool,
     /// Between two reports of metrics.
     pub interval: Duration,
-    /// Spans that wait for the collector.
+    /// Spans that wait for the collector, and lines of the log.
     pub queue: usize,
     /// What is told of the node beside its name.
     pub resource: Vec<(String, String)>,

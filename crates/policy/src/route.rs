@@ -12,40 +12,44 @@ use crate::compression::Compression;
 use crate::issuer::{ClaimRule, Issuer};
 use crate::llm::Llm;
 use crate::overload::Class;
+use crate::rare::Rare;
 use crate::upstream::Upstream;
 
 /// Stable across documents: the route's name.
 pub type RouteId = Arc<str>;
 
+/// Kept small, for of ten thousand routes a request finds none in a cache: what few routes have is [`Rare`].
 #[derive(Debug)]
 pub struct Route {
     pub id: RouteId,
     pub tenant: Arc<str>,
     /// Any of these; empty means every host.
-    pub hosts: Vec<HostPattern>,
+    pub hosts: Rare<Vec<HostPattern>>,
     pub path: PathPattern,
     /// Any of these; empty means every method. `GET` includes `HEAD`.
     pub methods: Vec<Method>,
     /// All of these.
-    pub headers: Vec<HeaderMatch>,
+    pub headers: Rare<Vec<HeaderMatch>>,
     /// All of these.
-    pub query: Vec<QueryMatch>,
+    pub query: Rare<Vec<QueryMatch>>,
     /// Higher first among routes that match equally well; default 0.
     pub priority: i32,
     pub action: Action,
     /// Empty: anybody. Otherwise the caller must satisfy one.
     pub auth: Vec<AuthScheme>,
     /// What a token must say beside being good.
-    pub claims: Vec<ClaimRule>,
+    pub claims: Rare<Vec<ClaimRule>>,
     /// Headers that only this gate writes, from tokens: a request's own are taken off.
     pub claim_headers: Arc<[HeaderName]>,
-    pub limits: RouteLimits,
-    pub cors: Option<Cors>,
-    pub request_headers: HeaderEdits,
-    pub response_headers: HeaderEdits,
-    pub timeouts: Timeouts,
+    pub limits: Rare<RouteLimits>,
+    pub cors: Option<Box<Cors>>,
+    pub request_headers: Rare<HeaderEdits>,
+    pub response_headers: Rare<HeaderEdits>,
+    pub timeouts: Rare<Timeouts>,
     /// Bytes of a request body; more is refused with 413.
     pub max_body: u64,
+    /// Bytes per second of a request body, where it is waited for; 0: any.
+    pub min_body_rate: u32,
     /// May a client switch protocols (WebSocket)?
     pub upgrade: bool,
     /// Calls of gRPC-Web go on as gRPC.
@@ -65,17 +69,17 @@ impl Route {
     /// wait for each in turn.
     #[inline]
     pub(crate) fn fetch(&self) {
-        let Self { id, tenant, methods, headers, query, action, auth, claims, claim_headers, limits, .. } = self;
-        let Self { cors, request_headers, response_headers, timeouts, max_body, cache, compression, .. } = self;
-        let lengths = [methods.len(), headers.len(), query.len(), auth.len(), claims.len()];
-        let names = (id.len(), tenant.len(), claim_headers.len());
-        let limits = (limits.always.len(), limits.by_plan.len(), limits.weights.len(), limits.product.is_some());
-        let edits = (request_headers.0.len(), response_headers.0.len(), cors.is_some(), timeouts.total, *max_body);
+        let Self { id, tenant, methods, auth, claim_headers, limits, cors, action, .. } = self;
+        let Self { headers, query, claims, request_headers, response_headers, timeouts, .. } = self;
+        let lengths = (id.len(), tenant.len(), methods.len(), auth.len(), claim_headers.len());
+        let conditions = (headers.is_some(), query.is_some(), claims.is_some(), limits.is_some(), cors.is_some());
+        let further = (request_headers.is_some(), response_headers.is_some(), timeouts.is_some(), self.max_body);
         let to = match action {
-            Action::Forward { to, rewrite } => to.len() + usize::from(rewrite.host.is_some()),
+            Action::Forward { to, rewrite } => to.len() + usize::from(rewrite.is_some()),
             Action::Redirect(_) | Action::Llm(_) | Action::Respond { .. } => 0,
         };
-        std::hint::black_box((lengths, names, limits, edits, to, cache.is_some(), compression.is_some()));
+        let kept = (self.cache.is_some(), self.compression.is_some());
+        std::hint::black_box((lengths, conditions, further, to, kept));
     }
 }
 
@@ -120,11 +124,11 @@ pub enum Action {
     /// Weighted choice per request. Never empty, weights never all 0.
     Forward {
         to: Targets,
-        rewrite: Rewrite,
+        rewrite: Rare<Rewrite>,
     },
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Calls of language models.
-    Llm(Llm),
+    Llm(Box<Llm>),
     /// A fixed response, or a maintenance page.
     Respond {
         status: StatusCode,

@@ -82,8 +82,10 @@ impl Router {
             predicate::method(route, &request.method, method) && predicate::others(route, request)
         };
         let mut captures = Captures::default();
-        let leaf = self.trees(host).find_map(|tree| tree.find(&path, &mut captures, &mut |leaf| fits(leaf)))?;
-        let captured = captures.of(leaf);
+        let mut trees = self.trees(host);
+        let (tree, leaf) =
+            trees.find_map(|tree| Some((tree, tree.find(&path, &mut captures, &mut |leaf| fits(leaf))?)))?;
+        let captured = captures.of(tree.names(leaf));
         let respelled = match path {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),
@@ -137,7 +139,7 @@ impl Router {
         if route.hosts.is_empty() {
             self.any.insert(&template, prefix, index);
         }
-        for host in &route.hosts {
+        for host in route.hosts.iter() {
             let tree = match host {
                 HostPattern::Exact(name) => self.exact.entry(name.as_str().into()).or_default(),
                 HostPattern::Suffix(name) => self.suffix.entry(name.as_str().into()).or_default(),

@@ -43,6 +43,22 @@ pub enum Endpoint {
     File { path: String },
 }
 
+impl Upstream {
+    /// Is HTTP/2 spoken with any of it, as gRPC needs?
+    #[must_use]
+    pub fn may_speak_http2(&self) -> bool {
+        let tls = |endpoint: &Endpoint| match endpoint {
+            Endpoint::Url { https, .. } | Endpoint::Dns { https, .. } | Endpoint::Srv { https, .. } => *https,
+            Endpoint::File { .. } => true,
+        };
+        match self.protocol {
+            Protocol::Auto => self.endpoints.iter().any(tls),
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balance {
     /// Smooth weighted round robin.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method, Request, StatusCode};
 use tidegate_policy::{
-    Action, Cors, HeaderEdits, HeaderMatch, HostPattern, PathPattern, QueryMatch, Route, Router, Timeouts, ValueMatch,
+    Action, Cors, HeaderMatch, HostPattern, PathPattern, QueryMatch, Rare, Route, Router, ValueMatch,
 };
 
 struct Draft(Route);
@@ -17,22 +17,23 @@ fn route(name: &str, path: &str) -> Draft {
     Draft(Route {
         id: name.into(),
         tenant: "default".into(),
-        hosts: vec![],
+        hosts: Rare::default(),
         path,
         methods: vec![],
-        headers: vec![],
-        query: vec![],
+        headers: Rare::default(),
+        query: Rare::default(),
         priority: 0,
         action: Action::Respond { status: StatusCode::OK, headers: vec![], body: bytes::Bytes::new() },
         auth: vec![],
-        claims: Vec::new(),
+        claims: Rare::default(),
         claim_headers: std::sync::Arc::default(),
-        limits: tidegate_policy::RouteLimits::default(),
+        limits: Rare::default(),
         cors: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
+        request_headers: Rare::default(),
+        response_headers: Rare::default(),
+        timeouts: Rare::default(),
         max_body: 0,
+        min_body_rate: 0,
         upgrade: false,
         grpc_web: false,
         decompress: false,
@@ -67,14 +68,14 @@ impl Draft {
         self
     }
     fn cors(mut self) -> Self {
-        self.0.cors = Some(Cors {
+        self.0.cors = Some(Box::new(Cors {
             origins: vec!["*".into()],
             methods: vec![],
             headers: vec![],
             expose: vec![],
             credentials: false,
             max_age: None,
-        });
+        }));
         self
     }
 }

@@ -20,8 +20,12 @@ pub struct Bounds {
     pub rest_after: Duration,
     /// Longest silence inside a request body.
     pub body_timeout: Duration,
+    /// A request body may be waited for so long, in all, before it has to have come at the rate that its route asks for.
+    pub body_grace: Duration,
     /// Longest time a client may refuse to take bytes.
     pub send_timeout: Duration,
+    /// Bytes per second: so much has to be taken on average to be given that time again and again.
+    pub send_rate: u32,
     /// Longest time one h2 stream may leave its window closed; then its connection ends.
     pub stall_timeout: Duration,
     /// Longest silence of a switched protocol, both ways.
@@ -49,6 +53,13 @@ pub struct Bounds {
     pub read_buffer: usize,
 }
 
+impl Bounds {
+    /// Milliseconds for which a socket may take nothing.
+    pub(crate) fn slack(&self) -> u32 {
+        u32::try_from(self.send_timeout.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {
@@ -60,7 +71,9 @@ impl Default for Bounds {
             idle_timeout: defaults::KEEP_ALIVE,
             rest_after: Duration::from_millis(500),
             body_timeout: defaults::IDLE_TIMEOUT,
+            body_grace: defaults::BODY_GRACE,
             send_timeout: defaults::IDLE_TIMEOUT,
+            send_rate: defaults::MIN_SEND_RATE,
             stall_timeout: 5 * defaults::IDLE_TIMEOUT,
             tunnel_timeout: Duration::from_secs(600),
             connections: defaults::MAX_NODE_CONNECTIONS,

@@ -197,10 +197,7 @@ impl Spare {
         *request.uri_mut() = self.head.uri().clone();
         *request.headers_mut() = self.head.headers().clone();
         fetch.prepare(request.headers_mut());
-        let (upstream, timeouts) = (&self.upstream, self.timeouts);
-        upstreams
-            .call(Call { upstream, request, timeouts, upgrade: false, admitted: false, guest: None, again: None })
-            .await
+        upstreams.call(Call::alone(&self.upstream, request, self.timeouts)).await
     }
 }
 
@@ -247,7 +244,7 @@ pub(crate) fn refresh(
     let forward::Taken::By(upstream) = forward::detour(&gate.upstreams, &snapshot.upstreams, upstream) else {
         return Ok(()); // Its breakers are open: what is stored goes on as long as it may.
     };
-    let spare = Spare::of(upstream, &request, route.timeouts);
+    let spare = Spare::of(upstream, &request, *route.timeouts);
     let upstreams = Arc::clone(&gate.upstreams);
     tokio::spawn(async move {
         if !fetch.claim().await {

@@ -4,20 +4,24 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::SockRef;
+use tidegate_tls::tokio_rustls::server::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use crate::bounds::Bounds;
 use crate::drain::{Draining, Phase, Told};
+use crate::http1::Machine;
 use crate::received::Received;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -34,30 +38,14 @@ pub(crate) use client::{Client, Exchange, Held, Late, Promised};
 use rest::{first_words, rest};
 pub(crate) use room::{Guest, Room};
 
-/// So many header fields hyper parses without allocating, as long as no other number was asked for.
-const ON_STACK: usize = 100;
-
 /// How connections of a listener are spoken to: built once.
 #[derive(Clone)]
 pub(crate) struct Speech {
-    http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
 
 impl Speech {
     pub(crate) fn new(bounds: &Bounds) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            .half_close(false)
-            .keep_alive(true)
-            // With it on, hyper closes without having sent its own 400 or 431 when bytes are left to read.
-            .pipeline_flush(false)
-            .max_header_size(bounds.head_bytes)
-            .max_buf_size(bounds.head_bytes.max(bounds.read_buffer))
-            .header_read_timeout(None); // A timer per request; `Watch` needs one per connection.
-        if bounds.headers != ON_STACK {
-            http1.max_headers(bounds.headers);
-        }
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -71,7 +59,7 @@ impl Speech {
             .max_send_buf_size(bounds.h2_send_buffer)
             .keep_alive_interval(bounds.h2_ping)
             .keep_alive_timeout(bounds.h2_ping_timeout);
-        Self { http1, http2 }
+        Self { http2 }
     }
 }
 
@@ -93,57 +81,53 @@ pub(crate) async fn serve<S, F>(
     (room, go): (Room<F>, impl Fn(Begun) -> F + Copy + Send + 'static),
     draining: &mut Draining,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
     F: Future<Output = Response<Reply>> + Send + 'static,
 {
     let (version, mut first) = match version {
         Some(version) => (version, Bytes::new()),
         None => match timeout(client.gate.bounds.head_timeout, first_words(&mut socket, draining)).await {
             Ok(Some(told)) => told,
-            Ok(None) | Err(_) => return,
+            Ok(None) => return,
+            Err(_) => return client.ended(Some(Late::Head)),
         },
     };
     client.speaks(version);
-    let answer = client.clone();
-    let mut service =
-        service_fn(move |request| request::serve(answer.clone(), &room, request.map(Received::Hyper), go));
     // Machines are boxed: a connection that rests has none, and few speak h2.
     match version {
-        Version::Http1 => loop {
-            let wire = TokioIo::new(Wire::new(socket, first, client.clone(), true));
-            let mut connection = Box::new(speech.http1.serve_connection(wire, service).with_upgrades());
-            let late = match drive(Pin::new(&mut *connection), &client, draining).await {
-                End::Rests => None,
-                End::Over => return client.ended(None),
-                End::Late(late) => Some(late),
-            };
-            let parts = connection.into_parts();
-            if let Some(late) = late {
-                client.ended(Some(late));
-                // Nothing is in flight: the head never ended, so the socket is ours to answer on.
-                if let (Late::Head, Some(parts)) = (late, parts) {
-                    tell_late(parts.io.into_inner(), &client).await;
+        Version::Http1 => {
+            let mut work = (room, go);
+            loop {
+                let mut machine = Box::new(Machine::new(socket, first, client.clone(), work));
+                let late = match drive(Pin::new(&mut *machine), &client, draining).await {
+                    End::Rests => None,
+                    End::Over => return client.ended(None),
+                    End::Late(late) => Some(late),
+                };
+                let (left, unread, again) = machine.into_parts();
+                if let Some(late) = late {
+                    client.ended(Some(late));
+                    // Nothing is in flight: the head never ended, so the socket is ours to answer on.
+                    if let (Late::Head, Some(left)) = (late, left) {
+                        tell_late(left, &client).await;
+                    }
+                    return;
                 }
-                return;
+                let Some(left) = left else { return client.ended(None) };
+                (socket, work, first) = (left, again, unread);
+                if first.is_empty() {
+                    first = match rest(&mut socket, &client, draining).await {
+                        Some(first) => first,
+                        None => return,
+                    };
+                }
             }
-            let Some(parts) = parts else { return client.ended(None) };
-            let unread = parts.read_buf;
-            (socket, service) = (parts.io.into_inner().into_socket(), parts.service);
-            // Empty lines before a head are nothing (RFC 9112 § 2.2).
-            first = if unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
-                drop(unread);
-                match rest(&mut socket, &client, draining).await {
-                    Some(first) => first,
-                    None => return,
-                }
-            } else {
-                // The beginning of a head that came behind a request: until it is one, nothing rests here.
-                client.leaves_unread();
-                unread
-            };
-        },
+        }
         Version::Http2 => {
-            let wire = TokioIo::new(Wire::new(socket, first, client.clone(), false));
+            let wire = TokioIo::new(Wire::new(socket, first, client.clone()));
+            let answer = client.clone();
+            let service =
+                service_fn(move |request| request::serve(answer.clone(), &room, request.map(Received::Hyper), go));
             let mut connection = Box::pin(speech.http2.serve_connection(wire, service));
             match drive(connection.as_mut(), &client, draining).await {
                 End::Late(late) => client.ended(Some(late)),
@@ -155,22 +139,45 @@ pub(crate) async fn serve<S, F>(
     }
 }
 
+/// A socket that can end in the middle of what is said, so that nobody takes it for the whole.
+pub(crate) trait Cut {
+    /// Its end will be a reset, though some of what was said is lost by that.
+    fn cut(&self);
+}
+
+impl Cut for TcpStream {
+    fn cut(&self) {
+        let _best_effort = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// Without a `close_notify` either.
+impl Cut for TlsStream<TcpStream> {
+    fn cut(&self) {
+        self.get_ref().0.cut();
+    }
+}
+
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-trait Driven: Future<Output = hyper::Result<()>> {
+trait Driven {
+    /// Ready: it is over; with the rule that its client broke, as the metrics call it, if it did.
+    fn poll_on(self: Pin<&mut Self>, client: &Client, cx: &mut Context<'_>) -> Poll<Option<&'static str>>;
     fn finish_and_close(self: Pin<&mut Self>);
 }
 
-impl<I, B, S> Driven for http1::UpgradeableConnection<I, S>
+impl<S, F, G> Driven for Machine<S, F, G>
 where
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    B: http_body::Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S: AsyncRead + AsyncWrite + Cut + Unpin + Send + 'static,
+    F: Future<Output = Response<Reply>> + Send + 'static,
+    G: Fn(Begun) -> F + Copy + Send + 'static,
 {
+    fn poll_on(self: Pin<&mut Self>, _: &Client, cx: &mut Context<'_>) -> Poll<Option<&'static str>> {
+        Machine::poll_on(self.get_mut(), cx).map(|()| None)
+    }
+
     fn finish_and_close(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+        Machine::finish_and_close(self.get_mut());
     }
 }
 
@@ -183,6 +190,14 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
 {
+    fn poll_on(self: Pin<&mut Self>, client: &Client, cx: &mut Context<'_>) -> Poll<Option<&'static str>> {
+        self.poll(cx).map(|ended| {
+            let why = ended.err()?;
+            debug!(client = %client.address, %why, "connection ended");
+            broken_rule(&why)
+        })
+    }
+
     fn finish_and_close(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
@@ -208,12 +223,9 @@ async fn drive<C: Driven>(mut connection: Pin<&mut C>, client: &Client, draining
     let mut closing = false;
     let mut heard: Option<Waker> = None;
     std::future::poll_fn(move |cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            if let Err(why) = ended {
-                debug!(client = %client.address, %why, "connection ended");
-                if let Some(reason) = broken_rule(&why) {
-                    client.is_at_fault(reason);
-                }
+        if let Poll::Ready(broken) = connection.as_mut().poll_on(client, cx) {
+            if let Some(reason) = broken {
+                client.is_at_fault(reason);
             }
             return Poll::Ready(End::Over);
         }

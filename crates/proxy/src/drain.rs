@@ -11,6 +11,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Serving,
+    /// Another process accepts from the listening sockets. Whoever is connected is served here, and asked to connect anew.
+    Passing,
     /// Listeners are closed; HTTP/1.1 says `Connection: close`, h2 says GOAWAY, what runs is finished.
     Draining,
     /// What still runs is cut.
@@ -75,11 +77,20 @@ impl Drain {
         self.leaving.store(true, Relaxed);
     }
 
+    /// No new connections: what the kernel has taken and this process has not waits for whoever accepts next. Returns at once.
+    pub fn pass_on(&self) {
+        self.announce();
+        self.reach(Phase::Passing);
+    }
+
     /// No new connections, no new requests on old ones. Returns at once.
     pub fn begin(&self) {
         self.announce();
-        self.phases
-            .send_if_modified(|state| (state.phase == Phase::Serving).then(|| state.phase = Phase::Draining).is_some());
+        self.reach(Phase::Draining);
+    }
+
+    fn reach(&self, phase: Phase) {
+        self.phases.send_if_modified(|state| (state.phase < phase).then(|| state.phase = phase).is_some());
     }
 
     /// Drains; cuts what is left after `within`. `true`: nothing had to be cut.

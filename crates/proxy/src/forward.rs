@@ -18,6 +18,7 @@ use crate::connection::Client;
 use crate::guest::Asker;
 use crate::head::{self, Host};
 use crate::headers::{self, Seen};
+use crate::http1::{Crossing, Offer};
 use crate::identify::Caller;
 use crate::inbound::{self, Inbound};
 use crate::limits::Further;
@@ -41,7 +42,7 @@ pub(crate) struct Incoming<'a> {
 
 /// A switch of protocols that the client asked for.
 pub(crate) struct Switch {
-    pub(crate) client_side: OnUpgrade,
+    pub(crate) client_side: Crossing,
     /// `None`: a WebSocket that the client asked for by h2 (RFC 8441). Its answer is a success, not a 101.
     protocol: Option<HeaderValue>,
 }
@@ -66,7 +67,8 @@ pub(crate) fn switch(parts: &mut Parts, route: &Route, seen: Seen) -> Result<Opt
     if headers::has_token(&protocol, "h2c") {
         return Ok(None);
     }
-    Ok(parts.extensions.remove::<OnUpgrade>().map(|client_side| Switch { client_side, protocol: Some(protocol) }))
+    let client_side = parts.extensions.remove::<Offer>().and_then(|offer| offer.take());
+    Ok(client_side.map(|client_side| Switch { client_side, protocol: Some(protocol) }))
 }
 
 /// A WebSocket over h2: towards the upstream it becomes one over HTTP/1.1, with the key that h2 has none of.
@@ -75,7 +77,7 @@ fn extended(parts: &mut Parts, route: &Route) -> Result<Switch, Refusal> {
     if !route.upgrade {
         return Err(Refusal::UpgradeNotAllowed);
     }
-    let client_side = parts.extensions.remove::<OnUpgrade>().ok_or(Refusal::Malformed)?;
+    let client_side = parts.extensions.remove::<OnUpgrade>().map(Crossing::Hyper).ok_or(Refusal::Malformed)?;
     let key = [draw().to_be_bytes(), draw().to_be_bytes()].concat();
     let key = HeaderValue::try_from(BASE64.encode(key)).map_err(|_| Refusal::Fault)?;
     parts.headers.insert(SEC_WEBSOCKET_KEY, key);
@@ -120,6 +122,9 @@ pub(crate) fn request<B>(
     if let Some(switch) = switch {
         switch.ask(headers);
     }
+    if incoming.seen.underscores {
+        headers::strip_aliases(headers, &route.claim_headers);
+    }
     let mut request = Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = std::mem::take(&mut parts.uri);
@@ -135,18 +140,25 @@ impl Switch {
     }
 
     /// Is this the protocol, or one of those, that the client asked for (RFC 9110 § 7.8)?
-    pub(crate) fn is_what_was_asked(&self, chosen: Option<&HeaderValue>) -> bool {
-        let Some(chosen) = chosen.and_then(|chosen| chosen.to_str().ok()) else { return false };
+    pub(crate) fn is_what_was_asked(&self, chosen: &HeaderValue) -> bool {
+        let Some(chosen) = chosen.to_str().ok().map(str::trim).filter(|chosen| !chosen.is_empty()) else {
+            return false;
+        };
         match &self.protocol {
-            Some(protocol) => headers::has_token(protocol, chosen.trim()),
-            None => chosen.trim().eq_ignore_ascii_case(WEBSOCKET),
+            Some(protocol) => headers::has_token(protocol, chosen),
+            None => chosen.eq_ignore_ascii_case(WEBSOCKET),
         }
     }
 
     pub(crate) fn ask(&self, headers: &mut HeaderMap) {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, self.protocol.clone().unwrap_or(HeaderValue::from_static(WEBSOCKET)));
+        upgrade(headers, self.protocol.clone().unwrap_or(HeaderValue::from_static(WEBSOCKET)));
     }
+}
+
+/// Names what is to be spoken on this connection.
+pub(crate) fn upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
 }
 
 pub(crate) fn call<'a>(
@@ -158,7 +170,12 @@ pub(crate) fn call<'a>(
     asker: Asker<'_>,
 ) -> Call<'a, Inbound> {
     let guest = asker.guest(upstream, request.headers());
-    let mut timeouts = asker.route.timeouts;
+    // A client of gRPC may wait for the first message of an answer before it sends one, and be silent for as long as it likes.
+    let talks = incoming.seen.grpc.is_some() && upstream.may_speak_http2();
+    if talks {
+        request.body_mut().comes_at_any_rate();
+    }
+    let mut timeouts = *asker.route.timeouts;
     if let Some(deadline) = incoming.seen.grpc.and_then(|_| grpc::deadline(request.headers())) {
         let total = timeouts.total.or(upstream.timeouts.total);
         timeouts.total = Some(total.map_or(deadline, |total| total.min(deadline)));
@@ -166,7 +183,8 @@ pub(crate) fn call<'a>(
     if upstream.announce.is_some() {
         request.extensions_mut().insert(Arc::new(incoming.client.whom));
     }
-    Call { upstream, request, timeouts, upgrade, admitted: true, guest, again: Some(further) }
+    let eager = upgrade || talks;
+    Call { upstream, request, timeouts, upgrade, eager, admitted: true, guest, again: Some(further) }
 }
 
 /// By weight, independently for each request: no node needs to know what another chose. The target's place.

@@ -1,4 +1,4 @@
-//! Is this request head fit to be judged? What hyper lets pass and we do not: hosts, targets, framing, sizes.
+//! Is this request head fit to be judged? What a parser lets pass and we do not: hosts, targets, framing, sizes.
 
 use std::borrow::Cow;
 
@@ -6,6 +6,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version};
 use hyper::ext::Protocol;
+use percent_encoding::percent_decode_str;
 
 use crate::bounds::Bounds;
 use crate::headers::{self, Seen};
@@ -96,7 +97,7 @@ fn sizes(parts: &Parts, bounds: &Bounds) -> Result<(), Refusal> {
     if parts.uri.path_and_query().map_or(0, |p| p.as_str().len()) > bounds.uri_bytes {
         return Err(Refusal::UriTooLong);
     }
-    // hyper counts header lines on HTTP/1.1 and bytes on both; lines on h2 are counted here.
+    // Lines of HTTP/1.1 and bytes of both were counted before; lines of h2 are counted here.
     if parts.headers.len() > bounds.headers {
         return Err(Refusal::HeadersTooLarge);
     }
@@ -109,14 +110,16 @@ fn framing(parts: &Parts, seen: Seen) -> Result<(), Refusal> {
     }
     if seen.framed {
         let mut lines = parts.headers.get_all(http::header::TRANSFER_ENCODING).iter();
-        // hyper accepts any list that ends in chunked; we know no other coding and guess none.
+        // Any list that ends in chunked can be read; we know no other coding and guess none.
         let plain = lines.next().is_some_and(|v| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
         if !plain || lines.next().is_some() {
             return Err(Refusal::AmbiguousFraming);
         }
     }
     if seen.expect {
-        let known = |v: &HeaderValue| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
+        // A list, which may be empty (RFC 9110 § 10.1.1).
+        let one = |word: &[u8]| word.is_empty() || word.eq_ignore_ascii_case(b"100-continue");
+        let known = |line: &HeaderValue| line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii).all(one);
         if !parts.headers.get_all(EXPECT).iter().all(known) {
             return Err(Refusal::ExpectationUnknown);
         }
@@ -197,7 +200,7 @@ fn target(parts: &mut Parts) -> Result<(), Refusal> {
     let Some(target) = parts.uri.path_and_query() else { return Err(Refusal::InvalidPath) };
     let path = target.path();
     let whole_server = path == "*" && parts.method == Method::OPTIONS;
-    if !whole_server && (!path.starts_with('/') || !sound(path.as_bytes())) {
+    if !whole_server && (!path.starts_with('/') || !sound(path.as_bytes()) || hides_dots(path)) {
         return Err(Refusal::InvalidPath);
     }
     if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
@@ -223,6 +226,19 @@ fn sound(path: &[u8]) -> bool {
         b' ' => false,
         b => !ugly(b),
     })
+}
+
+/// Is there a dot segment beside an escaped slash or a parameter (`..%2f`, `..;`)? Some servers decode or cut these first, and
+/// see another path than was matched.
+fn hides_dots(path: &str) -> bool {
+    if !path.bytes().any(|b| matches!(b, b'%' | b';')) {
+        return false;
+    }
+    let plain: Vec<u8> = percent_decode_str(path).collect();
+    let slashes = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'/').count();
+    let hides = plain.contains(&b';') || slashes(&plain) != slashes(path.as_bytes());
+    let names = plain.split(|b| *b == b'/').filter_map(|segment| segment.split(|b| *b == b';').next());
+    hides && names.into_iter().any(|name| matches!(name, b"." | b".."))
 }
 
 fn percent(path: &[u8], at: usize) -> Option<u8> {
@@ -290,10 +306,35 @@ mod tests {
 
     #[test]
     fn a_path_without_one_meaning_is_refused() {
-        for good in ["/a/b?x=../y", "/.well-known/x", "/a%2Fb", "/a/../b", "/a?%zz\\"] {
+        for good in [
+            "/a/b?x=../y",
+            "/.well-known/x",
+            "/a%2Fb",
+            "/a/../b",
+            "/a?%zz\\",
+            "/a;b=1/c",
+            "/a/%2e%2e/b",
+            "/a%2F..b",
+            "/a/...;x",
+        ] {
             assert_eq!(path(good).as_deref(), Ok(good));
         }
-        for bad in ["/a%00", "/a%0d%0a", "/a%5cb", "/a\\b", "/a%", "/a%zz", "/%7f"] {
+        for bad in [
+            "/a%00",
+            "/a%0d%0a",
+            "/a%5cb",
+            "/a\\b",
+            "/a%",
+            "/a%zz",
+            "/%7f",
+            "/a/..%2fb",
+            "/a%2f..",
+            "/a/%2e%2e%2Fb",
+            "/a/..;/b",
+            "/a/.;x/b",
+            "/a/%2e.%3bx",
+            "/a%2fb/../c",
+        ] {
             assert_eq!(path(bad), Err(Refusal::InvalidPath), "{bad}");
         }
     }

@@ -20,7 +20,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// HTTP/2 settings of an h2c upgrade, which we never do.
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// Ours between nodes; a client may not send it.
-const INTERNAL: &str = "x-tidegate-";
+pub(crate) const INTERNAL: &str = "x-tidegate-";
 
 /// What was seen. Absent fields cost nothing later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(crate) struct Seen {
     pub(crate) hosts: u8,
     /// Asks a cache for something else than what it has, whole and for everybody.
     pub(crate) particular: bool,
+    /// There are names that some backends take for others.
+    pub(crate) underscores: bool,
     /// Fields that name themselves as hop-by-hop or always are, beside those above.
     pub(crate) hop: bool,
 }
@@ -76,6 +78,7 @@ pub(crate) fn survey(headers: &HeaderMap) -> Seen {
 }
 
 fn uncommon(name: &str, seen: &mut Seen) {
+    seen.underscores |= name.as_bytes().contains(&b'_');
     match name.as_bytes().first() {
         Some(b'x') => {
             seen.forwarded |= is_claim(name);
@@ -200,6 +203,36 @@ pub(crate) fn strip_internal(headers: &mut HeaderMap) {
     strip_where(headers, is_internal);
 }
 
+/// Backends of the CGI tradition read an underscore as a hyphen: `content_length` frames a message there, and what only we may say
+/// could be said by anybody. So names with one go no further where they would be read as a field that frames or routes a
+/// message, as one of `ours`, or as one that the request has.
+#[cold]
+pub(crate) fn strip_aliases(headers: &mut HeaderMap, ours: &[HeaderName]) {
+    let is_alias = |name: &&HeaderName| {
+        let read = name.as_str().replace('_', "-");
+        name.as_str() != read
+            && (VITAL.contains(&&*read)
+                || headers.contains_key(&*read)
+                || ours.iter().any(|name| name.as_str() == read))
+    };
+    let aliases: Vec<HeaderName> = headers.keys().filter(is_alias).cloned().collect();
+    for alias in aliases {
+        headers.remove(alias);
+    }
+}
+
+const VITAL: [&str; 9] = [
+    "content-length",
+    "transfer-encoding",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "http2-settings",
+    "max-forwards",
+    "x-request-id",
+];
+
 pub(crate) fn strip_where(headers: &mut HeaderMap, is: fn(&str) -> bool) {
     let named: Vec<HeaderName> = headers.keys().filter(|name| is(name.as_str())).cloned().collect();
     for name in named {
@@ -256,6 +289,21 @@ mod tests {
             ]),
             ["host: a", "x-kept: 1", "te: trailers"]
         );
+    }
+
+    #[test]
+    fn names_that_some_read_as_others_go_no_further() {
+        let mut headers = HeaderMap::new();
+        for name in
+            ["host", "content_length", "transfer_encoding", "x_user", "x-user", "x_name", "api_key", "x-own_name"]
+        {
+            headers.append(name, HeaderValue::from_static("1"));
+        }
+        assert!(survey(&headers).underscores);
+        strip_aliases(&mut headers, &[HeaderName::from_static("x-name")]);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["api_key", "host", "x-own_name", "x-user"]);
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tidegate_coding::Coding;
+use tidegate_policy::Route;
 use tokio::time::{Instant, Sleep};
 
 use crate::connection::Client;
@@ -29,6 +31,10 @@ pub(crate) struct Inbound {
     /// Made when the body first lets us wait, and moved only when it fires: bytes that arrive cost no timer.
     patience: Option<Pin<Box<Sleep>>>,
     heard: Option<Instant>,
+    /// Milliseconds for which it was waited for, before it was last heard of.
+    waited: u32,
+    /// Bytes per second for as long as it is waited for; 0: any.
+    rate: u32,
     /// `None` for an empty body, about which nothing can be told.
     tally: Option<Arc<Tally>>,
     client: Arc<Client>,
@@ -63,6 +69,7 @@ impl Undoing {
 pub(crate) struct Tally {
     bytes: AtomicU64,
     broken: AtomicU8,
+    answered: AtomicBool,
 }
 
 /// Why a request's body ended early.
@@ -103,6 +110,11 @@ impl Tally {
         self.bytes.load(Relaxed)
     }
 
+    /// The answer has begun: from now on both sides may take their time.
+    pub(crate) fn is_answered(&self) {
+        self.answered.store(true, Relaxed);
+    }
+
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         let known = [Broken::TooLarge, Broken::Timeout, Broken::Client, Broken::Coding, Broken::Bomb];
         known.into_iter().find(|b| *b as u8 == self.broken.load(Relaxed)).map(Broken::refusal)
@@ -110,10 +122,16 @@ impl Tally {
 }
 
 impl Inbound {
-    pub(crate) fn new(body: Received, most: u64, client: Arc<Client>) -> Self {
+    pub(crate) fn new(body: Received, route: &Route, client: Arc<Client>) -> Self {
         let tally = (!body.is_end_stream()).then(Arc::default);
         let ahead = VecDeque::new();
-        Self { ahead, body, left: most, patience: None, heard: None, tally, client, undoing: None }
+        let (left, rate) = (route.max_body, route.min_body_rate);
+        Self { ahead, body, left, patience: None, heard: None, waited: 0, rate, tally, client, undoing: None }
+    }
+
+    /// Its client and its upstream talk to each other, each when it has something to say.
+    pub(crate) fn comes_at_any_rate(&mut self) {
+        self.rate = 0;
     }
 
     /// Refuses at once what says that it is too large.
@@ -197,7 +215,10 @@ impl Inbound {
     }
 
     fn took(&mut self, data: &Bytes) -> Result<(), Broken> {
-        self.heard = None;
+        if let Some(since) = self.heard.take() {
+            let waited = u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX);
+            self.waited = self.waited.saturating_add(waited);
+        }
         let length = data.len() as u64;
         if let Some(tally) = &self.tally {
             tally.bytes.fetch_add(length, Relaxed);
@@ -265,15 +286,32 @@ impl Inbound {
     /// `Ready`: too long without a byte.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.heard.get_or_insert_with(Instant::now);
-        let end = since + self.client.gate.bounds.body_timeout;
+        let end = since + self.patience();
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
         while patience.as_mut().poll(cx).is_ready() {
             if Instant::now() >= end {
+                if !self.client.is_multiplexed() {
+                    self.client.is_at_fault("body_timeout");
+                }
                 return Poll::Ready(());
             }
             patience.as_mut().reset(end);
         }
         Poll::Pending
+    }
+
+    /// How long the next bytes are waited for: a silence of so long, or until the whole came too slowly on average. Bytes that
+    /// nobody wants yet are not waited for.
+    fn patience(&self) -> Duration {
+        let bounds = &self.client.gate.bounds;
+        let asked = self.rate != 0 && self.tally.as_ref().is_some_and(|tally| !tally.answered.load(Relaxed));
+        if !asked {
+            return bounds.body_timeout;
+        }
+        let bytes = self.tally.as_ref().map_or(0, |tally| tally.bytes());
+        let earned = Duration::from_millis(bytes.saturating_mul(1_000) / u64::from(self.rate));
+        let in_all = bounds.body_grace.saturating_add(earned);
+        bounds.body_timeout.min(in_all.saturating_sub(Duration::from_millis(self.waited.into())))
     }
 }
 

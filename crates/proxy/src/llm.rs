@@ -31,12 +31,14 @@ mod told;
 mod trouble;
 mod waiting;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use tidegate_policy::path::normalize;
 use tidegate_policy::{Llm, Model, Route, Snapshot};
 use tidegate_telemetry as telemetry;
 
@@ -123,6 +125,31 @@ pub(crate) async fn serve(
     }
 }
 
+/// With the path as it was matched, so that no spelling of it is another call, or outside of what a provider has. `None`: it
+/// is that already.
+fn normalised(parts: &Parts) -> Option<Box<Parts>> {
+    let Cow::Owned(path) = normalize(parts.uri.path()) else { return None };
+    let target = parts.uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    let uri = target.parse().ok()?;
+    let mut parts = Box::new(parts.clone());
+    parts.uri = uri;
+    Some(parts)
+}
+
+/// The call of a provider's own path, if we know it. Refused: a provider that takes an escaped slash for a slash would see a call
+/// that we did not.
+fn door_or_none(parts: &Parts) -> Result<Option<Door<'_>>, Refusal> {
+    let (door, path) = (door::door(parts), parts.uri.path());
+    let hides_a_call = door.is_none()
+        && path.contains("%2F")
+        && path.replace("%2F", "/").parse().is_ok_and(|uri| {
+            let mut parts = parts.clone();
+            parts.uri = uri;
+            door::door(&parts).is_some()
+        });
+    if hides_a_call { Err(Refusal::InvalidPath) } else { Ok(door) }
+}
+
 impl<'a> Visit<'a, '_> {
     async fn answer(
         &self,
@@ -131,8 +158,10 @@ impl<'a> Visit<'a, '_> {
         observer: &mut Observer,
         shown: &mut Shown,
     ) -> Result<Response<Reply>, No> {
+        let normal = normalised(parts);
+        let parts = normal.as_deref().unwrap_or(parts);
         if let Some(native) = native::of(self.llm, &parts.uri) {
-            return Box::pin(self.native(native, door::door(parts), parts, body, observer, shown)).await;
+            return Box::pin(self.native(native, door_or_none(parts)?, parts, body, observer, shown)).await;
         }
         let door = door::door(parts).ok_or(Refusal::CallUnknown)?;
         if let Task::List | Task::Show(_) = &door.task {
@@ -187,7 +216,9 @@ impl<'a> Visit<'a, '_> {
             Task::Show(name) if self.llm.model(name).is_none_or(|model| !self.may(&model.name)) => Err(unknown(name)),
             Task::Show(name) => Ok(listing::show(name, door.dialect)),
             _ => {
-                let names = self.llm.models.iter().map(|model| &*model.name).filter(|name| self.may(name));
+                // A pattern is nothing that anybody could ask for.
+                let names = self.llm.models.iter().filter(|model| model.stem().is_none()).map(|model| &*model.name);
+                let names = names.filter(|name| self.may(name));
                 Ok(listing::list(names, door.dialect))
             }
         }
@@ -228,7 +259,7 @@ impl<'a> Visit<'a, '_> {
     async fn read(&self, parts: &Parts, body: &mut Option<Received>, observer: &mut Observer) -> Result<Bytes, No> {
         let coding = unpack::coding(&parts.headers).map_err(|()| Refusal::CodingUnknown)?;
         let body = body.take().ok_or(Refusal::Fault)?;
-        let mut inbound = Inbound::new(body, self.route.max_body, Arc::clone(self.client));
+        let mut inbound = Inbound::new(body, self.route, Arc::clone(self.client));
         observer.tally = inbound.tally();
         if let Some(coding) = coding {
             inbound.unpack(coding);

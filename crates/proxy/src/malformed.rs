@@ -1,4 +1,4 @@
-//! Answers on sockets where no request could be read: what hyper refuses while parsing, heads that never end,
+//! Answers on sockets where no request could be read: what is no head, heads that never end,
 //! connections beyond the bound. Written by hand, recorded like any other refusal.
 
 use bytes::Bytes;
@@ -22,28 +22,6 @@ pub(crate) fn answer(refusal: &Refusal, date: &str) -> (Bytes, RequestId) {
         id.as_str(),
     );
     (text.into(), id)
-}
-
-/// `None`: these bytes are no refusal of hyper's own. Those have no body and none of our headers. `first_line`: the request
-/// line itself has not ended.
-pub(crate) fn instead_of(bytes: &[u8], client: &Client, first_line: bool) -> Option<Bytes> {
-    const LONGEST: usize = 256;
-    if bytes.len() > LONGEST || !bytes.starts_with(b"HTTP/1.1 4") {
-        return None;
-    }
-    let head = std::str::from_utf8(bytes).ok()?;
-    if head.contains("x-request-id") || !head.contains("content-length: 0\r\n") {
-        return None;
-    }
-    let refusal = match &head[9..12] {
-        "431" if first_line => Refusal::UriTooLong,
-        "431" => Refusal::HeadersTooLarge,
-        "414" => Refusal::UriTooLong,
-        "400" => Refusal::Malformed,
-        _ => return None,
-    };
-    let date = head.split_inclusive("\r\n").find(|line| line.starts_with("date: ")).unwrap_or("");
-    Some(recorded(&refusal, client, date))
 }
 
 /// The answer, with its record already written: nobody waits for its last byte.

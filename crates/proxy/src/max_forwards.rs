@@ -7,12 +7,20 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::reply::Reply;
 
+/// What is beyond our numbers is the largest of them: there is no end to it either way.
+fn number(value: &HeaderValue) -> Option<u64> {
+    let digits =
+        value.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    Some(digits.parse().unwrap_or(u64::MAX))
+}
+
 /// The answer, where it ends here; else one gateway less goes on. What is no number is passed on as it is.
 pub(crate) fn count(parts: &mut Parts) -> Option<Response<Reply>> {
     if parts.method != Method::OPTIONS {
         return None;
     }
-    let left: u64 = parts.headers.get(MAX_FORWARDS)?.to_str().ok()?.parse().ok()?;
+    // The least of them, should somebody say it twice.
+    let left = parts.headers.get_all(MAX_FORWARDS).iter().filter_map(number).min()?;
     let Some(fewer) = left.checked_sub(1) else {
         let mut response = Response::new(Reply::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;

@@ -141,6 +141,7 @@ pub(crate) fn stamp(
     let passage = match version {
         Version::HTTP_3 => "3 tidegate",
         Version::HTTP_2 => "2 tidegate",
+        Version::HTTP_10 => "1.0 tidegate",
         _ => "1.1 tidegate",
     };
     headers.append(VIA, HeaderValue::from_static(passage));

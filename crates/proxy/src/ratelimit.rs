@@ -19,7 +19,7 @@ pub(crate) struct Shown {
     policy: Option<HeaderValue>,
     standing: Option<HeaderValue>,
     /// What callers of another kind read. Hardly ever anything.
-    also: Option<Box<HeaderMap>>,
+    also: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Shown {
@@ -36,13 +36,13 @@ impl Shown {
                     number(text, b";t=", seconds(at.reset));
                 }
             }
-            Some(Self { policy: Some(policy), standing: HeaderValue::from_bytes(text).ok(), also: None })
+            Some(Self { policy: Some(policy), standing: HeaderValue::from_bytes(text).ok(), also: Vec::new() })
         })
         .unwrap_or_default()
     }
 
-    pub(crate) fn with(self, also: HeaderMap) -> Self {
-        Self { also: Some(Box::new(also)), ..self }
+    pub(crate) fn with(self, also: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self { also, ..self }
     }
 
     pub(crate) fn put(self, headers: &mut HeaderMap) {
@@ -50,8 +50,8 @@ impl Shown {
             headers.insert(POLICY, policy);
             headers.insert(STANDING, standing);
         }
-        if let Some(also) = self.also {
-            headers.extend(*also);
+        for (name, value) in self.also {
+            headers.insert(name, value);
         }
     }
 }

@@ -7,14 +7,20 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::http1::Upload;
+
 #[cfg(feature = "h3")]
-use crate::http3::Upload;
+use crate::http3::Upload as QuicUpload;
 
 pub(crate) enum Received {
-    /// HTTP/1.1 and h2.
+    /// There is none.
+    Nothing,
+    /// HTTP/1.1.
+    Upload(Upload),
+    /// h2.
     Hyper(Incoming),
     #[cfg(feature = "h3")]
-    Quic(Box<Upload>),
+    Quic(Box<QuicUpload>),
 }
 
 /// It is moved with every request.
@@ -30,6 +36,8 @@ impl Body for Received {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
         match self.get_mut() {
+            Self::Nothing => Poll::Ready(None),
+            Self::Upload(upload) => Pin::new(upload).poll_frame(cx),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| Lost),
             #[cfg(feature = "h3")]
             Self::Quic(upload) => Pin::new(&mut **upload).poll_frame(cx),
@@ -38,6 +46,8 @@ impl Body for Received {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Nothing => true,
+            Self::Upload(upload) => upload.is_end_stream(),
             Self::Hyper(body) => body.is_end_stream(),
             #[cfg(feature = "h3")]
             Self::Quic(upload) => upload.is_end_stream(),
@@ -46,6 +56,8 @@ impl Body for Received {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Nothing => SizeHint::with_exact(0),
+            Self::Upload(upload) => upload.size_hint(),
             Self::Hyper(body) => body.size_hint(),
             #[cfg(feature = "h3")]
             Self::Quic(upload) => upload.size_hint(),

@@ -14,7 +14,7 @@ use crate::reply::Reply;
 /// An expected "no", or something that broke. What a stage returns instead of its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// What hyper could not read.
+    /// What is no request.
     Malformed,
     InvalidHost,
     InvalidPath,
@@ -127,7 +127,7 @@ impl Refusal {
         match self {
             Self::Malformed => line(StatusCode::BAD_REQUEST, "malformed", "The request is not valid HTTP.", "Check the request line, header names and values, Content-Length and Transfer-Encoding.", Caller),
             Self::InvalidHost => line(StatusCode::BAD_REQUEST, "invalid_host", "The Host header is missing, repeated, malformed or contradicts the request target.", "Send exactly one Host header with a valid name.", Caller),
-            Self::InvalidPath => line(StatusCode::BAD_REQUEST, "invalid_path", "The path holds control characters, a backslash or a broken percent escape.", "Send a normalised, percent-encoded path.", Caller),
+            Self::InvalidPath => line(StatusCode::BAD_REQUEST, "invalid_path", "The path holds control characters, a backslash, a broken percent escape, or dots beside an escaped slash or a parameter.", "Send a normalised, percent-encoded path.", Caller),
             Self::AmbiguousFraming => line(StatusCode::BAD_REQUEST, "ambiguous_framing", "Content-Length and Transfer-Encoding contradict each other.", "Send one of them, once.", Caller),
             Self::ExpectationUnknown => line(StatusCode::EXPECTATION_FAILED, "expectation_unknown", "The Expect header asks for something other than 100-continue.", "Leave the header out.", Caller),
             Self::UriTooLong => line(StatusCode::URI_TOO_LONG, "uri_too_long", "The request target is too long.", "Move data from the query into the body.", Caller),
@@ -165,7 +165,7 @@ impl Refusal {
             Self::TooCostly => line(StatusCode::TOO_MANY_REQUESTS, "too_costly", "One request costs more than a limit ever allows.", "Waiting will not help: send a smaller request, or raise the limit.", Caller),
             Self::LimitUnavailable { .. } => line(StatusCode::SERVICE_UNAVAILABLE, "limit_unavailable", "A limit cannot be checked at the moment and is set to deny.", "Retry after Retry-After seconds.", Us),
             Self::BodyTooLarge => line(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is larger than the route allows.", "Send less, or raise the route's max_body.", Caller),
-            Self::BodyTimeout => line(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The request body stopped arriving.", "Send the body without long pauses.", Caller),
+            Self::BodyTimeout => line(StatusCode::REQUEST_TIMEOUT, "body_timeout", "The request body stopped arriving, or arrives too slowly.", "Send the body without long pauses; a route may ask for less by min_body_rate.", Caller),
             Self::BodyBroken => line(StatusCode::BAD_REQUEST, "body_broken", "The request body ended early or is framed wrongly.", "Check Content-Length or the chunked encoding.", Caller),
             Self::CodingUnknown => line(StatusCode::UNSUPPORTED_MEDIA_TYPE, "coding_unknown", "The request body is compressed in a way that is not read here.", "Accept-Encoding lists what is; or send the body without a Content-Encoding.", Caller),
             Self::CodingInvalid => line(StatusCode::BAD_REQUEST, "coding_invalid", "The request body is not compressed as its Content-Encoding says, or ends too early.", "Compress it as a whole, or send it without a Content-Encoding.", Caller),

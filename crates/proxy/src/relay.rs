@@ -229,7 +229,7 @@ impl Body for Source {
     }
 }
 
-/// Why a relayed body ended early. hyper turns it into a reset.
+/// Why a relayed body ended early. Its connection is cut, or its stream reset.
 #[derive(Debug)]
 pub(crate) struct Broken(upstream::Broken);
 
@@ -369,7 +369,7 @@ impl Body for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.give_back();
-        // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
+        // No connection polls a body that says that it is at its end; an answer to HEAD never is polled.
         if !self.ended {
             let bodiless = self.observer.record.method == http::Method::HEAD;
             self.observer.whole = bodiless || self.is_end_stream();

@@ -13,7 +13,7 @@ use crate::compress::Packed;
 use crate::llm::{Native, Told};
 use crate::relay::{Broken, Observer, Relay};
 
-/// What hyper sends.
+/// What a connection sends.
 pub(crate) enum Reply {
     /// Ours, whole; `None` when sent. The observer rides along, so that the record ends with the last byte.
     Ours(Option<Bytes>, Option<Box<Observer>>),

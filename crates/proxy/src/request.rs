@@ -67,12 +67,10 @@ struct Bench<'a> {
     snapshot: &'a Snapshot,
     origin: &'a Origin,
     seen: Seen,
-    /// hyper saw a length beside chunked framing and dropped it.
-    framed_twice: bool,
     stays: &'a Stays,
 }
 
-/// An answer, or a future in a place of its own: hyper moves what it is given, so that is kept small. `go` is [`go`]:
+/// An answer, or a future in a place of its own: connections move what they are given, so that is kept small. `go` is [`go`]:
 /// only who calls can name its future.
 pub(crate) fn serve<F: Future + Send + 'static>(
     client: Arc<Client>,
@@ -81,7 +79,7 @@ pub(crate) fn serve<F: Future + Send + 'static>(
     go: impl FnOnce(Begun) -> F,
 ) -> Serving<F> {
     let (parts, body) = request.into_parts();
-    let (exchange, sized) = client.begin(!body.is_end_stream());
+    let exchange = client.begin(!body.is_end_stream());
     let here = client.local.here(&client.gate);
     let seen = headers::survey(&parts.headers);
     let mut origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
@@ -104,13 +102,10 @@ pub(crate) fn serve<F: Future + Send + 'static>(
     {
         return Serving::Done(Some(dressed(Answer::Kept(kept), observer, &client, &parts)));
     }
-    let framed_twice = sized && seen.framed;
-    Serving::Going(
-        room.take_in(|stays| go(Begun { client, here, parts, body, seen, framed_twice, origin, observer, stays })),
-    )
+    Serving::Going(room.take_in(|stays| go(Begun { client, here, parts, body, seen, origin, observer, stays })))
 }
 
-/// An answer on its way to hyper.
+/// An answer on its way to its connection.
 pub(crate) enum Serving<F: Future + Send + 'static> {
     /// `None`: it was taken.
     Done(Option<Response<Reply>>),
@@ -135,8 +130,6 @@ pub(crate) struct Begun {
     parts: Parts,
     body: Received,
     seen: Seen,
-    /// hyper saw a length beside chunked framing and dropped it.
-    framed_twice: bool,
     origin: Origin,
     observer: Box<Observer>,
     stays: Stays,
@@ -145,12 +138,11 @@ pub(crate) struct Begun {
 /// The long way. Not an `async fn`, whose argument would lie in it twice.
 #[inline]
 pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
-    let Begun { client, here, mut parts, body, seen, framed_twice, origin, mut observer, stays } = begun;
+    let Begun { client, here, mut parts, body, seen, origin, mut observer, stays } = begun;
     async move {
         let gate = &*client.gate;
         let snapshot = &**here.scene.snapshot();
-        let bench =
-            Bench { gate, client: &client, here: &here, snapshot, origin: &origin, seen, framed_twice, stays: &stays };
+        let bench = Bench { gate, client: &client, here: &here, snapshot, origin: &origin, seen, stays: &stays };
         let mut dress = Dress::default();
         let mut body = Some(body);
         let outcome = if observer.exchange.admitted {
@@ -172,7 +164,9 @@ pub(crate) fn go(begun: Begun) -> impl Future<Output = Response<Reply>> + Send {
         };
         if parts.version < Version::HTTP_2 {
             let unread = client.has_unread() && matches!(answer, Answer::Ours(_) | Answer::Kept(_));
-            let last = observer.record.refusal == Some(Refusal::AmbiguousFraming.code());
+            // A head that two servers may read differently: nothing that follows it is taken for a request.
+            let doubted = [Refusal::AmbiguousFraming, Refusal::InvalidHost, Refusal::InvalidPath];
+            let last = observer.record.refusal.is_some_and(|code| doubted.iter().any(|doubt| doubt.code() == code));
             let last = last || (unread && !Box::pin(settle(body, bench.seen.expect, &client)).await);
             if last {
                 answer.be_the_last();
@@ -272,9 +266,6 @@ async fn answer<'a>(
     observer: &mut Observer,
     dress: &mut Dress<'a>,
 ) -> Result<Answer, Refusal> {
-    if bench.framed_twice {
-        return Err(Refusal::AmbiguousFraming);
-    }
     let (gate, snapshot) = (bench.gate, bench.snapshot);
     let host = head::vet(parts, bench.seen, &gate.bounds)?;
     if observer.record.is_logged() {
@@ -300,7 +291,7 @@ async fn answer<'a>(
     if let Some(rules) = &route.compression {
         observer.packs = compress::asked(rules, parts, bench.seen);
     }
-    dress.cors = cors::judge(route.cors.as_ref(), &parts.headers, bench.seen);
+    dress.cors = cors::judge(route.cors.as_deref(), &parts.headers, bench.seen);
     if let Some(preflight) = cors::preflight(route, parts, bench.seen)? {
         return Ok(Answer::Ours(preflight));
     }
@@ -494,7 +485,11 @@ pub(crate) fn poll_while<T>(
             charge.uses(Measure::BytesIn, bytes, cx);
         }
     }
-    call.poll(cx).map(Ok)
+    let answer = std::task::ready!(call.poll(cx));
+    if let Some(sent) = sent {
+        sent.is_answered();
+    }
+    Poll::Ready(Ok(answer))
 }
 
 fn refused(refusal: &Refusal, origin: &Origin, observer: &mut Observer) -> Response<Reply> {

@@ -56,8 +56,8 @@ impl Http3 {
     }
 }
 
-/// A listening socket. `share`: several sockets may be bound to the same address and the kernel spreads connections
-/// over them (`SO_REUSEPORT`).
+/// A socket that has its address; clients are refused until [`listen`] is called. `share`: several sockets may be bound to the
+/// same address and the kernel spreads connections over them (`SO_REUSEPORT`).
 ///
 /// # Errors
 /// The address is taken, not ours, or needs rights we lack.
@@ -72,8 +72,15 @@ pub fn bind(address: SocketAddr, share: bool) -> io::Result<StdListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// From now on clients can connect, and wait for [`serve`]. Harmless to a socket that listens already.
+///
+/// # Errors
+/// Somebody else listens on the address since it was bound.
+pub fn listen(socket: &StdListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
 }
 
 const BACKLOG: i32 = 4_096;
@@ -82,7 +89,7 @@ const BACKLOG: i32 = 4_096;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(20)).with_retries(3);
 
-/// Accepts and serves until the node drains, then until every connection has ended or is cut.
+/// Accepts and serves until the node drains or another process accepts in its place, then until every connection has ended or is cut.
 ///
 /// # Errors
 /// The socket cannot be used with this runtime.
@@ -99,10 +106,12 @@ pub async fn serve(listener: Listener, gate: Arc<Gate>, mut draining: Draining) 
         tokio::select! {
             biased;
             accepted = socket.accept() => door.welcome(accepted, &alive).await,
-            () = draining.until(Phase::Draining) => break,
+            () = draining.until(Phase::Passing) => break,
         }
     }
-    door.clear_queue(&socket, &alive).await;
+    if draining.phase() != Phase::Passing {
+        door.clear_queue(&socket, &alive).await;
+    }
     drop((socket, alive, door));
     let _all_senders_gone = ended.recv().await;
     Ok(())

@@ -7,21 +7,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tidegate_telemetry::Cut;
 use tidegate_upstream::Switched;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::charge::{Charge, Measure};
 use crate::drain::{Draining, Phase};
+use crate::http1::Crossing;
 use crate::relay::Observer;
 
 /// Bytes read before they are written on: what back-pressure leaves in our hands.
 const BUFFER: usize = 16 << 10;
 
 pub(crate) async fn run(
-    client: OnUpgrade,
+    client: Crossing,
     upstream: Switched,
     mut observer: Box<Observer>,
     silence: Duration,
@@ -113,10 +112,10 @@ fn watch(charge: Option<&mut Charge>, lanes: [&Lane; 2], cx: &mut Context<'_>) -
     if is_used_up { Poll::Ready(Cut::Limit) } else { Poll::Pending }
 }
 
-async fn join(client: OnUpgrade, upstream: Switched, inward: &Lane, outward: &Lane) -> Option<Cut> {
-    let Ok(client) = client.await else { return Some(Cut::Client) };
+async fn join(client: Crossing, upstream: Switched, inward: &Lane, outward: &Lane) -> Option<Cut> {
+    let Some(client) = client.crossed().await else { return Some(Cut::Client) };
     let Some(upstream) = upstream.take() else { return Some(Cut::Upstream) };
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
     let up = pump(&mut from_client, &mut to_upstream, inward);
     let down = pump(&mut from_upstream, &mut to_client, outward);

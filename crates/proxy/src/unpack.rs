@@ -16,6 +16,9 @@ use crate::refusal::Refusal;
 
 /// How a message is coded. `Err`: as nobody here can read it.
 pub(crate) fn coding(headers: &HeaderMap) -> Result<Option<Coding>, ()> {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Ok(None);
+    }
     let lines = headers.get_all(CONTENT_ENCODING).into_iter().map(|line| line.to_str());
     let mut coding = None;
     for line in lines {
@@ -39,7 +42,7 @@ pub(crate) fn inbound(
     client: Arc<Client>,
     headers: &mut HeaderMap,
 ) -> Result<Inbound, Refusal> {
-    let mut inbound = Inbound::new(body, route.max_body, client);
+    let mut inbound = Inbound::new(body, route, client);
     if route.decompress
         && let Some(coding) = coding(headers).map_err(|()| Refusal::CodingUnknown)?
     {

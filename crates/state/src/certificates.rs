@@ -132,6 +132,30 @@ impl Certificates {
         self.accounts.get(directory).map(|account| (account.sealed.as_slice(), account.version))
     }
 
+    /// Directories of authorities.
+    pub fn accounts(&self) -> impl Iterator<Item = &str> {
+        self.accounts.keys().map(String::as_str)
+    }
+
+    /// The same key: its version stays.
+    pub(crate) fn reseal_key(&mut self, name: &str, sealed: Vec<u8>) {
+        if let Some(stored) = self.stored.get_mut(name) {
+            Arc::make_mut(stored).sealed_key = sealed;
+        }
+    }
+
+    pub(crate) fn reseal_order(&mut self, name: &str, sealed: Vec<u8>) {
+        if let Some(order) = self.orders.get_mut(name) {
+            Arc::make_mut(order).sealed = sealed;
+        }
+    }
+
+    pub(crate) fn reseal_account(&mut self, directory: &str, sealed: Vec<u8>) {
+        if let Some(account) = self.accounts.get_mut(directory) {
+            account.sealed = sealed;
+        }
+    }
+
     pub(crate) fn import(&mut self, name: &str, issued: &Issued, at: Millis) -> (Outcome, Vec<Change>) {
         if let Err(refused) = self.has_room(name, issued) {
             return (refused, Vec::new());

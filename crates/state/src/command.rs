@@ -6,13 +6,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Feature, KeyId, Millis, NodeId, Revision};
 
+use crate::audit::By;
 use crate::certificates::{Issued, Step};
+use crate::cluster_keys;
 use crate::documents::Format;
 use crate::endpoints::{Place, Set, Verdict};
 use crate::members::{Addresses, ClusterId};
 use crate::orders::{Draft, Whom, Withdrawn};
 use crate::purges::Purge;
 use crate::recent::RequestId;
+use crate::secrets::Put;
 use crate::tokens::Role;
 use crate::usage::Report;
 
@@ -24,6 +27,10 @@ pub struct Proposal {
     /// The proposer's wall clock, for people and expiries of tokens; never for limits.
     pub at: Millis,
     pub command: Command,
+    /// Whose doing it is; what has none leaves no record. Not written when there is none, and only with [`Feature::Audit`]: a
+    /// release before that reads no such field.
+    #[serde(deserialize_with = "crate::added_later", skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
 }
 
 /// What can be asked of the cluster.
@@ -132,6 +139,18 @@ pub enum Command {
         after: u64,
         sealed: Vec<u8>,
     },
+    /// An operator's secret, already sealed: a new one, or a new value.
+    PutSecret(Put),
+    RemoveSecret {
+        name: String,
+    },
+    /// Where a node says it is; empty: it does not say.
+    SetZone {
+        id: NodeId,
+        zone: String,
+    },
+    /// The cluster's key is replaced.
+    ClusterKey(cluster_keys::Step),
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -201,6 +220,9 @@ impl Command {
             | Self::StepOrder(_)
             | Self::KeepAccount { .. } => Some(Feature::Certificates),
             Self::RotateTicketKeys { .. } => Some(Feature::Tickets),
+            Self::PutSecret(_) | Self::RemoveSecret { .. } => Some(Feature::Secrets),
+            Self::SetZone { .. } => Some(Feature::Zones),
+            Self::ClusterKey(_) => Some(Feature::ClusterKeys),
             Self::Form(_)
             | Self::PublishDocument(_) // Its text has features of its own: whoever compiles it looks.
             | Self::CreateKey(_)
@@ -251,6 +273,10 @@ impl fmt::Debug for Command {
             Self::StepOrder(_) => "StepOrder",
             Self::KeepAccount { .. } => "KeepAccount",
             Self::RotateTicketKeys { .. } => "RotateTicketKeys",
+            Self::PutSecret(_) => "PutSecret",
+            Self::RemoveSecret { .. } => "RemoveSecret",
+            Self::SetZone { .. } => "SetZone",
+            Self::ClusterKey(_) => "ClusterKey",
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What the cluster agrees on: documents, keys, members, tokens, sealed secrets, sick endpoints, purges, orders about limits,
-//! usage of language models by day, certificates and orders of them, keys of TLS session tickets, clusters it took the place of.
+//! usage of language models by day, certificates and orders of them, keys of TLS session tickets, clusters it took the place of,
+//! operators' secrets, the zones that nodes are in, and who changed what.
 //!
 //! Owns the control group's commands and what each of them does. Knows no clock, no network, no disk, no document
 //! schema: a document is text here. `cluster` replicates [`Proposal`]s and calls [`State::apply`]; everybody reads.
@@ -8,13 +9,16 @@
 //! wrong is an [`Outcome`], never an error. Entries are positional on disk and on the wire: append variants and
 //! fields, never reorder or remove them.
 
+pub mod audit;
 pub mod certificates;
+pub mod cluster_keys;
 mod command;
 mod digest;
 mod documents;
 pub mod endpoints;
 mod key_plans;
 mod keys;
+mod later;
 pub mod lineage;
 mod members;
 pub mod orders;
@@ -22,19 +26,24 @@ mod outcome;
 mod purges;
 mod recent;
 mod sealed;
+pub mod secrets;
 pub mod tickets;
 mod tokens;
 pub mod usage;
+pub mod zones;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use tidegate_model::Millis;
 
+pub use audit::Audit;
 pub use certificates::Certificates;
+pub use cluster_keys::ClusterKeys;
 pub use command::{Command, CreateKey, Form, Join, Proposal, Publish};
 pub use documents::{Documents, Format, MAX_DOCUMENT, Published};
 pub use endpoints::Endpoints;
 pub use key_plans::KeyPlans;
 pub use keys::{Key, Keys};
+pub use later::Later;
 pub use lineage::Lineage;
 pub use members::{Addresses, ClusterId, Members, Node};
 pub use orders::Orders;
@@ -42,9 +51,11 @@ pub use outcome::{Change, Outcome};
 pub use purges::{Purge, Purges};
 pub use recent::RequestId;
 pub use sealed::Sealed;
+pub use secrets::Secrets;
 pub use tickets::TicketKeys;
 pub use tokens::{AdminToken, JoinToken, Role, Tokens};
 pub use usage::Usage;
+pub use zones::Zones;
 
 /// The state of the control group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,10 +82,10 @@ pub struct State {
     pub certificates: Certificates,
     #[serde(deserialize_with = "added_later")]
     pub ticket_keys: TicketKeys,
-    /// Left out while it is empty, as it nearly always is: so states are written as they were before it. It has to stay the last
-    /// field for that.
-    #[serde(deserialize_with = "added_later", skip_serializing_if = "Lineage::is_new")]
-    pub lineage: Lineage,
+    /// Left out while all of it is empty: so states are written as they were before it. It has to stay the last field for that,
+    /// and what is added is added to it.
+    #[serde(deserialize_with = "added_later", skip_serializing_if = "Later::is_empty")]
+    pub later: Later,
 }
 
 /// For fields that the first states did not have: those end before them.
@@ -83,14 +94,16 @@ fn added_later<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D
 }
 
 impl State {
-    /// Applies one committed proposal. A request id that was seen before changes nothing and has the same outcome.
-    pub fn apply(&mut self, proposal: &Proposal) -> (Outcome, Vec<Change>) {
+    /// Applies one committed proposal, the entry of the log with this index. A request id that was seen before changes nothing
+    /// and has the same outcome.
+    pub fn apply(&mut self, index: u64, proposal: &Proposal) -> (Outcome, Vec<Change>) {
         if let Some(outcome) = self.recent.outcome(proposal.request) {
             return (outcome.clone(), Vec::new());
         }
         self.now = self.now.max(proposal.at);
         let (outcome, changes) = self.decide(&proposal.command, self.now);
         self.recent.remember(proposal.request, outcome.clone());
+        self.later.audit.note(index, proposal, &outcome);
         (outcome, changes)
     }
 
@@ -125,6 +138,10 @@ impl State {
             Command::UpdateNode { id, addresses, feature_level } => self.members.update(*id, addresses, *feature_level),
             Command::RemoveNode { id } => {
                 self.usage.forget(*id);
+                self.later.zones.forget(*id);
+                if self.members.node(*id).is_some() {
+                    self.later.cluster_keys.without(*id);
+                }
                 self.members.remove(*id)
             }
             Command::CreateJoinToken { hash, expires_at, uses } => {
@@ -155,6 +172,11 @@ impl State {
                 self.certificates.keep_account(directory, *replaces, sealed)
             }
             Command::RotateTicketKeys { after, sealed } => self.ticket_keys.rotate(*after, sealed, at),
+            Command::PutSecret(put) => self.later.secrets.put(put, at),
+            Command::ClusterKey(step) => self.step_cluster_key(step, at),
+            Command::RemoveSecret { name } => self.later.secrets.remove(name),
+            Command::SetZone { id, .. } if self.members.node(*id).is_none() => (Outcome::NotFound, Vec::new()),
+            Command::SetZone { id, zone } => self.later.zones.set(*id, zone),
         }
     }
 

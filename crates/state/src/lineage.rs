@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_model::{Millis, NodeId};
 
+use crate::audit::{self, By};
 use crate::members::{Addresses, ClusterId};
 use crate::{Role, State};
 
@@ -95,21 +96,30 @@ impl State {
         let gone: Vec<NodeId> = self.members.nodes().map(|node| node.id).filter(|id| Some(*id) != survivor).collect();
         for id in gone {
             self.usage.forget(id);
+            self.later.zones.forget(id);
+            self.later.cluster_keys.without(id);
             self.members.remove(id);
         }
         self.tokens.revoke_all_joins();
-        if self.lineage.0.len() == MOST {
-            self.lineage.0.remove(0);
+        if self.later.lineage.0.len() == MOST {
+            self.later.lineage.0.remove(0);
         }
         let old = self.members.rename(anew.cluster);
-        self.lineage.0.push(Ancestor { cluster: old, ended: anew.at, how: anew.how });
-        match &anew.first {
+        self.later.lineage.0.push(Ancestor { cluster: old, ended: anew.at, how: anew.how });
+        let first = match &anew.first {
             First::Survivor(_) => survivor,
             First::New(new) => {
                 self.tokens.create_admin(new.admin_token, "restored", Role::Admin, None, anew.at);
                 self.members.add(&new.name, &Addresses::default(), new.feature_level, new.public_key, anew.at)
             }
+        };
+        // Where there are records already; a release that knows of none reads this state otherwise.
+        if let Some(first) = first
+            && !self.later.audit.is_new()
+        {
+            self.later.audit.add(0, anew.at, &By::node(first), audit::anew(anew.how, &old.to_string()));
         }
+        first
     }
 }
 
@@ -119,7 +129,7 @@ mod tests {
     use crate::{Command, Form, Join, Outcome, Proposal, RequestId};
 
     fn apply(state: &mut State, request: u128, command: Command) -> Outcome {
-        state.apply(&Proposal { request: RequestId(request), at: Millis(5), command }).0
+        state.apply(0, &Proposal { request: RequestId(request), at: Millis(5), command, by: None }).0
     }
 
     fn two_nodes() -> State {
@@ -150,8 +160,8 @@ mod tests {
         assert_eq!(state.begin_anew(&anew), Some(NodeId(3)));
         assert_eq!((state.members.cluster(), state.members.len()), (ClusterId(7), 1));
         assert!(state.members.was_removed(NodeId(1)) && state.members.was_removed(NodeId(2)));
-        assert_eq!(state.lineage.epoch(), 2);
-        assert_eq!(state.lineage.ancestor(ClusterId(1)).map(|old| old.how), Some(Ending::Restored));
+        assert_eq!(state.later.lineage.epoch(), 2);
+        assert_eq!(state.later.lineage.ancestor(ClusterId(1)).map(|old| old.how), Some(Ending::Restored));
         assert_eq!(state.tokens.check_join([9; 32], Millis(9)), Err(Outcome::TokenUnknown));
         let names: Vec<_> = state.tokens.admins().map(|token| token.name.as_str()).collect();
         assert_eq!(names, ["bootstrap", "restored"]);

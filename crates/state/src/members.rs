@@ -1,6 +1,6 @@
 //! Who belongs to the cluster. Ids grow for ever: an id below the next one that is not here was removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub struct Node {
     pub joined_at: Millis,
     /// What this node's build understands: commands and fields are used when every live node does.
     pub feature_level: u32,
-    /// Fingerprint of the public key its certificate was issued for.
+    /// Fingerprint of the public key its first certificate was issued for.
     pub public_key: [u8; 32],
 }
 
@@ -60,6 +60,10 @@ impl Members {
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id)
+    }
+
+    pub(crate) fn node_ids(&self) -> BTreeSet<NodeId> {
+        self.nodes.keys().copied().collect()
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {

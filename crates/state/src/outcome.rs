@@ -68,4 +68,8 @@ pub enum Change {
     Orders,
     Certificates,
     TicketKeys,
+    /// An operator's, by name.
+    Secret(String),
+    /// Another key seals, or shall; or what it sealed is sealed anew.
+    ClusterKeys,
 }

@@ -36,6 +36,10 @@ impl Sealed {
         (Outcome::Done, vec![Change::Sealed(name.to_owned())])
     }
 
+    pub(crate) fn reseal(&mut self, name: &str, bytes: Vec<u8>) {
+        self.0.insert(name.to_owned(), bytes);
+    }
+
     pub(crate) fn remove(&mut self, name: &str) -> (Outcome, Vec<Change>) {
         match self.0.remove(name) {
             Some(_) => (Outcome::Done, vec![Change::Sealed(name.to_owned())]),

@@ -45,6 +45,19 @@ impl TicketKeys {
         self.keys.iter().rev()
     }
 
+    /// The name that a key is sealed under.
+    #[must_use]
+    pub fn sealing(generation: u64) -> String {
+        format!("tls-ticket-key-{generation}")
+    }
+
+    /// The same key.
+    pub(crate) fn reseal(&mut self, generation: u64, sealed: Vec<u8>) {
+        if let Some(key) = self.keys.iter_mut().find(|key| key.generation == generation) {
+            key.sealed = sealed;
+        }
+    }
+
     /// `after`: the generation that whoever asks has seen. Two who ask at once rotate once.
     pub(crate) fn rotate(&mut self, after: u64, sealed: &[u8], at: Millis) -> (Outcome, Vec<Change>) {
         if LONGEST < sealed.len() {

@@ -22,7 +22,7 @@ impl Log {
 
     fn apply(&mut self, command: Command) -> Outcome {
         self.next += 1;
-        self.state.apply(&Proposal { request: RequestId(self.next), at: Millis(self.now), command }).0
+        self.state.apply(0, &Proposal { request: RequestId(self.next), at: Millis(self.now), command, by: None }).0
     }
 }
 
@@ -100,10 +100,10 @@ fn history_is_bounded_by_count_and_by_size() {
 #[test]
 fn asking_twice_does_once() {
     let mut state = State::default();
-    let proposal = Proposal { request: RequestId(5), at: Millis(1), command: publish("one", None) };
-    let (first, changes) = state.apply(&proposal);
+    let proposal = Proposal { request: RequestId(5), at: Millis(1), command: publish("one", None), by: None };
+    let (first, changes) = state.apply(0, &proposal);
     assert_eq!(changes, [Change::Document(Revision(1))]);
-    let (second, changes) = state.apply(&proposal);
+    let (second, changes) = state.apply(0, &proposal);
     assert_eq!((first, changes.len()), (second, 0));
     assert_eq!(state.documents.current(), Revision(1));
 }
@@ -242,6 +242,7 @@ fn any_log() -> impl Strategy<Value = Vec<Proposal>> {
         request: RequestId(request),
         at: Millis(at),
         command,
+        by: None,
     });
     proptest::collection::vec(proposal, 0..60)
 }
@@ -251,7 +252,7 @@ proptest! {
     fn the_same_entries_make_the_same_state(log in any_log()) {
         let (mut one, mut two) = (State::default(), State::default());
         for proposal in &log {
-            prop_assert_eq!(one.apply(proposal), two.apply(proposal));
+            prop_assert_eq!(one.apply(0, proposal), two.apply(0, proposal));
         }
         prop_assert_eq!(one.hash(), two.hash());
     }

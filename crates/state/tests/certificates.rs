@@ -11,7 +11,7 @@ struct Log(State, u128);
 impl Log {
     fn apply(&mut self, command: Command) -> (Outcome, Vec<Change>) {
         self.1 += 1;
-        self.0.apply(&Proposal { request: RequestId(self.1), at: Millis(5), command })
+        self.0.apply(0, &Proposal { request: RequestId(self.1), at: Millis(5), command, by: None })
     }
 }
 

@@ -13,7 +13,7 @@ fn place(endpoint: &str) -> Place {
 fn apply(state: &mut State, command: Command) -> (Outcome, Vec<Change>) {
     let request = RequestId(u128::from(state.endpoints.epoch()) << 64 | u128::from(state.now().0 + 1));
     let at = Millis(state.now().0 + 1);
-    state.apply(&Proposal { request, at, command })
+    state.apply(0, &Proposal { request, at, command, by: None })
 }
 
 fn judge(state: &mut State, replaces: u64, what: What) -> bool {

@@ -37,12 +37,12 @@ use meters::Meters;
 use scrape::Scrape;
 
 pub use listener::Listener;
-pub use node_log::{LogFormat, init_logs};
+pub use node_log::{Also, LogFormat, init_logs};
 pub use readings::ModelSums;
 pub use record::{Cached, Cut, Record, Standing, Standings, Try, Verdict};
 pub use redact::is_secret;
 pub use scene::Scene;
-pub use scrape::{CONTENT_TYPE, Kind, Sample};
+pub use scrape::{CONTENT_TYPE, Kind, Sample, Times};
 pub use spoken::{Bodies, Cost, Spoken, Tokens};
 pub use trace::Trace;
 
@@ -139,6 +139,16 @@ impl Telemetry {
         sample: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) {
         self.scrape.register(name, help, kind, Box::new(sample));
+    }
+
+    /// Adds a histogram that is computed at each scrape, as [`register`](Self::register) does.
+    pub fn register_times(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        times: impl Fn() -> Vec<Times> + Send + Sync + 'static,
+    ) {
+        self.scrape.register_times(name, help, Box::new(times));
     }
 
     /// Access log lines that were dropped because the writer could not keep up or the disk refused them.

@@ -18,24 +18,28 @@ pub struct Scene {
     snapshot: Arc<Snapshot>,
     /// By place, filled when first needed.
     routes: Box<[Along]>,
+    /// By route: of the targets after the first.
+    others: Box<[OnceLock<Others>]>,
     limits: Box<[OnceLock<Arc<LimitMeter>>]>,
 }
 
-/// The meters of a route and of the upstreams it leads to. Side by side: of ten thousand routes none is near in memory.
+/// The meters of a route and of the upstream it leads to. Side by side: of ten thousand routes none is near in memory.
 #[derive(Debug, Default)]
 struct Along {
     route: OnceLock<Arc<RouteMeter>>,
     first: OnceLock<Arc<UpstreamMeter>>,
-    /// Of the targets after the first.
-    others: OnceLock<Box<[OnceLock<Arc<UpstreamMeter>>]>>,
 }
+
+type Others = Box<[OnceLock<Arc<UpstreamMeter>>]>;
 
 impl Scene {
     #[must_use]
     pub fn new(telemetry: &Arc<Telemetry>, snapshot: Arc<Snapshot>) -> Arc<Self> {
-        let routes = snapshot.router.routes().iter().map(|_| Along::default()).collect();
+        let all = || snapshot.router.routes().iter();
+        let routes = all().map(|_| Along::default()).collect();
+        let others = all().map(|_| OnceLock::new()).collect();
         let limits = snapshot.limits.iter().map(|_| OnceLock::new()).collect();
-        Arc::new(Self { telemetry: Arc::clone(telemetry), snapshot, routes, limits })
+        Arc::new(Self { telemetry: Arc::clone(telemetry), snapshot, routes, others, limits })
     }
 
     #[must_use]
@@ -81,13 +85,13 @@ impl Scene {
         let (along, id) = (self.routes.get(route)?, self.upstream(route, target)?);
         let slot = match target.checked_sub(1) {
             None => &along.first,
-            Some(other) => along.others.get_or_init(|| self.others(route)).get(other)?,
+            Some(other) => self.others.get(route)?.get_or_init(|| self.others(route)).get(other)?,
         };
         Some(slot.get_or_init(|| self.telemetry.meters.upstreams.named(id)))
     }
 
     #[cold]
-    fn others(&self, route: usize) -> Box<[OnceLock<Arc<UpstreamMeter>>]> {
+    fn others(&self, route: usize) -> Others {
         let all = match self.route(route).map(|route| &route.action) {
             Some(Action::Forward { to, .. }) => to.len(),
             Some(Action::Llm(llm)) => llm.providers.len(),

@@ -35,6 +35,16 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// How long something took, all since the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Times {
+    pub labels: Vec<(&'static str, String)>,
+    /// Seconds.
+    pub sum: f64,
+    /// Up to so many seconds, and how often, beyond the one before; the last is `f64::MAX`.
+    pub buckets: Vec<(f64, u64)>,
+}
+
 pub(crate) struct Scrape {
     registry: Mutex<Registry>,
 }
@@ -55,6 +65,16 @@ impl Scrape {
         sample: Box<dyn Fn() -> Vec<Sample> + Send + Sync>,
     ) {
         let registered = Registered { name: format!("tidegate_{name}"), help, kind, sample };
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(Box::new(registered));
+    }
+
+    pub(crate) fn register_times(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        times: Box<dyn Fn() -> Vec<Times> + Send + Sync>,
+    ) {
+        let registered = RegisteredTimes { name: format!("tidegate_{name}"), help, times };
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(Box::new(registered));
     }
 
@@ -104,6 +124,29 @@ impl Collector for Registered {
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registered").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+struct RegisteredTimes {
+    name: String,
+    help: &'static str,
+    times: Box<dyn Fn() -> Vec<Times> + Send + Sync>,
+}
+
+impl Collector for RegisteredTimes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut metric = encoder.encode_descriptor(&self.name, self.help, None, MetricType::Histogram)?;
+        for Times { labels, sum, buckets } in (self.times)().into_iter().take(SAMPLES) {
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            labelled(&mut metric, labels, |metric| metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RegisteredTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisteredTimes").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -108,6 +108,7 @@ mod tests {
             authority: None,
             traces: true,
             metrics: true,
+            logs: false,
             sample,
             parent_based: true,
             interval: Duration::from_secs(1),

@@ -10,9 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use serde_json::{Value, json};
 use tidegate_model::{KeyId, LimitId, Nanos, Permits, Revision};
 use tidegate_policy::{
-    AccessLog, Action, Balance, Consumer, ConsumerLimits, Consumers, HeaderEdits, Limit, Mode, OnUnavailable,
-    PathPattern, Protocol, Retries, Rewrite, Route, RouteLimits, Router, Snapshot, Target, Timeouts, Upstream,
-    UpstreamTimeouts, UpstreamTls,
+    AccessLog, Action, Balance, Consumer, ConsumerLimits, Consumers, Limit, Mode, OnUnavailable, PathPattern, Protocol,
+    Rare, Retries, Route, Router, Snapshot, Target, Upstream, UpstreamTimeouts, UpstreamTls,
 };
 use tidegate_telemetry::{Cached, Cut, Kind, Record, Sample, Scene, Standing, Standings, Telemetry, Verdict};
 
@@ -84,22 +83,23 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
     Route {
         id: id.into(),
         tenant: "default".into(),
-        hosts: Vec::new(),
+        hosts: Rare::default(),
         path: PathPattern::Prefix(format!("/{id}")),
         methods: Vec::new(),
-        headers: Vec::new(),
-        query: Vec::new(),
+        headers: Rare::default(),
+        query: Rare::default(),
         priority: 0,
-        action: Action::Forward { to: to.into(), rewrite: Rewrite::default() },
+        action: Action::Forward { to: to.into(), rewrite: Rare::default() },
         auth: Vec::new(),
-        claims: Vec::new(),
+        claims: Rare::default(),
         claim_headers: std::sync::Arc::default(),
-        limits: RouteLimits::default(),
+        limits: Rare::default(),
         cors: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
+        request_headers: Rare::default(),
+        response_headers: Rare::default(),
+        timeouts: Rare::default(),
         max_body: 1,
+        min_body_rate: 0,
         upgrade: false,
         grpc_web: false,
         decompress: false,

@@ -4,6 +4,7 @@
 //! Everything but `serve`, `dev`, `check`, `schema`, `catalogue`, `quota verify` and part of `cluster` (see `disaster`) is a client of a node's admin port and knows no
 //! more than that API says.
 
+mod audit;
 mod cache;
 mod catalogue;
 mod cert;
@@ -19,12 +20,14 @@ mod model;
 mod print;
 mod quota;
 mod scrape;
+mod secret;
 mod sources;
 mod token;
 mod top;
 mod upstream;
 mod usage;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,6 +56,12 @@ pub(crate) struct Global {
     /// PEM roots to trust at an https admin port, instead of the system's
     #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_ADMIN_CA")]
     pub(crate) admin_ca: Option<PathBuf>,
+    /// PEM chain of your own certificate, for an admin port that knows operators by theirs
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CLIENT_CERT", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// PEM key of your own certificate
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CLIENT_KEY", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
     /// Tables for people or JSON for programs; yaml: of `get` only; csv: of `usage` and `catalogue` only
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Output,
@@ -124,9 +133,15 @@ pub(crate) enum Command {
     /// Certificates: keep them, see them, ask an authority for them
     #[command(subcommand)]
     Cert(cert::Verb),
+    /// Secrets of your own, sealed in the cluster: keep them, see which there are, give them new values
+    #[command(subcommand)]
+    Secret(secret::Verb),
     /// Admin tokens: who may use the admin port
     #[command(subcommand)]
     Token(token::Verb),
+    /// Who changed what: records, each with a hash over the one before it
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Counters of limits, orders about them, and proofs
     #[command(subcommand)]
     Quota(Box<quota::Verb>),
@@ -135,6 +150,34 @@ pub(crate) enum Command {
     /// Models that this build knows, what they can and what they cost; needs no node
     #[command(subcommand)]
     Catalogue(catalogue::Verb),
+}
+
+/// What was said, or how to end: after help that was asked for, or words that cannot be understood.
+pub(crate) fn parse(words: impl Iterator<Item = OsString>) -> Result<Cli, ExitCode> {
+    let words: Vec<OsString> = words.collect();
+    Cli::try_parse_from(&words).map_err(|why| {
+        if why.use_stderr() && is_a_program(&words) {
+            Error::Usage(of_clap(&why)).print(Output::Json);
+        } else {
+            let _reader_gone = why.print();
+        }
+        ExitCode::from(u8::try_from(why.exit_code()).unwrap_or(Exit::Usage as u8))
+    })
+}
+
+/// Clap has understood nothing: what stands there is all there is to know.
+fn is_a_program(words: &[OsString]) -> bool {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    words.iter().any(|word| ["-ojson", "-o=json", "--output=json"].contains(word))
+        || words.windows(2).any(|pair| ["-o", "--output"].contains(&pair[0]) && pair[1] == "json")
+}
+
+/// What is wrong, without how it would be right: for that there is `--help`.
+fn of_clap(why: &clap::Error) -> String {
+    let text = why.render().to_string();
+    let said = text.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.split("\n\nFor more information").next().unwrap_or_default();
+    said.strip_prefix("error: ").unwrap_or(said).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Does what was asked and says how it went.
@@ -155,6 +198,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         },
         Command::Cluster(verb) => cluster::without_a_node(verb, global.output)
             .unwrap_or_else(|verb| ask_a_node(&global, Command::Cluster(verb))),
+        Command::Audit(verb) => {
+            audit::without_a_node(verb, global.output).unwrap_or_else(|verb| ask_a_node(&global, Command::Audit(verb)))
+        }
         other => ask_a_node(&global, other),
     };
     match done {
@@ -200,7 +246,9 @@ fn ask_a_node(global: &Global, command: Command) -> Result<Exit, Error> {
             Command::Model(verb) => model::run(&client, verb, global.output).await,
             Command::Cache(verb) => cache::run(&client, verb, global.output).await,
             Command::Cert(verb) => cert::run(&client, verb, global.output).await,
+            Command::Secret(verb) => secret::run(&client, verb, global.output).await,
             Command::Token(verb) => token::run(&client, verb, global.output).await,
+            Command::Audit(verb) => audit::run(&client, verb, global.output).await,
             Command::Quota(verb) => quota::run(&client, *verb, global.output).await,
             Command::Usage(asked) => usage::run(&client, &asked, global.output).await,
             Command::Serve(_) | Command::Dev(_) | Command::Check(_) | Command::Schema | Command::Catalogue(_) => {

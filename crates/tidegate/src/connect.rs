@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
-use tidegate_policy::UpstreamTls;
+use tidegate_policy::{TlsIdentity, UpstreamTls};
 use tidegate_tls::rustls::ClientConfig;
 use tidegate_tls::rustls::pki_types::ServerName;
 use tidegate_tls::tokio_rustls::TlsConnector;
@@ -33,7 +33,12 @@ impl Connector {
 
     /// Trusts `ca` (PEM), or the system's roots.
     pub(crate) fn tls(ca: Option<Vec<u8>>, alpn: &[&[u8]]) -> anyhow::Result<Self> {
-        let trust = UpstreamTls { ca_pem: ca, ..UpstreamTls::default() };
+        Self::tls_as(ca, None, alpn)
+    }
+
+    /// The same with a certificate of our own.
+    pub(crate) fn tls_as(ca: Option<Vec<u8>>, own: Option<TlsIdentity>, alpn: &[&[u8]]) -> anyhow::Result<Self> {
+        let trust = UpstreamTls { ca_pem: ca, identity: own, ..UpstreamTls::default() };
         let config = tidegate_tls::client(&trust, alpn).map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok(Self { tls: Some(config) })
     }

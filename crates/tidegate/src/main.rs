@@ -11,11 +11,12 @@ mod verify;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
     tidegate_tls::install();
-    cli::run(cli::Cli::parse())
+    match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli::run(cli),
+        Err(end) => end,
+    }
 }
 
 /// One thing said on standard output. A reader that went away (`| head`) is no error.

@@ -31,6 +31,19 @@ pub(crate) fn most_descriptors() -> Option<usize> {
     Some(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
+/// A crash leaves no copy of this process' memory, which holds secrets: neither a file nor anything for the program that the kernel
+/// would hand it to (core(5), PR_SET_DUMPABLE(2const)).
+pub(crate) fn leave_no_core() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel reads one struct of ours, and then one integer.
+    let done = unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none) == 0 && libc::prctl(libc::PR_SET_DUMPABLE, 0) == 0
+    };
+    if !done {
+        tracing::warn!(why = %std::io::Error::last_os_error(), "core dumps cannot be switched off; they would hold secrets");
+    }
+}
+
 /// Bytes of a page of memory.
 pub(crate) fn page_size() -> u64 {
     // SAFETY: it touches no memory of ours.
@@ -45,6 +58,11 @@ pub(crate) fn notify_ready() {
 /// Tells it that the service is on its way out, so that it is waited for.
 pub(crate) fn notify_stopping() {
     notify("STOPPING=1\nSTATUS=draining: open requests may finish\n");
+}
+
+/// Tells it that another process is the service from now on.
+pub(crate) fn notify_main(pid: u32) {
+    notify(&format!("MAINPID={pid}\n"));
 }
 
 /// Shown by `systemctl status`.

@@ -16,7 +16,7 @@ use crate::provider;
 /// The CA bundle or our own certificate cannot be used; the error says what of it.
 pub fn client(tls: &UpstreamTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, Error> {
     let roots = match &tls.ca_pem {
-        Some(pem) => Arc::new(pem::roots("upstream CA", "bundle", pem)?),
+        Some(pem) => Arc::new(pem::roots("CA of the server", "bundle", pem)?),
         None => system(),
     };
     let config = ClientConfig::builder_with_provider(provider())
@@ -26,7 +26,7 @@ pub fn client(tls: &UpstreamTls, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, Er
     let mut config = match &tls.identity {
         None => config.with_no_client_auth(),
         Some(identity) => {
-            let of = "client certificate for an upstream";
+            let of = "client certificate";
             let (chain, key) = (pem::certificates(of, "cert", &identity.chain_pem)?, pem::key(of, &identity.key_pem)?);
             config.with_client_auth_cert(chain, key).map_err(|why| pem::unfit(of.into(), why))?
         }

@@ -3,6 +3,7 @@
 //! [`client`] is how an upstream is called, [`Certificates`] is what a TLS listener shows. Owns no socket, reads no
 //! file, knows no route. Called by `proxy` (listeners), `upstream` (connections) and `tidegate` ([`install`]).
 
+mod caller;
 mod certificates;
 mod challenge;
 mod client;
@@ -17,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use rustls::crypto::CryptoProvider;
 use rustls::{CipherSuite, SupportedCipherSuite};
 
+pub use caller::Caller;
 pub use certificates::{Certificates, Handshakes};
 pub use challenge::Digest;
 pub use client::client;
@@ -24,7 +26,7 @@ pub use examine::{Facts, examine, facts};
 pub use pem::Error;
 /// For the crates that hold a TLS connection without setting one up.
 pub use rustls;
-pub use single::single;
+pub use single::{Callers, single};
 pub use tickets::{TICKET_KEY_LEN, Tickets};
 pub use tokio_rustls;
 

@@ -42,12 +42,22 @@ pub struct Call<'a, B> {
     /// The client wants to switch protocols: HTTP/1.1 alone can, and a 101 is passed on with the connection, [`Switched`](crate::Switched),
     /// in its extensions.
     pub upgrade: bool,
+    /// The head goes out before anything of the body is there, as its client may want an answer to that. Otherwise no
+    /// berth, place or connection is taken until the body has begun.
+    pub eager: bool,
     /// [`Upstreams::admits`](crate::Upstreams::admits) said yes: the dice of a ramp are not cast twice.
     pub admitted: bool,
     /// Whose turn it is where requests wait for the upstream; `None`: nobody's in particular.
     pub guest: Option<Guest>,
     /// `None`: nobody minds.
     pub again: Option<&'a dyn Again>,
+}
+
+impl<'a, B> Call<'a, B> {
+    /// By itself: no client waits behind it, so that it asks for no switch, sends its head at once, and has nobody's turn.
+    pub fn alone(upstream: &'a Arc<Upstream>, request: Request<B>, timeouts: Timeouts) -> Self {
+        Self { upstream, request, timeouts, upgrade: false, eager: true, admitted: false, guest: None, again: None }
+    }
 }
 
 #[derive(Debug)]

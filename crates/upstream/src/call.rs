@@ -5,9 +5,10 @@ mod berthed;
 mod beside;
 mod exchange;
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use http::{Request, Response, StatusCode, Version};
 use http_body::SizeHint;
 use hyper::body::Incoming;
 use tidegate_policy::{Protocol, Timeouts, Upstream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::body::{Body, Flow, Patience};
 use crate::breaker::Given;
@@ -99,6 +100,30 @@ impl AsRef<CallFailed> for Failed {
 }
 
 impl Run<'_> {
+    /// Ready once the request's body has begun: the client's time, in which nothing of the upstream is taken. `late`: made if there
+    /// is an end to the whole exchange.
+    pub(crate) fn poll_begun(
+        &mut self,
+        late: &mut Option<Pin<Box<Sleep>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), CallFailed>> {
+        let Some(source) = self.content.source() else { return Poll::Ready(Ok(())) };
+        let Poll::Ready(begun) = source.poll_begun(cx) else {
+            let total = self.total();
+            let Some(total) = total else { return Poll::Pending };
+            let end = late.get_or_insert_with(|| Box::pin(sleep(total.min(NEVER))));
+            return end.as_mut().poll(cx).map(|()| Err(CallFailed::Timeout(Phase::RequestIdle)));
+        };
+        if let Some(why) = source.broken() {
+            return Poll::Ready(Err(CallFailed::RequestBody(why)));
+        }
+        // What is left of the whole time. The rest is measured from here on.
+        let waited = begun.saturating_duration_since(self.started);
+        self.timeouts.total = self.total().map(|total| total.saturating_sub(waited));
+        self.started = begun.max(self.started);
+        Poll::Ready(Ok(()))
+    }
+
     pub(crate) async fn run(&mut self) -> Result<Answer, CallFailed> {
         if self.turn.is_some() && !self.has_berth() {
             Box::pin(self.wait_for_berth()).await?;
@@ -297,6 +322,9 @@ impl Run<'_> {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && !self.upgrade {
             return Err(lost(CallFailed::BadResponse("switched protocols without being asked".into())));
+        }
+        if response.status().as_u16() >= 600 {
+            return Err(lost(CallFailed::BadResponse("a status of no class".into())));
         }
         if response.headers().contains_key(TRANSFER_ENCODING) {
             only_chunked(response.headers_mut()).map_err(lost)?;

@@ -8,7 +8,6 @@
 //! ```
 
 mod ask;
-mod decode;
 mod line;
 mod reader;
 mod switched;
@@ -28,7 +27,8 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::Handle;
 
-use self::ask::{Encoder, Outbox, Unsent};
+use tidegate_http1::{Encoder, Malformed, Outbox, Unsent, poll_send};
+
 use self::reader::Reader;
 use crate::BoxError;
 use crate::endpoint::Address;
@@ -43,10 +43,6 @@ const READ: usize = 8 << 10;
 const READ_MOST: usize = 64 << 10;
 /// How long a TLS peer may take to hear that we leave.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// What came is not HTTP/1.1 as we accept it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed(&'static str);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -222,8 +218,8 @@ impl Exchange {
 
     fn poll_send_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
         let Some(wire) = &mut self.wire else { return Poll::Ready(Ok(())) };
-        let sent = ask::poll_send(&mut self.encoder, &mut self.out, &mut self.body, wire, cx);
-        if !matches!(sent, Poll::Ready(Err(_))) && self.out.is_empty() && std::mem::take(&mut self.out.wrote) {
+        let sent = poll_send(&mut self.encoder, &mut self.out, &mut self.body, wire, cx);
+        if !matches!(sent, Poll::Ready(Err(_))) && self.out.is_empty() && std::mem::take(&mut self.out.wrote) > 0 {
             self.unflushed |= self.says_goodbye;
         }
         if self.unflushed && self.out.is_empty() {
@@ -269,14 +265,6 @@ impl fmt::Debug for Exchange {
         f.debug_struct("Exchange").field("decoder", &self.reader.decoder).finish_non_exhaustive()
     }
 }
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not HTTP/1.1 as it is accepted: {}", self.0)
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 /// What an upstream says, and how it is cut: the same is read of it (docs/fuzzing.md).
 pub fn fuzz(bytes: &[u8]) {

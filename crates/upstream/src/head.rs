@@ -3,10 +3,7 @@
 
 use std::time::Duration;
 
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST,
-    HeaderName, MAX_FORWARDS, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 
@@ -56,25 +53,6 @@ pub(crate) fn endpoints_name(to: &Address) -> Option<HeaderValue> {
     let standard = if to.https { 443 } else { 80 };
     let host = if to.port == standard { to.host.clone() } else { format!("{}:{}", to.host, to.port) };
     HeaderValue::try_from(host).ok()
-}
-
-/// What frames, routes or changes a message may not come behind it (RFC 9110 § 6.5.1).
-pub(crate) fn is_allowed_in_trailers(name: &HeaderName) -> bool {
-    !matches!(
-        *name,
-        AUTHORIZATION
-            | CACHE_CONTROL
-            | CONTENT_ENCODING
-            | CONTENT_LENGTH
-            | CONTENT_RANGE
-            | CONTENT_TYPE
-            | HOST
-            | MAX_FORWARDS
-            | SET_COOKIE
-            | TRAILER
-            | TRANSFER_ENCODING
-            | TE
-    )
 }
 
 /// A response's `Transfer-Encoding` may say `chunked` and nothing else: we know no other coding, and none may be lost on

@@ -114,7 +114,7 @@ impl Upstreams {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let started = Instant::now();
+        let (started, eager) = (Instant::now(), call.eager);
         let mut run = self.begin(call, started, |body| {
             let (body, source) = outgoing::outgoing(body, started);
             let hint = http_body::Body::size_hint(&body);
@@ -122,6 +122,10 @@ impl Upstreams {
         });
         // Not an `async fn`: its argument would lie in the future twice.
         async move {
+            if !eager {
+                let mut late = None;
+                std::future::poll_fn(|cx| run.poll_begun(&mut late, cx)).await?;
+            }
             if let Some((rules, after)) = run.hedge() {
                 return Box::pin(run.run_beside(rules, after)).await;
             }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
@@ -15,6 +15,10 @@ use crate::{BoxError, lock};
 
 /// Bytes kept for another try.
 pub(crate) const KEPT: usize = 64 * 1024;
+/// Of a body whose length is told so much is there before anything is taken for it.
+const BEGUN: u64 = 16 * 1024;
+/// Shorter parts that come before that are joined: they may be of a byte each.
+const JOINED: usize = 4 * 1024;
 
 /// What hyper is given: one try's view of the body.
 pub(crate) enum Outgoing {
@@ -36,6 +40,9 @@ pub(crate) enum Outgoing {
 pub(crate) trait Source: Send + Sync {
     fn poll(&self, cx: &mut Context<'_>, attempt: u32, at: &mut usize, trailers_sent: &mut bool) -> Polled;
     fn is_end(&self, at: usize) -> bool;
+    /// Reads and keeps the beginning of a body that nothing was sent of: all of one whose length is told, as far as [`BEGUN`], and
+    /// the first part of any other, whose client may wait for an answer to it. Ready: it is there, or will never be; since when.
+    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<Instant>;
     /// Another try, if nothing of the body is lost. Earlier tries get an error from now on.
     fn again(&self, attempt: u32) -> bool;
     fn progress(&self) -> Progress;
@@ -146,6 +153,18 @@ where
         shared.ended && at >= shared.kept.len() && shared.trailers.is_none()
     }
 
+    fn poll_begun(&self, cx: &mut Context<'_>) -> Poll<Instant> {
+        let mut shared = lock(self);
+        loop {
+            let kept = shared.kept_bytes as u64;
+            let wanted = shared.body.size_hint().exact().map_or(1, |left| (kept + left).min(BEGUN));
+            if shared.ended || kept >= wanted {
+                return Poll::Ready(shared.moved);
+            }
+            ready!(shared.read_ahead(cx));
+        }
+    }
+
     fn again(&self, attempt: u32) -> bool {
         let mut shared = lock(self);
         let possible = shared.whole && !shared.aborted && shared.broken.is_none();
@@ -222,6 +241,42 @@ where
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
+        }
+    }
+
+    /// Another part, before anything is sent.
+    fn read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.client_owes = polled.is_pending();
+        let frame = ready!(polled);
+        self.moved = Instant::now();
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            None => self.end(),
+            Some(Err(why)) => {
+                self.broken = Some(why.into());
+                self.end();
+            }
+            Some(Ok(Ok(data))) => self.join(data),
+            Some(Ok(Err(frame))) => {
+                self.trailers = frame.into_trailers().ok();
+                self.end();
+            }
+        }
+        if !self.ended && self.body.is_end_stream() {
+            self.end();
+        }
+        Poll::Ready(())
+    }
+
+    fn join(&mut self, data: Bytes) {
+        self.kept_bytes += data.len();
+        match self.kept.pop() {
+            Some(last) if last.len() + data.len() <= JOINED => {
+                let mut joined = last.try_into_mut().unwrap_or_else(|last| BytesMut::from(&*last));
+                joined.extend_from_slice(&data);
+                self.kept.push(joined.freeze());
+            }
+            last => self.kept.extend(last.into_iter().chain((!data.is_empty()).then_some(data))),
         }
     }
 

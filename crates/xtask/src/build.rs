@@ -10,7 +10,9 @@ pub(crate) fn harness(profile: &str) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--locked", "--profile", profile, "--package", "tidegate", "--package", "tidegate-loadtest"]);
     run(&mut build)?;
-    Ok(target().join(profile).join("tidegate-loadtest"))
+    // Cargo's own name for the folder of its default profile.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target().join(folder).join("tidegate-loadtest"))
 }
 
 /// The harness with its arguments, in the folder of the workspace.

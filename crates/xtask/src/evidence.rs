@@ -10,6 +10,21 @@ const MODELS: [[&str; 2]; 2] = [["tidegate-quota", "--test=loom"], ["tidegate-li
 const SPECS: [[&str; 2]; 2] = [["tidegate-quota", "--tests"], ["tidegate-limiter", "--tests"]];
 
 /// As many simulated clusters, then the figures; the last line is for machines.
+/// Lives of clusters. A program of its own folder: it may tell tokio its dice, so that a seed is a run.
+pub(crate) fn life(seeds: u64, from: u64, seed: Option<u64>) -> Result {
+    let folder = target().join("life");
+    let mut build = cargo();
+    build.args(["build", "--locked", "--profile", "life", "--package", "tidegate-cluster"]);
+    build.args(["--features", "life", "--bin", "life", "--config", "build.rustflags=['--cfg', 'tokio_unstable']"]);
+    run(build.arg("--target-dir").arg(&folder))?;
+    let mut life = Command::new(folder.join("life/life"));
+    match seed {
+        Some(seed) => life.args(["--seed", &seed.to_string()]),
+        None => life.args(["--seeds", &seeds.to_string(), "--from", &from.to_string()]),
+    };
+    become_program(&mut life)
+}
+
 pub(crate) fn sim(seeds: u64, from: u64) -> Result {
     run(cargo().args(["build", "--locked", "--profile", "sim", "--package", "tidegate-testkit", "--bin", "sim"]))?;
     let mut sim = Command::new(target().join("sim/sim"));

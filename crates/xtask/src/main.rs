@@ -1,8 +1,10 @@
-//! The project's verbs: test, sim, mutants, demo, soak, load, instructions, fuzz, lint. Depends on clap and std only, so that it builds in
+//! The project's verbs: test, sim, mutants, demo, soak, chaos, load, instructions, fuzz, lint. Depends on clap and std only, so that it builds in
 //! seconds; what needs more lives in `loadtest/` and is built and called from here.
 
+mod admin;
 mod build;
 mod cache_tests;
+mod chaos;
 mod demo;
 mod deploy;
 mod evidence;
@@ -63,6 +65,23 @@ enum Verb {
         #[arg(long, default_value = "release")]
         profile: String,
     },
+    /// Nodes in network namespaces of their own under everything that goes wrong: nothing acknowledged may be lost (needs root).
+    Chaos {
+        /// How long faults go on, 10 to 86,400; healing comes on top.
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(10..=86_400))]
+        seconds: u64,
+        /// Faults, their times and their victims are drawn from it; by default another one each time.
+        #[arg(long)]
+        seed: Option<u64>,
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+        nodes: u8,
+        /// Only these faults, several with + between: "kill+one-way".
+        #[arg(long)]
+        only: Option<String>,
+        /// Logs, histories and decision logs stay even if nothing failed.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Measure Tidegate, nginx, HAProxy and empty hyper proxies; write loadtest/results/.
     Load {
         /// One short round of each: minutes instead of the better part of an hour.
@@ -111,6 +130,17 @@ enum Verb {
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
+    /// Simulate lives of clusters: Raft, disks and networks that fail by the seed; the last line tells violations.
+    Life {
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// This one alone, with its story.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Turn each guard of the limits off: something must notice.
     Mutants {
         /// Only guards whose name contains this.
@@ -137,6 +167,15 @@ enum Verb {
     },
     /// What deploy/ tells: the chart rendered by Helm and judged by Kubernetes' schemas, and told to real nodes (needs Python and PyPI).
     Deploy,
+    /// The admin API fuzzed against its own OpenAPI document, by Schemathesis (needs Python and PyPI).
+    Admin {
+        /// Another than the tests have.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Tries for each operation, beside those that its schema suggests.
+        #[arg(long)]
+        examples: Option<u32>,
+    },
     /// Format, clippy, dependencies, and the samples in deploy/.
     Lint {
         /// Repair the format instead of complaining.
@@ -152,6 +191,9 @@ fn main() -> ExitCode {
         Verb::Test { runner } => test::all(consent, &runner),
         Verb::Demo { seconds, rate } => demo::run(consent, seconds, rate),
         Verb::Soak { seconds, rate, profile } => soak::run(consent, &soak::Order { seconds, rate, profile }),
+        Verb::Chaos { seconds, seed, nodes, only, keep } => {
+            chaos::run(consent, &chaos::Order { seconds, seed, nodes, only, keep })
+        }
         Verb::Load { quick, speed, shared, limits, llm, only, profile } => {
             let what = if llm {
                 load::What::Llm
@@ -168,12 +210,14 @@ fn main() -> ExitCode {
         }
         Verb::Instructions { keep, only } => load::instructions(consent, keep, only.as_deref()),
         Verb::Sim { seeds, from } => evidence::sim(seeds, from),
+        Verb::Life { seeds, from, seed } => evidence::life(seeds, from, seed),
         Verb::Mutants { only } => evidence::mutants(only.as_deref()),
         Verb::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
         Verb::CacheTests { only } => cache_tests::suite(only.as_deref()),
         Verb::Sdks { only } => sdks::all(consent, only.as_deref()),
         Verb::Hostile { only } => hostile::all(consent, only.as_deref()),
         Verb::Deploy => deploy::all(consent),
+        Verb::Admin { seed, examples } => admin::all(consent, &admin::Order { seed, examples }),
         Verb::Lint { fix } => lint::all(fix),
     };
     match done {

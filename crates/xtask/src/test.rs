@@ -5,7 +5,7 @@ use std::env;
 use crate::evidence;
 use crate::prerequisites::{C_COMPILER, Consent, HAPROXY, PEBBLE, ensure};
 use crate::run::{Result, cargo, find_program, root, run, say};
-use crate::{deploy, hostile, sdks};
+use crate::{admin, chaos, deploy, hostile, sdks};
 
 /// What is not built by default is tested as well, and all from one build.
 const WITH: [&str; 2] = ["--features", "tidegate/h3"];
@@ -19,6 +19,8 @@ pub(crate) fn all(consent: Consent, runner: &[String]) -> Result {
     evidence::no_guard_is_idle()?;
     hostile::as_a_test(consent)?;
     deploy::as_a_test(consent)?;
+    admin::as_a_test(consent)?;
+    chaos::as_a_test()?;
     sdks::as_a_test(consent)?;
     // Nextest runs each test in a process of its own and ends with one summary line. cargo's own runner does as well,
     // with a summary for each test program.

@@ -15,6 +15,9 @@ use crate::matrix::measure::subject_cpus;
 use crate::node::{Cluster, Manner};
 use crate::process::{Folder, Process, Start, free_address};
 
+/// Streams that are open at once, and some more.
+const CONNECTIONS: u32 = 4_096;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
@@ -191,7 +194,9 @@ impl Kind {
         if self == Self::Plain {
             return json!({
                 "version": 1,
-                "upstreams": [{"name": "fake", "endpoints": [{"url": format!("http://{}", site.provider)}]}],
+                "upstreams": [{
+                    "name": "fake", "max_connections": CONNECTIONS, "endpoints": [{"url": format!("http://{}", site.provider)}],
+                }],
                 "routes": [{"name": "plain", "match": {"path": "/{*rest}"}, "to": [{"upstream": "fake"}]}],
             });
         }
@@ -203,7 +208,7 @@ impl Kind {
         let mut route = json!({"name": "llm", "match": {"path": "/*"}, "llm": {"models": names}});
         let mut document = json!({
             "version": 1,
-            "providers": [{"name": "fake", "kind": kind, "url": url}],
+            "providers": [{"name": "fake", "kind": kind, "url": url, "max_connections": CONNECTIONS}],
             "models": Ask::ALL.map(model),
         });
         if self == Self::Full {

@@ -1,6 +1,7 @@
 """Backends that are wrong or hostile: what can be read in two ways never reaches a client as if it were good. RFC 9112, RFC 9110."""
 
 import re
+import ssl
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -12,6 +13,8 @@ BAD = {
     "a_status_of_two_digits": b"HTTP/1.1 20 OK\r\ncontent-length: 2\r\n\r\nok",
     "a_status_of_four_digits": b"HTTP/1.1 2000 OK\r\ncontent-length: 2\r\n\r\nok",
     "a_status_of_letters": b"HTTP/1.1 abc OK\r\ncontent-length: 2\r\n\r\nok",
+    "a_status_beyond_599": b"HTTP/1.1 600 No\r\ncontent-length: 2\r\n\r\nok",
+    "a_status_of_999": b"HTTP/1.1 999 No\r\ncontent-length: 2\r\n\r\nok",
     "a_status_below_100": b"HTTP/1.1 099 No\r\ncontent-length: 2\r\n\r\nok",
     "another_version": b"HTTP/3.7 200 OK\r\ncontent-length: 2\r\n\r\nok",
     # § 5: fields.
@@ -54,6 +57,7 @@ GOOD = {
     "the_end_of_the_connection": (OK + b"\r\nuntil the end", 200, b"until the end"),
     "http_1_0": (b"HTTP/1.0 200 OK\r\n\r\nold", 200, b"old"),
     "equal_lengths_twice": (OK + b"content-length: 2\r\ncontent-length: 2\r\n\r\nok", (200, 502), None),
+    "a_reset_content_with_a_body": (b"HTTP/1.1 205 Reset Content\r\ncontent-length: 5\r\n\r\nhello", 205, b""),
     "no_content_with_a_length": (b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n", 204, b""),
     "no_content_with_a_body": (b"HTTP/1.1 204 No Content\r\n\r\nhello", 204, b""),
     "not_modified_with_a_length": (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", 304, b""),
@@ -146,6 +150,24 @@ def what_comes_behind_an_answer_is_no_answer_to_the_next_request(world):
         assert b"evil" not in world.raw(ASK, timeout=5)
 
 
+def a_broken_answer_never_looks_whole_to_who_reads_to_the_end(world):
+    """RFC 9112 § 8: to HTTP/1.0 the connection's end is the body's, so this end is a reset; in TLS, one without `close_notify`."""
+    world.odd.script = OK + b"transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+    ask = b"GET /odd/x HTTP/1.0\r\nhost: world.test\r\n\r\n"
+    context = ssl.create_default_context(cadata=world.ca.decode())
+    secure = context.wrap_socket(world.connect(to=world.secure), server_hostname="world.test", suppress_ragged_eofs=False)
+    for line in (world.connect(), secure):
+        with line:
+            line.sendall(ask)
+            heard = b""
+            try:
+                while piece := line.recv(65536):
+                    heard += piece
+            except (ConnectionResetError, ssl.SSLError):
+                continue
+            raise AssertionError(f"it looks whole: {heard!r}")
+
+
 def fields_of_one_hop_go_no_further(world):
     """RFC 9110 § 7.6.1"""
     world.odd.script = OK + b"connection: x-mine\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\nproxy-connection: close\r\nproxy-authenticate: x\r\nupgrade: h2c\r\ncontent-length: 2\r\n\r\nok"
@@ -155,4 +177,4 @@ def fields_of_one_hop_go_no_further(world):
 
 
 CASES = [bad(*one) for one in BAD.items()] + [cut(*one) for one in CUT.items()] + [good(name, *what) for name, what in GOOD.items()]
-CASES += [an_answer_to_head_has_no_body, what_comes_behind_an_answer_is_no_answer_to_the_next_request, fields_of_one_hop_go_no_further]
+CASES += [a_broken_answer_never_looks_whole_to_who_reads_to_the_end, an_answer_to_head_has_no_body, what_comes_behind_an_answer_is_no_answer_to_the_next_request, fields_of_one_hop_go_no_further]

@@ -18,8 +18,13 @@ REFUSED = {
     "two_spaces_after_the_target": (b"GET /  HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "a_tab_for_a_space": (b"GET\t/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "a_target_with_a_space": (b"GET /a b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    # Dots that some servers see only once they have decoded a slash or cut a parameter.
+    "dots_before_an_encoded_slash": (b"GET /a/..%2fb HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "encoded_dots_before_an_encoded_slash": (b"GET /a/%2e%2e%2Fb HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "dots_behind_an_encoded_slash": (b"GET /a%2f../b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "dots_with_a_parameter": (b"GET /a/..;/b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "a_dot_with_a_parameter": (b"GET /.;x=y/b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "no_version": (b"GET /\r\nhost: a\r\n\r\n", 400),
-    "version_1_2": (b"GET / HTTP/1.2\r\nhost: a\r\n\r\n", 400),
     "version_2_0": (b"GET / HTTP/2.0\r\nhost: a\r\n\r\n", 400),
     "version_in_lower_case": (b"GET / http/1.1\r\nhost: a\r\n\r\n", 400),
     "version_with_a_third_number": (b"GET / HTTP/1.1.1\r\nhost: a\r\n\r\n", 400),
@@ -119,6 +124,7 @@ MADE_CANONICAL = {
     "needless_escapes": (b"GET /%61%7Eb HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /a~b HTTP/1.1", b""),
     "escapes_in_lower_case": (b"GET /%c3%a9 HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /%C3%A9 HTTP/1.1", b""),
     "an_encoded_slash_stays_one": (b"GET /a%2fb HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /a%2Fb HTTP/1.1", b""),
+    "a_parameter_stays": (b"GET /a;b=c/..d HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /a;b=c/..d HTTP/1.1", b""),
     "a_doubly_encoded_dot_stays_one": (b"GET /a/%252e%252e/b HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /a/%252e%252e/b HTTP/1.1", b""),
     "a_fragment": (b"GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /a HTTP/1.1", b""),
     "an_absolute_target": (b"GET http://a/b?c=d HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /b?c=d HTTP/1.1", b""),
@@ -128,6 +134,8 @@ MADE_CANONICAL = {
     "a_nul_in_an_extension": (HEAD + b"transfer-encoding: chunked\r\n\r\n3;a\0b\r\nabc\r\n0\r\n\r\n", b"POST /x HTTP/1.1", b"abc"),
     "zeros_before_a_number": (HEAD + b"transfer-encoding: chunked\r\n\r\n0003\r\nabc\r\n000\r\n\r\n", b"POST /x HTTP/1.1", b"abc"),
     "chunked_in_capitals": (HEAD + b"Transfer-Encoding: ChUnKeD\r\n\r\n3\r\nabc\r\n0\r\n\r\n", b"POST /x HTTP/1.1", b"abc"),
+    # RFC 9110 § 2.5: a recipient reads a higher minor version as the highest that it knows, and says its own.
+    "version_1_2": (b"GET /a HTTP/1.2\r\nhost: a\r\n\r\n", b"GET /a HTTP/1.1", b""),
     "space_around_a_value": (HEAD + b"content-length: \t 3 \t \r\n\r\nabc", b"POST /x HTTP/1.1", b"abc"),
 }
 
@@ -243,6 +251,12 @@ def max_forwards_ends_an_options_here(world):
     said = world.raw(b"OPTIONS /m HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\nconnection: close\r\n\r\n")
     assert statuses(said)[0] in (200, 204), said
     assert not requests(world.plain), requests(world.plain)
+    for says, wanted in ((b"99999999999999999999999", b"18446744073709551614"), (b"+0", b"+0"), (b"5\r\nmax-forwards: 3", b"2")):
+        world.plain.forget()
+        world.raw(b"OPTIONS /m HTTP/1.1\r\nhost: a\r\nmax-forwards: " + says + b"\r\nconnection: close\r\n\r\n")
+        (head, _), = requests(world.plain)
+        assert head.lower().count(b"max-forwards") == 1 and b"max-forwards: " + wanted in head.lower(), head
+    world.plain.forget()
     world.raw(b"OPTIONS /m HTTP/1.1\r\nhost: a\r\nmax-forwards: 7\r\nconnection: close\r\n\r\n")
     (head, _), = requests(world.plain)
     assert b"max-forwards: 6" in head.lower(), head

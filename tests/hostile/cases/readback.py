@@ -23,7 +23,9 @@ def drawn(chance, nth):
         return good
 
     method = chance.choice([b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"HEAD", b"PROPFIND"])
-    path = b"/r%d" % nth + b"".join(chance.choice([b"/a", b"/%41", b"/.", b"//b", b"/%2Fc", b"/~x", b"/%C3%A9", b";p=1"]) for _ in range(chance.randrange(4)))
+    # Dots beside escaped slashes or parameters are refused (cases of framing.py).
+    either = chance.choice([[b"/."], [b"/%2Fc", b";p=1"]])
+    path = b"/r%d" % nth + b"".join(chance.choice([b"/a", b"/%41", b"//b", b"/~x", b"/%C3%A9", *either]) for _ in range(chance.randrange(4)))
     target = path + chance.choice([b"", b"?", b"?a=b&c=%20d", b"?x=//y/../z"])
     fields = [b"host" + odd(b"", b" ") + b":" + chance.choice([b"a", b" a", b"\ta "])]
     for _ in range(chance.randrange(5)):

@@ -8,9 +8,11 @@ import subprocess
 import threading
 import time
 
+from frames import Client, ended as counted
 from world import rest
 
 HEAD_SECONDS = 10  # A whole head, from the first byte.
+BODY_SECONDS = 10  # A body may be waited for so long before a rate is asked of it.
 
 
 def many(world, count):
@@ -179,6 +181,76 @@ def a_flood_of_connections(world):
     given_back(world, descriptors)
 
 
+def narrow(world):
+    """An upstream that takes four requests at once."""
+    if all(one["name"] != "narrow" for one in world.document["upstreams"]):
+        endpoint = {"url": f"http://127.0.0.1:{world.plain.port}"}
+        world.publish(
+            upstreams=[{"name": "narrow", "endpoints": [endpoint], "max_connections": 4}],
+            routes=[{"name": "narrow", "match": {"path": "/narrow/*"}, "to": [{"upstream": "narrow"}]}],
+        )
+
+
+def narrow_is_served(world, times=20):
+    for _ in range(times):
+        said = world.raw(b"GET /narrow/get HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 "), said[:300]
+
+
+HALF = [
+    b"content-length: 10\r\n\r\nhalf",
+    b"content-length: 100000\r\n\r\na",
+    b"transfer-encoding: chunked\r\n\r\n",
+    b"transfer-encoding: chunked\r\n\r\n5;ext",
+    b"expect: 100-continue\r\ncontent-length: 100\r\n\r\n",
+    b"content-type: application/grpc\r\ntransfer-encoding: chunked\r\n\r\n",
+]
+
+
+def who_only_promises_a_body_takes_nothing_of_an_upstream(world):
+    """Requests whose bodies have not begun, sixty by HTTP/1.1 and two hundred by h2, hold none of the four connections of their
+    upstream: others are served by it."""
+    narrow(world)
+    lines = []
+    for half in HALF * 10:
+        lines.append(world.connect())
+        lines[-1].sendall(b"POST /narrow/x HTTP/1.1\r\nhost: a\r\n" + half)
+    with Client(world) as one, Client(world) as other:
+        for client in (one, other):
+            for stream in range(1, 201, 2):
+                client.send(client.open(stream, end=False, method="POST", path="/narrow/h2"))
+        narrow_is_served(world)
+    assert not any(b"POST" in heard for heard in world.plain.heard), world.plain.heard
+    lines[0].sendall(b" whole")
+    assert lines[0].recv(100).startswith(b"HTTP/1.1 200 ")
+    for line in lines:
+        line.close()
+
+
+def who_drips_a_body_is_told_and_left(world):
+    """RFC 9110 § 15.5.9. A byte now and then, for as long as it likes: less than the rate that a route asks for is a 408, counted, and
+    nobody waits for it."""
+    narrow(world)
+    before, began = counted(world).get("body_timeout", 0), time.time()
+    lines = many(world, 40)
+    for line in lines:
+        line.sendall(b"POST /narrow/drip HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\na")
+    while time.time() - began < BODY_SECONDS + 2:
+        for line in lines:
+            with contextlib.suppress(OSError):
+                line.sendall(b"b")
+        narrow_is_served(world, 2)
+        time.sleep(1)
+    said = [rest(line) for line in lines]
+    assert all(one.startswith(b"HTTP/1.1 408 ") and b"body_timeout" in one for one in said), said[0]
+    for line in lines:
+        line.close()
+    until = time.time() + 10
+    while counted(world).get("body_timeout", 0) < before + 40:
+        assert time.time() < until, counted(world)
+        time.sleep(0.1)
+
+
 def slowhttptest_in_all_its_modes(world):
     """Debian's slowhttptest: slow heads, slow bodies, overlapping ranges, slow reading, 200 connections of each at once. By its own
     word, too, the service stays available."""
@@ -220,5 +292,7 @@ CASES = [
     who_does_not_read,
     pipelined_without_reading,
     a_flood_of_connections,
+    who_only_promises_a_body_takes_nothing_of_an_upstream,
+    who_drips_a_body_is_told_and_left,
     slowhttptest_in_all_its_modes,
 ]

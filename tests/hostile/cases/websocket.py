@@ -91,6 +91,16 @@ def half_closed(line):
     line.close()
 
 
+def says_what_it_is_told(line):
+    """Status and fields of its answer stand in the target, in hex."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += line.recv(4096)
+    line.sendall(bytes.fromhex(head.split(b" ")[1].partition(b"?")[2].decode()))
+    line.recv(1)
+    line.close()
+
+
 def deaf(line):
     """Until the case is over."""
     switched(line)
@@ -110,6 +120,7 @@ def ready(world):
         "node": int(world.node_server.stdout.readline()),
         "half": raw_backend(half_closed),
         "deaf": raw_backend(deaf),
+        "told": raw_backend(says_what_it_is_told),
     }
     world.publish(
         upstreams=[{"name": f"ws-{name}", "endpoints": [{"url": f"http://127.0.0.1:{port}"}]} for name, port in ports.items()],
@@ -208,6 +219,30 @@ def begun(world, to, **more):
         head += byte
     assert head.startswith(b"HTTP/1.1 101 "), head
     return line, head
+
+
+def one_of_the_protocols_that_were_asked_for_is_chosen(world):
+    """RFC 9110 § 7.8: the client hears which, and not its own list; anything else is no answer. § 15.5.22: a 426 says what to ask for."""
+    ready(world)
+    for says, wanted in {
+        b"101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n": b"101",
+        b"101 Switching Protocols\r\nupgrade: WebSocket\r\nconnection: upgrade\r\n": b"101",
+        b"101 Switching Protocols\r\nupgrade: h3\r\nconnection: upgrade\r\n": b"502",
+        b"101 Switching Protocols\r\nupgrade: websocket, other\r\nconnection: upgrade\r\n": b"502",
+        b"101 Switching Protocols\r\nupgrade: websocket\r\nupgrade: other\r\nconnection: upgrade\r\n": b"502",
+        b"101 Switching Protocols\r\nupgrade: \r\nconnection: upgrade\r\n": b"502",
+        b"101 Switching Protocols\r\nconnection: upgrade\r\n": b"502",
+        b"426 Upgrade Required\r\nupgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 0\r\n": b"426",
+    }.items():
+        with world.connect(timeout=3) as line:
+            target = (b"HTTP/1.1 " + says + b"\r\n").hex().encode()
+            line.sendall(b"GET /ws/told?%s HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: other, websocket, \r\n\r\n" % target)
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += line.recv(4096)
+            head = head.partition(b"\r\n\r\n")[0].lower() + b"\r\n"
+            assert head.startswith(b"http/1.1 " + wanted), (says, head)
+            assert (b"\r\nupgrade: websocket\r\n" in head) == (wanted != b"502") and b"other" not in head, (says, head)
 
 
 def frames_pass_untouched(world):
@@ -394,6 +429,7 @@ CASES = [
     of_node_with_python_and_node,
     over_tls,
     closing,
+    one_of_the_protocols_that_were_asked_for_is_chosen,
     frames_pass_untouched,
     a_side_that_has_said_all,
     a_server_that_dies,

@@ -5,18 +5,22 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use tidegate_cluster::disaster::Recipient;
-use tidegate_cluster::{Applied as Committed, Cluster, GroupStatus, MemberStatus, ProposeError, Unreachable};
+use tidegate_cluster::{
+    Applied as Committed, Cluster, GroupStatus, KeyProgress, MemberStatus, ProposeError, Status, Unreachable,
+};
 use tidegate_model::{Feature, Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
 use tidegate_quota::protocol::Policy;
+use tidegate_state::audit::By as Doer;
 use tidegate_state::{Command, Outcome, Publish, State};
 use tokio::sync::Mutex;
 
-use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole, time};
-use crate::access::wall_clock;
+use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Instead, Whole, time};
+use crate::access::{caller, wall_clock};
 use crate::wire::{
-    CertificateState, ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node as Member,
-    NodeApplied, NodeCache, NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, ReadyReply,
+    CertificateState, ClusterKeyState, ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse,
+    Node as Member, NodeApplied, NodeCache, NodeCertificate, NodeRole, Problem, QuotaCount, QuotaSubject,
+    QuotaTopEntry, ReadyReply,
 };
 
 /// An election takes a second or two.
@@ -83,6 +87,11 @@ impl OverCluster {
         Self { cluster, node, publishing: Mutex::new(()) }
     }
 
+    /// Who asks, or this node where nobody does.
+    fn doer(&self) -> Doer {
+        caller().unwrap_or_else(|| Doer::node(self.cluster.node()))
+    }
+
     fn addresses(&self) -> Vec<String> {
         let own = self.cluster.addresses().peer.clone();
         let mut all = vec![own.clone()];
@@ -115,12 +124,12 @@ impl Backend for OverCluster {
     }
 
     async fn propose(&self, command: Command) -> Result<Applied, Failure> {
-        let Committed { index, outcome } = self.cluster.propose(command).await.map_err(failure)?;
+        let Committed { index, outcome } = self.cluster.propose_by(self.doer(), command).await.map_err(failure)?;
         Ok(Applied { outcome, index })
     }
 
-    fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
-        (self.node.compile)(text, revision)
+    fn compile(&self, text: &str, revision: Revision, instead: Instead<'_>) -> Result<Compiled, Vec<Problem>> {
+        (self.node.compile)(text, revision, instead)
     }
 
     async fn understood(&self, features: &[Feature]) -> Result<(), Failure> {
@@ -208,7 +217,7 @@ impl Backend for OverCluster {
     }
 
     fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, Failure> {
-        self.cluster.seal(name, secret).map_err(Failure::Fault)
+        self.cluster.seal(name, secret).map_err(Failure::Unavailable)
     }
 
     async fn settle_orders(&self) -> Result<(), String> {
@@ -238,6 +247,7 @@ impl Backend for OverCluster {
                 None => String::new(),
             },
             feature_level: Some(member.feature_level),
+            zone: member.zone.clone(),
         };
         ClusterStatus {
             cluster_id: status.cluster.to_string(),
@@ -249,12 +259,18 @@ impl Backend for OverCluster {
             quota: group(&status.quota.group),
             settled: status.settled,
             nodes: status.members.iter().map(member).collect(),
+            alarms: self.cluster.alarms(),
+            cluster_key: Some(key_state(&self.cluster.cluster_key(), &status)),
+            certificate: self
+                .cluster
+                .certificate()
+                .map(|(expires, renews)| NodeCertificate { expires_at: time(expires), renews_at: time(renews) }),
         }
     }
 
     async fn join_token(&self, expires_at: Millis, uses: u32) -> Result<JoinToken, Failure> {
         let lives = Duration::from_millis(expires_at.saturating_sub(wall_clock()).0);
-        let token = self.cluster.create_join_token(Some(lives), uses).await.map_err(failure)?;
+        let token = self.cluster.create_join_token_by(self.doer(), Some(lives), uses).await.map_err(failure)?;
         Ok(JoinToken { token: token.reveal(), expires_at: time(expires_at), uses, peers: self.addresses() })
     }
 
@@ -263,7 +279,7 @@ impl Backend for OverCluster {
         if known && all == 1 {
             return Err(Failure::Rejected { reason: format!("node {node} is the whole cluster"), hint: None });
         }
-        match self.cluster.remove(node).await.map_err(failure)? {
+        match self.cluster.remove_by(self.doer(), node).await.map_err(failure)? {
             Outcome::Done => Ok(()),
             Outcome::NotFound => Err(Failure::NotFound(format!("there is no node {node}"))),
             other => Err(Failure::Fault(format!("removing node {node}: {other:?}"))),
@@ -293,8 +309,12 @@ impl Backend for OverCluster {
     }
 
     async fn rotate_tickets(&self) -> Result<u64, Failure> {
-        self.cluster.rotate_ticket_keys().await.map_err(failure)?;
+        self.cluster.rotate_ticket_keys_by(self.doer()).await.map_err(failure)?;
         Ok(self.cluster.newest_ticket_key().map_or(0, |(generation, _)| generation))
+    }
+
+    async fn rotate_cluster_key(&self) -> Result<u64, Failure> {
+        self.cluster.rotate_cluster_key_by(self.doer()).await.map_err(failure)
     }
 
     fn metrics(&self) -> String {
@@ -306,6 +326,16 @@ impl Backend for OverCluster {
 #[must_use]
 pub fn policies(snapshot: &Snapshot) -> Vec<Policy> {
     snapshot.limits.iter().map(|limit| limit.policy()).collect()
+}
+
+/// The leader waits for those who live.
+fn key_state(key: &KeyProgress, status: &Status) -> ClusterKeyState {
+    let waits_for = key.holders.as_ref().map_or_else(Vec::new, |holders| {
+        let lacking = status.members.iter().filter(|it| it.live == Some(true) && !holders.contains(&it.id));
+        lacking.map(|member| member.id.0).collect()
+    });
+    let replacing = key.holders.is_some() || key.reseals || key.older != 0 || key.lacks;
+    ClusterKeyState { generation: key.generation, replacing, waits_for, older: key.older as u64, lacks: key.lacks }
 }
 
 fn group(status: &GroupStatus) -> Group {

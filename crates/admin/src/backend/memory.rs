@@ -9,11 +9,12 @@ use axum::body::Bytes;
 use tidegate_cluster::disaster::Recipient;
 use tidegate_model::{Feature, Millis, NodeId, Revision};
 use tidegate_policy::Snapshot;
+use tidegate_state::audit::By as Doer;
 use tidegate_state::endpoints::Place;
 use tidegate_state::{Addresses, ClusterId, Command, Form, Proposal, Publish, RequestId, Role, State};
 
-use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Whole};
-use crate::access::{hash, mint, wall_clock};
+use super::{Applied, Backend, By, Compile, Compiled, Counter, Failure, Instead, Whole};
+use crate::access::{caller, hash, mint, wall_clock};
 use crate::wire::{
     CertificateState, ClusterStatus, DeploymentState, EndpointState, Group, JoinToken, KeptResponse, Node, NodeApplied,
     NodeCache, NodeRole, Problem, QuotaCount, QuotaSubject, QuotaTopEntry, Readiness, ReadyReply,
@@ -68,8 +69,13 @@ impl Memory {
         let mut inner = self.lock();
         inner.index += 1;
         let index = inner.index;
-        let proposal = Proposal { request: RequestId(u128::from(index)), at: wall_clock(), command };
-        let (outcome, _) = inner.state.apply(&proposal);
+        let proposal = Proposal {
+            request: RequestId(u128::from(index)),
+            at: wall_clock(),
+            command,
+            by: caller().or_else(|| Some(Doer::node(ME))),
+        };
+        let (outcome, _) = inner.state.apply(index, &proposal);
         Applied { outcome, index }
     }
 
@@ -92,8 +98,8 @@ impl Backend for Memory {
         Ok(self.apply(command))
     }
 
-    fn compile(&self, text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
-        (self.compile)(text, revision)
+    fn compile(&self, text: &str, revision: Revision, instead: Instead<'_>) -> Result<Compiled, Vec<Problem>> {
+        (self.compile)(text, revision, instead)
     }
 
     async fn understood(&self, _: &[Feature]) -> Result<(), Failure> {
@@ -208,6 +214,7 @@ impl Backend for Memory {
             applied: Some(inner.index),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             feature_level: Some(node.feature_level),
+            zone: None,
         };
         ClusterStatus {
             cluster_id: inner.state.members.cluster().to_string(),
@@ -219,6 +226,9 @@ impl Backend for Memory {
             quota: group,
             settled: true,
             nodes: inner.state.members.nodes().map(node).collect(),
+            alarms: Vec::new(),
+            certificate: None,
+            cluster_key: None,
         }
     }
 
@@ -255,6 +265,10 @@ impl Backend for Memory {
         let after = self.lock().state.ticket_keys.generation();
         self.apply(Command::RotateTicketKeys { after, sealed: Vec::new() });
         Ok(after + 1)
+    }
+
+    async fn rotate_cluster_key(&self) -> Result<u64, Failure> {
+        Ok(self.lock().state.later.cluster_keys.generation() + 1) // It seals nothing.
     }
 
     fn metrics(&self) -> String {

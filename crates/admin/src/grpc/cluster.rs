@@ -48,6 +48,18 @@ impl From<&wire::ClusterStatus> for pb::ClusterStatus {
             quota: Some(status.quota.into()),
             settled: status.settled,
             nodes: status.nodes.iter().map(pb::Node::from).collect(),
+            alarms: status.alarms.clone(),
+            cluster_key: status.cluster_key.as_ref().map(|key| pb::ClusterKey {
+                generation: key.generation,
+                replacing: key.replacing,
+                waits_for: key.waits_for.clone(),
+                older: key.older,
+                lacks: key.lacks,
+            }),
+            certificate: status
+                .certificate
+                .as_ref()
+                .map(|it| pb::NodeCertificate { expires_at: it.expires_at.clone(), renews_at: it.renews_at.clone() }),
         }
     }
 }
@@ -71,6 +83,17 @@ impl From<pb::ClusterStatus> for wire::ClusterStatus {
             quota: status.quota.unwrap_or_default().into(),
             settled: status.settled,
             nodes: status.nodes.into_iter().map(wire::Node::from).collect(),
+            alarms: status.alarms,
+            cluster_key: status.cluster_key.map(|key| wire::ClusterKeyState {
+                generation: key.generation,
+                replacing: key.replacing,
+                waits_for: key.waits_for,
+                older: key.older,
+                lacks: key.lacks,
+            }),
+            certificate: status
+                .certificate
+                .map(|it| wire::NodeCertificate { expires_at: it.expires_at, renews_at: it.renews_at }),
         }
     }
 }
@@ -115,6 +138,7 @@ impl From<&wire::Node> for pb::Node {
             applied: node.applied,
             version: node.version.clone(),
             feature_level: node.feature_level,
+            zone: node.zone.clone(),
         }
     }
 }
@@ -136,6 +160,7 @@ impl From<pb::Node> for wire::Node {
             applied: node.applied,
             version: node.version,
             feature_level: node.feature_level,
+            zone: node.zone,
         }
     }
 }

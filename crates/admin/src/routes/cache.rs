@@ -92,7 +92,7 @@ pub(super) struct Of {
 #[utoipa::path(get, path = "/v1/cache/kept", tag = "cache",
     params(("url" = String, Query, description = "`https://example.com/a?b`, scheme or not"),
         ("tenant" = Option<String>, Query, description = "Default: `default`")),
-    responses((status = 200, body = KeptResponses), (status = 400, body = ErrorReply)))]
+    responses((status = 200, body = KeptResponses), (status = 400, body = ErrorReply), (status = 409, body = ErrorReply)))]
 pub(super) async fn kept(State(state): State<AppState>, Ask(of): Ask<Of>) -> Result<Json<KeptResponses>, Refusal> {
     must_exist(&state, of.tenant.as_deref()).await?;
     let (tenant, url) = (of.tenant.unwrap_or_else(|| DEFAULT_TENANT.to_owned()), plain(&of.url)?);

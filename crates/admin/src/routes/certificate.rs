@@ -14,7 +14,7 @@ use super::said;
 use crate::AppState;
 use crate::access::wall_clock;
 use crate::document::CertificateNames;
-use crate::input::Json as Input;
+use crate::input::Hushed as Input;
 use crate::refusal::Refusal;
 use crate::wire::{CertificateChanged, CertificateList, CertificateState, ErrorReply, ImportCertificate};
 

@@ -14,8 +14,8 @@ use crate::access::wall_clock;
 use crate::input::{Id, Json as Input};
 use crate::refusal::Refusal;
 use crate::wire::{
-    BackupRequest, ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed, TicketKeysRotated, TransferRequest,
-    Transferred,
+    BackupRequest, ClusterKeyRotated, ClusterStatus, ErrorReply, JoinToken, JoinTokenRequest, Removed,
+    TicketKeysRotated, TransferRequest, Transferred,
 };
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
@@ -28,7 +28,7 @@ pub(super) async fn status(State(state): State<AppState>) -> Json<ClusterStatus>
 }
 
 /// A token with which new nodes join
-#[utoipa::path(post, path = "/v1/cluster/token", tag = "cluster", request_body = JoinTokenRequest,
+#[utoipa::path(post, path = "/v1/cluster/token", tag = "cluster", request_body = Option<JoinTokenRequest>,
     responses((status = 200, body = JoinToken), (status = 503, body = ErrorReply)))]
 pub(super) async fn token(
     State(state): State<AppState>,
@@ -47,7 +47,7 @@ pub(super) async fn token(
 }
 
 /// Hand the leadership of the control group over
-#[utoipa::path(post, path = "/v1/cluster/transfer", tag = "cluster", request_body = TransferRequest,
+#[utoipa::path(post, path = "/v1/cluster/transfer", tag = "cluster", request_body = Option<TransferRequest>,
     responses((status = 200, body = Transferred), (status = 409, body = ErrorReply)))]
 pub(super) async fn transfer(
     State(state): State<AppState>,
@@ -77,6 +77,16 @@ pub(super) async fn backup(
     responses((status = 200, body = TicketKeysRotated), (status = 503, body = ErrorReply)))]
 pub(super) async fn tickets(State(state): State<AppState>) -> Result<Json<TicketKeysRotated>, Refusal> {
     Ok(Json(TicketKeysRotated { generation: state.backend.rotate_tickets().await? }))
+}
+
+/// Replace the key that seals everything secret
+///
+/// Answers when it has begun: all live nodes get another key, everything is sealed anew, and the one before is deleted. The cluster's
+/// status tells when that is done.
+#[utoipa::path(post, path = "/v1/cluster/key", tag = "cluster",
+    responses((status = 200, body = ClusterKeyRotated), (status = 409, body = ErrorReply), (status = 503, body = ErrorReply)))]
+pub(super) async fn rotate_key(State(state): State<AppState>) -> Result<Json<ClusterKeyRotated>, Refusal> {
+    Ok(Json(ClusterKeyRotated { generation: state.backend.rotate_cluster_key().await? }))
 }
 
 /// Take a node out of the cluster for good

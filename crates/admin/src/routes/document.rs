@@ -75,14 +75,14 @@ pub(super) async fn history(
 ///
 /// Compiled as this node would; changes nothing.
 #[utoipa::path(post, path = "/v1/document/check", tag = "document",
-    request_body(content = String, content_type = "application/yaml"),
+    request_body(content = Option<serde_json::Value>, content_type = "application/yaml"),
     responses((status = 200, body = CheckReply), (status = 413, body = ErrorReply)))]
 pub(super) async fn check(
     State(state): State<AppState>,
     Text { text, _slot }: Text,
 ) -> Result<Json<CheckReply>, Refusal> {
     let backend = state.backend.clone();
-    let reply = state.compiling(move || match backend.compile(&text, Revision(0)) {
+    let reply = state.compiling(move || match backend.compile(&text, Revision(0), None) {
         Ok(compiled) => CheckReply { ok: true, problems: compiled.warnings },
         Err(problems) => CheckReply { ok: false, problems },
     });
@@ -106,7 +106,8 @@ pub(super) async fn diff(
 }
 
 /// The JSON Schema of documents
-#[utoipa::path(get, path = "/v1/schema", tag = "document", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/v1/schema", tag = "document",
+    responses((status = 200, body = Object, content_type = "application/schema+json")))]
 pub(super) async fn schema() -> Response {
     let json = HeaderValue::from_static("application/schema+json");
     ([(header::CONTENT_TYPE, json)], crate::document::schema()).into_response()

@@ -12,7 +12,7 @@ use super::said;
 use crate::AppState;
 use crate::access::wall_clock;
 use crate::backend::Failure;
-use crate::input::{Ask, Id, Json as Input};
+use crate::input::{Ask, Id, Json as Input, behind};
 use crate::refusal::Refusal;
 use crate::wire::{CreateKey, ErrorReply, IssuedKey, Key, KeyPlan, KeyState, Keys, RevokedKey, RotateKey};
 
@@ -45,10 +45,11 @@ pub(super) async fn list(State(state): State<AppState>, Ask(page): Ask<Page>) ->
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Refusal::BadRequest(format!("limit is 1 to {MAX_PAGE}")));
     }
+    let after = behind(page.after)?;
     super::document::newest(&state, page.stale).await?;
     let now = wall_clock();
     let wanted = |key: &&tidegate_state::Key| {
-        page.after.is_none_or(|after| key.id.0 > after)
+        after < key.id.0
             && page.consumer.as_ref().is_none_or(|consumer| key.consumer == *consumer)
             && page.tenant.as_ref().is_none_or(|tenant| key.tenant == *tenant)
     };
@@ -120,7 +121,7 @@ pub(super) async fn revoke(
 }
 
 /// A new secret for a key; the old one works on for a while
-#[utoipa::path(post, path = "/v1/keys/{id}/rotate", tag = "key", request_body = RotateKey,
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", tag = "key", request_body = Option<RotateKey>,
     params(("id" = u64, Path)),
     responses((status = 200, body = IssuedKey), (status = 404, body = ErrorReply)))]
 pub(super) async fn rotate(
@@ -149,7 +150,7 @@ pub(super) async fn rotate(
 /// Another plan for a key
 ///
 /// Its calls count for the limits of that plan as soon as the nodes know.
-#[utoipa::path(post, path = "/v1/keys/{id}/plan", tag = "key", request_body = KeyPlan,
+#[utoipa::path(post, path = "/v1/keys/{id}/plan", tag = "key", request_body = Option<KeyPlan>,
     params(("id" = u64, Path)),
     responses((status = 200, body = Key), (status = 404, body = ErrorReply), (status = 409, body = ErrorReply)))]
 pub(super) async fn plan(

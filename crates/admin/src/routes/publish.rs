@@ -137,7 +137,7 @@ async fn once(
     let backend = state.backend.clone();
     let next = Revision(current.0.saturating_add(1));
     let document = text.clone();
-    let compiled = state.compiling(move || backend.compile(&document, next)).await?;
+    let compiled = state.compiling(move || backend.compile(&document, next, None)).await?;
     let Compiled { snapshot, warnings, features } = compiled.map_err(Refusal::InvalidDocument)?;
     state.backend.understood(&features).await?;
     certificates_are_there(state, text)?;

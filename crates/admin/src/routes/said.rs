@@ -30,6 +30,12 @@ pub(super) fn no(outcome: &Outcome, what: &str) -> Refusal {
 
 pub(super) use crate::backend::time;
 
+/// RFC 3339, to the millisecond.
+pub(crate) fn moment(at: Millis) -> String {
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
 /// When something ends that lives for so many seconds from `now`.
 pub(super) fn end_of_life(ttl_seconds: Option<u64>, now: Millis) -> Result<Option<Millis>, Refusal> {
     match ttl_seconds {

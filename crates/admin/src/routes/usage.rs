@@ -257,7 +257,7 @@ mod tests {
         };
         let report = Report { node: NodeId(1), life: 1, number: 1, rows };
         for (n, command) in [Command::Form(form), Command::ReportUsage(report)].into_iter().enumerate() {
-            state.apply(&Proposal { request: RequestId(n as u128 + 1), at: NOON, command });
+            state.apply(0, &Proposal { request: RequestId(n as u128 + 1), at: NOON, command, by: None });
         }
         state
     }

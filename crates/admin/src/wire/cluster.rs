@@ -28,6 +28,42 @@ pub struct ClusterStatus {
     /// Who votes is not being changed: while it is, a failure may cost a quorum that the roles do not show.
     pub settled: bool,
     pub nodes: Vec<Node>,
+    /// What is wrong in the cluster as far as this node knows, this node's own reasons apart.
+    #[serde(default)]
+    pub alarms: Vec<String>,
+    /// What the node that answers shows to the others.
+    #[serde(default)]
+    pub certificate: Option<NodeCertificate>,
+    /// The key that seals everything secret.
+    #[serde(default)]
+    pub cluster_key: Option<ClusterKeyState>,
+}
+
+/// The key that seals everything secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterKeyState {
+    /// Of the key that seals; the first is 1.
+    pub generation: u64,
+    /// Another one is being handed out, or the one before is not deleted yet on the node that answers.
+    pub replacing: bool,
+    /// Live nodes that do not have the next one on their disk yet.
+    #[serde(default)]
+    pub waits_for: Vec<u64>,
+    /// Keys of before that the node that answers has not deleted yet.
+    #[serde(default)]
+    pub older: u64,
+    /// The node that answers does not have the one that seals.
+    #[serde(default)]
+    pub lacks: bool,
+}
+
+/// A node's certificate among nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeCertificate {
+    /// RFC 3339: when it ends.
+    pub expires_at: String,
+    /// RFC 3339: from when on it is renewed, by itself.
+    pub renews_at: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -96,6 +132,9 @@ pub struct Node {
     pub version: String,
     /// What it understands: a feature is refused while a live node's level is below it. `null` while unknown.
     pub feature_level: Option<u32>,
+    /// Where it says it is (`serve --zone`); absent: it does not say.
+    #[serde(default)]
+    pub zone: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -169,5 +208,12 @@ pub struct Removed {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TicketKeysRotated {
     /// How many there were so far.
+    pub generation: u64,
+}
+
+/// Another key of the cluster is being handed out.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClusterKeyRotated {
+    /// The one that it will be.
     pub generation: u64,
 }

@@ -38,11 +38,7 @@ impl From<Role> for tidegate_state::Role {
 impl Role {
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Reader => "reader",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
+        tidegate_state::Role::from(self).as_str()
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Port {
 
 pub(crate) async fn start() -> Port {
     let memory =
-        Arc::new(Memory::new(ADMIN, Box::new(|text, revision| compile(text, revision, |_| Inputs::assumed()))));
+        Arc::new(Memory::new(ADMIN, Box::new(|text, revision, _| compile(text, revision, |_| Inputs::assumed()))));
     memory.add_token(OPERATOR, Role::Operator);
     memory.add_token(READER, Role::Reader);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

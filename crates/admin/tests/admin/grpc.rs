@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{OPERATOR, Port, READER, start};
+use crate::common::{ADMIN, OPERATOR, Port, READER, start};
 use tidegate_admin::proto::cluster::cluster_client::ClusterClient;
 use tidegate_admin::proto::cluster::{Readiness as PbReadiness, StatusRequest, WatchRequest};
 use tidegate_admin::proto::health::HealthCheckRequest;
@@ -76,6 +76,31 @@ async fn watch_sends_the_status_now_and_when_it_changes_and_ends_when_the_port_c
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     let closed = tokio::time::timeout(Duration::from_secs(8), &mut port.served).await;
     assert!(closed.is_ok_and(|joined| joined.is_ok()));
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_its_token_is_revoked() {
+    let port = start().await;
+    let mut cluster = ClusterClient::new(channel(&port).await);
+    let ask = WatchRequest { interval_ms: 100, every: true };
+    let mut watch = cluster.watch(with_token(READER, ask)).await.unwrap().into_inner();
+    let mut others = cluster.watch(with_token(OPERATOR, ask)).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    let tokens = port.get(ADMIN, "/v1/tokens").await.ok();
+    let of_reader = tokens["tokens"].as_array().unwrap().iter().find(|token| token["role"] == "reader").unwrap();
+    port.ask(ADMIN, "DELETE", &format!("/v1/tokens/{}", of_reader["id"]), "").await.ok();
+    let ended = async {
+        loop {
+            if let Err(why) = watch.message().await {
+                return why.code();
+            }
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("it ends");
+    assert_eq!(ended, Code::Unauthenticated);
+    for _ in 0..5 {
+        assert!(others.message().await.unwrap().is_some(), "whose token is good goes on");
+    }
 }
 
 #[tokio::test]

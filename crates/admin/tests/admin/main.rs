@@ -6,6 +6,7 @@ mod access;
 mod cache;
 mod certificates;
 mod common;
+mod connections;
 mod documents;
 mod grpc;
 mod keys;

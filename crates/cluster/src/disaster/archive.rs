@@ -17,7 +17,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNIN
 use serde::{Deserialize, Serialize};
 
 use super::key::{BackupKey, Recipient};
-use crate::token::hex;
+use crate::token::{hex, unhex_all};
 
 const MAGIC: &[u8; 8] = b"TIDEBACK";
 const VERSION: u8 = 1;
@@ -81,10 +81,10 @@ pub struct Section {
     pub blake3: String,
 }
 
-/// What is wrong with a file that should be a backup.
+/// What is wrong with a file that should be a backup, or with the key for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// `head` or the name of a section.
+    /// `head` or the name of a section; empty: the file is as it was written, and does not fit the key.
     pub section: String,
     pub what: String,
 }
@@ -97,7 +97,10 @@ impl Broken {
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the backup is damaged: section {}: {}", self.section, self.what)
+        match self.section.as_str() {
+            "" => f.write_str(&self.what),
+            section => write!(f, "the backup is damaged: section {section}: {}", self.what),
+        }
     }
 }
 
@@ -197,14 +200,19 @@ impl Archive<'_> {
     pub(crate) fn open(&self, name: &str, key: &BackupKey) -> Result<Vec<u8>, Broken> {
         let at = self.manifest.sections.iter().position(|section| section.name == name);
         let at = at.ok_or_else(|| Broken::new(name, "missing"))?;
+        let given = key.recipient().map_err(|what| Broken::new("", what))?.to_string();
+        if given != self.manifest.key {
+            let sealed = &self.manifest.key;
+            let what = format!(
+                "the backup is sealed for the key {sealed}, and the key that was given is {given}: give that one"
+            );
+            return Err(Broken::new("", what));
+        }
         self.open_at(at, name, key).map_err(|what| Broken::new(name, what))
     }
 
     fn open_at(&self, at: usize, name: &str, key: &BackupKey) -> Result<Vec<u8>, String> {
         let recipient = key.recipient()?;
-        if recipient.to_string() != self.manifest.key {
-            return Err(format!("sealed for the key {}, and this is {recipient}", self.manifest.key));
-        }
         let drawn = Recipient::parse(&self.manifest.drawn)?;
         let shared = key.agree(&drawn)?;
         let sealed = section_key(&shared, &drawn, &recipient, name)?;
@@ -243,7 +251,7 @@ fn sign(ca_key: &[u8], hash: &[u8]) -> Result<Vec<u8>, String> {
 /// Who can write into the place where backups are kept, and knows the public key, could seal a state of its own making. Its
 /// signature would be another CA's, whose fingerprint is shown.
 fn verify(manifest: &Manifest, hash: &[u8], signature: &[u8]) -> Result<(), String> {
-    let der = unhex(&manifest.ca_certificate).ok_or("the CA's certificate is no hex")?;
+    let der = unhex_all(&manifest.ca_certificate).ok_or("the CA's certificate is no hex")?;
     if hex(blake3::hash(&der).as_bytes()) != manifest.ca {
         return Err("the CA's certificate is not the one that is named".into());
     }
@@ -251,10 +259,4 @@ fn verify(manifest: &Manifest, hash: &[u8], signature: &[u8]) -> Result<(), Stri
     let public = &certificate.public_key().subject_public_key.data;
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, public.as_ref());
     key.verify(hash, signature).map_err(|_| "the signature is not the cluster CA's".to_owned())
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let byte = |pair: &[u8]| u8::try_from(digit(pair.first()?)? * 16 + digit(pair.get(1)?)?).ok();
-    text.as_bytes().chunks(2).map(byte).collect()
 }

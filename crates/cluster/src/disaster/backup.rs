@@ -13,7 +13,9 @@ use super::key::Recipient;
 use crate::cluster::{Cluster, Inner, wall};
 use crate::codec;
 use crate::group::WriteError;
+use crate::keys;
 use crate::quota;
+use crate::seal::ClusterKey;
 use crate::token::hex;
 use crate::transport::identity;
 use crate::wire::{Lane, Lasted, Lasting, Request};
@@ -21,6 +23,9 @@ use crate::wire::{Lane, Lasted, Lasting, Request};
 pub(crate) const CONTROL: &str = "control";
 pub(crate) const QUOTA: &str = "quota";
 pub(crate) const SECRETS: &str = "secrets";
+
+/// To find a leader with a quorum, of either group: who waits for longer than this waits for an operator.
+const TO_BE_LED: Duration = Duration::from_secs(15);
 
 /// What no snapshot holds. Positional: append only.
 #[derive(Serialize, Deserialize)]
@@ -38,6 +43,7 @@ struct AtEntry {
     epoch: usize,
     counts: Counts,
     ca_key: Vec<u8>,
+    key: ClusterKey,
 }
 
 impl Cluster {
@@ -47,7 +53,7 @@ impl Cluster {
     /// In words for people: nobody leads, or the quota leader cannot be asked.
     pub async fn backup(&self, recipient: &Recipient, patience: Duration) -> Result<Vec<u8>, String> {
         let deadline = Instant::now() + patience;
-        self.catch_up(patience).await.map_err(|error| error.to_string())?;
+        self.catch_up(patience.min(TO_BE_LED)).await.map_err(|error| error.to_string())?;
         // Control first: the limits of a document are in the quota log before the document is in the other.
         let it = Arc::clone(&self.inner);
         let control = off_the_runtime(move || control(&it)).await?;
@@ -67,15 +73,18 @@ fn control(cluster: &Inner) -> Result<AtEntry, String> {
     cluster.control.read(|control| {
         // Under the machine's lock state and position stand still together.
         let at = cluster.control.replica.applied_id().ok_or("nothing is in the control log yet")?;
-        let state = &control.state;
+        let ring = cluster.keys.ring();
+        let (key, anew) = keys::sealed_by_one(&ring, &control.state)?;
+        let state = anew.as_ref().unwrap_or(&control.state);
         let sealed = state.sealed.bytes(CA_KEY).ok_or("the cluster CA's key is missing")?;
         Ok(AtEntry {
             bytes: codec::encode(state),
             index: at.index,
             term: at.leader_id.term,
-            epoch: state.lineage.epoch(),
+            epoch: state.later.lineage.epoch(),
             counts: counts(state),
-            ca_key: cluster.key.open(CA_KEY, sealed)?,
+            ca_key: key.open(CA_KEY, sealed)?,
+            key,
         })
     })
 }
@@ -89,7 +98,7 @@ fn counts(state: &State) -> Counts {
         revoked_keys: state.keys.iter().filter(|key| key.revoked_at.is_some()).count(),
         admin_tokens: state.tokens.admins().count(),
         certificates: state.certificates.stored().count(),
-        secrets: state.sealed.names().count(),
+        secrets: state.later.secrets.iter().count(),
         orders: state.orders.in_force().count(),
         ..Counts::default()
     }
@@ -98,7 +107,8 @@ fn counts(state: &State) -> Counts {
 /// From the quota leader, wherever it is.
 async fn ledger(cluster: &Inner, deadline: Instant) -> Result<Lasting, String> {
     let mut why = "no leader of the quota group is known".to_owned();
-    while Instant::now() < deadline {
+    let led_by = deadline.min(Instant::now() + TO_BE_LED);
+    while Instant::now() < led_by {
         if let Some(leader) = quota::find(cluster).await {
             let left = deadline.saturating_duration_since(Instant::now());
             let lasted = match leader == cluster.me() {
@@ -132,7 +142,7 @@ pub(crate) async fn lasting_here(cluster: &Inner, patience: Duration) -> Lasted 
         let applied = applied.wait_for(|applied| index <= *applied).await;
         applied.map(drop).map_err(|_| WriteError::Unknown("the group stopped".into()))
     };
-    match tokio::time::timeout(patience, caught_up).await {
+    match tokio::time::timeout(patience.min(TO_BE_LED), caught_up).await {
         Ok(Ok(())) => {}
         Ok(Err(WriteError::NotLeader(leader))) => return Lasted::NotLeader(leader),
         Ok(Err(WriteError::Unknown(why))) => return Lasted::Unknown(why),
@@ -173,7 +183,7 @@ fn seal(cluster: &Inner, control: AtEntry, quota: Lasting, recipient: &Recipient
         drawn: String::new(),
         sections: Vec::new(),
     };
-    let secrets = codec::encode(&Secrets { cluster_key: cluster.key.0, ca });
+    let secrets = codec::encode(&Secrets { cluster_key: control.key.0, ca });
     let sections = vec![(SECRETS, secrets), (CONTROL, control.bytes), (QUOTA, quota.ledger.into())];
     archive::write(manifest, sections, recipient, &control.ca_key)
 }

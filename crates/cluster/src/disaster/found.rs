@@ -14,8 +14,8 @@ use super::install;
 use crate::codec;
 use crate::error::Error;
 use crate::folder::{Folder, NodeFile, Stage};
+use crate::keys::Ring;
 use crate::raft::{LeaderId, LogId, Membership, SnapshotMeta, Vote};
-use crate::seal::ClusterKey;
 use crate::store::Counters;
 use crate::store::log::Log;
 use crate::store::snapshots::Snapshots;
@@ -30,7 +30,7 @@ pub(super) struct After {
 
 pub(super) struct Founding<'a> {
     pub(super) identity: &'a Identity,
-    pub(super) key: &'a ClusterKey,
+    pub(super) ring: &'a Ring,
     pub(super) name: &'a str,
     /// Its own peer address, if it is known.
     pub(super) address: &'a str,
@@ -43,9 +43,18 @@ pub(super) struct Founding<'a> {
 
 /// Writes it next to what the folder holds, and puts it in its place. The folder's lock is held.
 pub(super) async fn write(data: &Path, founding: &Founding<'_>, aside: &str) -> Result<(), Error> {
+    let written = prepare(data, founding).await;
+    if written.is_err() {
+        _ = install::abandon(data); // What failed is what is told.
+    }
+    written?;
+    install::commit(data, aside)
+}
+
+async fn prepare(data: &Path, founding: &Founding<'_>) -> Result<(), Error> {
     let new = install::begin(data)?;
     let folder = Folder::within(&new)?;
-    folder.write_identity(founding.identity, founding.key)?;
+    folder.write_identity(founding.identity, founding.ring)?;
     let state = codec::encode(founding.state);
     group(&folder.path("control"), founding, founding.control, &state).await?;
     drop(state);
@@ -57,8 +66,7 @@ pub(super) async fn write(data: &Path, founding: &Founding<'_>, aside: &str) -> 
     if !founding.address.is_empty() {
         peers.insert(founding.identity.node.0, founding.address.to_owned());
     }
-    folder.write_node(&NodeFile::new(founding.identity, founding.name, Stage::Member, peers))?;
-    install::commit(data, aside)
+    folder.write_node(&NodeFile::new(founding.identity, founding.name, Stage::Member, peers))
 }
 
 async fn group(folder: &Path, founding: &Founding<'_>, after: After, state: &[u8]) -> Result<(), Error> {
@@ -70,6 +78,7 @@ async fn group(folder: &Path, founding: &Founding<'_>, after: After, state: &[u8
     let members = members.map_err(|error| Error::Internal(error.to_string()))?;
     let meta = SnapshotMeta { last_log_id: Some(id), last_membership: Membership::new(Some(id), members) };
     let counters = Arc::new(Counters::default());
+    counters.close(); // Where there is no room it says so, and does not wait for some as a node does.
     let failed = || Error::io(format!("folder {}", folder.display()));
     Snapshots::new(folder, counters.clone()).write(&meta, state).map_err(failed())?;
     let mut log = Log::open(folder, true, counters)?;

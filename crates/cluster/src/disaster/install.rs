@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::folder::make;
 use crate::store::sync_folder;
 
-const BEING_WRITTEN: &str = "installing.tmp";
+pub(super) const BEING_WRITTEN: &str = "installing.tmp";
 const WHOLE: &str = "installing";
 const ASIDE: &str = "aside";
 /// `node.json` is last: without it a folder is none.
@@ -27,6 +27,17 @@ pub(super) fn begin(data: &Path) -> Result<PathBuf, Error> {
     let made = forget(&folder).and_then(|()| make(&folder));
     made.map_err(Error::io(format!("folder {}", folder.display())))?;
     Ok(folder)
+}
+
+/// What [`begin`] gave, or an attempt before it that was killed, will not be: the room, and the secrets in it, are given back.
+pub(crate) fn abandon(data: &Path) -> Result<(), Error> {
+    let folder = data.join(BEING_WRITTEN);
+    forget(&folder).map_err(Error::io(format!("folder {}", folder.display())))
+}
+
+/// An attempt was killed before what it wrote was whole.
+pub(crate) fn is_unfinished(data: &Path) -> bool {
+    data.join(BEING_WRITTEN).exists()
 }
 
 /// What [`begin`] gave is whole: from here on it counts. What was there goes to `backups/<aside>`.

@@ -55,7 +55,7 @@ pub(super) async fn read<M: Machine>(folder: &Path, mut machine: M) -> Result<Of
         match entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Normal(payload) => {
-                let command = codec::decode(&payload.0);
+                let command = codec::decode_packed(&payload.0);
                 let command = command.map_err(|error| Damage::new(folder, format!("record {index}"), error))?;
                 machine.apply(index, command);
             }

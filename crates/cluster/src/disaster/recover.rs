@@ -12,12 +12,14 @@ use tidegate_state::{CA_KEY, State};
 
 use super::found::{self, After, Founding};
 use super::offline::{self, Offline};
+use crate::certificate::{LIFE, Validity};
+use crate::cluster::wall;
 use crate::control::Control;
 use crate::error::Error;
 use crate::folder::{Folder, NodeFile, Stage};
+use crate::keys::Ring;
 use crate::quota::Quota;
 use crate::replica::Machine;
-use crate::seal::ClusterKey;
 use crate::token::random;
 use crate::transport::identity::{self, Identity};
 
@@ -26,7 +28,7 @@ pub struct Survivor {
     folder: Folder,
     node: NodeFile,
     identity: Identity,
-    key: ClusterKey,
+    ring: Ring,
     control: Offline<Control>,
     quota: Offline<Quota>,
 }
@@ -61,9 +63,16 @@ pub async fn survey(data: &Path) -> Result<Survivor, Error> {
     let folder = Folder::open(data)?;
     let node = folder.node()?.filter(|node| node.stage == Stage::Member);
     let node = node.ok_or_else(|| Error::Settings("this node has never been a member of a cluster".into()))?;
-    let (identity, key) = folder.identity(&node)?;
+    let (identity, ring) = folder.identity(&node)?;
     let control = offline::read(&folder.path("control"), Control::new().0).await?;
     let quota = offline::read(&folder.path("quota"), Quota::default()).await?;
+    if control.machine.state.members.node(identity.node).is_none() {
+        let what = format!(
+            "node {} was removed from its cluster before that was lost: recover from a node that was not, or restore a backup",
+            identity.node
+        );
+        return Err(Error::Settings(what));
+    }
     if !quota.membership.voter_ids().any(|id| id == identity.node.0) {
         let voters: Vec<String> = control.membership.voter_ids().map(|id| id.to_string()).collect();
         let what = format!(
@@ -74,7 +83,7 @@ pub async fn survey(data: &Path) -> Result<Survivor, Error> {
         );
         return Err(Error::Settings(what));
     }
-    Ok(Survivor { folder, node, identity, key, control, quota })
+    Ok(Survivor { folder, node, identity, ring, control, quota })
 }
 
 impl Survivor {
@@ -121,7 +130,7 @@ impl Survivor {
 /// # Errors
 /// The disk. Nothing has happened then, or whoever opens the folder next completes it.
 pub async fn recover(survivor: Survivor, now: Millis, budgets: Budgets) -> Result<Recovered, Error> {
-    let Survivor { folder, node: file, identity: old, key, control, quota } = survivor;
+    let Survivor { folder, node: file, identity: old, ring, control, quota } = survivor;
     let node = old.node;
     let mut state = control.machine.state;
     let cluster = ClusterId(u128::from_le_bytes(random()));
@@ -130,15 +139,16 @@ pub async fn recover(survivor: Survivor, now: Millis, budgets: Budgets) -> Resul
         return Err(Error::Settings(format!("node {node} was removed from its cluster before that was lost")));
     }
     let sealed = state.sealed.bytes(CA_KEY).ok_or_else(|| Error::Internal("the cluster CA's key is missing".into()))?;
-    let ca_key = key.open(CA_KEY, sealed).map_err(Error::Internal)?;
+    let ca_key = ring.open(CA_KEY, sealed).map_err(Error::Internal)?;
     let request = identity::signing_request(&identity::read_key(&old.key)?)?;
-    let certificate = identity::sign(&request, &old.ca, &ca_key, cluster, node)?;
+    let validity = Validity::starting(wall(), LIFE);
+    let certificate = identity::sign(&request, &old.ca, &ca_key, cluster, node, validity)?;
     let identity = Identity { cluster, certificate, ..old.clone() };
     let (ledger, reckoned) = quota.machine.ledger.reborn(now, budgets);
     let after = |last: After, committed: u64| After { index: last.index.max(committed), ..last };
     let founding = Founding {
         identity: &identity,
-        key: &key,
+        ring: &ring,
         name: &file.name,
         address: file.peers.get(&node.0).map_or("", String::as_str),
         state: &state,
@@ -150,5 +160,5 @@ pub async fn recover(survivor: Survivor, now: Millis, budgets: Budgets) -> Resul
     let written = found::write(&folder.path(""), &founding, &format!("before-recover-{}", old.cluster)).await;
     folder.release();
     written?;
-    Ok(Recovered { cluster, node, epoch: state.lineage.epoch(), reckoned })
+    Ok(Recovered { cluster, node, epoch: state.later.lineage.epoch(), reckoned })
 }

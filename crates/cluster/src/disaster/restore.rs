@@ -1,21 +1,27 @@
 //! A new cluster from a backup. Everything is read and checked before anything is written.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
 use tidegate_model::{LEVEL, Millis, NodeId};
 use tidegate_quota::Ledger;
 use tidegate_quota::ledger::reborn::{Budgets, Reckoned};
+use tidegate_state::cluster_keys::SUBJECTS;
 use tidegate_state::lineage::{Anew, Ending, First, Newcomer};
 use tidegate_state::{CA_KEY, ClusterId, State};
 
 use super::archive::{self, Broken, Manifest};
 use super::backup::{CONTROL, QUOTA, SECRETS, Secrets};
 use super::found::{self, After, Founding};
+use super::install;
 use super::key::BackupKey;
+use crate::certificate::{LIFE, Validity};
+use crate::cluster::wall;
 use crate::codec;
 use crate::error::Error;
 use crate::folder::Folder;
+use crate::keys::Ring;
 use crate::seal::ClusterKey;
 use crate::token::{admin_token_hash, new_admin_token, random};
 use crate::transport::identity::{self, Identity};
@@ -78,8 +84,10 @@ pub async fn restore(file: &[u8], key: &BackupKey, data: &Path, wish: &Wish) -> 
     let node = node.ok_or_else(|| Error::Settings("the name of the node is too long".into()))?;
     let sealed = state.sealed.bytes(CA_KEY).ok_or_else(|| Broken::new(CONTROL, "the cluster CA's key is missing"))?;
     let ca_key = cluster_key.open(CA_KEY, sealed).map_err(|what| Broken::new(CONTROL, what))?;
+    let ring = ring(cluster_key, &state)?;
     let ca = secrets.ca;
-    let certificate = identity::sign(&identity::signing_request(&node_key)?, &ca, &ca_key, cluster, node)?;
+    let validity = Validity::starting(wall(), LIFE);
+    let certificate = identity::sign(&identity::signing_request(&node_key)?, &ca, &ca_key, cluster, node, validity)?;
     let identity = Identity { cluster, node, ca, certificate, key: node_key.serialize_der() };
     let (ledger, reckoned) = ledger.reborn(wish.now, wish.budgets);
 
@@ -87,7 +95,7 @@ pub async fn restore(file: &[u8], key: &BackupKey, data: &Path, wish: &Wish) -> 
     let folder = Folder::open(data)?;
     let founding = Founding {
         identity: &identity,
-        key: &cluster_key,
+        ring: &ring,
         name: &wish.name,
         address: "",
         state: &state,
@@ -100,7 +108,18 @@ pub async fn restore(file: &[u8], key: &BackupKey, data: &Path, wish: &Wish) -> 
     folder.release();
     written?;
     let document = state.documents.latest().map(|published| published.document.to_string());
-    Ok(Restored { manifest, cluster, node, epoch: state.lineage.epoch(), reckoned, document })
+    Ok(Restored { manifest, cluster, node, epoch: state.later.lineage.epoch(), reckoned, document })
+}
+
+/// What limits tell subjects apart by was derived from a key that may be gone: then the state has it.
+fn ring(key: ClusterKey, state: &tidegate_state::State) -> Result<Ring, Error> {
+    let sealed = state.later.cluster_keys.subjects();
+    if sealed.is_empty() {
+        return Ok(Ring::first(key));
+    }
+    let wrong = || Broken::new(CONTROL, "what limits tell subjects apart by cannot be opened");
+    let subjects = key.open(SUBJECTS, sealed).ok().and_then(|it| <[u8; 32]>::try_from(it).ok()).ok_or_else(wrong)?;
+    Ok(Ring::later(key, subjects))
 }
 
 /// Checks every hash, and with the key that every section opens and is what it should be. Needs no node, and writes nothing.
@@ -132,9 +151,10 @@ fn must_be_empty(data: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::Io { what: format!("data folder {}", data.display()), error }),
     };
+    let is_node = data.join("node.json").exists();
     for entry in entries {
         let name = entry.map_err(Error::io(format!("data folder {}", data.display())))?.file_name();
-        if name != "lost+found" {
+        if name != "lost+found" && (is_node || !is_of_an_attempt(data, &name)) {
             let what = format!(
                 "the data folder {} is not empty (there is {}): a backup is restored into an empty one only",
                 data.display(),
@@ -144,4 +164,15 @@ fn must_be_empty(data: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// What a restore that failed or was killed leaves behind: nothing that anybody could miss.
+fn is_of_an_attempt(data: &Path, name: &OsStr) -> bool {
+    match name.to_str() {
+        Some("LOCK" | install::BEING_WRITTEN) => true,
+        Some("tls" | "control" | "quota" | "backups") => {
+            fs::read_dir(data.join(name)).is_ok_and(|mut entries| entries.next().is_none())
+        }
+        _ => false,
+    }
 }

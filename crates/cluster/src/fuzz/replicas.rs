@@ -23,7 +23,7 @@ impl Replicas {
             replicas.states = [state.clone(), state];
             replicas.live_on();
         }
-        if let Ok(ledger) = codec::decode_snapshot::<Ledger>(bytes) {
+        if let Ok(ledger) = codec::decode_bulk::<Ledger>(bytes) {
             let keys: Vec<Key> = ledger.views().take(8).map(|view| view.key).collect();
             replicas.ledgers = [ledger.clone(), ledger];
             replicas.ask_for(&keys);
@@ -34,10 +34,10 @@ impl Replicas {
     /// An entry of a log of either group.
     pub(super) fn payload(&mut self, payload: EntryPayload<Payload, u64, BasicNode>) {
         let EntryPayload::Normal(Payload(bytes)) = payload else { return };
-        if let Ok(proposal) = codec::decode::<Proposal>(&bytes) {
+        if let Ok(proposal) = codec::decode_packed::<Proposal>(&bytes) {
             self.propose(&proposal);
         }
-        if let Ok(entry) = codec::decode::<Entry>(&bytes) {
+        if let Ok(entry) = codec::decode_packed::<Entry>(&bytes) {
             self.enter(&entry);
         }
     }
@@ -56,15 +56,15 @@ impl Replicas {
         assert_eq!(&copy, state);
         let [ledger, other] = &self.ledgers;
         assert_eq!(ledger, other, "two ledgers of the same entries differ");
-        let copy: Ledger = codec::decode_snapshot(&codec::encode(ledger)).expect("a ledger is read as it was written");
+        let copy: Ledger = codec::decode_bulk(&codec::encode(ledger)).expect("a ledger is read as it was written");
         assert_eq!(&copy, ledger);
         ledger.views().for_each(|view| _ = ledger.charged(view.key));
         _ = state.members.removed().take(8).count();
     }
 
-    fn propose(&mut self, proposal: &Proposal) {
+    pub(super) fn propose(&mut self, proposal: &Proposal) {
         let [one, other] = &mut self.states;
-        assert_eq!(one.apply(proposal), other.apply(proposal));
+        assert_eq!(one.apply(0, proposal), other.apply(0, proposal));
     }
 
     fn enter(&mut self, entry: &Entry) {
@@ -90,7 +90,7 @@ impl Replicas {
             tidegate_state::Command::RemoveNode { id: NodeId(1) },
         ];
         for (number, command) in (0..).zip(commands) {
-            self.propose(&Proposal { request: RequestId(number), at: Millis(5), command });
+            self.propose(&Proposal { request: RequestId(number), at: Millis(5), command, by: None });
         }
     }
 

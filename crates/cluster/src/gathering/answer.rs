@@ -12,7 +12,7 @@ use crate::codec;
 use crate::transport::listener;
 use crate::transport::strangers::{Place, Strangers};
 
-/// Callers at a time; from half of them on one has to prove its address first, beyond them one is refused.
+/// Callers at a time.
 const CALLERS: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -23,12 +23,8 @@ pub(super) async fn forever(endpoint: &Endpoint, me: &Me<'_>, secret: &Secret) {
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { return };
-                let busy = CALLERS / 2 <= callers.len();
-                if busy && !incoming.remote_address_validated() && incoming.may_retry() {
-                    _ = incoming.retry(); // Cannot fail: it may retry.
-                } else if CALLERS <= callers.len() {
-                    incoming.refuse();
-                } else if let Some(place) = strangers.enter(incoming.remote_address().ip()) {
+                let Some(incoming) = listener::let_in(incoming, callers.len(), CALLERS) else { continue };
+                if let Some(place) = strangers.enter(incoming.remote_address().ip()) {
                     callers.push(one(incoming, place, me, secret));
                 } else {
                     incoming.refuse();

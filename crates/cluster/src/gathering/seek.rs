@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::secret::Secret;
 use super::word::Candidate;
-use super::{Ask, Fresh, Me, Meeting, Said, ask};
+use super::{Ask, Fresh, Me, Meeting, Said, Way, ask};
 use crate::error::Error;
 use crate::transport::joining::Asking;
 
@@ -22,8 +22,7 @@ pub(super) struct Seeker<'a> {
     pub(super) own: &'a str,
     pub(super) peers: &'a [String],
     pub(super) secret: &'a Secret,
-    /// Joining this one failed: another is asked, if there is one.
-    pub(super) failed: Option<&'a str>,
+    pub(super) way: &'a Way,
 }
 
 /// What is known of one of the initial peers.
@@ -49,7 +48,7 @@ impl Seeker<'_> {
         let mut told: Option<Instant> = None;
         loop {
             let views = join_all(self.peers.iter().map(|peer| self.look(peer))).await;
-            let reason = match next(&views, self.peers, &self.me.fresh(), self.failed) {
+            let reason = match next(&views, self.peers, &self.me.fresh(), self.way.failed.as_deref()) {
                 Next::Join(at) => return Ok(Meeting::Join(self.peers[at].clone())),
                 Next::Ask(others) => match self.has_the_word_of(&others).await {
                     Ok(()) => return Ok(Meeting::Form),
@@ -60,6 +59,7 @@ impl Seeker<'_> {
                     reason
                 }
             };
+            self.way.progress.is(reason.clone());
             if told.is_none_or(|told| TELL <= told.elapsed()) {
                 tracing::info!("no cluster yet: {reason}");
                 told = Some(Instant::now());

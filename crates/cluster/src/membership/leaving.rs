@@ -1,8 +1,11 @@
 //! Going away: leaderships and votes are handed over first, and a removed node never comes back.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidegate_model::NodeId;
+use tidegate_state::audit::By;
 use tidegate_state::{Command, Outcome, RequestId};
 use tokio::time::Instant;
 
@@ -14,7 +17,7 @@ use crate::propose::{self, PATIENCE};
 use crate::replica::Machine;
 use crate::wire::{Done, GroupId, Lane, Request};
 
-pub(crate) async fn remove(cluster: &Inner, id: NodeId) -> Result<Outcome, ProposeError> {
+pub(crate) async fn remove(cluster: &Inner, by: By, id: NodeId) -> Result<Outcome, ProposeError> {
     let voters = cluster.control.status().voters;
     if voters.len() == 1 && voters.contains(&id) {
         let reason = format!(
@@ -24,8 +27,11 @@ pub(crate) async fn remove(cluster: &Inner, id: NodeId) -> Result<Outcome, Propo
         return Err(ProposeError::Refused(reason));
     }
     let request = RequestId(u128::from_le_bytes(crate::token::random()));
-    let applied = propose::propose(cluster, request, Command::RemoveNode { id }, PATIENCE).await?;
-    Ok(applied.outcome)
+    match propose::propose_by(cluster, by, request, Command::RemoveNode { id }, PATIENCE).await {
+        // The entry was committed: that this node hears of it by being refused is as it should be.
+        Err(ProposeError::Removed(_)) if id == cluster.me() => Ok(Outcome::Done),
+        applied => Ok(applied?.outcome),
+    }
 }
 
 /// Gives this node's leaderships to the best other voters, if there are any.
@@ -46,7 +52,7 @@ pub(crate) async fn leave(cluster: &Inner) -> Result<(), ProposeError> {
         tokio::time::sleep(PAUSE).await;
         step_down(cluster).await;
     }
-    match remove(cluster, cluster.me()).await {
+    match remove(cluster, By::node(cluster.me()), cluster.me()).await {
         Ok(_) | Err(ProposeError::Removed(_)) => Ok(()),
         // The entry was committed; that it does not come back to a removed node any more is as it should be.
         Err(_) if cluster.removed.borrow().is_some() => Ok(()),
@@ -81,6 +87,24 @@ pub(crate) async fn give_away(cluster: &Inner, group: GroupId, to: Option<NodeId
     match group {
         GroupId::Control => hand_over(cluster, &cluster.control, to).await,
         GroupId::Quota(_) => hand_over(cluster, &cluster.quota, to).await,
+    }
+}
+
+/// Between two looks at whether there is room.
+const LOOK_AT_DISK: Duration = Duration::from_millis(250);
+
+/// Who has no room on its disk leads nothing: it could not keep what it is told. Others may have some.
+pub(crate) async fn give_way_while_full(cluster: Arc<Inner>) {
+    loop {
+        tokio::time::sleep(LOOK_AT_DISK).await;
+        for (group, leads) in [
+            (GroupId::Control, cluster.control.is_full() && cluster.control.is_leader()),
+            (GroupId::Quota(0), cluster.quota.is_full() && cluster.quota.is_leader()),
+        ] {
+            if leads && let Err(why) = give_away(&cluster, group, None).await {
+                tracing::debug!(?group, %why, "the leadership was not given away");
+            }
+        }
     }
 }
 

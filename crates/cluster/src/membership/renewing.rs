@@ -36,6 +36,10 @@ pub(crate) async fn renew_forever(cluster: Arc<Inner>) {
 }
 
 async fn renew(cluster: &Inner, hint: &mut Option<NodeId>) -> bool {
+    // It applies nothing new: nobody should wait for it, and it should know that it is behind.
+    if cluster.control.is_full() {
+        return true;
+    }
     let Some(leader) = propose::find(cluster, hint.take()).await else {
         give_way(cluster);
         return false;

@@ -28,8 +28,17 @@ impl Machine for Quota {
         codec::encode(&self.ledger)
     }
 
+    fn hash(&self) -> [u8; 32] {
+        codec::digest(&self.ledger)
+    }
+
+    #[cfg(debug_assertions)]
+    fn spoil(&mut self) {
+        self.ledger.apply(&Entry { dt: Nanos(1), command: tidegate_quota::protocol::Command::Tick });
+    }
+
     fn restore(&mut self, _index: u64, bytes: &[u8]) -> Result<(), codec::Error> {
-        self.ledger = codec::decode_snapshot(bytes)?;
+        self.ledger = codec::decode_bulk(bytes)?;
         self.applied_at = Some(tidegate_clock::raw());
         Ok(())
     }

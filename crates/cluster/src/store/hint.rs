@@ -21,15 +21,20 @@ const SIZE: usize = 64;
 pub(crate) struct Hint(File);
 
 impl Hint {
-    /// Opens the file and reads the hint. A torn one counts as none.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<LogId>)> {
-        let known = path.exists();
+    /// Opens the file and reads the hint. A torn one counts as none. `is_new`: the log holds nothing yet, so there is no hint.
+    pub(crate) fn open(path: &Path, is_new: bool) -> io::Result<(Self, Option<LogId>)> {
+        let lost = !path.exists();
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let mut bytes = [0; SIZE];
+        // One byte more than there should be.
+        let mut bytes = [0; SIZE + 1];
         let read = file.read_at(&mut bytes, 0)?;
-        let hint = parse(&bytes[..read]);
-        if known && hint.is_none() {
-            tracing::warn!(file = %path.display(), "the commit hint is damaged: the log's end cannot be checked against it");
+        let hint = if read == SIZE { parse(&bytes[..SIZE]) } else { None };
+        if hint.is_none() && !(is_new && read == 0) {
+            let what = if lost || read == 0 { "missing" } else { "damaged" };
+            tracing::warn!(file = %path.display(), "the commit hint is {what}: the log's end cannot be checked against it");
+        }
+        if SIZE < read {
+            file.set_len(SIZE as u64)?; // The next one replaces it as a whole again.
         }
         Ok((Self(file), hint))
     }
@@ -69,12 +74,25 @@ impl Progress {
         self.change(|known| known.flushed = Some(index))
     }
 
+    /// A log that was opened again must hold what was fsynced before.
+    pub(crate) fn must_reach(&self, last: Option<u64>) -> io::Result<()> {
+        let flushed = self.0.lock().expect("no panic while locked").flushed;
+        if flushed <= last {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("entry {flushed:?} was on the disk, and the log ends with {last:?}")))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Known)) -> io::Result<()> {
         let mut known = self.0.lock().expect("no panic while locked");
         change(&mut known);
         if known.committed != known.written && known.committed.map(|id| id.index) <= known.flushed {
-            known.hint.write(known.committed)?;
-            known.written = known.committed;
+            match known.hint.write(known.committed) {
+                Ok(()) => known.written = known.committed,
+                // An older hint is a hint as well.
+                Err(error) if super::is_full(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -82,6 +100,9 @@ impl Progress {
 
 pub(crate) fn parse(bytes: &[u8]) -> Option<LogId> {
     let (length, rest) = bytes.split_first()?;
-    let record = rest.get(..usize::from(*length))?;
+    let (record, padding) = rest.split_at_checked(usize::from(*length))?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return None;
+    }
     codec::decode(record::check(0, record).ok()?).ok()?
 }

@@ -22,7 +22,7 @@ use crate::raft::{Entry, LogId, Types, Vote};
 
 /// redb's cache: the log is read from memory, the file only at a start. Whatever is written stays in it until it is full, of no
 /// use to anybody: more of it is memory that grows for many minutes.
-const CACHE: usize = 1 << 20;
+pub(super) const CACHE: usize = 1 << 20;
 /// Bytes of entries that one append to a follower carries, unless a single entry is larger.
 const APPEND_BYTES: usize = 2 << 20;
 
@@ -37,6 +37,7 @@ struct Shared {
     tail: RwLock<Tail>,
     jobs: SyncSender<Job>,
     progress: Arc<Progress>,
+    counters: Arc<Counters>,
 }
 
 impl Log {
@@ -49,9 +50,9 @@ impl Log {
         // redb asserts on some kinds of damage; a panic here is damage too.
         let opened = catch_unwind(AssertUnwindSafe(|| load(&path, fresh)));
         let (db, mut tail) = opened.map_err(|_| Damage::new(&path, "", "the file's structure is broken"))??;
-        let (hint, committed) =
-            Hint::open(&folder.join("committed")).map_err(|error| Damage::new(&folder.join("committed"), "", error))?;
         let last = tail.last().map(|last| last.index);
+        let (hint, committed) = Hint::open(&folder.join("committed"), last.is_none())
+            .map_err(|error| Damage::new(&folder.join("committed"), "", error))?;
         if let Some(committed) = committed.filter(|committed| last < Some(committed.index)) {
             let what = format!("missing, though entry {} was committed", committed.index);
             return Err(Damage::new(&path, format!("record {}", last.map_or(0, |last| last + 1)), what));
@@ -60,8 +61,8 @@ impl Log {
         let progress = Arc::new(Progress::new(hint, last));
         let name = folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let jobs =
-            writer::start(&name, db, counters, progress.clone()).map_err(|error| Damage::new(&path, "", error))?;
-        Ok(Self { shared: Arc::new(Shared { tail: RwLock::new(tail), jobs, progress }) })
+            writer::start(&name, &path, db, &counters, &progress).map_err(|error| Damage::new(&path, "", error))?;
+        Ok(Self { shared: Arc::new(Shared { tail: RwLock::new(tail), jobs, progress, counters }) })
     }
 
     /// What was purged must be in a snapshot: the last purged index, if any.
@@ -71,6 +72,7 @@ impl Log {
 
     /// Ends the writer thread and releases the file. Later writes fail.
     pub(crate) async fn close(&self) {
+        self.shared.counters.close();
         let (stopped, wait) = oneshot::channel();
         if self.shared.jobs.send(Job::Stop(stopped)).is_ok() {
             _ = wait.await; // An error means that it is gone already.
@@ -79,6 +81,7 @@ impl Log {
 
     /// The same from a thread that may wait.
     pub(crate) fn close_now(&self) {
+        self.shared.counters.close();
         let (stopped, wait) = oneshot::channel();
         if self.shared.jobs.send(Job::Stop(stopped)).is_ok() {
             _ = wait.blocking_recv();
@@ -233,6 +236,9 @@ impl RaftLogStorage<Types> for Log {
             tail.purged = Some(upto);
         });
         let purged = codec::encode(&upto);
-        self.flushed(|done| Job::Purge { upto: upto.index, purged, done }).await
+        // Nobody waits for it: what was purged is in a snapshot, and is purged again if this is lost. On a slow disk a leader would
+        // be silent meanwhile, and another one elected.
+        let (done, _) = oneshot::channel();
+        self.push(Job::Purge { upto: upto.index, purged, done })
     }
 }

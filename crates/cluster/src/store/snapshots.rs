@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::{Counters, Damage, sync_folder};
+use super::{Counters, Damage, is_full, sync_folder};
 use crate::codec;
 use crate::raft::SnapshotMeta;
 
@@ -25,6 +25,27 @@ const KEPT: usize = 2;
 pub(crate) struct Snapshots {
     folder: PathBuf,
     counters: Arc<Counters>,
+}
+
+/// A snapshot that is on the disk and not yet the newest.
+#[must_use]
+pub(crate) struct Aside<'a> {
+    snapshots: &'a Snapshots,
+    aside: PathBuf,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Aside<'_> {
+    pub(crate) fn take_effect(self) -> io::Result<()> {
+        let Snapshots { folder, counters } = self.snapshots;
+        fs::rename(&self.aside, &self.path)?;
+        sync_folder(folder)?;
+        Counters::add(&counters.fsyncs, 2);
+        Counters::add(&counters.snapshots, 1);
+        counters.snapshot_bytes.store(self.bytes, Ordering::Relaxed);
+        self.snapshots.forget_old()
+    }
 }
 
 impl Snapshots {
@@ -43,6 +64,26 @@ impl Snapshots {
     }
 
     pub(crate) fn write(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<()> {
+        self.write_aside(meta, state)?.take_effect()
+    }
+
+    /// Waits for room on the disk, if there is none.
+    pub(crate) fn write_aside(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<Aside<'_>> {
+        loop {
+            match self.try_aside(meta, state) {
+                Err(error)
+                    if is_full(&error) && self.counters.snapshot_room.wait(&self.folder, "makes no snapshot") => {}
+                done => {
+                    if done.is_ok() {
+                        self.counters.snapshot_room.is_there(&self.folder);
+                    }
+                    return done;
+                }
+            }
+        }
+    }
+
+    fn try_aside(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<Aside<'_>> {
         let index = meta.last_log_id.map_or(0, |id| id.index);
         let path = self.folder.join(format!("{PREFIX}{index:020}"));
         let aside = self.folder.join(format!("{PREFIX}{index:020}.tmp"));
@@ -50,23 +91,27 @@ impl Snapshots {
         let length = u32::try_from(meta.len()).map_err(io::Error::other)?.to_le_bytes();
         let mut hasher = blake3::Hasher::new();
         hasher.update(&length).update(&meta).update(state);
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        for part in [MAGIC.as_slice(), hasher.finalize().as_bytes(), &length, &meta, state] {
-            file.write_all(part)?;
+        let write = || -> io::Result<()> {
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+            for part in [MAGIC.as_slice(), hasher.finalize().as_bytes(), &length, &meta, state] {
+                file.write_all(part)?;
+            }
+            file.sync_all()
+        };
+        if let Err(error) = write() {
+            _ = fs::remove_file(&aside); // Half of one is of no use, and takes room.
+            return Err(error);
         }
-        file.sync_all()?;
-        fs::rename(&aside, &path)?;
-        sync_folder(&self.folder)?;
-        Counters::add(&self.counters.fsyncs, 2);
-        Counters::add(&self.counters.snapshots, 1);
-        self.counters.snapshot_bytes.store(state.len() as u64, Ordering::Relaxed);
-        self.forget_old()
+        Ok(Aside { snapshots: self, aside, path, bytes: state.len() as u64 })
     }
 
     fn forget_old(&self) -> io::Result<()> {
         let names = self.names()?;
         for old in names.iter().take(names.len().saturating_sub(KEPT)) {
-            fs::remove_file(old)?;
+            match fs::remove_file(old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }

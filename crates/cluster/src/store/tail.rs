@@ -60,6 +60,11 @@ impl Reading {
         Ok(Self { tail: Tail { vote, purged, ..Tail::default() }, next, last })
     }
 
+    /// The last entry that there should be, by the records' own word or a snapshot's that stands for it.
+    pub(crate) fn reaches(&self) -> Option<u64> {
+        self.last.max(self.tail.purged.map(|id| id.index))
+    }
+
     /// The next record of the log.
     pub(crate) fn row(&mut self, index: u64, record: &[u8]) -> Result<(), Fault> {
         if index != self.next {
@@ -95,6 +100,12 @@ fn value<T, E: fmt::Display>(
     let Some(record) = record else { return Ok(None) };
     let body = record::check(0, record).map_err(|what| Fault::at(name, what))?;
     read(body).map(Some).map_err(|what| Fault::at(name, what))
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.what)
+    }
 }
 
 impl Fault {

@@ -3,6 +3,7 @@
 //! The name in the certificate is `n<id>.<cluster>.tidegate`: both sides of a connection check it.
 
 use std::fmt;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -13,6 +14,7 @@ use tidegate_model::NodeId;
 use tidegate_state::ClusterId;
 use x509_parser::extensions::GeneralName;
 
+use crate::certificate::Validity;
 use crate::gathering::Secret;
 
 /// The name every member's certificate carries besides its own: what a joiner, who knows no ids, asks for.
@@ -90,6 +92,12 @@ pub(crate) fn requested_key(request: &[u8]) -> Result<[u8; 32], rcgen::Error> {
     Ok(fingerprint(rcgen::PublicKeyData::der_bytes(&request.public_key)))
 }
 
+/// Fingerprint of the public key in a certificate.
+pub(crate) fn shown_key(certificate: &[u8]) -> Option<[u8; 32]> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(fingerprint(&certificate.public_key().subject_public_key.data))
+}
+
 pub(crate) fn public_key(key: &KeyPair) -> [u8; 32] {
     fingerprint(rcgen::PublicKeyData::der_bytes(key))
 }
@@ -105,6 +113,7 @@ pub(crate) fn sign(
     ca_key: &[u8],
     cluster: ClusterId,
     node: NodeId,
+    validity: Validity,
 ) -> Result<Vec<u8>, rcgen::Error> {
     let mut request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))?;
     let mut params = CertificateParams::new(vec![name(cluster, node), ANY_MEMBER.to_owned()])?;
@@ -113,6 +122,8 @@ pub(crate) fn sign(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.is_ca = IsCa::ExplicitNoCa;
+    let at = |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+    (params.not_before, params.not_after) = (at(validity.from), at(validity.until));
     debug_assert!(params.subject_alt_names.iter().all(|san| matches!(san, SanType::DnsName(_))));
     request.params = params;
     let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(ca), read_key(ca_key)?)?;

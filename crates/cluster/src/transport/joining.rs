@@ -37,6 +37,8 @@ pub(crate) enum JoinReply {
     Refused(String),
     /// The cluster cannot take anybody just now.
     Busy(String),
+    /// Of a cluster whose key was replaced: and what its limits tell subjects apart by.
+    WelcomeLater(Box<Welcome>, [u8; 32]),
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -89,21 +91,22 @@ pub(crate) async fn join(
     trust: &Trust<'_>,
     request: &JoinRequest,
     patience: Duration,
-) -> Result<Welcome, Error> {
+) -> Result<(Welcome, Option<[u8; 32]>), Error> {
     let deadline = tokio::time::Instant::now() + patience;
     let mut pause = Duration::from_millis(50);
     let frame = codec::encode(request);
     loop {
         let last = match tokio::time::timeout_at(deadline, call(address, trust, JOIN_ALPN, &frame)).await {
             Ok(Ok(reply)) => match codec::decode(&reply) {
-                Ok(JoinReply::Welcome(welcome)) => return Ok(*welcome),
+                Ok(JoinReply::Welcome(welcome)) => return Ok((*welcome, None)),
+                Ok(JoinReply::WelcomeLater(welcome, subjects)) => return Ok((*welcome, Some(subjects))),
                 Ok(JoinReply::Refused(reason)) => return Err(Error::JoinRefused(reason)),
                 Ok(JoinReply::Busy(reason)) => reason,
                 Err(error) => error.to_string(),
             },
             Ok(Err(Asking::WrongCa)) => return Err(Error::JoinRefused(trust.broken(address))),
             Ok(Err(Asking::Failed(reason))) => reason,
-            Err(_) => "no answer".to_owned(),
+            Err(_) => NO_ANSWER.to_owned(),
         };
         if deadline <= tokio::time::Instant::now() + pause {
             return Err(Error::JoinFailed(format!("{address}: {last}")));
@@ -112,6 +115,9 @@ pub(crate) async fn join(
         pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
+
+const NO_ANSWER: &str =
+    "no answer by UDP: is that the peer address of a node that runs, and does nothing on the way drop it?";
 
 /// Why a stranger got no answer.
 #[derive(Debug)]
@@ -136,7 +142,7 @@ pub(crate) async fn call(address: &str, trust: &Trust<'_>, alpn: &[u8], frame: &
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) if not_ours(&error) => return Err(Asking::WrongCa),
         Ok(Err(error)) => return Err(failed(&error)),
-        Err(_) => return Err(Asking::Failed("no answer".into())),
+        Err(_) => return Err(Asking::Failed(NO_ANSWER.into())),
     };
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| failed(&error))?;
     send.write_all(frame).await.map_err(|error| failed(&error))?;

@@ -47,6 +47,14 @@ impl Open {
         connections.push(connection.clone());
     }
 
+    /// Whether all who speak for this node show this key. One that came before the node was known may not: it is cut off.
+    pub(crate) fn all_show(&self, node: NodeId, key: &[u8; 32]) -> bool {
+        let open = self.0.lock().expect("no panic while locked");
+        let others = open.get(&node).into_iter().flatten().filter(|it| shown_key(it).as_ref() != Some(key));
+        let others = others.map(|connection| connection.close(REFUSED, b"not the key that the node joined with"));
+        others.count() == 0
+    }
+
     pub(crate) fn forget_all(&self) {
         self.0.lock().expect("no panic while locked").clear();
     }
@@ -64,6 +72,11 @@ impl Open {
     }
 }
 
+fn shown_key(connection: &Connection) -> Option<[u8; 32]> {
+    let certificates = connection.peer_identity()?.downcast::<Vec<CertificateDer>>().ok()?;
+    identity::shown_key(certificates.first()?)
+}
+
 const REMOVED: VarInt = VarInt::from_u32(2);
 const REFUSED: VarInt = VarInt::from_u32(1);
 
@@ -74,15 +87,9 @@ impl<H: Handler> Listener<H> {
         let joiners = Arc::new((Semaphore::new(JOINERS), Strangers::default()));
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES * 2));
         while let Some(incoming) = this.endpoint.accept().await {
-            let busy = handshakes.available_permits() < HANDSHAKES;
-            if busy && !incoming.remote_address_validated() && incoming.may_retry() {
-                _ = incoming.retry(); // Cannot fail: it may retry.
-                continue;
-            }
-            let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-                incoming.refuse();
-                continue;
-            };
+            let inside = HANDSHAKES * 2 - handshakes.available_permits();
+            let Some(incoming) = let_in(incoming, inside, HANDSHAKES * 2) else { continue };
+            let Ok(permit) = handshakes.clone().try_acquire_owned() else { continue }; // Not reached: one is free.
             let (this, joiners) = (this.clone(), joiners.clone());
             tokio::spawn(async move {
                 let connection = shake(incoming).await;
@@ -148,10 +155,11 @@ impl<H: Handler> Listener<H> {
         let certificates = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer>>().ok());
         let certificate = certificates.as_ref().and_then(|chain| chain.first());
         let proven = certificate.and_then(|certificate| identity::node_in(certificate, self.identity.cluster));
-        if proven != Some(hello.node) {
-            return Err((false, format!("the certificate is not node {}'s", hello.node)));
+        let key = certificate.and_then(|certificate| identity::shown_key(certificate));
+        match key.filter(|_| proven == Some(hello.node)) {
+            Some(key) => self.handler.welcome(hello, &key),
+            None => Err((false, format!("the certificate is not node {}'s", hello.node))),
         }
-        self.handler.welcome(hello)
     }
 
     async fn joiner(&self, connection: Connection, alpn: &[u8], joiners: &Semaphore, strangers: &Strangers) {
@@ -184,6 +192,19 @@ impl<H: Handler> Listener<H> {
     }
 }
 
+/// While so many are inside: from half of the most on a caller has to prove its address first, beyond them it is refused.
+pub(crate) fn let_in(incoming: Incoming, inside: usize, most: usize) -> Option<Incoming> {
+    if most / 2 <= inside && !incoming.remote_address_validated() && incoming.may_retry() {
+        _ = incoming.retry(); // Cannot fail: it may retry.
+        return None;
+    }
+    if most <= inside {
+        incoming.refuse();
+        return None;
+    }
+    Some(incoming)
+}
+
 pub(crate) async fn shake(incoming: Incoming) -> Option<(Connection, Vec<u8>)> {
     let connection = incoming.await.ok()?;
     let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
@@ -198,7 +219,7 @@ async fn serve<H: Handler>(
     limit: usize,
 ) -> Result<(), String> {
     let frame = receive.read_to_end(limit).await.map_err(|error| error.to_string())?;
-    let request = if limit == codec::MAX_SNAPSHOT { codec::decode_snapshot(&frame) } else { codec::decode(&frame) };
+    let request = if limit == codec::MAX_SNAPSHOT { codec::decode_bulk(&frame) } else { codec::decode(&frame) };
     let request: Request = request.map_err(|error| error.to_string())?;
     drop(frame);
     // Somebody who has gone away needs no answer: the work stops where it may.

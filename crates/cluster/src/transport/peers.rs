@@ -94,7 +94,7 @@ impl Peers {
         }
         match tokio::time::timeout_at(deadline, exchange(&connection, &frame, frame_limit(lane))).await {
             Ok(Ok(reply)) => {
-                let decoded = if lane == Lane::Bulk { codec::decode_snapshot(&reply) } else { codec::decode(&reply) };
+                let decoded = if lane == Lane::Bulk { codec::decode_bulk(&reply) } else { codec::decode(&reply) };
                 decoded.map_err(|error| CallError::Lost(format!("node {to}: {error}")))
             }
             Ok(Err(reason)) => {

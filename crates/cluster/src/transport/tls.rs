@@ -1,10 +1,10 @@
 //! The TLS configurations of the peer port. Our own CA and nothing else; TLS 1.3 only.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -13,6 +13,7 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 
 use super::identity::{self, Identity, fingerprint};
 use super::{GATHER_ALPN, JOIN_ALPN, PEER_ALPN, transport};
+use crate::certificate::Validity;
 use crate::error::Error;
 use crate::gathering::Secret;
 
@@ -31,19 +32,18 @@ pub(crate) const GATHERING: &str = "gathering.tidegate";
 
 /// What the peer port offers: members show a certificate, joiners cannot; the listener checks which is which. Who knows the
 /// cluster's secret is shown a certificate that the secret makes.
-pub(crate) fn server(identity: &Identity, secret: Option<&Secret>) -> Result<quinn::ServerConfig, Error> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(&identity.ca)?, provider())
+pub(crate) fn server(ca: &[u8], shown: &Arc<Shown>, secret: Option<&Secret>) -> Result<quinn::ServerConfig, Error> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(ca)?, provider())
         .allow_unauthenticated()
         .build()
         .map_err(|error| Error::Internal(error.to_string()))?;
-    let member = CertifiedKey::from_der(identity.chain(), identity.private_key(), &provider())?;
     let gathering = secret.map(gathering_chain).transpose()?;
     let mut alpn = vec![PEER_ALPN.to_vec(), JOIN_ALPN.to_vec()];
     alpn.extend(secret.map(|_| GATHER_ALPN.to_vec()));
     let config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(Chains { member: Some(Arc::new(member)), gathering }));
+        .with_cert_resolver(Arc::new(Chains { member: Some(Arc::clone(shown)), gathering }));
     serve(config, alpn)
 }
 
@@ -72,22 +72,65 @@ fn gathering_chain(secret: &Secret) -> Result<Arc<CertifiedKey>, Error> {
 /// By the name that is asked for.
 #[derive(Debug)]
 struct Chains {
-    member: Option<Arc<CertifiedKey>>,
+    member: Option<Arc<Shown>>,
     gathering: Option<Arc<CertifiedKey>>,
 }
 
 impl ResolvesServerCert for Chains {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        if hello.server_name() == Some(GATHERING) { self.gathering.clone() } else { self.member.clone() }
+        if hello.server_name() == Some(GATHERING) {
+            return self.gathering.clone();
+        }
+        self.member.as_ref().map(|member| member.now().0)
+    }
+}
+
+/// The certificate that this node shows, both ways. Another one is shown in new handshakes; connections that are open stay.
+#[derive(Debug)]
+pub(crate) struct Shown(RwLock<(Arc<CertifiedKey>, Option<Validity>)>);
+
+impl Shown {
+    pub(crate) fn new(identity: &Identity) -> Result<Arc<Self>, rustls::Error> {
+        Ok(Arc::new(Self(RwLock::new(certified(identity)?))))
+    }
+
+    pub(crate) fn replace(&self, identity: &Identity) -> Result<(), rustls::Error> {
+        let certified = certified(identity)?;
+        *self.0.write().expect("no panic while locked") = certified;
+        Ok(())
+    }
+
+    /// From when until when it is good.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        self.now().1
+    }
+
+    fn now(&self) -> (Arc<CertifiedKey>, Option<Validity>) {
+        self.0.read().expect("no panic while locked").clone()
+    }
+}
+
+fn certified(identity: &Identity) -> Result<(Arc<CertifiedKey>, Option<Validity>), rustls::Error> {
+    let key = CertifiedKey::from_der(identity.chain(), identity.private_key(), &provider())?;
+    Ok((Arc::new(key), Validity::of(&identity.certificate)))
+}
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.now().0)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
 /// How a member calls another one.
-pub(crate) fn client(identity: &Identity) -> Result<quinn::ClientConfig, Error> {
+pub(crate) fn client(ca: &[u8], shown: Arc<Shown>) -> Result<quinn::ClientConfig, Error> {
     let config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots(&identity.ca)?)
-        .with_client_auth_cert(identity.chain(), identity.private_key())?;
+        .with_root_certificates(roots(ca)?)
+        .with_client_cert_resolver(shown);
     finish(config, PEER_ALPN)
 }
 

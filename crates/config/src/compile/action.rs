@@ -30,7 +30,7 @@ pub(super) fn compile(
         report.error(&path.field("rewrite"), "only what goes to an upstream is rewritten");
     }
     if let Some(redirect) = &rule.redirect {
-        return Some(Action::Redirect(self::redirect(redirect, matching, &path.field("redirect"), report)));
+        return Some(Action::Redirect(Box::new(self::redirect(redirect, matching, &path.field("redirect"), report))));
     }
     if let Some(respond) = &rule.respond {
         return Some(self::respond(respond, &path.field("respond"), report));
@@ -40,11 +40,11 @@ pub(super) fn compile(
         if let Some(llm) = &built {
             super::llm::priced(llm, rule, world, path, report);
         }
-        return built.map(Action::Llm);
+        return built.map(|llm| Action::Llm(Box::new(llm)));
     }
     let to = targets(&rule.to, world, &path.field("to"), report)?;
     let rewrite = rule.rewrite.as_ref().map(|rule| self::rewrite(rule, matching, &path.field("rewrite"), report));
-    Some(Action::Forward { to, rewrite: rewrite.unwrap_or_default() })
+    Some(Action::Forward { to, rewrite: rewrite.unwrap_or_default().into() })
 }
 
 fn targets(refs: &[TargetRef], world: &World<'_>, path: &Path<'_>, report: &Report<'_>) -> Option<Targets> {

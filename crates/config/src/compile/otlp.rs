@@ -1,4 +1,4 @@
-//! Where traces and metrics go. What stands in the document is no secret: keys are references.
+//! Where traces, metrics and logs go. What stands in the document is no secret: keys are references.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,7 @@ pub(super) fn compile(
         ca,
         traces,
         metrics,
+        logs,
         sample,
         parent_based,
         interval,
@@ -94,6 +95,7 @@ pub(super) fn compile(
         authority,
         traces: traces.unwrap_or(true),
         metrics: metrics.unwrap_or(true),
+        logs: logs.unwrap_or(false),
         sample,
         parent_based: parent_based.unwrap_or(true),
         interval,

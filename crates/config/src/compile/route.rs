@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_llm::catalogue::Catalogue;
-use tidegate_policy::defaults::{MAX_BODY, MAX_LLM_BODY, MAX_MAX_BODY};
+use tidegate_policy::defaults::{MAX_BODY, MAX_LLM_BODY, MAX_MAX_BODY, MIN_BODY_RATE};
 use tidegate_policy::{Action, Cache, Compression, HeaderEdits, Model, Provider, Route, Timeouts, Upstream};
 
 use super::attach::Limits;
@@ -64,6 +64,7 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
         response_headers,
         timeouts,
         max_body,
+        min_body_rate,
         upgrade,
         grpc_web,
         decompress,
@@ -128,22 +129,23 @@ fn one(rule: &RouteRule, world: &World<'_>, path: &Path<'_>, report: &Report<'_>
     Some(Route {
         id: name.as_str().into(),
         tenant: tenant.as_str().into(),
-        hosts,
+        hosts: hosts.into(),
         path: pattern,
         methods,
-        headers,
-        query,
+        headers: headers.into(),
+        query: query.into(),
         priority: *priority,
         action: action?,
         auth,
-        claims,
+        claims: claims.into(),
         claim_headers: Arc::clone(&world.issuers.headers),
-        limits,
-        cors,
-        request_headers,
-        response_headers,
-        timeouts,
+        limits: limits.into(),
+        cors: cors.map(Box::new),
+        request_headers: request_headers.into(),
+        response_headers: response_headers.into(),
+        timeouts: timeouts.into(),
         max_body,
+        min_body_rate: min_body_rate.unwrap_or(MIN_BODY_RATE),
         upgrade: *upgrade,
         grpc_web: *grpc_web,
         decompress: *decompress,

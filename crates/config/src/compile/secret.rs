@@ -76,19 +76,29 @@ pub(super) struct Filled {
 fn value(secret: &Secret, inputs: &Inputs, path: &Path<'_>, report: &Report<'_>) -> Option<String> {
     let from = path.field("from");
     let Some(need) = need(secret) else {
-        report.hinted(&from, format!("`{}` is no source", short(&secret.from)), "write `env:NAME` or `file:PATH`");
+        report.hinted(
+            &from,
+            format!("`{}` is no source", short(&secret.from)),
+            "write `sealed`, `env:NAME` or `file:PATH`",
+        );
         return None;
     };
     let bytes = match inputs.value(&need) {
         Ok(bytes) => bytes?,
         Err(why) => {
-            report.hinted(&from, why, "every node needs it");
+            let hint = match &need {
+                Need::Sealed(name) => {
+                    format!("`tidegate secret ls` shows what there is; `tidegate secret put {name}` puts it there")
+                }
+                Need::Env(_) | Need::File(_) => "every node needs it".to_owned(),
+            };
+            report.hinted(&from, why, hint);
             return None;
         }
     };
     let text = std::str::from_utf8(bytes).ok().map(|text| match need {
         Need::File(_) => text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text)),
-        Need::Env(_) => text,
+        Need::Env(_) | Need::Sealed(_) => text,
     });
     match text {
         Some("") => report.error(&from, format!("{need} is empty")),

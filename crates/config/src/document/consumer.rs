@@ -5,15 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClassKind, LimitRef};
 
-/// A value each node fetches for itself.
+/// A value that is not in the document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
     /// Used as `${secrets.NAME}`.
     pub name: String,
-    /// `env:NAME` (the node's environment) or `file:PATH` (relative to the node's working directory; a line end at its
-    /// end is cut).
-    #[schemars(regex(pattern = "^(env|file):.+$"))]
+    /// `sealed`: what the cluster keeps sealed under this name (`tidegate secret put NAME`); `sealed:OTHER`: under another.
+    /// Or what each node fetches for itself: `env:NAME` (its environment), `file:PATH` (relative to its working directory; a
+    /// line end at its end is cut).
+    #[schemars(regex(pattern = "^((env|file|sealed):.+|sealed)$"))]
     pub from: String,
 }
 

@@ -1,4 +1,4 @@
-//! Where traces and metrics go.
+//! Where traces, metrics and logs go.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::units::{Share, Span};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OtlpRule {
-    /// `http://127.0.0.1:4317`, `https://otlp.example.com/base`. Over HTTP, `/v1/traces` and `/v1/metrics` are put behind its
-    /// path; gRPC has none. Parts of it may be secrets: `${secrets.NAME}`.
+    /// `http://127.0.0.1:4317`, `https://otlp.example.com/base`. Over HTTP, `/v1/traces`, `/v1/metrics` and `/v1/logs`
+    /// are put behind its path; gRPC has none. Parts of it may be secrets: `${secrets.NAME}`.
     pub endpoint: String,
     /// How it is spoken to. Default: `http` at port 4318 and wherever the address has a path, `grpc` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,6 +30,9 @@ pub struct OtlpRule {
     /// Tell metrics? Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<bool>,
+    /// Tell the node's own log, what standard error has, line by line? Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<bool>,
     /// Share of the traces that begin here of which spans are told: `10%`, `0.1`. Metrics are of all requests. Default: 100%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<Share>,
@@ -39,8 +42,8 @@ pub struct OtlpRule {
     /// Between two reports of metrics, 1s to 1h. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Span>,
-    /// Spans that wait for the collector, per node; more are dropped and counted (`tidegate_otlp_dropped_spans_total`).
-    /// Default: 16384.
+    /// Spans that wait for the collector, per node, and as many lines of the log; more are dropped and counted
+    /// (`tidegate_otlp_dropped_spans_total`, `tidegate_otlp_dropped_log_records_total`). Default: 16384.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 64, max = 1_000_000))]
     pub queue: Option<u32>,

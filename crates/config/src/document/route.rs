@@ -74,6 +74,10 @@ pub struct RouteRule {
     /// A larger request body is refused with 413. Default: 10MiB; with `llm` 32MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body: Option<Size>,
+    /// Bytes per second. A request body that is waited for and comes more slowly on average, once that took 10s in all, is refused
+    /// with 408. 0: any rate. Calls of gRPC have none, nor what still comes when its answer has begun. Default: 240.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_body_rate: Option<u32>,
     /// May a client switch protocols (WebSocket)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgrade: bool,

@@ -20,7 +20,7 @@ const FULL: &str = include_str!("../golden/full.yaml");
 fn inputs(document: &Document) -> Inputs {
     Inputs::gather(document, |need| {
         Ok(match need {
-            Need::Env(_) => b"s3cret".to_vec(),
+            Need::Env(_) | Need::Sealed(_) => b"s3cret".to_vec(),
             Need::File(name) if name.ends_with(".key") => b"-----BEGIN PRIVATE KEY-----\nAA==\n".to_vec(),
             Need::File(_) => b"-----BEGIN CERTIFICATE-----\nAA==\n".to_vec(),
         })

@@ -34,7 +34,7 @@ fn a_full_document_becomes_a_snapshot() {
     );
     assert!(snapshot.upstreams[1].tls.ca_pem.is_some());
     let routes = snapshot.router.routes();
-    assert_eq!(routes[0].hosts, [HostPattern::Exact("api.example.com".into())]);
+    assert_eq!(*routes[0].hosts, [HostPattern::Exact("api.example.com".into())]);
     assert_eq!(routes[0].path, PathPattern::Template("/v1/users/{id}".into()));
     let Action::Forward { to, .. } = &routes[0].action else { panic!("forwards") };
     assert_eq!((to.len(), to[0].weight, &*to[1].upstream.id), (2, 95, "users-next"));
@@ -74,7 +74,7 @@ certificates: [{name: c, hosts: [a.b], file: c.pem, key: c.key}]
         said,
         [
             "line 2: secrets[0].from: the environment variable NOPE cannot be read: no such thing (every node needs it)",
-            "line 2: secrets[1].from: `vault:x` is no source (write `env:NAME` or `file:PATH`)",
+            "line 2: secrets[1].from: `vault:x` is no source (write `sealed`, `env:NAME` or `file:PATH`)",
             "line 3: certificates[0].file: the file c.pem cannot be read: no such thing (every node needs it)",
             "line 3: certificates[0].key: the file c.key cannot be read: no such thing (every node needs it)",
         ]

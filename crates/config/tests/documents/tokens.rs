@@ -10,7 +10,7 @@ const ROUTE: &str =
 fn files(document: &tidegate_config::Document) -> Inputs {
     Inputs::gather(document, |need| {
         Ok(match need {
-            Need::Env(_) => b"a secret of more than thirty-two bytes".to_vec(),
+            Need::Env(_) | Need::Sealed(_) => b"a secret of more than thirty-two bytes".to_vec(),
             Need::File(name) if name.ends_with(".json") => br#"{"keys": [{"kty": "RSA"}]}"#.to_vec(),
             Need::File(name) if name.ends_with("ca.pem") => b"-----BEGIN CERTIFICATE-----\nAA==\n".to_vec(),
             Need::File(_) => b"-----BEGIN PUBLIC KEY-----\nAA==\n".to_vec(),

@@ -5,7 +5,8 @@ use tidegate_model::Nanos;
 use tidegate_policy::Nature;
 use tidegate_quota::cell::{Grab, Take};
 
-use super::{Ask, Got, Limiter, Taking};
+use super::taking::{Got, Taking};
+use super::{Ask, Limiter};
 use crate::running::{Held, What};
 use crate::slot::{Found, Kept};
 

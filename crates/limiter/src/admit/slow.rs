@@ -11,7 +11,8 @@ use tidegate_quota::holding::Drawn;
 
 use super::promised::Waiter;
 use super::standing::{Marks, is_marked, mark, standings};
-use super::{Ask, How, Limiter, Miss, Refused, Why};
+use super::taking::How;
+use super::{Ask, Limiter, Miss, Refused, Why};
 use crate::owner::Remote;
 use crate::permit::{Permit, Taken};
 use crate::slot::{Found, Slot};
@@ -182,7 +183,8 @@ impl Limiter {
         let is_served = now.0 < slot.told.load(Ordering::Relaxed).saturating_add(LONGEST.0);
         let says_no = is_served && slot.frees_at.load(Ordering::Relaxed) != 0;
         let longest = if says_no { LONGEST } else { patience.max(LONGEST) };
-        let waited_too_long = now >= started.saturating_add(longest);
+        let waiting_since = self.silence.waited_since(started, now);
+        let waited_too_long = now >= waiting_since.saturating_add(longest);
         if waited_too_long || self.silence.is_given_up(now, patience) {
             slot.miss(ask.cost);
             self.bell.list(slot, found.number);
@@ -205,7 +207,10 @@ impl Limiter {
         drop(place);
         // A leader that answers others is there: this key's turn is still to come.
         let now = clock::boot();
-        if heard || self.silence.is_unlikely(now) || now < started.saturating_add(patience) {
+        if heard
+            || self.silence.is_unlikely(now)
+            || now < self.silence.waited_since(started, now).saturating_add(patience)
+        {
             return Ok(Next::TryAgain);
         }
         self.silence.give_up(patience); // Whoever comes next need not find out for himself.

@@ -1,5 +1,8 @@
-//! Journals of former processes of this node. They are dead: whoever holds the lock of the data folder knows.
+//! Journals of former processes of this node. Those whose lock is free are dead. Others have handed the data folder over
+//! and still serve what was open.
 
+use std::fs::{File, TryLockError};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -26,29 +29,39 @@ pub struct Dead {
 }
 
 impl Dead {
-    /// All journals of a folder. What is no journal is left alone.
+    /// All journals of a folder but `own`, and how many are of processes that live. What is no journal is left alone.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn read_all(folder: &Path) -> io::Result<Vec<Self>> {
+    pub fn read_all(folder: &Path, own: Option<Incarnation>) -> io::Result<(Vec<Self>, usize)> {
         let files = match fs::read_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
             files => files?,
         };
-        let mut dead = Vec::new();
+        let (mut dead, mut alive) = (Vec::new(), 0);
         for file in files {
             let path = file?.path();
             let is_journal = path.extension().is_some_and(|extension| extension == EXTENSION);
             let name = path.file_stem().and_then(|name| u128::from_str_radix(name.to_str()?, 16).ok());
-            if let (true, Some(name)) = (is_journal, name) {
-                dead.push(Self::read(path, Incarnation(name))?);
+            if let (true, Some(name)) = (is_journal, name.filter(|name| own != Some(Incarnation(*name)))) {
+                match Self::read(path, Incarnation(name))? {
+                    Some(one) => dead.push(one),
+                    None => alive += 1,
+                }
             }
         }
-        Ok(dead)
+        Ok((dead, alive))
     }
 
-    fn read(path: PathBuf, incarnation: Incarnation) -> io::Result<Self> {
-        let bytes = fs::read(&path)?;
+    /// `None`: its process lives.
+    fn read(path: PathBuf, incarnation: Incarnation) -> io::Result<Option<Self>> {
+        let mut file = File::open(&path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            locked => locked?,
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
         let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
         let mut dead =
             Self { path, incarnation, leases: Vec::new(), damage: Vec::new(), hides: false, is_exact: false };
@@ -56,7 +69,7 @@ impl Dead {
         let header = entries.first().and_then(Header::read);
         let Some(header) = header.filter(|header| header.incarnation == incarnation) else {
             dead.hide("its header is damaged".into());
-            return Ok(dead);
+            return Ok(Some(dead));
         };
         dead.is_exact = header.boot == layout::boot() && header.boot != 0;
         if entries[0][word::PARTIAL] != 0 {
@@ -69,7 +82,7 @@ impl Dead {
         for (place, words) in entries.iter().enumerate().skip(1) {
             dead.read_entry(place, words);
         }
-        Ok(dead)
+        Ok(Some(dead))
     }
 
     fn read_entry(&mut self, place: usize, words: &[u64; ENTRY_WORDS]) {

@@ -31,7 +31,7 @@ fn block(part: &Part, from: Dialect) -> Option<Value> {
     let mut object = match &part.body {
         Body::Text(text) | Body::Refusal(text) => Object::new().with("type", "text").with("text", text.as_str()),
         Body::Reasoning { text, signature } => {
-            let signature = signature.as_ref().map(|s| s.seal(Dialect::Anthropic)).unwrap_or_default();
+            let signature = signature.as_ref().map(|s| s.seal_thought(Dialect::Anthropic)).unwrap_or_default();
             Object::new().with("type", "thinking").with("thinking", text.as_str()).with("signature", signature)
         }
         Body::Redacted(signature) => {

@@ -111,7 +111,8 @@ fn config(fields: &mut Fields, call: &mut Call) -> Read<()> {
                 _ => Depth::Effort(effort),
             });
         }
-        call.format = output.object("format").map_err(under)?.map(format).transpose().map_err(under)?;
+        let shape = output.object("format").map_err(under)?.map(format).transpose();
+        call.format = shape.map_err(|e| under(e.under("format")))?;
         if !output.is_empty() {
             call.extras.insert("output_config".into(), Value::Object(output.rest()));
         }

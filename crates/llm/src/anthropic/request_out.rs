@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::json::Object;
 use crate::lost::Losses;
 use crate::meaning::{Call, Depth, Effort, Format, Function, Tool, ToolChoice};
+use crate::schema::closed;
 use crate::{Dialect, Target};
 
 /// Anthropic's smallest budget.
@@ -122,13 +123,17 @@ fn allowed(name: &str, call: &Call) -> bool {
 
 fn tool(function: &Function, call: &Call, i: usize, losses: &mut Losses) -> Value {
     let empty = || json!({"type": "object", "properties": {}});
+    let schema = function.schema.as_ref().filter(|s| s.as_object().is_some_and(|s| !s.is_empty()));
+    let schema = match schema {
+        Some(schema) if function.strict == Some(true) && call.dialect != Dialect::Anthropic => {
+            closed(schema, &format!("tools[{i}].parameters"), losses)
+        }
+        schema => schema.cloned().unwrap_or_else(empty),
+    };
     let mut object = Object::new()
         .with("name", function.name.as_str())
         .maybe("description", function.description.as_deref())
-        .with(
-            "input_schema",
-            function.schema.clone().filter(|s| s.as_object().is_some_and(|s| !s.is_empty())).unwrap_or_else(empty),
-        )
+        .with("input_schema", schema)
         .maybe("strict", function.strict.filter(|strict| *strict || call.dialect == Dialect::Anthropic))
         .maybe("cache_control", function.cache.map(blocks::cache_control));
     if call.dialect == Dialect::Anthropic {
@@ -195,7 +200,8 @@ fn sampling(call: &Call, thinking: bool, body: &mut Object, losses: &mut Losses)
 fn format(call: &Call, config: &mut Object, losses: &mut Losses) {
     match &call.format {
         Some(Format::Schema(schema)) => {
-            config.put("format", json!({"type": "json_schema", "schema": schema.schema}));
+            let schema = closed(&schema.schema, losses.schema_path(), losses);
+            config.put("format", json!({"type": "json_schema", "schema": schema}));
         }
         Some(Format::Json) => losses.field("format", "the provider promises JSON only by a schema"),
         Some(Format::Text) | None => {}

@@ -20,13 +20,13 @@ pub(super) fn read(reason: &str, sequence: &Value) -> Stop {
 /// The reason and the sequence.
 pub(super) fn write(stop: &Stop) -> (&'static str, Value) {
     let reason = match stop {
-        Stop::EndTurn | Stop::MalformedCall | Stop::Other(_) => "end_turn",
+        Stop::EndTurn | Stop::Other(_) => "end_turn",
         Stop::MaxTokens => "max_tokens",
         Stop::ToolUse => "tool_use",
         Stop::StopSequence(sequence) => {
             return ("stop_sequence", sequence.clone().map_or(Value::Null, Value::String));
         }
-        Stop::ContentFilter | Stop::Refusal => "refusal",
+        Stop::ContentFilter | Stop::Refusal | Stop::MalformedCall => "refusal",
         Stop::Pause => "pause_turn",
         Stop::ContextExceeded => "model_context_window_exceeded",
     };

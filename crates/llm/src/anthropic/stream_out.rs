@@ -107,7 +107,7 @@ impl Writer {
             Delta::Text(text) => self.text("text_delta", "text", &text, out),
             Delta::Arguments(text) => self.text("input_json_delta", "partial_json", &text, out),
             Delta::Signature(signature) => {
-                self.text("signature_delta", "signature", &signature.seal(Dialect::Anthropic), out);
+                self.text("signature_delta", "signature", &signature.seal_thought(Dialect::Anthropic), out);
             }
         }
     }

@@ -27,7 +27,7 @@ fn block(part: &Part, i: usize) -> Option<Value> {
     Some(match &part.body {
         Body::Text(text) | Body::Refusal(text) => json!({"text": text}),
         Body::Reasoning { text, signature } => {
-            let signature = signature.as_ref().map(|signature| signature.seal(Dialect::Bedrock));
+            let signature = signature.as_ref().map(|signature| signature.seal_thought(Dialect::Bedrock));
             let inner = Object::new().with("text", text.as_str()).maybe("signature", signature).done();
             json!({"reasoningContent": {"reasoningText": inner}})
         }

@@ -40,7 +40,8 @@ pub(crate) fn parse_call(body: &[u8], site: Site<'_>) -> Read<Call> {
         let labels = fields.value("requestMetadata").unwrap_or_default();
         let mut wrapped = Fields::default();
         wrapped.put_back("metadata", labels);
-        call.metadata = metadata(&mut wrapped)?;
+        call.metadata = metadata(&mut wrapped)
+            .map_err(|e| Malformed { path: e.path.replacen("metadata", "requestMetadata", 1), ..e })?;
     }
     if let Some(mut tier) = fields.object("serviceTier")? {
         call.service_tier = tier.text("type").map_err(|e| e.under("serviceTier"))?;
@@ -89,12 +90,13 @@ fn tools(mut fields: Fields, call: &mut Call) -> Read<()> {
 fn tool(value: Value, call: &mut Call) -> Read<()> {
     let mut fields = Fields::of(value.clone())?;
     if let Some(mut spec) = fields.object("toolSpec")? {
-        let schema = spec.object("inputSchema")?.and_then(|mut schema| schema.value("json"));
+        let under = |e: Malformed| e.under("toolSpec");
+        let schema = spec.object("inputSchema").map_err(under)?.and_then(|mut schema| schema.value("json"));
         call.tools.push(Tool::Function(Function {
-            name: spec.need_text("name")?,
-            description: spec.text("description")?,
+            name: spec.need_text("name").map_err(under)?,
+            description: spec.text("description").map_err(under)?,
             schema,
-            strict: spec.flag("strict")?,
+            strict: spec.flag("strict").map_err(under)?,
             cache: None,
             extras: spec.rest(),
         }));
@@ -143,7 +145,7 @@ fn additional(mut fields: Fields, call: &mut Call) -> Read<()> {
         };
     }
     if let Some(mut output) = fields.object("output_config")? {
-        let word = output.text("effort")?;
+        let word = output.text("effort").map_err(|e| e.under("output_config"))?;
         let effort = word.and_then(|word| Effort::from_word(&word)).map(Depth::Effort);
         depth = if matches!(depth, None | Some(Depth::Adaptive)) { effort.or(depth) } else { depth };
         let rest = output.rest();

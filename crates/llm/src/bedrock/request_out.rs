@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 use crate::json::{self, Object};
 use crate::lost::Losses;
 use crate::meaning::{Body, CacheHint, Call, Depth, Effort, Format, Function, Role, Tool, ToolChoice};
+use crate::schema::closed;
 use crate::{Dialect, Target};
 
 pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> Vec<u8> {
+    let stripped = (!is_claude(target)).then(|| call.without_claudes_thoughts());
+    let call = stripped.as_deref().unwrap_or(call);
     let mut body = Object::new().with("messages", blocks::messages(call, losses));
     body.put_some("system", blocks::system(call, losses));
     let mut more = additional(call, target, losses);
@@ -32,6 +35,10 @@ pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> 
         losses.extras("", &call.extras);
     }
     body.bytes()
+}
+
+fn is_claude(target: &Target) -> bool {
+    target.model.contains("claude")
 }
 
 fn inference(call: &Call, thinks: bool, losses: &mut Losses) -> Object {
@@ -68,7 +75,7 @@ fn inference(call: &Call, thinks: bool, losses: &mut Losses) -> Object {
 /// What Converse leaves to each model's maker.
 fn additional(call: &Call, target: &Target, losses: &mut Losses) -> Object {
     let mut more = Object::new();
-    let claude = target.model.contains("claude");
+    let claude = is_claude(target);
     match call.sampling.top_k {
         Some(top_k) if claude || call.dialect == Dialect::Bedrock => more.put("top_k", top_k),
         Some(_) => losses.field("top_k", "the model has no such field"),
@@ -170,7 +177,13 @@ fn tool(function: &Function, call: &Call, i: usize, list: &mut Vec<Value>, losse
         return;
     }
     let empty = || json!({"type": "object", "properties": {}});
-    let schema = function.schema.clone().filter(|s| s.as_object().is_some_and(|s| !s.is_empty())).unwrap_or_else(empty);
+    let schema = function.schema.as_ref().filter(|s| s.as_object().is_some_and(|s| !s.is_empty()));
+    let schema = match schema {
+        Some(schema) if function.strict == Some(true) && call.dialect != Dialect::Bedrock => {
+            closed(schema, &format!("tools[{i}].parameters"), losses)
+        }
+        schema => schema.cloned().unwrap_or_else(empty),
+    };
     let mut spec = Object::new()
         .with("name", function.name.as_str())
         // An empty description is refused.
@@ -196,8 +209,9 @@ fn cache_point(hint: CacheHint) -> Value {
 fn format(call: &Call, body: &mut Object, losses: &mut Losses) {
     match &call.format {
         Some(Format::Schema(format)) => {
+            let schema = closed(&format.schema, losses.schema_path(), losses);
             let schema = Object::new()
-                .with("schema", json::text(&format.schema))
+                .with("schema", json::text(&schema))
                 .with("name", format.name.as_deref().unwrap_or("answer"))
                 .maybe("description", format.description.as_deref())
                 .done();

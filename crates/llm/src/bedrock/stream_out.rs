@@ -90,7 +90,7 @@ impl Writer {
             Delta::Text(text) => json!({"text": text}),
             Delta::Arguments(text) => json!({"toolUse": {"input": text}}),
             Delta::Signature(signature) => {
-                json!({"reasoningContent": {"signature": signature.seal(Dialect::Bedrock)}})
+                json!({"reasoningContent": {"signature": signature.seal_thought(Dialect::Bedrock)}})
             }
         };
         self.say(delta, out);

@@ -23,7 +23,16 @@ pub(crate) fn parse_call(body: &[u8], site: Site<'_>) -> Read<Call> {
     if let Some(system) = fields.value("systemInstruction") {
         call.system = contents::system(system).map_err(|e| e.under("systemInstruction"))?;
     }
-    contents::read(fields.need_list("contents")?, &mut call)?;
+    // Google reads a single one where a list is meant.
+    let contents = match fields.value("contents") {
+        Some(one @ Value::Object(_)) => vec![one],
+        Some(list) => {
+            fields.put_back("contents", list);
+            fields.need_list("contents")?
+        }
+        None => fields.need_list("contents")?,
+    };
+    contents::read(contents, &mut call)?;
     tools(&mut fields, &mut call)?;
     if let Some(config) = fields.object("toolConfig")? {
         tool_config(config, &mut call).map_err(|e| e.under("toolConfig"))?;
@@ -74,8 +83,9 @@ fn tool_config(fields: Fields, call: &mut Call) -> Read<()> {
     let mut fields = fields.snake_too();
     if let Some(config) = fields.object("functionCallingConfig")? {
         let mut config = config.snake_too();
-        let names = config.texts("allowedFunctionNames")?;
-        let mode = config.text("mode")?.unwrap_or_default().to_ascii_uppercase();
+        let under = |e: Malformed| e.under("functionCallingConfig");
+        let names = config.texts("allowedFunctionNames").map_err(under)?;
+        let mode = config.text("mode").map_err(under)?.unwrap_or_default().to_ascii_uppercase();
         call.tool_choice = match (mode.as_str(), names.as_slice()) {
             ("NONE", _) => Some(ToolChoice::None),
             ("ANY", []) => Some(ToolChoice::Required),

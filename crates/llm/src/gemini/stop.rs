@@ -20,8 +20,14 @@ pub(super) fn read(reason: &str, has_calls: bool) -> Stop {
         | "IMAGE_SAFETY"
         | "IMAGE_PROHIBITED_CONTENT"
         | "IMAGE_RECITATION"
+        | "NO_IMAGE"
+        | "IMAGE_OTHER"
         | "LANGUAGE" => Stop::ContentFilter,
-        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" => Stop::MalformedCall,
+        "MALFORMED_FUNCTION_CALL"
+        | "UNEXPECTED_TOOL_CALL"
+        | "TOO_MANY_TOOL_CALLS"
+        | "MISSING_THOUGHT_SIGNATURE"
+        | "MALFORMED_RESPONSE" => Stop::MalformedCall,
         other => Stop::Other(other.to_owned()),
     }
 }

@@ -72,10 +72,15 @@ impl<'a> Doc<'a> {
     #[inline]
     fn is_named(&self, node: &Node, name: &str) -> bool {
         if node.odd {
-            return decoded(self.part(node.name)).is_some_and(|decoded| decoded == name);
+            return self.is_decoded(node, name);
         }
         let at = node.name.at as usize;
         node.name.len as usize == name.len() && &self.text.as_bytes()[at..at + name.len()] == name.as_bytes()
+    }
+
+    #[cold]
+    fn is_decoded(&self, node: &Node, name: &str) -> bool {
+        decoded(self.part(node.name)).is_some_and(|decoded| decoded == name)
     }
 }
 
@@ -156,6 +161,17 @@ impl<'d> At<'d> {
 /// JSON that can be looked at, in whatever form. What is not there is null.
 pub(crate) trait Look<'v>: Copy {
     fn at(self, name: &str) -> Self;
+
+    /// Several members at once.
+    #[inline]
+    fn each<const N: usize>(self, names: [&str; N]) -> [Self; N] {
+        let mut found = [self; N];
+        for (found, name) in found.iter_mut().zip(&names) {
+            *found = self.at(name);
+        }
+        found
+    }
+
     fn items(self) -> impl Iterator<Item = Self>;
     fn is_object(self) -> bool;
     fn is_null(self) -> bool;
@@ -186,8 +202,23 @@ pub(crate) trait Look<'v>: Copy {
 
 impl<'d> Look<'d> for At<'d> {
     fn at(self, name: &str) -> Self {
-        let found = self.within(Kind::Object).filter(|(_, node)| self.doc.is_named(node, name)).last();
-        Self { node: found.map(|(at, _)| at), ..self }
+        let [found] = self.each([name]);
+        found
+    }
+
+    /// In one pass. Inlined and by index, so that each name is compared as the constant that it is: iterators side by side
+    /// are not unrolled.
+    #[inline(always)]
+    fn each<const N: usize>(self, names: [&str; N]) -> [Self; N] {
+        let mut found = [Self { node: None, ..self }; N];
+        for (at, node) in self.within(Kind::Object) {
+            for i in 0..N {
+                if self.doc.is_named(node, names[i]) {
+                    found[i].node = Some(at);
+                }
+            }
+        }
+        found
     }
 
     fn items(self) -> impl Iterator<Item = Self> {
@@ -289,6 +320,8 @@ mod tests {
         at.items().zip(Look::items(value)).for_each(|(at, value)| same(at, value));
         for (name, value) in value.as_object().into_iter().flatten() {
             same(at.at(name), value);
+            let [first, none, again] = at.each([name, "not there", name]);
+            assert_eq!((first.node, none.node, again.node), (at.at(name).node, None, at.at(name).node));
         }
         assert!(at.at("not there").is_null() && at.at("not there").at("neither").first().is_none());
     }

@@ -52,14 +52,9 @@ impl<'a> Scan<'a> {
     /// The next byte that is no blank; it is not taken.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
-        let bytes = self.bytes();
-        while let Some(byte) = bytes.get(self.at) {
-            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
-                return Some(*byte);
-            }
-            self.at += 1;
-        }
-        None
+        let (at, byte) = unblank(self.bytes(), self.at);
+        self.at = at;
+        byte
     }
 
     #[inline]
@@ -171,6 +166,17 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// The next byte that is no blank, and where it stands. Most often there is no blank.
+#[inline]
+pub(super) fn unblank(bytes: &[u8], mut at: usize) -> (usize, Option<u8>) {
+    loop {
+        match bytes.get(at) {
+            Some(b' ' | b'\n' | b'\t' | b'\r') => at += 1,
+            byte => return (at, byte.copied()),
+        }
+    }
+}
+
 /// Where a string's closing quote stands, and whether it has escapes. `from`: behind the first quote.
 #[inline]
 pub(super) fn string_end(bytes: &[u8], from: usize) -> Result<(usize, bool), Bad> {
@@ -233,15 +239,9 @@ fn is_hex(bytes: &[u8]) -> bool {
 /// The first place that is a quote, a backslash or a control character, or the end. Eight at a time.
 #[inline]
 fn plain(bytes: &[u8], from: usize) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
-    // A byte of the result has its top bit set if that of `word` is zero; bytes behind such a one may have as well.
-    let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
     let mut at = from;
     while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
-        let special = zeroes(word ^ (ONES * b'"' as u64)) | zeroes(word ^ (ONES * b'\\' as u64)) | control;
+        let special = special(u64::from_le_bytes(*chunk));
         if special != 0 {
             return at + special.trailing_zeros() as usize / 8;
         }
@@ -253,6 +253,19 @@ fn plain(bytes: &[u8], from: usize) -> usize {
     at
 }
 
+/// The top bit of the first byte that is special; bytes behind it may have theirs as well.
+#[inline]
+fn special(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    // With its second bit turned the quote comes right behind the control characters, and nothing else does.
+    let turned = word ^ (ONES * 0x02);
+    let control_or_quote = turned.wrapping_sub(ONES * 0x21) & !turned;
+    let slashes = word ^ (ONES * b'\\' as u64);
+    let slash = slashes.wrapping_sub(ONES) & !slashes;
+    (control_or_quote | slash) & TOPS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,14 +273,15 @@ mod tests {
     #[test]
     fn what_is_special_is_found_at_every_place() {
         for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
-            for at in 0..20 {
-                let mut bytes = [b'x'; 24];
+            for at in 0..97 {
+                let mut bytes = [b'x'; 101];
                 bytes[at] = special;
                 assert_eq!(plain(&bytes, 0), at, "{special:#x}");
             }
         }
         for usual in [b' ', b'!', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
             assert_eq!(plain(&[usual; 23], 3), 23, "{usual:#x}");
+            assert_eq!(plain(&[usual; 103], 3), 103, "{usual:#x}");
         }
     }
 

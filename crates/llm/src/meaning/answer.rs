@@ -74,10 +74,11 @@ pub enum Gist {
 impl Stop {
     pub fn gist(&self) -> Gist {
         match self {
-            Self::EndTurn | Self::StopSequence(_) | Self::Pause | Self::MalformedCall | Self::Other(_) => Gist::Done,
+            Self::EndTurn | Self::StopSequence(_) | Self::Pause | Self::Other(_) => Gist::Done,
             Self::MaxTokens | Self::ContextExceeded => Gist::Length,
             Self::ToolUse => Gist::Tools,
-            Self::ContentFilter | Self::Refusal => Gist::Filtered,
+            // Nobody else has a word for a call that cannot be read; an answer that went well it is not.
+            Self::ContentFilter | Self::Refusal | Self::MalformedCall => Gist::Filtered,
         }
     }
 }

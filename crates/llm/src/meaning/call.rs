@@ -1,5 +1,6 @@
 //! A chat call.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Number, Value};
@@ -58,12 +59,31 @@ impl Call {
 }
 
 impl Call {
+    /// Thoughts that only Claude can be given back lose their proofs: another model gets the call.
+    pub(crate) fn without_claudes_thoughts(&self) -> Cow<'_, Self> {
+        let of_claude = |body: &Body| match body {
+            Body::Reasoning { signature: Some(signature), .. } => signature.maker == Dialect::Anthropic,
+            _ => false,
+        };
+        if !self.messages.iter().flat_map(|message| &message.parts).any(|part| of_claude(&part.body)) {
+            return Cow::Borrowed(self);
+        }
+        let mut call = self.clone();
+        for part in call.messages.iter_mut().flat_map(|message| &mut message.parts).filter(|p| of_claude(&p.body)) {
+            if let Body::Reasoning { signature, .. } = &mut part.body {
+                *signature = None;
+            }
+        }
+        Cow::Owned(call)
+    }
+
     /// While thinking, Claude refuses a tool turn whose thoughts are missing; others' thoughts are not its own.
     pub(crate) fn tool_turn_without_thoughts(&self, maker: Dialect) -> bool {
         let last = self.messages.iter().rev().find(|message| message.role == Role::Assistant);
         let has = |wanted: &dyn Fn(&Body) -> bool| last.is_some_and(|m| m.parts.iter().any(|part| wanted(&part.body)));
         let signed = |body: &Body| match body {
-            Body::Reasoning { signature: Some(signature), .. } | Body::Redacted(signature) => signature.maker == maker,
+            Body::Reasoning { signature: Some(signature), .. } => signature.replayable_thought(maker).is_some(),
+            Body::Redacted(signature) => signature.maker == maker,
             _ => false,
         };
         has(&|body| matches!(body, Body::ToolCall(_))) && !has(&signed)

@@ -33,16 +33,16 @@ pub(crate) fn parse_answer(value: &Value) -> Result<Answer, Error> {
 
 /// The usual answer: one text, or calls. `None`: it has more.
 pub(crate) fn glance(root: At<'_>) -> Option<Glance> {
-    let choice = root.at("choices").first()?;
-    let (message, content) = (choice.at("message"), choice.at("message").at("content"));
-    let more = ["refusal", "audio", "images"].into_iter().any(|name| !message.at(name).is_null());
-    if !root.at("error").is_null() || !message.is_object() || more || content.is_list() {
+    let [choices, error, model, usage, tier] = root.each(["choices", "error", "model", "usage", "service_tier"]);
+    let [message, finish] = choices.first()?.each(["message", "finish_reason"]);
+    let [content, calls, more @ ..] = message.each(["content", "tool_calls", "refusal", "audio", "images"]);
+    if !error.is_null() || !message.is_object() || !more.iter().all(|more| more.is_null()) || content.is_list() {
         return None;
     }
-    let has_calls = message.at("tool_calls").items().any(|call| !call.at("type").says("custom"));
-    let stop = stop::read(choice.at("finish_reason").text().as_deref());
-    let usage = usage::parse_usage(root.at("usage")).map(|usage| usage.at(root.at("service_tier")));
-    Some(Glance::new(root.at("model").text(), usage, (&stop, has_calls), content.text().into_iter()))
+    let has_calls = calls.items().any(|call| !call.at("type").says("custom"));
+    let stop = stop::read(finish.text().as_deref());
+    let usage = usage::parse_usage(usage).map(|usage| usage.at(tier));
+    Some(Glance::new(model.text(), usage, (&stop, has_calls), content.text().into_iter()))
 }
 
 /// Nothing but text. `None`: it is read the long way.

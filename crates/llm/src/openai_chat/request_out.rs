@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::json::Object;
 use crate::lost::Losses;
-use crate::meaning::{Call, Depth, Effort, Format, Schema, Tool, ToolChoice};
+use crate::meaning::{Call, Depth, Effort, Format, Schema, Thinking, Tool, ToolChoice};
+use crate::target::Switch;
 use crate::{Dialect, Target, schema};
 
 /// OpenAI allows four stop sequences.
@@ -26,7 +27,7 @@ pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> 
     body.put_some(cap, call.max_tokens);
     sampling(call, target, &mut body, losses);
     stop(call, &mut body, losses);
-    body.put_some("response_format", call.format.as_ref().map(format));
+    body.put_some("response_format", takes_format(call, target, losses).map(format));
     thinking(call, target, &mut body, losses);
     if call.stream {
         // Always asked for: the usage chunk is stripped again where the caller did not want it.
@@ -133,6 +134,19 @@ fn format(format: &Format) -> Value {
     }
 }
 
+/// OpenAI takes the schema of an object and of nothing else.
+pub(crate) fn takes_format<'c>(call: &'c Call, target: &Target, losses: &mut Losses) -> Option<&'c Format> {
+    let format = call.format.as_ref()?;
+    let ours = matches!(call.dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses);
+    if let (Format::Schema(schema), false) = (format, ours || target.any_schema)
+        && !schema::is_of_object(&schema.schema)
+    {
+        losses.field("format", "the provider takes only the schema of an object");
+        return None;
+    }
+    Some(format)
+}
+
 /// OpenAI wants a name, and a `strict` that the schema can keep.
 pub(crate) fn named(format: &Schema) -> Object {
     Object::new()
@@ -144,6 +158,22 @@ pub(crate) fn named(format: &Schema) -> Object {
 
 fn thinking(call: &Call, target: &Target, body: &mut Object, losses: &mut Losses) {
     let Some(thinking) = &call.thinking else { return };
+    let is_on = thinking.depth != Depth::Off;
+    match target.switch {
+        Switch::Reasoning => return body.put("reasoning", reasoning(thinking)),
+        Switch::EnableThinking => {
+            body.put("enable_thinking", is_on);
+            let budget = thinking.depth.budget().filter(|_| is_on);
+            return body.put_some("thinking_budget", budget);
+        }
+        Switch::Thinking => {
+            body.put("thinking", json!({"type": if is_on { "enabled" } else { "disabled" }}));
+            if !is_on {
+                return;
+            }
+        }
+        Switch::Effort => {}
+    }
     let takes = target.reasoning_only || target.open_thoughts || call.dialect == Dialect::OpenAiChat;
     match thinking.depth {
         Depth::Off if call.dialect == Dialect::OpenAiChat => body.put("reasoning_effort", "none"),
@@ -151,10 +181,24 @@ fn thinking(call: &Call, target: &Target, body: &mut Object, losses: &mut Losses
             body.put("reasoning_effort", "minimal");
             losses.field("thinking", "the model cannot be kept from thinking");
         }
+        Depth::Off if target.open_thoughts => {
+            losses.field("thinking", "nobody knows how this provider's model is kept from thinking");
+        }
         Depth::Off | Depth::Adaptive => {}
         depth if takes => body.put_some("reasoning_effort", depth.effort().map(effort_word)),
         _ => losses.field("thinking", "the model does not think"),
     }
+}
+
+/// As OpenRouter reads it for models of any maker.
+fn reasoning(thinking: &Thinking) -> Value {
+    let object = match thinking.depth {
+        Depth::Off => Object::new().with("effort", "none"),
+        Depth::Adaptive => Object::new().with("enabled", true),
+        Depth::Effort(effort) => Object::new().with("effort", effort_word(effort)),
+        Depth::Budget(tokens) => Object::new().with("max_tokens", tokens),
+    };
+    object.maybe("exclude", (thinking.show == Some(false) && thinking.depth != Depth::Off).then_some(true)).done()
 }
 
 /// OpenAI knows no `max`.

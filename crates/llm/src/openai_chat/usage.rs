@@ -32,24 +32,35 @@ pub(crate) fn parse<'v>(value: impl Look<'v>, names: &Names) -> Option<Usage> {
     if !value.is_object() {
         return None;
     }
-    let prompt = value.at(names.prompt_details);
-    let completion = value.at(names.completion_details);
-    let told = tally(value.at(names.completion));
+    let [prompt, completion, whole, told, cost, beside, tier] = value.each([
+        names.prompt_details,
+        names.completion_details,
+        names.prompt,
+        names.completion,
+        "cost",
+        "cost_details",
+        "service_tier",
+    ]);
+    let [read, audio_in, image_in, writes, creation] =
+        prompt.each(["cached_tokens", "audio_tokens", "image_tokens", "cache_write_tokens", "cache_creation"]);
+    let [reasoning, audio_out, image_out] = completion.each(["reasoning_tokens", "audio_tokens", "image_tokens"]);
+    let (whole, told, hour) = (tally(whole), tally(told), tally(creation.at("ephemeral_1h_input_tokens")));
     let mut usage = Usage {
-        cache_read: cached(value, prompt, names),
-        audio_in: tally(prompt.at("audio_tokens")),
-        image_in: tally(prompt.at("image_tokens")),
-        reasoning: tally(completion.at("reasoning_tokens")),
-        audio_out: tally(completion.at("audio_tokens")),
-        image_out: tally(completion.at("image_tokens")),
-        tier: Tier::read(value.at("service_tier")),
-        cost: cost(value),
+        cache_read: cached(value, tally(read), names),
+        audio_in: tally(audio_in),
+        image_in: tally(image_in),
+        reasoning: tally(reasoning),
+        audio_out: tally(audio_out),
+        image_out: tally(image_out),
+        tier: Tier::read(tier),
+        cost: dollars(
+            cost,
+            if value.at("is_byok").is_true() { beside.at("upstream_inference_cost").f64() } else { None },
+        ),
+        cache_write_1h: hour,
+        cache_write_5m: tally(writes).saturating_sub(hour),
         ..Usage::default()
     };
-    let hour = tally(prompt.at("cache_creation").at("ephemeral_1h_input_tokens"));
-    usage.cache_write_1h = hour;
-    usage.cache_write_5m = tally(prompt.at("cache_write_tokens")).saturating_sub(hour);
-    let whole = tally(value.at(names.prompt));
     usage.split_prompt(whole);
     // xAI counts thoughts beside the completion, not inside: only the total tells.
     let reasoning = usage.reasoning;
@@ -61,20 +72,22 @@ pub(crate) fn parse<'v>(value: impl Look<'v>, names: &Names) -> Option<Usage> {
 }
 
 /// OpenAI, then DeepSeek, then Moonshot.
-fn cached<'v, L: Look<'v>>(value: L, prompt: L, names: &Names) -> u64 {
-    match tally(prompt.at("cached_tokens")) {
-        0 if names.dialects => match tally(value.at("prompt_cache_hit_tokens")) {
-            0 => tally(value.at("cached_tokens")),
-            tokens => tokens,
-        },
+fn cached<'v>(value: impl Look<'v>, told: u64, names: &Names) -> u64 {
+    if told > 0 || !names.dialects {
+        return told;
+    }
+    let [hit, cached] = value.each(["prompt_cache_hit_tokens", "cached_tokens"]);
+    match tally(hit) {
+        0 => tally(cached),
         tokens => tokens,
     }
 }
 
-/// OpenRouter's `cost`, Perplexity's `cost.total_cost`: dollars.
-fn cost<'v>(value: impl Look<'v>) -> Option<NanoUsd> {
-    let cost = value.at("cost");
-    cost.f64().or_else(|| cost.at("total_cost").f64()).and_then(NanoUsd::from_dollars)
+/// OpenRouter's `cost`, Perplexity's `cost.total_cost`: dollars. `beside`: OpenRouter's share is all of its cost where it asks
+/// with a key of ours; the provider behind bills the rest.
+fn dollars<'v>(cost: impl Look<'v>, beside: Option<f64>) -> Option<NanoUsd> {
+    let cost = cost.f64().or_else(|| cost.at("total_cost").f64())?;
+    NanoUsd::from_dollars(cost + beside.filter(|beside| beside.is_finite() && *beside > 0.0).unwrap_or(0.0))
 }
 
 pub(crate) fn render_usage(usage: &Usage) -> Value {

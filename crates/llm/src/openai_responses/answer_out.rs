@@ -7,7 +7,7 @@ use super::{stop, thoughts, usage};
 use crate::dialect::{Dialect, Reply};
 use crate::ids;
 use crate::json::Object;
-use crate::meaning::{Answer, Body, Media, MediaKind, Part, Source, Usage};
+use crate::meaning::{Answer, Body, Gist, Media, MediaKind, Part, Source, Usage};
 
 pub(crate) fn render_answer(answer: &Answer, reply: &Reply) -> Vec<u8> {
     let id = reply.id(&answer.id, "resp_");
@@ -15,7 +15,13 @@ pub(crate) fn render_answer(answer: &Answer, reply: &Reply) -> Vec<u8> {
     let (status, details) = stop::write(&answer.stop, refused);
     let own = answer.dialect == Dialect::OpenAiResponses;
     let parts = answer.parts.iter().enumerate();
-    let output: Vec<Value> = parts.filter_map(|(n, part)| item(part, &item_id(&id, part, n), own)).collect();
+    let mut output: Vec<Value> = parts.filter_map(|(n, part)| item(part, &item_id(&id, part, n), own)).collect();
+    // What the answer ends in the middle of.
+    if let (Gist::Length, Some(last)) = (answer.stop.gist(), output.last_mut())
+        && last["status"] == "completed"
+    {
+        last["status"] = status.into();
+    }
     let response = Response {
         id: &id,
         created: answer.created.unwrap_or(reply.now),

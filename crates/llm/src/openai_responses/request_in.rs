@@ -27,8 +27,12 @@ pub(crate) fn parse_call(body: &[u8]) -> Read<Call> {
     call.sampling =
         Sampling { temperature: fields.number("temperature")?, top_p: fields.number("top_p")?, ..Sampling::default() };
     call.max_tokens = fields.count("max_output_tokens")?;
-    text(&mut fields, &mut call).map_err(|e| e.under("text"))?;
-    thinking(&mut fields, &mut call).map_err(|e| e.under("reasoning"))?;
+    if let Some(text) = fields.object("text")? {
+        self::text(text, &mut call).map_err(|e| e.under("text"))?;
+    }
+    if let Some(reasoning) = fields.object("reasoning")? {
+        thinking(reasoning, &mut call).map_err(|e| e.under("reasoning"))?;
+    }
     call.end_user = fields.text("user")?;
     call.service_tier = fields.text("service_tier")?;
     call.metadata = openai_chat::request_in::metadata(&mut fields)?;
@@ -57,8 +61,7 @@ fn tool(value: Value) -> Read<Tool> {
     }))
 }
 
-fn text(fields: &mut Fields, call: &mut Call) -> Read<()> {
-    let Some(mut text) = fields.object("text")? else { return Ok(()) };
+fn text(mut text: Fields, call: &mut Call) -> Read<()> {
     if let Some(mut format) = text.object("format")? {
         call.format = Some(match format.need_text("type").map_err(|e| e.under("format"))?.as_str() {
             "text" => Format::Text,
@@ -79,8 +82,7 @@ fn text(fields: &mut Fields, call: &mut Call) -> Read<()> {
     Ok(())
 }
 
-fn thinking(fields: &mut Fields, call: &mut Call) -> Read<()> {
-    let Some(mut reasoning) = fields.object("reasoning")? else { return Ok(()) };
+fn thinking(mut reasoning: Fields, call: &mut Call) -> Read<()> {
     let depth = match reasoning.text("effort")?.as_deref() {
         Some("none") => Some(Depth::Off),
         Some(word) => {

@@ -21,7 +21,8 @@ pub(crate) fn render_call(call: &Call, target: &Target, losses: &mut Losses) -> 
     }
     body.put_some("max_output_tokens", call.max_tokens);
     sampling(call, target, &mut body, losses);
-    let mut text = Object::new().maybe("format", call.format.as_ref().map(format));
+    let mut text =
+        Object::new().maybe("format", openai_chat::request_out::takes_format(call, target, losses).map(format));
     merge(&mut text, extras.remove("text"));
     body.put_some("text", text.unless_empty());
     let mut reasoning = reasoning(call, target, losses);

@@ -17,6 +17,8 @@ pub(crate) struct Reader {
     refused: bool,
     /// It was told that the answer quotes.
     quotes: bool,
+    /// Pieces of the item that is told were not read.
+    passed: bool,
 }
 
 #[derive(Debug)]
@@ -110,8 +112,16 @@ impl Reader {
         flow.delta(self.items[at].block, Delta::Arguments(text));
     }
 
+    /// A piece of an item was not read, only measured: told whole it is no news.
+    pub(crate) fn passes_over(&mut self) {
+        self.passed = true;
+    }
+
     /// Told whole: news only if no piece came before.
     fn all_arguments(&mut self, event: &Value, arguments: &Value, flow: &mut Flow) {
+        if self.passed {
+            return;
+        }
         let Some(at) = self.find(event, Kind::Call) else { return };
         if let (true, Some(text)) = (self.items[at].empty, text_of(arguments)) {
             self.items[at].empty = false;
@@ -145,6 +155,7 @@ impl Reader {
             }
         }
         self.close(event["output_index"].as_u64(), flow);
+        self.passed = false;
     }
 
     /// The proof comes when the item is done.
@@ -152,7 +163,7 @@ impl Reader {
         let item = &event["item"];
         let signature = thoughts::signature(item);
         if self.find(event, Kind::Reasoning).is_none() {
-            let text = thoughts::text(item);
+            let text = if self.passed { String::new() } else { thoughts::text(item) };
             if text.is_empty() {
                 self.any = true;
                 if let Some(block) = signature.and_then(|signature| flow.open(BlockKind::Redacted(signature))) {
@@ -169,7 +180,8 @@ impl Reader {
 
     /// A message that no delta told.
     fn untold(&mut self, event: &Value, flow: &mut Flow) {
-        for part in event["item"]["content"].as_array().into_iter().flatten() {
+        let content = event["item"]["content"].as_array().filter(|_| !self.passed);
+        for part in content.into_iter().flatten() {
             if let Some(text) = text_of(&part["text"]) {
                 self.words(event, Kind::Text, text.to_owned(), flow);
             } else if let Some(text) = text_of(&part["refusal"]) {
@@ -229,10 +241,11 @@ impl Reader {
     }
 
     fn close(&mut self, output: Option<u64>, flow: &mut Flow) {
+        let passed = self.passed;
         self.items.retain(|item| {
             let this = Some(item.output) == output;
             if this {
-                if item.kind == Kind::Call && item.empty {
+                if item.kind == Kind::Call && item.empty && !passed {
                     flow.delta(item.block, Delta::Arguments("{}".to_owned()));
                 }
                 flow.close(item.block);

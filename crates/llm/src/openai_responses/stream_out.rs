@@ -11,7 +11,7 @@ use super::stop;
 use crate::dialect::{Dialect, Reply};
 use crate::frame::sse;
 use crate::json::write_value;
-use crate::meaning::{BlockKind, Delta, Error, Event, Sequence, Start, Stop, Usage};
+use crate::meaning::{BlockKind, Delta, Error, Event, Gist, Sequence, Start, Stop, Usage};
 use crate::openai_chat;
 
 #[derive(Debug)]
@@ -28,6 +28,8 @@ struct Writer {
     created: u64,
     number: u64,
     item: Option<Item>,
+    /// It is closed, and not yet told to be done.
+    closing: bool,
     /// Items that are done, for the last event.
     output: Vec<Value>,
     /// Bytes in `output` and in the item that grows.
@@ -48,6 +50,7 @@ impl Encoder {
             created: 0,
             number: 0,
             item: None,
+            closing: false,
             output: Vec::new(),
             held: 0,
             refused: false,
@@ -69,11 +72,19 @@ impl Writer {
         if self.failed {
             return;
         }
+        // Whether the last item was finished is known when the answer ends.
+        if std::mem::take(&mut self.closing) {
+            match &event {
+                Event::End if self.stop.gist() == Gist::Length => self.close("incomplete", out),
+                Event::Open { .. } | Event::End | Event::Error(_) => self.close("completed", out),
+                _ => self.closing = true,
+            }
+        }
         match event {
             Event::Start(start) => self.start(&start, out),
             Event::Open { kind, .. } => self.open(kind, out),
             Event::Delta { delta, .. } => self.delta(delta, out),
-            Event::Close { .. } => self.close(out),
+            Event::Close { .. } => self.closing = true,
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Stop(stop) => self.stop = stop,
             Event::Ping => out.extend_from_slice(b": ping\n\n"),
@@ -151,13 +162,17 @@ impl Writer {
         self.event(name, place, out);
     }
 
-    fn close(&mut self, out: &mut Vec<u8>) {
+    fn close(&mut self, status: &'static str, out: &mut Vec<u8>) {
         let Some(item) = self.item.take() else { return };
         let index = self.output.len();
         for (name, part) in item.parts_done() {
             self.event(name, self::item::place(part, &item, index), out);
         }
-        self.whole_done(item.done(), index, out);
+        let mut done = item.done();
+        if done["status"] == "completed" {
+            done["status"] = status.into();
+        }
+        self.whole_done(done, index, out);
     }
 
     fn whole(&mut self, value: Value, out: &mut Vec<u8>) {

@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tidegate_llm::bounds::Bounds;
-use tidegate_llm::meaning::Event;
+use tidegate_llm::meaning::{BlockKind, Delta, Event};
 use tidegate_llm::peek::peek;
 use tidegate_llm::splice::{Edit, splice};
 use tidegate_llm::tap::Tap;
 use tidegate_llm::{Dialect, Glance, Losses, Site, Target};
 
-use crate::support::{check_promises, encode, reply};
+use crate::support::{check_promises, encode, recordings, reply};
 
 const SITE: Site<'_> = Site { model: Some("m"), stream: true };
 
@@ -176,8 +176,49 @@ fn a_stream_that_is_skimmed_tells_its_usage_and_its_end() {
         };
         assert_eq!(told(&events), told(&all), "{dialect:?}");
         assert!(
-            dialect == Dialect::Gemini || decoder.skipped().pieces > 0 && decoder.skipped().text() > 0,
+            dialect == Dialect::Gemini || decoder.skipped().pieces > 0 && decoder.skipped().text > 0,
             "{dialect:?}"
         );
     }
+}
+
+/// Text that is passed over is measured as what is read: by what it says, not by what is around it.
+#[test]
+fn the_text_of_a_stream_that_is_skimmed_is_as_long_as_when_it_is_read() {
+    let same = |name: &str, dialect, bytes: &[u8]| {
+        let ((read, more), (skimmed, _)) = (measured(dialect, bytes, false), measured(dialect, bytes, true));
+        assert!((read..=read.saturating_add(more)).contains(&skimmed), "{name} {dialect:?}: {skimmed} of {read}");
+    };
+    Dialect::ALL.into_iter().for_each(|dialect| same("sample", dialect, &sample(dialect)));
+    let cases = recordings("skimmed");
+    let streams = cases.iter().filter(|case| case.status == 200 && case.stream);
+    streams.for_each(|case| same(&case.name, case.dialect, &case.body));
+}
+
+/// Bytes of text, read or passed over once the first of it was read; and how many more they may be when it is skimmed.
+fn measured(dialect: Dialect, bytes: &[u8], skims: bool) -> (u64, u64) {
+    let mut decoder = dialect.decoder(Bounds::default());
+    let mut events = Vec::new();
+    let read = |events: &[Event]| {
+        let texts = events.iter().map(|event| match event {
+            Event::Delta { delta: Delta::Text(text) | Delta::Arguments(text), .. } => text.len() as u64,
+            _ => 0,
+        });
+        texts.sum::<u64>()
+    };
+    for piece in bytes.chunks(7) {
+        decoder.push(piece, &mut events);
+        if skims && read(&events) > 0 {
+            decoder.skim(dialect);
+        }
+    }
+    decoder.finish(&mut events);
+    let more = events.iter().map(|event| match event {
+        // One whose arguments were passed over ends as one without any does.
+        Event::Open { kind: BlockKind::ToolCall { .. }, .. } => 2,
+        // What the model says to its provider's own tools is nobody's text, and billed.
+        Event::Open { kind: BlockKind::Foreign { .. }, .. } => u64::MAX,
+        _ => 0,
+    });
+    (read(&events) + decoder.skipped().text, more.fold(0, u64::saturating_add))
 }

@@ -105,11 +105,17 @@ fn line_13_thoughts_go_back_to_their_maker_only_and_unchanged() {
     let want = json!([{"type": "thinking", "thinking": "hm", "signature": "c2ln"},
         {"type": "redacted_thinking", "data": "c2VjcmV0"}, {"type": "tool_use", "id": "t", "name": "f", "input": {}}]);
     assert_eq!(body["messages"][1]["content"], want);
-    // Neither Bedrock nor OpenAI get what Anthropic signed.
-    for other in [Dialect::Bedrock, CHAT, Dialect::OpenAiResponses, Dialect::Gemini] {
+    // Nobody else gets what Anthropic signed, but Claude on Bedrock.
+    for other in [CHAT, Dialect::OpenAiResponses, Dialect::Gemini] {
         let (body, losses) = translated(CHAT, &call, other);
         assert!(!body.to_string().contains("c2ln") && !losses.is_empty(), "{other:?} {body}");
     }
+    let (body, _) = translated(CHAT, &call, Dialect::Bedrock);
+    let thought = json!({"reasoningContent": {"reasoningText": {"text": "hm", "signature": "c2ln"}}});
+    assert_eq!(body["messages"][1]["content"][0], thought);
+    let (body, losses) =
+        translated_for(CHAT, &call, Dialect::Bedrock, &Target::guess(Dialect::Bedrock, "amazon.nova-2-lite-v1:0"));
+    assert!(!body.to_string().contains("c2ln") && !losses.is_empty(), "{body}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidegate_llm::Dialect;
 use tidegate_llm::bounds::Bounds;
-use tidegate_llm::meaning::{Answer, BlockKind, Body, Delta, Event, Gist, Kind, Stop, Usage};
+use tidegate_llm::meaning::{Answer, BlockKind, Body, Delta, Error, Event, Gist, Kind, Stop, Usage};
 use tidegate_llm::unsaid::Unsaid;
 
 use crate::support::{collect, decode, encode, on_the_wire, reply};
@@ -265,6 +265,7 @@ fn line_18_every_stop_means_the_same_in_every_dialect() {
         (Stop::Refusal, Gist::Filtered),
         (Stop::Pause, Gist::Done),
         (Stop::ContextExceeded, Gist::Length),
+        (Stop::MalformedCall, Gist::Filtered),
     ];
     for (stop, gist) in stops {
         let mut answer = Answer::new(Dialect::Anthropic);
@@ -281,6 +282,15 @@ fn line_18_every_stop_means_the_same_in_every_dialect() {
     let blocked = br#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":4}}"#;
     let answer = Dialect::Gemini.parse_answer(blocked).expect("an answer");
     assert_eq!((answer.stop, answer.parts.len()), (Stop::ContentFilter, 0));
+    for reason in ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE"] {
+        let body = json!({"candidates": [{"content": {"parts": []}, "finishReason": reason}]});
+        let answer = Dialect::Gemini.parse_answer(body.to_string().as_bytes()).expect("an answer");
+        assert_eq!(answer.stop, Stop::MalformedCall, "{reason}");
+        let said = String::from_utf8(Dialect::OpenAiChat.render_answer(&answer, &reply(true))).expect("text");
+        assert!(said.contains(r#""finish_reason":"content_filter""#), "{reason}: {said}");
+        let said = String::from_utf8(Dialect::Anthropic.render_answer(&answer, &reply(true))).expect("text");
+        assert!(said.contains(r#""stop_reason":"refusal""#), "{reason}: {said}");
+    }
     let guarded =
         br#"{"output":{"message":{"role":"assistant","content":[{"text":"no"}]}},"stopReason":"guardrail_intervened"}"#;
     assert_eq!(Dialect::Bedrock.parse_answer(guarded).expect("an answer").stop, Stop::ContentFilter);
@@ -330,6 +340,19 @@ fn line_19_errors_keep_kind_status_and_wait_in_every_dialect() {
     assert_eq!(Dialect::Bedrock.parse_error(400, &named, b"{\"message\":\"m\"}").kind, Kind::RateLimited);
     let html = CHAT.parse_error(502, &none, b"<html>bad gateway</html>");
     assert_eq!((html.kind, html.message.as_str()), (Kind::Server, "<html>bad gateway</html>"));
+}
+
+#[test]
+fn line_19_an_error_is_known_for_one_in_its_dialect() {
+    for dialect in Dialect::ALL {
+        let error = Error::new(Kind::Overloaded, "busy");
+        assert!(dialect.is_error(&dialect.render_error(&error)), "{dialect:?}");
+        for other in ["", "<html>", "{}", "[]", r#"{"detail":"busy"}"#, r#"{"error":"busy"}"#] {
+            assert!(!dialect.is_error(other.as_bytes()), "{dialect:?} {other}");
+        }
+    }
+    assert!(Dialect::Gemini.is_error(br#"[{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}]"#));
+    assert!(!Dialect::OpenAiChat.is_error(br#"{"object":"error","message":"busy","code":503}"#), "Mistral's");
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //! A walk visits a node at most twice (for templates, then for prefixes), and only nodes that match the path so far.
 //!
 //! With ten thousand routes it is not instructions that cost but memory: each request finds its node where no cache has it. So a
-//! short segment lies in the map beside its node, and a node's first route within the node.
+//! short segment lies in the map beside its node, a node's first route within the node, all of it on one line of the cache; what is
+//! below a node, and the names of captures, which most routes share, lie elsewhere.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,20 +19,37 @@ use crate::path::{MAX_CAPTURES, Segment, Template};
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     root: Node,
+    /// Lists of names of captures.
+    names: Vec<Names>,
 }
 
+type Names = Box<[Box<str>]>;
+
+/// So many of the last lists are looked at for an equal one.
+const ALIKE: usize = 8;
+
+/// With the segment that leads to it no longer than a line of the cache.
 #[derive(Debug, Default)]
+#[repr(align(32))]
 struct Node {
-    /// The empty segment (a trailing slash) is one of them.
-    literals: HashMap<Text, Node, BuildHasherDefault<Fnv>>,
-    /// Most literal characters first.
-    captures: Vec<(Around, Node)>,
+    /// `None`: nothing.
+    below: Option<Box<Below>>,
     /// Best first.
     leaves: SmallVec<[Leaf; 1]>,
 }
 
+#[derive(Debug, Default)]
+struct Below {
+    /// The empty segment (a trailing slash) is one of them.
+    literals: HashMap<Text, Node, BuildHasherDefault<Fnv>>,
+    /// Most literal characters first.
+    captures: Vec<(Around, Node)>,
+}
+
 /// A segment.
 type Text = SmallVec<[u8; 16]>;
+
+const _: () = assert!(size_of::<(Text, Node)>() == 64, "a node and its segment are as long as a line of the cache");
 
 /// What ends at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +71,9 @@ struct Around {
 #[derive(Debug)]
 pub(super) struct Leaf {
     route: u32,
+    /// Their place in the tree's list.
+    names: u32,
     end: End,
-    names: Box<[Box<str>]>,
 }
 
 /// What a template captured: where in the matched path, by name. Cut out when somebody asks, for few routes do.
@@ -102,21 +121,35 @@ impl Leaf {
 impl Tree {
     /// Routes are inserted best first: a leaf list keeps that order.
     pub(super) fn insert(&mut self, template: &Template, prefix: bool, route: usize) {
-        let names = template.names().map(Into::into).collect();
+        let names = self.place_of(template.names().map(Into::into).collect());
         let mut node = &mut self.root;
         let mut end = if prefix { End::Prefix } else { End::Template };
         for segment in &template.segments {
             node = match segment {
-                Segment::Literal(text) => node.literals.entry(text.as_bytes().into()).or_default(),
-                Segment::Capture { before, after, .. } => node.capture(before, after),
+                Segment::Literal(text) => node.below().literals.entry(text.as_bytes().into()).or_default(),
+                Segment::Capture { before, after, .. } => node.below().capture(before, after),
                 Segment::Rest { .. } => {
                     end = End::Rest; // Always the last one.
                     break;
                 }
             };
         }
-        let route = u32::try_from(route).expect("no document has four billion routes");
-        node.leaves.push(Leaf { route, end, names });
+        node.leaves.push(Leaf { route: place(route), names, end });
+    }
+
+    /// Of a list of names, new or known: neighbours in a document are alike.
+    fn place_of(&mut self, names: Names) -> u32 {
+        let known = self.names.iter().enumerate().rev().take(ALIKE).find(|(_, known)| **known == names);
+        let at = known.map(|(at, _)| at).unwrap_or_else(|| {
+            self.names.push(names);
+            self.names.len() - 1
+        });
+        place(at)
+    }
+
+    /// What a leaf of this tree calls its captures.
+    pub(super) fn names(&self, leaf: &Leaf) -> &[Box<str>] {
+        &self.names[leaf.names as usize]
     }
 
     /// The best leaf that `accept`s.
@@ -174,12 +207,13 @@ impl Walk<'_> {
         at: usize,
         visit: fn(&mut Self, &'t Node, usize) -> Option<&'t Leaf>,
     ) -> Option<&'t Leaf> {
+        let below = node.below.as_deref()?;
         let (start, end) = self.cut(at);
         let segment = &self.path[start..end];
-        if let Some(found) = node.literals.get(segment.as_bytes()).and_then(|child| visit(self, child, end)) {
+        if let Some(found) = below.literals.get(segment.as_bytes()).and_then(|child| visit(self, child, end)) {
             return Some(found);
         }
-        node.captures.iter().find_map(|(around, child)| {
+        below.captures.iter().find_map(|(around, child)| {
             let (from, to) = around.inner(segment)?;
             self.capturing((start + from, start + to), |walk| visit(walk, child, end))
         })
@@ -216,12 +250,18 @@ impl Walk<'_> {
 }
 
 impl Captures {
-    pub(super) fn of<'r>(&self, leaf: &'r Leaf) -> Captured<'r> {
-        Captured::new(&leaf.names, self.spans[..self.len].iter().copied())
+    pub(super) fn of<'r>(&self, names: &'r [Box<str>]) -> Captured<'r> {
+        Captured::new(names, self.spans[..self.len].iter().copied())
     }
 }
 
 impl Node {
+    fn below(&mut self) -> &mut Below {
+        self.below.get_or_insert_default()
+    }
+}
+
+impl Below {
     fn capture(&mut self, before: &str, after: &str) -> &mut Node {
         let around = Around { before: before.into(), after: after.into() };
         let at = match self.captures.iter().position(|(known, _)| *known == around) {
@@ -246,6 +286,10 @@ impl Around {
         let inner = segment.strip_prefix(&*self.before)?.strip_suffix(&*self.after)?;
         (!inner.is_empty()).then(|| (self.before.len(), self.before.len() + inner.len()))
     }
+}
+
+fn place(at: usize) -> u32 {
+    u32::try_from(at).expect("no document has four billion routes")
 }
 
 /// FNV-1a: segments are short, and clients cannot insert, so a keyed hash would buy nothing.

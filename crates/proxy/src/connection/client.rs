@@ -50,10 +50,8 @@ pub(crate) struct Client {
     idle_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
-    /// The number of the HTTP/1.1 head that comes next, of the last one heard, and whether that had a length.
-    due: AtomicU32,
-    heard: AtomicU32,
-    sized: AtomicBool,
+    /// Milliseconds for which the socket may still take nothing: bytes that it takes bring some back.
+    slack: AtomicU32,
     body_open: AtomicBool,
     /// The last request's body was not read to its end.
     unread: AtomicBool,
@@ -131,6 +129,7 @@ impl Client {
         held: Held,
     ) -> Self {
         let address = peer.ip().to_canonical();
+        let slack = gate.bounds.slack();
         Self {
             gate,
             local,
@@ -150,9 +149,7 @@ impl Client {
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
-            due: AtomicU32::new(1),
-            heard: AtomicU32::new(0),
-            sized: AtomicBool::new(false),
+            slack: AtomicU32::new(slack),
             body_open: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             lent: Mutex::default(),
@@ -177,27 +174,21 @@ impl Client {
         self.multiplexed.load(Relaxed)
     }
 
-    /// A request head was read. Also says whether that head carried a `Content-Length` that hyper may have dropped.
-    pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> (Exchange, bool) {
+    /// A request head was read.
+    pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> Exchange {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
         if !self.is_multiplexed() {
             self.head_since.store(0, Relaxed); // There another head may have begun meanwhile.
         }
-        let sized = self.heard.load(Relaxed) == self.due.load(Relaxed) && self.sized.load(Relaxed);
-        self.body_open.store(true, Relaxed);
+        self.body_open.store(has_body, Relaxed);
         self.unread.store(has_body, Relaxed);
-        if !has_body {
-            self.body_ended();
-        }
-        (Exchange { client: self.clone(), admitted: self.local.begin(&self.gate) }, sized)
+        Exchange { client: self.clone(), admitted: self.local.begin(&self.gate) }
     }
 
     /// The next bytes begin a head. May be said twice.
     pub(crate) fn body_ended(&self) {
-        if self.body_open.swap(false, Relaxed) {
-            self.due.fetch_add(1, Relaxed);
-        }
+        self.body_open.store(false, Relaxed);
     }
 
     /// Nothing of the body is left in the socket.
@@ -205,17 +196,8 @@ impl Client {
         self.unread.store(false, Relaxed);
     }
 
-    /// The client sent what we do not want to read.
-    pub(crate) fn leaves_unread(&self) {
-        self.unread.store(true, Relaxed);
-    }
-
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Relaxed) && !self.is_multiplexed()
-    }
-
-    pub(crate) fn head_due(&self) -> u32 {
-        self.due.load(Relaxed)
     }
 
     /// A head began and did not end with what was read.
@@ -223,12 +205,6 @@ impl Client {
         if self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.now(), Relaxed);
         }
-    }
-
-    pub(crate) fn head_heard(&self, head: u32, sized: bool) {
-        self.head_since.store(0, Relaxed);
-        self.sized.store(sized, Relaxed);
-        self.heard.store(head, Relaxed);
     }
 
     /// No head is open any more.
@@ -250,16 +226,26 @@ impl Client {
         }
     }
 
-    /// `taken`: the socket took bytes; otherwise it is full.
-    pub(crate) fn wrote(&self, taken: bool) {
-        let blocked = self.blocked_since.load(Relaxed) != 0;
-        match (taken, blocked) {
-            (true, true) => {
-                self.blocked_since.store(0, Relaxed);
-                self.parked.wake();
+    /// `taken`: so many bytes the socket took; `None`: it is full.
+    pub(crate) fn wrote(&self, taken: Option<usize>) {
+        let since = self.blocked_since.load(Relaxed);
+        let Some(bytes) = taken else {
+            if since == 0 {
+                self.blocked_since.store(self.now(), Relaxed);
             }
-            (false, false) => self.blocked_since.store(self.now(), Relaxed),
-            _ => {}
+            return;
+        };
+        if since != 0 {
+            self.blocked_since.store(0, Relaxed);
+            let waited = u32::try_from(self.now().saturating_sub(since)).unwrap_or(u32::MAX);
+            self.slack.store(self.slack.load(Relaxed).saturating_sub(waited), Relaxed);
+            self.parked.wake();
+        }
+        let (slack, most) = (self.slack.load(Relaxed), self.gate.bounds.slack());
+        if slack < most {
+            let earned = bytes as u64 * 1_000 / u64::from(self.gate.bounds.send_rate);
+            let slack = u64::from(slack).saturating_add(earned).min(most.into());
+            self.slack.store(u32::try_from(slack).unwrap_or(most), Relaxed);
         }
     }
 
@@ -278,7 +264,8 @@ impl Client {
         let bounds = &self.gate.bounds;
         let blocked = self.blocked_since.load(Relaxed);
         if blocked != 0 {
-            return Some((self.at(blocked, bounds.send_timeout), Late::Taking));
+            let slack = Duration::from_millis(self.slack.load(Relaxed).into());
+            return Some((self.at(blocked, slack), Late::Taking));
         }
         let head = self.head_since.load(Relaxed);
         // An h2 head stops all that its client has to say: no stream beside it excuses it (RFC 9113 § 4.3).
@@ -298,7 +285,7 @@ impl Client {
     }
 
     /// When an HTTP/1.1 connection may give up all that it holds for requests, if nothing changes until then. `None`: it has had
-    /// none, or is not done with the last: something is to be read or written that only hyper knows of.
+    /// none, or is not done with the last: something is to be read or written.
     pub(super) fn rests_at(&self) -> Option<Instant> {
         let is = |flag: &AtomicBool| flag.load(Relaxed);
         let rests = self.is_idle()

@@ -1,5 +1,5 @@
 //! A connection that waits for a request: before its first byte, and after a while without a request. It holds its socket and
-//! what is known of its client, and nothing else: hyper's machine keeps two buffers of 8 KiB and the last head's map for as long
+//! what is known of its client, and nothing else: the machine that reads requests keeps a buffer for as long
 //! as it lives, so it is built when bytes have come. Whoever waits here is counted, told and timed like everybody else.
 
 use std::io;
@@ -104,7 +104,7 @@ async fn wait<S: AsyncRead + Unpin>(socket: &mut S, client: &Client, draining: &
                     client.is_at_fault("descriptors");
                     return Poll::Ready(Woken::Leaves);
                 }
-                Told::Phase(Phase::Serving) | Told::MakeRoom => {}
+                Told::Phase(Phase::Serving | Phase::Passing) | Told::MakeRoom => {}
             }
         }
         timer.as_mut().poll(cx).map(|()| Woken::Dropped(Some(Late::Idle)))

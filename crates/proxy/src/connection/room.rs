@@ -1,6 +1,6 @@
 //! Where a request's future lives: a place of a few kilobytes, kept by the worker from request to request.
 //!
-//! hyper would keep it within the connection and move it there with every request, even when the answer is known at once; a
+//! Within the connection it would be moved there with every request, even when the answer is known at once; a
 //! block of its own per request costs the allocator more than that, and one per connection is too much for those that are
 //! idle or only stream. `request` asks for it when a request has to wait for something, and gives it back by dropping it.
 

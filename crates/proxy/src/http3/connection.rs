@@ -122,7 +122,7 @@ impl Driving<'_> {
                     Told::Phase(Phase::Cut) => return None,
                     Told::Phase(Phase::Draining) => self.goodbye().await,
                     // It holds no descriptor.
-                    Told::Phase(Phase::Serving) | Told::MakeRoom => {}
+                    Told::Phase(Phase::Serving | Phase::Passing) | Told::MakeRoom => {}
                 },
                 Some(_) = self.requests.join_next() => {}
                 accepted = self.connection.accept() => match accepted {

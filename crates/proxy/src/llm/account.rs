@@ -32,6 +32,8 @@ pub(super) struct Account {
     usage: Option<Usage>,
     /// The provider said all there is to say.
     whole: bool,
+    /// Tokens of the longest answer that may be: of what nobody told no more is charged.
+    most: u64,
     deltas: u64,
     text: u64,
     pub(super) first: Option<First>,
@@ -66,6 +68,7 @@ impl Account {
             free: false,
             usage: None,
             whole: false,
+            most: u64::MAX,
             deltas: 0,
             text: 0,
             first: None,
@@ -79,6 +82,12 @@ impl Account {
     /// Its model counts like this, if that should be needed.
     pub(super) fn counting(mut self, encoding: Option<Encoding>, prompt: impl FnOnce() -> Option<Arc<Prompt>>) -> Self {
         self.tally = encoding.map(|encoding| Box::new(Tally::new(encoding, prompt())));
+        self
+    }
+
+    /// No answer is longer than this.
+    pub(super) fn at_most(mut self, tokens: Option<u64>) -> Self {
+        self.most = tokens.unwrap_or(u64::MAX);
         self
     }
 
@@ -138,15 +147,20 @@ impl Account {
     /// passed over and not told of yet.
     pub(super) fn so_far(&self, skipped: Skipped) -> Lost {
         let mut usage = self.usage.unwrap_or(Usage { input: self.guess, ..Usage::default() });
-        let text = self.text.saturating_add(skipped.text());
-        let seen = self.deltas.saturating_add(skipped.pieces).max(estimate::answer(self.dialect, text));
+        let text = self.text.saturating_add(skipped.text);
+        let seen = self.estimate(self.deltas.saturating_add(skipped.pieces), text);
         usage.output = usage.output.saturating_add(seen.saturating_sub(usage.completion()));
         (usage.total().saturating_add(self.lost.0), self.cost(&usage).nanos())
     }
 
     fn seen(&self) -> u64 {
         let counted = self.tally.as_ref().filter(|tally| !tally.said.is_empty()).and_then(|tally| tally.counted);
-        counted.map_or_else(|| self.deltas.max(estimate::answer(self.dialect, self.text)), |sums| sums.answer)
+        counted.map_or_else(|| self.estimate(self.deltas, self.text), |sums| sums.answer.min(self.most))
+    }
+
+    /// Of an answer in so many pieces, with so many bytes of text.
+    fn estimate(&self, pieces: u64, text: u64) -> u64 {
+        pieces.max(estimate::answer(self.dialect, text)).min(self.most)
     }
 
     /// A call goes out: if nothing is ever heard of it, it may have cost its prompt.
@@ -171,7 +185,7 @@ impl Account {
             Event::Ping => return,
             Event::Delta { delta: Delta::Text(text) | Delta::Arguments(text), .. } => {
                 self.first_token.get_or_insert_with(|| self.began.elapsed());
-                self.deltas += 1;
+                self.deltas += u64::from(!text.is_empty());
                 self.text += text.len() as u64;
                 if let Some(tally) = &mut self.tally {
                     tally.said.text(text);
@@ -250,7 +264,7 @@ impl Account {
             tally.said.and(said);
         }
         self.deltas = self.deltas.saturating_add(skipped.pieces);
-        self.text = self.text.saturating_add(skipped.text());
+        self.text = self.text.saturating_add(skipped.text);
     }
 
     /// What is charged, whether its provider said it, and whether it said less than was seen.
@@ -331,5 +345,104 @@ fn finish(gist: Gist) -> &'static str {
         Gist::Length => "length",
         Gist::Tools => "tool_calls",
         Gist::Filtered => "content_filter",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tidegate_llm::bounds::Bounds;
+    use tidegate_llm::frame::{FrameKind, aws};
+
+    use super::*;
+
+    fn sse(name: &str, data: &Value) -> Vec<u8> {
+        format!("event: {name}\ndata: {data}\n\n").into_bytes()
+    }
+
+    /// A piece of an answer with as much around its text as may be.
+    fn piece(dialect: Dialect, text: &str) -> Vec<u8> {
+        let padding = "p".repeat(3_000);
+        match dialect {
+            Dialect::OpenAiChat => sse("", &json!({"choices": [{"delta": {"content": text}}], "obfuscation": padding})),
+            Dialect::OpenAiResponses => sse(
+                "response.output_text.delta",
+                &json!({"type": "response.output_text.delta", "delta": text, "obfuscation": padding}),
+            ),
+            Dialect::Anthropic => sse(
+                "content_block_delta",
+                &json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}, "p": padding}),
+            ),
+            Dialect::Gemini => {
+                sse("", &json!({"candidates": [{"content": {"parts": [{"text": text}]}}], "p": padding}))
+            }
+            Dialect::Bedrock => {
+                let mut out = Vec::new();
+                let data = json!({"contentBlockIndex": 0, "delta": {"text": text}, "p": padding}).to_string();
+                aws::write(FrameKind::Data, "contentBlockDelta", data.as_bytes(), &mut out);
+                out
+            }
+            Dialect::Cohere => {
+                let delta = json!({"message": {"content": {"text": text}}});
+                sse("content-delta", &json!({"type": "content-delta", "index": 0, "delta": delta, "p": padding}))
+            }
+        }
+    }
+
+    fn begin(dialect: Dialect) -> Vec<u8> {
+        match dialect {
+            Dialect::Anthropic => {
+                let message = json!({"id": "m", "model": "m", "content": [], "role": "assistant"});
+                let block =
+                    json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
+                [
+                    sse("message_start", &json!({"type": "message_start", "message": message})),
+                    sse("content_block_start", &block),
+                ]
+                .concat()
+            }
+            Dialect::Cohere => {
+                let content = json!({"message": {"content": {"type": "text", "text": ""}}});
+                [
+                    sse("message-start", &json!({"type": "message-start", "id": "m"})),
+                    sse("content-start", &json!({"type": "content-start", "index": 0, "delta": content})),
+                ]
+                .concat()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Tokens that an answer costs whose caller left after these pieces.
+    fn hung_up(dialect: Dialect, pieces: &[&str], most: Option<u64>) -> u64 {
+        let mut account = Account::new(0, false).at_most(most);
+        account.at(dialect, None);
+        let mut decoder = dialect.decoder(Bounds::default());
+        let mut events = Vec::new();
+        let mut stream = vec![begin(dialect)];
+        stream.extend(pieces.iter().map(|text| piece(dialect, text)));
+        for bytes in stream {
+            decoder.push(&bytes, &mut events);
+            events.drain(..).for_each(|event| account.event(&event));
+            if account.has_begun() {
+                decoder.skim(dialect);
+            }
+        }
+        let so_far = account.so_far(decoder.skipped()).0;
+        account.skipped(decoder.skipped(), None);
+        assert_eq!(so_far, account.used().0.output, "{dialect:?}");
+        account.used().0.output
+    }
+
+    #[test]
+    fn a_caller_who_hangs_up_pays_for_the_text_that_came_and_for_nothing_around_it() {
+        let text = "some words ".repeat(40);
+        for dialect in Dialect::ALL {
+            let pieces = [text.as_str(); 6];
+            let said = estimate::answer(dialect, 6 * text.len() as u64);
+            assert_eq!(hung_up(dialect, &pieces, None), said, "{dialect:?}: pieces of even size");
+            assert_eq!(hung_up(dialect, &pieces, Some(100)), 100, "{dialect:?}: no more than its bound");
+            assert_eq!(hung_up(dialect, &["a", "", "b"], None), 2, "{dialect:?}: empty pieces cost nothing");
+        }
     }
 }

@@ -222,7 +222,8 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 poll_fn(|cx| poll_while(&mut observer.charge, None, pause.as_mut(), cx)).await?;
             }
             let account = self.ledger.fork(outgoing.dialect, candidate.deployment.tariff(&self.call.heard.peek.model));
-            let account = account.counting(encoding, || self.prompt());
+            let most = self.call.heard.longest(Some(candidate.model), candidate.deployment);
+            let account = account.at_most(most).counting(encoding, || self.prompt());
             // Boxed, as all that is rare: what a call is made of is moved about.
             let mut charge = None;
             if !candidate.deployment.limits.is_empty() {
@@ -278,7 +279,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         let (guess, going, deployment) = (account.guess(), candidate.known.begin(), candidate.deployment);
         let span = observer.record.asks_beside(forward::draw);
         let began = span.as_ref().map(|(_, span)| (*span, clock::boot()));
-        let attempt = Attempt {
+        let attempt = Box::new(Attempt {
             visit,
             parts,
             heard,
@@ -286,12 +287,12 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             further,
             deployment,
             outgoing,
-            account,
+            account: Box::new(account),
             going,
             filtered_fails,
             records,
             span,
-        };
+        });
         self.running.push(Running { candidate, beside, charge, guess, span: began, work: Box::pin(attempt.make()) });
         self.stands(observer);
     }

@@ -50,7 +50,7 @@ const AT_ONCE: usize = 8;
 pub(super) const DROPPED: HeaderName = HeaderName::from_static("x-tidegate-dropped");
 pub(super) const INPUT_TOKENS: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
 
-/// What a try is made with.
+/// What a try is made with. Boxed by who makes it: it is handed on from step to step, and each would keep room for it.
 pub(super) struct Attempt<'v, 'a, 'b> {
     pub(super) visit: &'v Visit<'a, 'b>,
     pub(super) parts: &'v http::request::Parts,
@@ -60,7 +60,7 @@ pub(super) struct Attempt<'v, 'a, 'b> {
     pub(super) further: &'v Further<'a>,
     pub(super) deployment: &'a Deployment,
     pub(super) outgoing: Outgoing,
-    pub(super) account: Account,
+    pub(super) account: Box<Account>,
     pub(super) going: Going,
     /// An answer that a filter left nothing of is a failure: somebody else may answer.
     pub(super) filtered_fails: bool,
@@ -107,7 +107,7 @@ type Calling<'c> = Pin<Box<dyn Future<Output = Result<Bytes, Box<Failed>>> + Sen
 type Heads = (HeaderMap, Source);
 
 impl Attempt<'_, '_, '_> {
-    pub(super) async fn make(self) -> Tried {
+    pub(super) async fn make(self: Box<Self>) -> Tried {
         let until =
             self.deployment.provider.first_event.filter(|_| self.heard.peek.stream).map(|most| Instant::now() + most);
         let (mut answered, mut detail) = (None, None);
@@ -131,7 +131,7 @@ impl Attempt<'_, '_, '_> {
         Tried { outcome: outcome.map(Box::new), answer: answered, detail }
     }
 
-    async fn hear(self, (headers, body): Heads, until: Option<Instant>) -> Result<Won, Box<Failed>> {
+    async fn hear(self: Box<Self>, (headers, body): Heads, until: Option<Instant>) -> Result<Won, Box<Failed>> {
         if self.heard.peek.stream && self.heard.door.task == Task::Chat {
             return Box::pin(self.streamed(&headers, body, until)).await;
         }
@@ -183,9 +183,9 @@ impl Attempt<'_, '_, '_> {
         prove::show(&gate.tokens, provider, self.deployment.credential(), self.own, &mut request, body)
             .await
             .map_err(|why| (Box::new(Failed::unproven(&provider.name)), Some(why.into())))?;
-        let (timeouts, again) = (route.timeouts, Some(self.further as &dyn upstream::Again));
+        let (timeouts, again) = (*route.timeouts, Some(self.further as &dyn upstream::Again));
         let (upstream, guest) = (&provider.upstream, self.visit.asker().guest(&provider.upstream, request.headers()));
-        let call = Call { upstream, request, timeouts, upgrade: false, admitted: true, guest, again };
+        let call = Call { upstream, request, timeouts, upgrade: false, eager: true, admitted: true, guest, again };
         let outcome = match until {
             // Pinned where it is made: an `await` of the future itself would move it first, twice.
             None => {
@@ -235,7 +235,8 @@ impl Attempt<'_, '_, '_> {
         // Some repeat the key that they do not take: it stands in no log, and in nobody's answer.
         let clean = bodies::keys(&error.message).into_owned();
         let as_told = !ours && !leads_elsewhere && clean == error.message;
-        let same = self.outgoing.dialect == self.heard.door.dialect && as_told;
+        let dialect = self.heard.door.dialect;
+        let same = self.outgoing.dialect == dialect && as_told && dialect.is_error(&body);
         error.message = clean;
         let verbatim = same.then(|| Verbatim { status, headers: along(headers), body });
         let trouble = if ours { Some(Trouble::Auth) } else { Trouble::of(&error) };
@@ -243,7 +244,12 @@ impl Attempt<'_, '_, '_> {
     }
 
     /// A stream was asked for; what comes tells whether it is one, whatever its head says.
-    async fn streamed(self, headers: &HeaderMap, mut body: Source, until: Option<Instant>) -> Result<Won, Box<Failed>> {
+    async fn streamed(
+        self: Box<Self>,
+        headers: &HeaderMap,
+        mut body: Source,
+        until: Option<Instant>,
+    ) -> Result<Won, Box<Failed>> {
         let mut begun = in_time(until, opening(&mut body)).await?;
         if self.outgoing.dialect != Dialect::Gemini && replay::is_object(&begun) {
             let whole = in_time(until, read(begun, body.take(), LONGEST_ANSWER)).await?;
@@ -262,7 +268,7 @@ impl Attempt<'_, '_, '_> {
 
     /// `begun`: what was read of the body.
     async fn stream(
-        self,
+        self: Box<Self>,
         headers: &HeaderMap,
         (begun, body): (Bytes, Source),
         until: Option<Instant>,
@@ -292,7 +298,7 @@ impl Attempt<'_, '_, '_> {
         response.headers_mut().insert(CONTENT_TYPE, told.unwrap_or(content_type));
         response.headers_mut().insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         name_losses(self.outgoing.dropped.as_deref(), &mut response);
-        let mut told = Box::new(Told::new(body, from, way, &reply, (self.account, self.going)));
+        let mut told = Box::new(Told::new(body, from, way, &reply, (*self.account, self.going)));
         told.drains = self.visit.llm.drains;
         if self.records {
             // A provider's own name for the model is told as it is.
@@ -313,11 +319,11 @@ impl Attempt<'_, '_, '_> {
         (passes && self.heard.door.task == Task::Chat).then(|| self.deployment.tag())
     }
 
-    async fn whole(mut self, headers: &HeaderMap, body: Bytes) -> Result<Won, Box<Failed>> {
+    async fn whole(mut self: Box<Self>, headers: &HeaderMap, body: Bytes) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
         if let Some(beside) = self.outgoing.beside.take() {
             let mut account = Box::new(self.account.fork(from, None));
-            std::mem::swap(&mut *account, &mut self.account);
+            std::mem::swap(&mut account, &mut self.account);
             let response = self.beside(&beside, headers, &body, &mut account);
             let response = response.map_err(|error| Box::new(Failed::lost(error)))?;
             self.going.whole();
@@ -380,7 +386,7 @@ impl Attempt<'_, '_, '_> {
         };
         name_losses(dropped.as_deref(), &mut response);
         self.going.whole();
-        Ok(Won { response, rest: Rest::Whole(Box::new(self.account)), dropped: dropped.map(Into::into) })
+        Ok(Won { response, rest: Rest::Whole(self.account), dropped: dropped.map(Into::into) })
     }
 
     /// An answer that is no chat, in the caller's dialect.
@@ -449,9 +455,10 @@ fn name_losses(dropped: Option<&str>, response: &mut Response<Reply>) {
 /// What a caller learns of a provider's head: the rest is between us and them.
 fn along(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(4);
+    const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
     // Bedrock's SDKs tell errors apart by the last one alone.
     const TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
-    for name in [CONTENT_TYPE, RETRY_AFTER, HeaderName::from_static("retry-after-ms"), TYPE] {
+    for name in [CONTENT_TYPE, RETRY_AFTER, RETRY_AFTER_MS, TYPE] {
         if let Some(value) = headers.get(&name) {
             kept.insert(name, value.clone());
         }

@@ -11,7 +11,7 @@ use tidegate_llm::meaning::Call;
 use tidegate_llm::names::Names;
 use tidegate_llm::openai_responses::Echo;
 use tidegate_llm::peek::{Peek, peek};
-use tidegate_llm::splice::{Edit, splice, splice_peeked, without};
+use tidegate_llm::splice::{Edit, splice, splice_peeked, with_common_bound, without};
 use tidegate_llm::tokens::{Counted, Encoding};
 use tidegate_llm::{Dialect, Losses, Malformed, Site, Target};
 use tidegate_policy::{Deployment, Model, ProviderKind, Tongue};
@@ -78,23 +78,16 @@ pub(super) enum Beside {
 }
 
 impl<'a> Heard<'a> {
-    pub(super) fn new(door: Door<'a>, body: Bytes) -> Result<Self, No> {
+    /// Boxed: it is large, and would be moved with each that holds it.
+    pub(super) fn new(door: Door<'a>, body: Bytes) -> Result<Box<Self>, No> {
         let site = Site { model: door.model.as_deref(), stream: door.stream };
         let peek = peek(door.dialect, &body, site).map_err(|why| No::malformed(&why))?;
         let named = match door.dialect {
             Dialect::OpenAiResponses => named(&body).map_err(|why| No::malformed(&why))?,
             _ => None,
         };
-        Ok(Self {
-            door,
-            body,
-            peek,
-            named,
-            cap: None,
-            parsed: OnceLock::new(),
-            echo: OnceLock::new(),
-            counts: Default::default(),
-        })
+        let (parsed, echo, counts) = (OnceLock::new(), OnceLock::new(), Default::default());
+        Ok(Box::new(Self { door, body, peek, named, cap: None, parsed, echo, counts }))
     }
 
     /// The most that it can come to at any deployment that may be asked: of its prompt the bytes, or what was counted.
@@ -139,6 +132,14 @@ impl<'a> Heard<'a> {
             most.money = Some(0);
         }
         most
+    }
+
+    /// Tokens of the longest answer that this deployment may give. `None`: nobody bounds it.
+    pub(super) fn longest(&self, model: Option<&Model>, deployment: &Deployment) -> Option<u64> {
+        let asked = self.peek.max_tokens.filter(|_| self.peek.endless.is_none());
+        let row = deployment.row(&self.peek.model).and_then(|row| row.output);
+        let bounds = [asked, self.cap, model.and_then(|model| model.max_output), row];
+        bounds.into_iter().flatten().min().map(|most| most.saturating_mul(self.peek.n))
     }
 
     /// If somebody counted.
@@ -193,19 +194,49 @@ impl<'a> Heard<'a> {
         asked.is_none_or(|asked| asked > most).then_some(most)
     }
 
+    /// Mistral tells the usage of each stream unasked, and refuses to be asked for it (422, `extra_forbidden`).
     pub(super) fn outgoing(&self, model: &Model, deployment: &Deployment) -> Result<Outgoing, No> {
         let kind = deployment.provider.kind;
         let (from, to) = (self.door.dialect, speaks(kind, self.door.dialect));
         if let Some(name) = self.peek.endless.filter(|_| from != to || !takes_endless(kind)) {
             return Err(No::malformed(&Malformed::new(name, "must be a whole number of at least 1")));
         }
+        if kind == ProviderKind::OpenRouter && self.names_other_models(deployment.model(&self.peek.model)) {
+            let message = "`models` and `preset` name models beside the one that is asked for; here a call is for one";
+            return Err(No::told(Refusal::ModelNotAllowed, message.to_owned(), Some("models".to_owned())));
+        }
         let outgoing =
             if from == to { self.passed(model, deployment)? } else { self.translated(model, deployment, to)? };
-        if kind != ProviderKind::VertexAnthropic {
-            return Ok(outgoing);
+        let dressed = |body: Bytes| -> Result<Bytes, Malformed> {
+            let told = match kind {
+                ProviderKind::VertexAnthropic => Some(at_vertex(&body, self.door.task == Task::Chat)?),
+                ProviderKind::Mistral if self.peek.stream => without(&body, "stream_options")?,
+                _ => None,
+            };
+            let body = told.map_or(body, Bytes::from);
+            let newer = || from != to || self.peek.given("max_completion_tokens", &self.body).is_some();
+            let told = if knows_common_bound_only(kind) && newer() { with_common_bound(&body)? } else { None };
+            Ok(told.map_or(body, Bytes::from))
+        };
+        let body = dressed(outgoing.body).map_err(|why| No::malformed(&why))?;
+        Ok(Outgoing { body, ..outgoing })
+    }
+
+    /// OpenRouter takes a call to the next of a list, past all that is said of models here: who may use them, what they cost.
+    fn names_other_models(&self, model: &str) -> bool {
+        if self.door.dialect != Dialect::OpenAiChat {
+            return false;
         }
-        let body = at_vertex(&outgoing.body, self.door.task == Task::Chat).map_err(|why| No::malformed(&why))?;
-        Ok(Outgoing { body: body.into(), ..outgoing })
+        let given = |name: &str| {
+            let value = self.peek.given(name, &self.body).filter(|value| *value != b"null")?;
+            serde_json::from_slice::<serde_json::Value>(value).ok()
+        };
+        let is_other = |name: &serde_json::Value| name != model;
+        let others = match given("models") {
+            Some(serde_json::Value::Array(list)) => list.iter().any(is_other),
+            other => other.is_some(),
+        };
+        others || given("preset").is_some()
     }
 
     /// As it came, but for what has to change.
@@ -330,6 +361,12 @@ fn counted_request(body: &Bytes) -> Option<Bytes> {
 /// -1 is "as long as it likes" for what people run themselves; whoever bills takes it for a mistake.
 fn takes_endless(kind: ProviderKind) -> bool {
     matches!(kind, ProviderKind::Ollama | ProviderKind::Vllm | ProviderKind::OpenAiCompatible)
+}
+
+/// Mistral refuses OpenAI's newer name of the longest answer (422, `extra_forbidden`); the others pass over it.
+fn knows_common_bound_only(kind: ProviderKind) -> bool {
+    use ProviderKind::{DeepSeek, HuggingFace, Mistral, Ollama, Qwen};
+    matches!(kind, Mistral | DeepSeek | HuggingFace | Ollama | Qwen)
 }
 
 fn unserved(deployment: &Deployment) -> No {

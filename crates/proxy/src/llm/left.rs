@@ -1,14 +1,26 @@
 //! What is left of a caller's limits, as SDKs of models read it: `x-ratelimit-*` of requests, of tokens and of dollars,
 //! each of the limit that has least left.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use tidegate_policy::{Cost, Mode, Snapshot};
 use tidegate_telemetry::Standing;
 
 /// The limit, and what is left of it.
 type Least = Option<(u64, u64)>;
 
-pub(super) fn headers(snapshot: &Snapshot, standings: &[Standing]) -> HeaderMap {
+const REQUESTS: Names = names("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests");
+const TOKENS: Names = names("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens");
+const MONEY: Names = names("x-ratelimit-limit-cost", "x-ratelimit-remaining-cost");
+
+type Names = [HeaderName; 2];
+type Write = fn(u64) -> HeaderValue;
+
+const fn names(limit: &'static str, remaining: &'static str) -> Names {
+    [HeaderName::from_static(limit), HeaderName::from_static(remaining)]
+}
+
+/// Each at most once.
+pub(super) fn headers(snapshot: &Snapshot, standings: &[Standing]) -> Vec<(HeaderName, HeaderValue)> {
     let (mut requests, mut tokens, mut money): (Least, Least, Least) = (None, None, None);
     for standing in standings {
         let Some(limit) = snapshot.limits.get(standing.limit).filter(|limit| limit.mode == Mode::Enforce) else {
@@ -25,20 +37,14 @@ pub(super) fn headers(snapshot: &Snapshot, standings: &[Standing]) -> HeaderMap 
             *least = Some((limit.max.0, left.0));
         }
     }
-    let mut headers = HeaderMap::new();
-    let names = [
-        (requests, "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"),
-        (tokens, "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens"),
-    ];
-    for (least, limit, remaining) in names {
+    let mut headers = Vec::new();
+    for (names, least, value) in
+        [(REQUESTS, requests, HeaderValue::from as Write), (TOKENS, tokens, HeaderValue::from), (MONEY, money, dollars)]
+    {
         if let Some((max, left)) = least {
-            headers.insert(HeaderName::from_static(limit), max.into());
-            headers.insert(HeaderName::from_static(remaining), left.into());
+            let [limit, remaining] = names;
+            headers.extend([(limit, value(max)), (remaining, value(left))]);
         }
-    }
-    if let Some((max, left)) = money {
-        headers.insert(HeaderName::from_static("x-ratelimit-limit-cost"), dollars(max));
-        headers.insert(HeaderName::from_static("x-ratelimit-remaining-cost"), dollars(left));
     }
     headers
 }

@@ -118,7 +118,7 @@ impl<'a> Visit<'a, '_> {
         observer: &mut Observer,
     ) -> Result<Coming<'d>, No> {
         let body = body.take().ok_or(Refusal::Fault)?;
-        let mut inbound = Inbound::new(body, self.route.max_body, Arc::clone(self.client));
+        let mut inbound = Inbound::new(body, self.route, Arc::clone(self.client));
         observer.tally = inbound.tally();
         let plain = parts.headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
         let rules = self.llm.bodies.as_ref().filter(|rules| rules.calls && observer.record.is_logged());
@@ -132,8 +132,7 @@ impl<'a> Visit<'a, '_> {
             None => None,
         };
         // What cannot be read here goes on as it is: its provider says what is wrong.
-        let heard =
-            door.clone().zip(whole.clone()).and_then(|(door, whole)| Heard::new(door, whole).ok()).map(Box::new);
+        let heard = door.clone().zip(whole.clone()).and_then(|(door, whole)| Heard::new(door, whole).ok());
         if let (Some(spoken), Some(heard)) = (&mut observer.record.spoken, &heard) {
             (spoken.deployed, spoken.stream) = (Some(heard.peek.model.as_str().into()), heard.peek.stream);
         }
@@ -185,19 +184,16 @@ impl<'a> Visit<'a, '_> {
         let mut request = self.outgoing(provider, path, own.as_deref(), parts, (inbound, whole), observer).await?;
         observer.record.asks(request.headers_mut(), forward::draw);
         account.sent(observer);
-        let timeouts = self.route.timeouts;
         let guest = self.asker().guest(&provider.upstream, request.headers());
-        let call = Call {
-            upstream: &provider.upstream,
-            request,
-            timeouts,
-            upgrade: false,
-            admitted: true,
-            guest,
-            again: None,
-        };
+        let call = Call::alone(&provider.upstream, request, *self.route.timeouts);
+        let call = Call { eager: false, admitted: true, guest, ..call };
         let answer = match self.gate.upstreams.call(call).await {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                if let Some(sent) = &observer.tally {
+                    sent.is_answered();
+                }
+                answer
+            }
             Err(why) => {
                 observer.record.detail = Some(why.to_string().into());
                 account.failed(
@@ -315,7 +311,7 @@ impl Coming<'_> {
         let asked = &heard.peek.model;
         let mut account = Account::new(heard.peek.prompt_bytes, heard.peek.has_tools);
         account.at(door.dialect, deployment.tariff(asked));
-        account.counting(deployment.encoding(asked), || heard.prompt())
+        account.at_most(heard.longest(None, deployment)).counting(deployment.encoding(asked), || heard.prompt())
     }
 }
 

@@ -12,6 +12,7 @@ use tidegate_policy::{Abilities, Deployment, Model as Asked};
 
 use super::heard::Heard;
 use super::told::No;
+use crate::headers::INTERNAL;
 use crate::refusal::Refusal;
 
 /// Regions or tags, one of which the call must stay in: `x-tidegate-residency: eu, ch`.
@@ -75,7 +76,10 @@ pub(super) struct Fit {
 impl<'a> Needs<'a> {
     /// `chat`: others need no more than a place.
     pub(super) fn of(peek: &Peek, chat: bool, headers: &'a HeaderMap, homes: [Option<&'a Vec<Box<str>>>; 2]) -> Self {
-        let asked = words(headers, &RESIDENCY);
+        // Hardly any call has either: one look at its names is less than one for each.
+        let has_ours = headers.keys().any(|name| name.as_str().starts_with(INTERNAL));
+        let words = |name: &HeaderName| if has_ours { words(headers, name) } else { Words::new() };
+        let asked = words(&RESIDENCY);
         let mut all: Vec<Words<'a>> =
             homes.into_iter().flatten().map(|list| list.iter().map(|word| &**word).collect()).collect();
         all.extend((!asked.is_empty()).then_some(asked));
@@ -87,7 +91,7 @@ impl<'a> Needs<'a> {
             images: chat && peek.has_images,
             schema: chat && peek.has_schema,
             homes: all,
-            tags: words(headers, &TAGS),
+            tags: words(&TAGS),
             counts: Default::default(),
         }
     }

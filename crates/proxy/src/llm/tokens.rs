@@ -161,9 +161,7 @@ async fn ask(upstreams: &Upstreams, source: &GoogleTokens) -> Result<Granted, St
     request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
     let upstream = Arc::new(upstream(url));
     let timeouts = Timeouts { total: Some(PATIENCE), first_byte: None };
-    let call =
-        Call { upstream: &upstream, request, timeouts, upgrade: false, admitted: false, guest: None, again: None };
-    let answer = upstreams.call(call).await.map_err(|why| why.to_string())?;
+    let answer = upstreams.call(Call::alone(&upstream, request, timeouts)).await.map_err(|why| why.to_string())?;
     let status = answer.response.status().as_u16();
     let body = Limited::new(answer.response.into_body(), LONGEST_ANSWER).collect().await;
     let body = body.map_err(|why| format!("its answer: {why}"))?.to_bytes();

@@ -1,9 +1,8 @@
-//! What the stages came to, and how it becomes what hyper sends: whoever sends the last byte has the observer.
+//! What the stages came to, and how it becomes what a connection sends: whoever sends the last byte has the observer.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
-use hyper::upgrade::OnUpgrade;
 use tidegate_cache::Tee;
 use tidegate_telemetry::{Cached, Record};
 use tidegate_upstream::CallFailed;
@@ -14,6 +13,7 @@ use crate::connection::Client;
 use crate::forward::{self, Switch};
 use crate::grpc::Speech;
 use crate::grpc::web::{self, Back};
+use crate::http1::Crossing;
 use crate::limits::Further;
 use crate::origin::Origin;
 use crate::refusal::Refusal;
@@ -27,7 +27,7 @@ pub(super) enum Answer {
     /// With a tee, the cache looks on.
     Relayed(Response<tidegate_upstream::Body>, Option<Box<Tee>>),
     Kept(Kept),
-    Switched(Response<()>, OnUpgrade, tidegate_upstream::Switched),
+    Switched(Response<()>, Crossing, tidegate_upstream::Switched),
     /// Relayed to a browser that speaks gRPC-Web.
     Web(Box<Response<Back>>),
 }
@@ -122,8 +122,12 @@ pub(super) fn answered(
 /// The upstream's answer, without what concerned its connection to us.
 fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Switch>) -> Result<Answer, Refusal> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let chosen = if switches { response.headers().get(UPGRADE).cloned() } else { None };
+    let chosen = if switches { only(response.headers()) } else { None };
+    let wanted = if response.status() == StatusCode::UPGRADE_REQUIRED { only(response.headers()) } else { None };
     response = forward::without_hops(response);
+    if let Some(wanted) = wanted {
+        forward::upgrade(response.headers_mut(), wanted); // RFC 9110 § 15.5.22
+    }
     if !switches && switch.as_ref().is_some_and(Switch::is_extended) && response.status().is_success() {
         return Err(Refusal::UpstreamInvalid); // A success would say that there is a tunnel.
     }
@@ -133,16 +137,22 @@ fn received(mut response: Response<tidegate_upstream::Body>, switch: Option<Swit
     let (Some(switch), Some(upstream_side)) = (switch, response.extensions_mut().remove()) else {
         return Err(Refusal::UpstreamInvalid);
     };
-    if !switch.is_what_was_asked(chosen.as_ref()) {
+    let Some(chosen) = chosen.filter(|chosen| switch.is_what_was_asked(chosen)) else {
         return Err(Refusal::UpstreamInvalid);
-    }
+    };
     if switch.is_extended() {
         *response.status_mut() = StatusCode::OK;
         response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT); // To a key of ours.
     } else {
-        switch.ask(response.headers_mut());
+        forward::upgrade(response.headers_mut(), chosen);
     }
     Ok(Answer::Switched(response.map(drop), switch.client_side, upstream_side))
+}
+
+/// What `Upgrade` says, once.
+fn only(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(UPGRADE).iter();
+    lines.next().filter(|_| lines.next().is_none()).cloned()
 }
 
 pub(super) fn told_to_a_browser(response: Response<tidegate_upstream::Body>, speech: Speech) -> Answer {

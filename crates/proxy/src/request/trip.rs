@@ -104,7 +104,7 @@ impl<'a> Trip<'a, '_> {
         let mut spare = None;
         if let Some(fetch) = &fetch {
             if fetch.asks_to_confirm() {
-                spare = Some(Spare::of(upstream, &request, route.timeouts));
+                spare = Some(Spare::of(upstream, &request, *route.timeouts));
             }
             fetch.prepare(request.headers_mut());
         }

@@ -49,8 +49,10 @@ async fn a_client_that_expects_100_gets_it_when_the_body_is_wanted_and_not_befor
     let reply = Reply::parse(&rest(&mut socket).await);
     assert_eq!((reply.status, reply.code().as_str()), (413, "body_too_large"));
     assert_eq!(seen.requests.load(Ordering::SeqCst), 1);
-    let odd = world.ask("GET", "/", "expect: magic\r\n").await;
-    assert_eq!(odd.status, 417);
+    for (says, status) in [("magic", 417), ("100-continue, magic", 417), ("", 200), ("100-continue, 100-Continue", 200)]
+    {
+        assert_eq!(world.ask("GET", "/", &format!("expect: {says}\r\n")).await.status, status, "{says}");
+    }
 }
 
 #[tokio::test]
@@ -147,6 +149,22 @@ async fn a_client_that_leaves_takes_its_upstream_call_with_it() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_is_noticed_behind_what_it_asked_for_next() {
+    let (world, seen) = world().await;
+    for next in ["G", "GET /next HTTP/1.1\r\nhost: gate.test\r\n\r\n"] {
+        let (before, asked) = (seen.given_up.load(Ordering::SeqCst), seen.requests.load(Ordering::SeqCst));
+        let mut socket = world.connect().await;
+        let ask = format!("GET /never HTTP/1.1\r\nhost: gate.test\r\n\r\n{next}");
+        socket.write_all(ask.as_bytes()).await.unwrap();
+        soon("the backend has it", || seen.requests.load(Ordering::SeqCst) > asked).await;
+        drop(socket);
+        soon(next, || seen.given_up.load(Ordering::SeqCst) > before).await;
+        assert_eq!(seen.requests.load(Ordering::SeqCst), asked + 1, "what follows is not asked for");
+    }
+    soon("nothing is in flight", || world.gate.in_flight.now() == 0).await;
+}
+
+#[tokio::test]
 async fn an_upstream_that_says_nothing_is_504_and_one_that_is_not_there_502() {
     let (backend, _) = backend::start().await;
     let slow = upstream_with(backend, |u| u.timeouts.first_byte = Duration::from_millis(100));
@@ -175,4 +193,17 @@ async fn nonsense_from_an_upstream_is_502_and_a_broken_body_ends_the_connection(
     assert_eq!((reset.status, reset.code().as_str()), (502, "upstream_reset"));
     let cut = Reply::parse(&world.raw("GET /short HTTP/1.1\r\nhost: gate.test\r\n\r\n").await);
     assert_eq!((cut.status, cut.body.as_str()), (200, "half"), "a length that was promised is not met");
+}
+
+/// Over h2 another task has the rest of the request, and drops it when the answer has come.
+#[tokio::test]
+async fn an_early_answer_over_h2_ends_a_connection_whose_client_pauses() {
+    let (backend, _) = backend::start().await;
+    let spoken = upstream_with(backend, |up| up.protocol = tidegate_policy::Protocol::Http2);
+    let world = Setup::routes(vec![route("/", &spoken)]).start().await;
+    let mut socket = world.connect().await;
+    let head = "POST /early HTTP/1.1\r\nhost: gate.test\r\ncontent-length: 1000000\r\n\r\n";
+    socket.write_all(format!("{head}{}", "x".repeat(100_000)).as_bytes()).await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(10), rest(&mut socket)).await;
+    assert!(told.expect("it ends, though the client says nothing more").contains("\r\n\r\nearly"));
 }

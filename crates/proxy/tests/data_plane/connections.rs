@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use tidegate_proxy::{Count, Http3, Listener, bind, serve};
+use tidegate_proxy::{Count, Http3, Listener, bind, listen, serve};
 use tokio::io::AsyncWriteExt;
 
 use crate::backend;
@@ -121,7 +121,9 @@ async fn draining_finishes_what_runs_and_takes_nothing_new() {
     idle.write_all(GET).await.unwrap();
     until(&mut idle, "}").await;
     let mut busy = world.connect().await;
-    busy.write_all(b"POST / HTTP/1.1\r\nhost: gate.test\r\ncontent-length: 4\r\n\r\nab").await.unwrap();
+    busy.write_all(b"POST / HTTP/1.1\r\nhost: gate.test\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n")
+        .await
+        .unwrap();
     let mut h2 = h2c(&world).await;
     let streaming = h2.send_request(h2_get("/trickle")).await.unwrap();
     soon("both are at the backend", || seen.requests.load(Ordering::SeqCst) == 3).await;
@@ -129,7 +131,7 @@ async fn draining_finishes_what_runs_and_takes_nothing_new() {
     world.drain.begin();
     assert_eq!(rest(&mut idle).await, "", "an idle connection is closed at once");
     soon("nobody listens", || std::net::TcpStream::connect(world.address).is_err()).await;
-    busy.write_all(b"cd").await.unwrap();
+    busy.write_all(b"2\r\ncd\r\n0\r\n\r\n").await.unwrap();
     let reply = Reply::parse(&rest(&mut busy).await);
     assert_eq!((reply.status, &reply.json()["length"]), (200, &4.into()));
     assert_eq!(reply.header("connection"), Some("close"));
@@ -162,6 +164,7 @@ async fn runtimes_of_their_own_share_one_address() {
     let first = bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
     let address = first.local_addr().unwrap();
     let sockets = [first, bind(address, true).unwrap()];
+    sockets.iter().for_each(|socket| listen(socket).unwrap());
     let connections = Count::default();
     let cores = sockets.map(|socket| {
         let (gate, draining) = (world.gate.clone(), world.drain.listen());

@@ -32,6 +32,25 @@ async fn a_stranger_cannot_say_who_he_is() {
 }
 
 #[tokio::test]
+async fn names_that_some_backends_read_as_others_go_no_further() {
+    let world = world(false).await;
+    let lies = "content_length: 7\r\nTransfer_Encoding: chunked\r\nx_request_id: mine\r\nx-user: a\r\nx_user: b\r\napi_key: c\r\n";
+    let reply = world.ask("GET", "/", lies).await;
+    for gone in ["content_length", "transfer_encoding", "x_request_id", "x_user"] {
+        assert!(reply.sent(gone).is_empty(), "{gone}");
+    }
+    assert_eq!((reply.sent("x-user"), reply.sent("api_key")), (vec!["a".into()], vec!["c".into()]));
+}
+
+#[tokio::test]
+async fn te_says_that_it_concerns_one_connection() {
+    let world = world(false).await;
+    let reply = world.ask("GET", "/", "te: trailers\r\n").await;
+    assert_eq!((reply.sent("te"), reply.sent("connection")), (vec!["trailers".into()], vec!["te".into()]));
+    assert!(world.get("/").await.sent("connection").is_empty());
+}
+
+#[tokio::test]
 async fn a_trusted_peer_is_believed_and_added_to_the_list() {
     let world = world(true).await;
     let says = "x-forwarded-for: 9.9.9.9\r\nx-forwarded-for: 8.8.8.8\r\nx-forwarded-proto: https\r\n\
@@ -53,18 +72,11 @@ async fn hop_by_hop_headers_stay_on_their_hop_both_ways() {
                proxy-authorization: Basic eA==\r\nte: trailers\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\
                x-kept: 1\r\n";
     let reply = world.ask("GET", "/", hop).await;
-    for gone in [
-        "x-one-hop",
-        "keep-alive",
-        "proxy-connection",
-        "proxy-authorization",
-        "upgrade",
-        "http2-settings",
-        "connection",
-    ] {
+    for gone in ["x-one-hop", "keep-alive", "proxy-connection", "proxy-authorization", "upgrade", "http2-settings"] {
         assert!(reply.sent(gone).is_empty(), "{gone}: {}", reply.body);
     }
     assert_eq!(reply.sent("te"), ["trailers"]);
+    assert_eq!(reply.sent("connection"), ["te"], "of this hop, as TE asks for (RFC 9110 § 10.1.4)");
     assert_eq!(reply.sent("x-kept"), ["1"]);
     let back = world.get("/hop").await;
     for gone in ["x-one-hop", "keep-alive", "proxy-connection"] {

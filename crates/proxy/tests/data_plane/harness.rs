@@ -12,10 +12,10 @@ use tidegate_cache::Cache;
 use tidegate_limiter::{Limiter, Settings};
 use tidegate_model::{Incarnation, KeyId, NodeId, Revision};
 use tidegate_policy::{
-    Action, Balance, Consumer, ConsumerLimits, Endpoint, HeaderEdits, PathPattern, Protocol, Retries, Rewrite, Route,
-    RouteLimits, Router, Snapshot, Target, Timeouts, Upstream, UpstreamTimeouts, UpstreamTls,
+    Action, Balance, Consumer, ConsumerLimits, Endpoint, PathPattern, Protocol, Rare, Retries, Rewrite, Route, Router,
+    Snapshot, Target, Upstream, UpstreamTimeouts, UpstreamTls,
 };
-use tidegate_proxy::{Bounds, Count, Drain, Gate, Http3, Listener, bind, serve};
+use tidegate_proxy::{Bounds, Count, Drain, Gate, Http3, Listener, bind, listen, serve};
 use tidegate_telemetry::Telemetry;
 use tidegate_tls::Certificates;
 use tidegate_upstream::Upstreams;
@@ -117,6 +117,7 @@ impl Setup {
             pressure: Arc::default(),
         });
         let socket = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        listen(&socket).unwrap();
         let address = socket.local_addr().unwrap();
         let listener = Listener {
             name: "http".into(),
@@ -273,29 +274,30 @@ pub(crate) fn upstream_with(address: SocketAddr, change: impl FnOnce(&mut Upstre
 /// A route for everything below `prefix`, of any host.
 pub(crate) fn route(prefix: &str, to: &Arc<Upstream>) -> Route {
     let target = Target { upstream: to.clone(), weight: 1 };
-    with_action(prefix, Action::Forward { to: vec![target].into(), rewrite: Rewrite::default() })
+    with_action(prefix, Action::Forward { to: vec![target].into(), rewrite: Rare::default() })
 }
 
 pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
     Route {
         id: format!("route {prefix}").into(),
         tenant: "default".into(),
-        hosts: vec![],
+        hosts: Rare::default(),
         path: PathPattern::Prefix(prefix.trim_end_matches('/').into()),
         methods: vec![],
-        headers: vec![],
-        query: vec![],
+        headers: Rare::default(),
+        query: Rare::default(),
         priority: 0,
         action,
         auth: vec![],
-        claims: Vec::new(),
+        claims: Rare::default(),
         claim_headers: std::sync::Arc::default(),
-        limits: RouteLimits::default(),
+        limits: Rare::default(),
         cors: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-        timeouts: Timeouts::default(),
+        request_headers: Rare::default(),
+        response_headers: Rare::default(),
+        timeouts: Rare::default(),
         max_body: 1 << 20,
+        min_body_rate: 240,
         upgrade: false,
         grpc_web: false,
         decompress: false,
@@ -307,7 +309,7 @@ pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
 
 pub(crate) fn rewriting(mut route: Route, rewrite: Rewrite) -> Route {
     if let Action::Forward { rewrite: old, .. } = &mut route.action {
-        *old = rewrite;
+        *old = rewrite.into();
     }
     route
 }

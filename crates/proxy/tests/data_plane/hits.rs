@@ -66,7 +66,7 @@ fn head(reply: &Reply) -> BTreeSet<String> {
 async fn hits_say_the_same_on_either_way() {
     let edit = |kept: &mut Route| {
         let name = HeaderName::from_static("x-edited");
-        kept.response_headers = HeaderEdits(vec![HeaderEdit::Add(name, HeaderValue::from_static("once"))]);
+        kept.response_headers = HeaderEdits(vec![HeaderEdit::Add(name, HeaderValue::from_static("once"))]).into();
     };
     let kept = Kept::new(edit, vec![]).await;
     let fetched = kept.world.get("/a?b=c").await;
@@ -166,7 +166,7 @@ async fn a_host_with_the_port_it_came_in_by_is_another_than_without_or_with_a_st
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_or_a_key_by_headers_is_not_taken_from_the_target_alone() {
     let mut beta = fixed("/", "beta");
-    beta.headers = vec![HeaderMatch { name: HeaderName::from_static("x-beta"), value: ValueMatch::Present }];
+    beta.headers = vec![HeaderMatch { name: HeaderName::from_static("x-beta"), value: ValueMatch::Present }].into();
     let kept = Kept::new(|_| {}, vec![beta]).await;
     kept.warm("/a").await;
     assert_eq!(kept.world.ask("GET", "/a", "x-beta: 1\r\n").await.body, "beta");

@@ -18,4 +18,5 @@ mod resting;
 mod routing;
 mod scopes;
 mod secure;
+mod slow;
 mod upgrades;

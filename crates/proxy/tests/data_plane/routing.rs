@@ -1,7 +1,9 @@
 //! Which route answers, and what it makes of the target.
 
 use http::{HeaderValue, Method, StatusCode};
-use tidegate_policy::{Action, Cors, HeaderEdit, HeaderEdits, HostPattern, PathPattern, Redirect, Rewrite, Target};
+use tidegate_policy::{
+    Action, Cors, HeaderEdit, HeaderEdits, HostPattern, PathPattern, Rare, Redirect, Rewrite, Target,
+};
 
 use crate::backend;
 use crate::harness::{Setup, rewriting, route, upstream, with_action};
@@ -21,7 +23,7 @@ async fn what_no_route_takes_is_404_and_a_wrong_method_405_with_allow() {
     let (backend, seen) = backend::start().await;
     let mut only_get = route("/v1", &upstream(backend));
     only_get.methods = vec![Method::GET];
-    only_get.hosts = vec![HostPattern::Exact("gate.test".into())];
+    only_get.hosts = vec![HostPattern::Exact("gate.test".into())].into();
     let world = Setup::routes(vec![only_get]).start().await;
     let lost = world.get("/v2").await;
     assert_eq!((lost.status, lost.code().as_str()), (404, "no_route"));
@@ -75,7 +77,7 @@ async fn weights_share_requests_out() {
         Target { upstream: upstream(b), weight: 1 },
         Target { upstream: upstream(a), weight: 0 },
     ];
-    let split = with_action("/", Action::Forward { to: to.into(), rewrite: Rewrite::default() });
+    let split = with_action("/", Action::Forward { to: to.into(), rewrite: Rare::default() });
     let world = Setup::routes(vec![split]).start().await;
     for _ in 0..200 {
         assert_eq!(world.get("/x").await.status, 200);
@@ -88,13 +90,13 @@ async fn weights_share_requests_out() {
 #[tokio::test]
 async fn redirects_and_fixed_responses_need_no_upstream() {
     let to = |scheme: Option<&str>, host: Option<&str>, path: Option<&str>| {
-        Action::Redirect(Redirect {
+        Action::Redirect(Box::new(Redirect {
             status: StatusCode::PERMANENT_REDIRECT,
             scheme: scheme.map(Into::into),
             host: host.map(Into::into),
             port: None,
             path: path.map(Into::into),
-        })
+        }))
     };
     let mut renamed = with_action("/old", to(None, None, Some("/new/{id}")));
     renamed.path = PathPattern::Template("/old/{id}".into());
@@ -131,8 +133,9 @@ async fn headers_are_edited_both_ways() {
         HeaderEdit::Set(name("x-set"), value("gate")),
         HeaderEdit::Add(name("x-add"), value("gate")),
         HeaderEdit::Remove(name("x-gone")),
-    ]);
-    edited.response_headers = HeaderEdits(vec![HeaderEdit::Set(name("x-answer"), value("gate"))]);
+    ])
+    .into();
+    edited.response_headers = HeaderEdits(vec![HeaderEdit::Set(name("x-answer"), value("gate"))]).into();
     let world = Setup::routes(vec![edited]).start().await;
     let reply = world.ask("GET", "/", "x-set: me\r\nx-add: me\r\nx-gone: me\r\n").await;
     assert_eq!(reply.sent("x-set"), ["gate"]);
@@ -145,14 +148,14 @@ async fn headers_are_edited_both_ways() {
 async fn cors_is_answered_for_listed_origins_alone() {
     let (backend, seen) = backend::start().await;
     let mut shared = route("/", &upstream(backend));
-    shared.cors = Some(Cors {
+    shared.cors = Some(Box::new(Cors {
         origins: vec!["https://app.test".into()],
         methods: vec![Method::GET, Method::PUT],
         headers: vec![],
         expose: vec![http::HeaderName::from_static("x-request-id")],
         credentials: true,
         max_age: Some(std::time::Duration::from_secs(600)),
-    });
+    }));
     let world = Setup::routes(vec![shared]).start().await;
     let ask = "access-control-request-method: PUT\r\naccess-control-request-headers: x-a, x-b\r\n";
     let yes = world.ask("OPTIONS", "/x", &format!("origin: https://app.test\r\n{ask}")).await;

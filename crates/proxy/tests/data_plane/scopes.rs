@@ -72,7 +72,7 @@ fn limit(id: u64, per: &[Dimension], on_missing: OnMissing) -> Limit {
 fn fixed(limits: RouteLimits) -> Route {
     let mut fixed = route("/", &crate::harness::upstream("127.0.0.1:1".parse().unwrap()));
     fixed.action = Action::Respond { status: StatusCode::OK, headers: vec![], body: bytes::Bytes::new() };
-    fixed.limits = limits;
+    fixed.limits = limits.into();
     fixed
 }
 
@@ -169,7 +169,7 @@ async fn nobody_gets_a_count_of_his_own_by_a_made_up_method_or_another_spelling_
     }
     assert_eq!(seen, ["200", "200", "429", "200", "200", "429"]);
     let mut hosted = fixed([0].into());
-    hosted.hosts = vec![HostPattern::Suffix(".shop.test".into())];
+    hosted.hosts = vec![HostPattern::Suffix(".shop.test".into())].into();
     let world = start(Setup::routes(vec![hosted]), vec![limit(1, &[Dimension::Host], OnMissing::Share)]).await;
     let hosts =
         ["host: a.shop.test\r\n", "Host: A.Shop.Test:80\r\n", "host: a.shop.test.\r\n", "host: b.shop.test\r\n"];

@@ -427,3 +427,26 @@ fn speaking(version: &'static SupportedProtocolVersion, server: &Certificate, cl
     let key = PrivateKeyDer::from_pem_slice(&client.key_pem).unwrap();
     config.with_root_certificates(roots).with_client_auth_cert(ders(&client.chain_pem), key).unwrap()
 }
+
+/// TLS takes bytes whether the socket does or not: that some go out shows only in that more are taken.
+#[tokio::test]
+async fn who_reads_slowly_all_the_time_is_not_dropped_and_who_reads_nothing_is() {
+    let api = certificate("api", &["api.test"]);
+    tidegate_tls::install();
+    let shown = Certificates::new();
+    shown.replace(std::slice::from_ref(&api)).unwrap();
+    let (backend, seen) = backend::start().await;
+    let mut setup = Setup::routes(vec![route("/", &upstream(backend))]);
+    setup.tls = Some(shown);
+    let world = setup.bounds(|b| b.send_timeout = Duration::from_secs(1)).start().await;
+    let config = trusting(&[&api], &[b"http/1.1"]);
+    let mut socket = connect(&world, config, "api.test").await.unwrap();
+    socket.write_all(b"GET /flood HTTP/1.1\r\nhost: api.test\r\n\r\n").await.unwrap();
+    let mut piece = vec![0; 1 << 20];
+    for _ in 0..40 {
+        let read = socket.read_exact(&mut piece).await;
+        read.expect("it goes on as long as it is read, for three times as long as a reader may stand still");
+        tokio::time::sleep(Duration::from_millis(75)).await;
+    }
+    soon("it is dropped once nobody reads", || seen.given_up.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
+}

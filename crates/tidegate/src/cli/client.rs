@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_admin::proto::cluster::cluster_client::ClusterClient;
 use tidegate_admin::wire::{ErrorBody, ErrorReply};
+use tidegate_policy::TlsIdentity;
 
 use super::exit::Error;
 use super::{Global, Secret};
@@ -49,13 +50,18 @@ impl Client {
         let base = parse(&global.admin)?;
         let connector = if base.scheme() == Some(&Scheme::HTTPS) {
             let ca = global.admin_ca.as_deref().map(read).transpose()?;
-            Connector::tls(ca, &[b"h2", b"http/1.1"]).map_err(Error::Local)?
+            let own = global.client_cert.as_deref().zip(global.client_key.as_deref());
+            let own =
+                own.map(|(chain, key)| Ok::<_, Error>(TlsIdentity { chain_pem: read(chain)?, key_pem: read(key)? }));
+            Connector::tls_as(ca, own.transpose()?, &[b"h2", b"http/1.1"]).map_err(Error::Local)?
         } else {
             Connector::plain()
         };
-        let token = match &global.token {
-            Some(token) => Some(token.clone()),
-            None if is_local(&base) => {
+        let given = global.token.as_ref().map(|token| token.0.trim()).filter(|token| !token.is_empty());
+        let token = match given {
+            Some(token) => Some(Secret(token.to_owned())),
+            // Who shows a certificate is known by it.
+            None if is_local(&base) && global.client_cert.is_none() => {
                 std::fs::read_to_string(TOKEN_FILE).ok().map(|text| Secret(text.trim().to_owned()))
             }
             None => None, // A local token is no business of another machine.
@@ -165,7 +171,15 @@ impl Client {
             why = cause.to_string(); // The innermost says it best: "Connection refused".
             source = cause.source();
         }
-        Error::Unreachable(format!("cannot reach {}: {why}", self.base))
+        let is_tls = self.base.scheme() == Some(&Scheme::HTTPS);
+        let hint = if is_tls && why.contains("InvalidContentType") {
+            " (it seems to speak no TLS: http://…)"
+        } else if !is_tls && why.contains("invalid HTTP version") {
+            " (it seems to speak TLS: https://…)"
+        } else {
+            ""
+        };
+        Error::Unreachable(format!("cannot reach {}: {why}{hint}", self.base))
     }
 }
 

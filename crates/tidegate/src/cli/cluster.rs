@@ -1,13 +1,13 @@
 //! `tidegate cluster …`
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Subcommand;
 use http::Method;
 use tidegate_admin::proto::cluster::WatchRequest;
 use tidegate_admin::wire::{
-    ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, Removed, TicketKeysRotated, TransferRequest, Transferred,
+    ClusterKeyRotated, ClusterKeyState, ClusterStatus, Group, JoinToken, JoinTokenRequest, Node, NodeCertificate,
+    Removed, TicketKeysRotated, TransferRequest, Transferred,
 };
 use tidegate_config::Span;
 
@@ -50,6 +50,8 @@ pub(crate) enum Verb {
     Recover(disaster::Recover),
     /// Renew the keys of TLS session tickets now; twice, and no session from before is taken up again
     RotateTickets,
+    /// Replace the key that seals everything secret, while the cluster runs; `cluster status` tells when it is done
+    RotateKey,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -116,6 +118,15 @@ pub(super) async fn run(client: &Client, verb: Verb, output: Output) -> Result<E
         }
         Verb::Backup(verb) => return disaster::backup(client, *verb, output).await,
         Verb::BackupKey(_) | Verb::Restore(_) | Verb::Recover(_) => {} // They ask no node.
+        Verb::RotateKey => {
+            let rotated: ClusterKeyRotated = client.send(Ask::new(Method::POST, "/v1/cluster/key")).await?;
+            either(output, &rotated, |rotated| {
+                let generation = rotated.generation;
+                print::line(&format!(
+                    "key {generation} is being handed out: `tidegate cluster status` tells when it is done"
+                ));
+            });
+        }
         Verb::RotateTickets => {
             let rotated: TicketKeysRotated = client.send(Ask::new(Method::POST, "/v1/cluster/tickets")).await?;
             either(output, &rotated, |rotated| {
@@ -144,7 +155,6 @@ async fn watch(client: &Client, interval: Duration, output: Output) -> Result<Ex
         Ok(response) => response.into_inner(),
         Err(status) => return Err(of_grpc(client, &status)),
     };
-    let redraw = std::io::stdout().is_terminal() && output != Output::Json;
     loop {
         let message = tokio::select! {
             message = stream.message() => message,
@@ -155,20 +165,10 @@ async fn watch(client: &Client, interval: Duration, output: Output) -> Result<Ex
             Ok(None) => return Err(Error::Unreachable(format!("{} ended the watch", client.base()))),
             Err(status) => return Err(of_grpc(client, &status)),
         };
-        if !show(&status, output, redraw) {
+        if !print::again(output, &status, worded) {
             return Ok(Exit::Ok); // Whoever read us left.
         }
     }
-}
-
-fn show(status: &ClusterStatus, output: Output, redraw: bool) -> bool {
-    let text = match output {
-        Output::Json => serde_json::to_string(status).unwrap_or_default(),
-        _ if redraw => format!("\x1b[H\x1b[2J{}", worded(status)),
-        _ => format!("{}\n", worded(status)),
-    };
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
 }
 
 fn of_grpc(client: &Client, status: &tonic::Status) -> Error {
@@ -207,13 +207,47 @@ fn worded(status: &ClusterStatus) -> String {
     }
     text.push_str(&group("control", &status.control));
     text.push_str(&group("quota", &status.quota));
-    if !status.settled {
+    if is_cut_off(status) {
+        text.push_str("         that is what this node heard last: it is cut off, and does not know who lives (`tidegate cluster doctor`)\n");
+    } else if !status.settled {
         text.push_str("voters   are being changed: wait with taking a node away\n");
     }
+    for alarm in &status.alarms {
+        text.push_str(&format!("ALARM    {}\n", print::clean(alarm)));
+    }
+    if let Some(certificate) = &status.certificate {
+        let NodeCertificate { expires_at, renews_at } = certificate;
+        let of = format!("its certificate among nodes ends {expires_at}, is renewed from {renews_at} on");
+        text.push_str(&print::clean(&of));
+        text.push('\n');
+    }
+    if let Some(key) = &status.cluster_key {
+        text.push_str(&sealing_key(key));
+    }
     text.push('\n');
-    let header = ["id", "name", "role", "live", "leads", "revision", "applied", "peer", "admin", "version", "level"];
+    let header =
+        ["id", "name", "role", "live", "leads", "zone", "revision", "applied", "peer", "admin", "version", "level"];
     text.push_str(&print::rendered(&header, status.nodes.iter().map(|node| row(status, node)).collect()));
     text
+}
+
+/// Without a lease of its own it does not know of the others'.
+fn is_cut_off(status: &ClusterStatus) -> bool {
+    status.nodes.iter().all(|node| !node.live)
+}
+
+fn sealing_key(key: &ClusterKeyState) -> String {
+    let how = match key {
+        ClusterKeyState { lacks: true, .. } => ", which this node does not have yet".to_owned(),
+        ClusterKeyState { replacing: false, .. } => String::new(),
+        ClusterKeyState { waits_for, .. } if !waits_for.is_empty() => {
+            let nodes: Vec<_> = waits_for.iter().map(u64::to_string).collect();
+            format!("; the next one is being handed out (not to node {} yet)", nodes.join(", "))
+        }
+        ClusterKeyState { older: 0, .. } => "; the next one is there, and will seal in a moment".to_owned(),
+        ClusterKeyState { .. } => "; the one before is deleted in half a minute".to_owned(),
+    };
+    format!("secrets  are sealed with key {}{how}\n", key.generation)
 }
 
 fn group(name: &str, group: &Group) -> String {
@@ -225,13 +259,18 @@ fn row(status: &ClusterStatus, node: &Node) -> Vec<String> {
     let leads = [("control", status.control.leader), ("quota", status.quota.leader)];
     let leads: Vec<&str> = leads.iter().filter(|(_, leader)| *leader == Some(node.id)).map(|(name, _)| *name).collect();
     let me = if node.id == status.node_id { "*" } else { "" };
-    let live = if node.live { "yes" } else { "no" };
+    let live = match node.live {
+        true => "yes",
+        false if is_cut_off(status) && node.id != status.node_id => "?",
+        false => "no",
+    };
     vec![
         format!("{}{me}", node.id),
         node.name.clone(),
         node.role.as_str().to_owned(),
         live.to_owned(),
         if leads.is_empty() { "-".to_owned() } else { leads.join(",") },
+        print::or_dash(node.zone.as_ref()),
         print::or_dash(node.revision),
         print::or_dash(node.applied),
         node.peer.clone(),

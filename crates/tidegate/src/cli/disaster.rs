@@ -31,7 +31,7 @@ pub(crate) struct Backup {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// The public half of the backup key
-    #[arg(long, value_name = "tgbp1-…", env = "TIDEGATE_BACKUP_KEY", conflicts_with = "key_file")]
+    #[arg(long, value_name = "tgbp1-…", env = "TIDEGATE_BACKUP_KEY")]
     key: Option<String>,
     /// The backup key itself: of it only the public half leaves this machine
     #[arg(long, value_name = "FILE", env = "TIDEGATE_BACKUP_KEY_FILE")]
@@ -101,7 +101,14 @@ pub(super) async fn backup(client: &Client, verb: Backup, output: Output) -> Res
     let key = match (&verb.key, &verb.key_file) {
         (Some(key), None) => Recipient::parse(key),
         (None, Some(file)) => read_key(file)?.recipient(),
-        _ => Err(
+        // One of them may be of the environment.
+        (Some(key), Some(file)) => match (Recipient::parse(key), read_key(file)?.recipient()) {
+            (Ok(key), Ok(other)) if key.to_string() != other.to_string() => {
+                Err(format!("--key is {key}, and {} is the key of {other}: give one of them", file.display()))
+            }
+            (key, _) => key,
+        },
+        (None, None) => Err(
             "a backup is sealed with a key that you keep: make one with `tidegate cluster backup-key`, and name it \
                   with --key-file, or its public half with --key"
                 .to_owned(),
@@ -204,7 +211,9 @@ pub(super) fn new_key(verb: &NewKey, output: Output) -> Result<Exit, Error> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&verb.out);
     let written = file.as_mut().map_err(|error| std::io::Error::new(error.kind(), error.to_string()));
     let written = written.and_then(|file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
-    written.with_context(|| format!("writing {path}")).map_err(Error::Local)?;
+    let exists = written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists);
+    let hint = if exists { " (nothing is written over: name another file with --out)" } else { "" };
+    written.with_context(|| format!("writing {path}{hint}")).map_err(Error::Local)?;
     either(output, &json!({"file": path.to_string(), "key": public.to_string()}), |_| {
         eprintln!("{path} opens backups: keep it away from the machines of the cluster, and twice");
         eprintln!("nodes need its public half only:");
@@ -218,7 +227,8 @@ pub(super) fn new_key(verb: &NewKey, output: Output) -> Result<Exit, Error> {
 pub(super) fn restore(verb: Restore, output: Output) -> Result<Exit, Error> {
     let key = read_key(&verb.key_file)?;
     let bytes = read_file(&verb.file)?;
-    let name = verb.name.unwrap_or_else(crate::serve::host_name);
+    let name = crate::serve::node_name(verb.name.unwrap_or_else(crate::serve::host_name));
+    let name = name.map_err(|why| Error::Usage(format!("--name: {why}")))?;
     let wish = Wish { name, now: now(), budgets: verb.budgets.into() };
     let restored = wait(disaster::restore(&bytes, &key, &verb.data, &wish))?.map_err(local)?;
     let names = names(restored.document.as_deref());
@@ -290,6 +300,9 @@ fn lost_worded(survivor: &Survivor, limits: &[Reckoned], names: &BTreeMap<LimitI
         if dead.is_empty() { "-".to_owned() } else { dead.join(", ") },
         survivor.cluster(),
     );
+    if survivor.voters() == [survivor.node()] {
+        text.push_str("it votes alone, so it needs no recovery: start it as it is, unless you want to be rid of the others at once\n");
+    }
     text.push_str("stop them all first: one that still serves counts on its own\n\nwhat may be lost:\n");
     for (name, standing) in [("control", control), ("quota", quota)] {
         let unsure = standing.last - standing.committed;
@@ -392,7 +405,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         File::open(folder)?.sync_all()
     };
-    write().with_context(|| format!("writing {}", path.display()))
+    let written = write();
+    if written.is_err() {
+        _ = fs::remove_file(&aside); // On a full disk it would take what room there is.
+    }
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 fn wait<T>(work: impl Future<Output = T>) -> Result<T, Error> {

@@ -49,7 +49,7 @@ impl Error {
         match self {
             Self::Refused(body) => match body.code.as_str() {
                 "revision_conflict" => Exit::Conflict,
-                "no_leader" | "timed_out" | "busy" => Exit::Unreachable,
+                "no_leader" | "starting" | "timed_out" | "busy" => Exit::Unreachable,
                 _ => Exit::Refused,
             },
             Self::Problems(_) | Self::Local(_) => Exit::Refused,

@@ -52,6 +52,23 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// What is shown again and again: a line of JSON each time; on a screen in the place of what was there. `false`: whoever read us left.
+pub(super) fn again<T: Serialize>(output: Output, value: &T, people: impl FnOnce(&T) -> String) -> bool {
+    let mut out = std::io::stdout().lock();
+    let text = match output {
+        Output::Json => serde_json::to_string(value).unwrap_or_default(),
+        _ if out.is_terminal() => format!("\x1b[H\x1b[2J{}", people(value)),
+        _ => format!("{}\n", people(value)),
+    };
+    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
+}
+
+/// Columns and lines of the screen that standard output is; `None`: it is none, or does not say.
+pub(super) fn screen() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
+}
+
 /// An empty screen, if it is one.
 pub(super) fn clear() {
     let mut out = std::io::stdout().lock();

@@ -8,7 +8,7 @@ use tidegate_admin::wire::ClusterStatus;
 use super::client::Client;
 
 /// For a node that may be dead.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One node, as it says itself.
 #[derive(Debug, Default)]

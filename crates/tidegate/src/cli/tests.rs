@@ -14,6 +14,21 @@ fn the_command_line_holds_together() {
 }
 
 #[test]
+fn words_that_cannot_be_understood_are_told_in_one_line_and_who_wants_json_is_known() {
+    let wrong = |words: &str| super::of_clap(&Cli::try_parse_from(words.split(' ')).unwrap_err());
+    assert_eq!(wrong("tidegate bogus"), "unrecognized subcommand 'bogus'");
+    assert_eq!(wrong("tidegate quota top month"), "unexpected argument 'month' found");
+    assert!(wrong("tidegate token create x --role boss").ends_with("[possible values: reader, operator, admin]"));
+    let wants = |words: &str| super::is_a_program(&words.split(' ').map(Into::into).collect::<Vec<_>>());
+    for words in ["t -o json bogus", "t bogus --output json", "t bogus -ojson", "t --output=json"] {
+        assert!(wants(words), "{words}");
+    }
+    for words in ["t bogus", "t -o table json", "t json -o"] {
+        assert!(!wants(words), "{words}");
+    }
+}
+
+#[test]
 fn every_verb_of_the_contract_is_understood() {
     for words in [
         "tidegate serve",

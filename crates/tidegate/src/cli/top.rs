@@ -1,7 +1,6 @@
 //! `tidegate top`: all nodes at a glance, anew every second or two.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -65,24 +64,31 @@ struct Route {
 }
 
 struct Look {
-    at: Instant,
     status: ClusterStatus,
     told: Vec<Told>,
+    /// What each node told last and when, silent ones before they fell silent.
+    last: BTreeMap<u64, Last>,
+}
+
+#[derive(Clone)]
+struct Last {
+    at: Instant,
+    metrics: Metrics,
 }
 
 pub(super) async fn run(client: &Client, asked: &Watch, output: Output) -> Result<Exit, Error> {
     if asked.interval < Duration::from_millis(100) {
         return Err(Error::Usage("--interval: at least 100ms".to_owned()));
     }
-    let mut before = look(client).await?;
+    let mut before = look(client, None).await?;
     let mut round = 0;
     loop {
         tokio::select! {
             () = tokio::time::sleep(asked.interval) => {}
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Ok),
         }
-        let now = look(client).await?;
-        let stays = show(&view(&before, &now), output);
+        let now = look(client, Some(&before)).await?;
+        let stays = print::again(output, &view(&before, &now), |view| worded(view, print::screen()));
         round += 1;
         if !stays || asked.rounds.is_some_and(|rounds| rounds <= round) {
             return Ok(Exit::Ok);
@@ -91,24 +97,51 @@ pub(super) async fn run(client: &Client, asked: &Watch, output: Output) -> Resul
     }
 }
 
-async fn look(client: &Client) -> Result<Look, Error> {
-    let status: ClusterStatus = client.get("/v1/cluster").await?;
-    let told = scrape::all(client, &status).await;
-    Ok(Look { at: Instant::now(), status, told })
+async fn look(client: &Client, before: Option<&Look>) -> Result<Look, Error> {
+    let (asked, status) = status(client, before).await?;
+    let told = scrape::all(&asked, &status).await;
+    let at = Instant::now();
+    let mut last = before.map(|look| look.last.clone()).unwrap_or_default();
+    last.retain(|id, _| told.iter().any(|told| told.id == *id));
+    for told in told.iter().filter(|told| told.status.is_some()) {
+        last.insert(told.id, Last { at, metrics: told.metrics.clone() });
+    }
+    Ok(Look { status, told, last })
+}
+
+/// Of the node that we were pointed at; once it is gone, of whichever of the others answers. Who was asked, and what it told.
+async fn status(client: &Client, before: Option<&Look>) -> Result<(Client, ClusterStatus), Error> {
+    let why = match client.get("/v1/cluster").await {
+        Err(why @ Error::Unreachable(_)) => why,
+        told => return Ok((client.clone(), told?)),
+    };
+    for node in before.iter().flat_map(|look| &look.status.nodes).filter(|node| !node.admin.is_empty()) {
+        let other = client.at(&node.admin);
+        if let Ok(Ok(status)) = tokio::time::timeout(scrape::PATIENCE, other.get("/v1/cluster")).await {
+            return Ok((other, status));
+        }
+    }
+    Err(why)
 }
 
 fn view(before: &Look, now: &Look) -> View {
-    let span = (now.at - before.at).as_secs_f64();
     let furthest = now.told.iter().filter_map(|told| told.status.as_ref()).map(|status| status.control.applied).max();
     let nothing = Metrics::default();
     let mut routes: BTreeMap<String, Route> = BTreeMap::new();
     let mut nodes = Vec::new();
     for told in &now.told {
-        let earlier = before.told.iter().find(|earlier| earlier.id == told.id).map_or(&nothing, |told| &told.metrics);
-        // A node that is new, or was started anew, begins at nothing.
-        let restarted = started(&told.metrics) != started(earlier);
-        let earlier = if restarted { &nothing } else { earlier };
-        add_routes(&mut routes, earlier, &told.metrics, span);
+        let (Some(earlier), Some(last)) = (before.last.get(&told.id), now.last.get(&told.id)) else {
+            // Nothing to take off yet: what it counted since it began is no rate.
+            nodes.push(row(told, &told.metrics, now, furthest.unwrap_or_default(), 1.0));
+            continue;
+        };
+        let span = (last.at - earlier.at).as_secs_f64();
+        // A node that was started anew begins at nothing.
+        let restarted = started(&told.metrics) != started(&earlier.metrics);
+        let earlier = if restarted { &nothing } else { &earlier.metrics };
+        if told.status.is_some() {
+            add_routes(&mut routes, earlier, &told.metrics, span);
+        }
         nodes.push(row(told, earlier, now, furthest.unwrap_or_default(), span));
     }
     let mut routes: Vec<Route> = routes.into_values().filter(|route| route.requests > 0.0).collect();
@@ -144,13 +177,7 @@ fn row(told: &Told, earlier: &Metrics, now: &Look, furthest: u64, span: f64) -> 
         name: told.name.clone(),
         readiness: Some(status.readiness.as_str()),
         leads: leads.into_iter().filter(|(_, leader)| *leader == Some(told.id)).map(|(name, _)| name).collect(),
-        revision: now
-            .status
-            .nodes
-            .iter()
-            .find(|node| node.id == told.id)
-            .and_then(|node| node.revision)
-            .unwrap_or_default(),
+        revision: status.revision,
         requests: rate("tidegate_requests_total"),
         server_errors: (errors(metrics) - errors(earlier)).max(0.0) / span,
         refusals: rate("tidegate_refusals_total"),
@@ -183,23 +210,17 @@ fn add_routes(routes: &mut BTreeMap<String, Route>, earlier: &Metrics, now: &Met
     }
 }
 
-fn show(view: &View, output: Output) -> bool {
-    let text = match output {
-        Output::Json => serde_json::to_string(view).unwrap_or_default(),
-        _ if std::io::stdout().is_terminal() => format!("\x1b[H\x1b[2J{}", worded(view)),
-        _ => format!("{}\n", worded(view)),
-    };
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).is_ok()
-}
+const COLUMNS: [&str; 13] =
+    ["id", "name", "state", "leads", "doc", "req/s", "5xx/s", "refused/s", "open", "conns", "cpu", "mem", "behind"];
+/// Left out where there is no room for all, in this order.
+const LESSER: [&str; 5] = ["doc", "conns", "behind", "open", "mem"];
 
-fn worded(view: &View) -> String {
+/// As much as there is room for, `(columns, lines)`, if anybody said how much there is.
+fn worded(view: &View, room: Option<(usize, usize)>) -> String {
+    let (width, height) = room.unwrap_or((usize::MAX, usize::MAX));
     let requests: f64 = view.nodes.iter().map(|row| row.requests).sum();
     let mut text = format!("cluster {}   {requests:.0} requests/s\n\n", print::clean(&view.cluster_id));
-    let header =
-        ["id", "name", "state", "leads", "doc", "req/s", "5xx/s", "refused/s", "open", "conns", "cpu", "mem", "behind"];
-    let rows = view.nodes.iter().map(cells).collect();
-    text.push_str(&print::rendered(&header, rows));
+    text.push_str(&nodes(view, width));
     if !view.routes.is_empty() {
         text.push_str("\n\n");
         let of_route = |route: &Route| {
@@ -211,13 +232,38 @@ fn worded(view: &View) -> String {
             view.routes.iter().map(of_route).collect(),
         ));
     }
-    text
+    // What is printed ends with a line end, which takes a line as well.
+    let (lines, most) = (text.lines().count(), height.saturating_sub(1));
+    let cut = |line: &str| line.chars().take(width).collect::<String>();
+    let mut shown: Vec<String> = text.lines().take(most).map(cut).collect();
+    if most < lines
+        && let Some(last) = shown.last_mut()
+    {
+        *last = format!("… {} lines more", lines - most + 1);
+    }
+    shown.join("\n")
+}
+
+fn nodes(view: &View, width: usize) -> String {
+    for left_out in 0..=LESSER.len() {
+        let kept: Vec<usize> = (0..COLUMNS.len()).filter(|at| !LESSER[..left_out].contains(&COLUMNS[*at])).collect();
+        let of_row = |row: &Row| {
+            let cells = cells(row);
+            kept.iter().map(|at| cells[*at].clone()).collect()
+        };
+        let header: Vec<&str> = kept.iter().map(|at| COLUMNS[*at]).collect();
+        let text = print::rendered(&header, view.nodes.iter().map(of_row).collect());
+        if left_out == LESSER.len() || text.lines().all(|line| line.chars().count() <= width) {
+            return text;
+        }
+    }
+    String::new()
 }
 
 fn cells(row: &Row) -> Vec<String> {
     let Some(readiness) = row.readiness else {
         let mut cells = vec![row.id.to_string(), row.name.clone(), "silent".to_owned()];
-        cells.resize(13, "-".to_owned());
+        cells.resize(COLUMNS.len(), "-".to_owned());
         return cells;
     };
     let leads = if row.leads.is_empty() { "-".to_owned() } else { row.leads.join(",") };
@@ -236,4 +282,44 @@ fn cells(row: &Row) -> Vec<String> {
         format!("{:.0} MB", row.memory_bytes / 1e6),
         row.behind.to_string(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy(id: u64) -> Row {
+        let (readiness, leads) = (Some("degraded"), vec!["control", "quota"]);
+        Row { id, name: "gate".into(), readiness, leads, requests: 12_345.6, memory_bytes: 2e9, ..Row::default() }
+    }
+
+    fn of(nodes: u64) -> View {
+        let route = |at: u64| Route { route: format!("route-{at}"), requests: 10.0, ..Route::default() };
+        View {
+            cluster_id: "c".repeat(32),
+            nodes: (1..=nodes).map(busy).collect(),
+            routes: (0..15).map(route).collect(),
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen_and_no_line_too_many_is_told() {
+        for (width, height) in [(200, 50), (80, 24), (72, 10), (40, 5), (1, 1)] {
+            for nodes in [1, 3, 40] {
+                let text = worded(&of(nodes), Some((width, height)));
+                assert!(text.lines().all(|line| line.chars().count() <= width), "{width}x{height}\n{text}");
+                assert!(text.lines().count() < height.max(2), "{width}x{height}\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_matters_most_stays_where_there_is_little_room() {
+        let text = worded(&of(3), Some((80, 24)));
+        for word in ["STATE", "LEADS", "REQ/S", "5XX/S", "REFUSED/S", "CPU"] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(worded(&of(3), None).contains("BEHIND"));
+        assert!(worded(&of(40), Some((200, 24))).ends_with("lines more"));
+    }
 }

@@ -1,14 +1,21 @@
 //! How a node is set up: flags, over `TIDEGATE_*`, over `node.toml`, over defaults.
 
+mod file;
+mod gathering;
+pub(crate) mod operators;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use serde::Deserialize;
 use tidegate_config::{Size, Span};
 use tidegate_model::LEVEL;
+
+use self::file::{ListenerToml, NodeToml};
+use super::admin_tls::{Ends, Terms};
 
 /// Counters of limits on a node, and how many there may be.
 const LIMIT_KEYS: usize = 200_000;
@@ -40,12 +47,35 @@ pub(crate) struct Args {
     /// PEM key of the admin port
     #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_KEY", requires = "admin_cert")]
     pub admin_key: Option<PathBuf>,
+    /// PEM: who signs certificates of operators; with one that has a role no token is needed at the admin port
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_CLIENT_CA")]
+    pub admin_client_ca: Option<PathBuf>,
+    /// What an operator's certificate may: its common name and reader, operator or admin, as ann=operator; ou:NAME, o:NAME,
+    /// dns:NAME, email:NAME and uri:NAME are other names in it, * is any. The highest that fits counts
+    #[arg(long, value_name = "NAME=ROLE,…", env = "TIDEGATE_ADMIN_CLIENT_ROLE", value_delimiter = ',')]
+    pub admin_client_role: Vec<String>,
+    /// PEM: operators' certificates that were revoked (CRL)
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_ADMIN_CLIENT_CRL")]
+    pub admin_client_crl: Option<PathBuf>,
+    /// Nobody reaches the admin port without a certificate, probes neither
+    #[arg(
+        long,
+        value_name = "YES",
+        env = "TIDEGATE_ADMIN_CLIENT_REQUIRED",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub admin_client_required: Option<bool>,
     /// UDP address other nodes reach this one at [default: 0.0.0.0:7081]
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_PEER")]
     pub peer: Option<String>,
     /// The peer address to tell others, if it differs from --peer
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADVERTISE")]
     pub advertise: Option<String>,
+    /// Where this node is: machines of one zone are lost together, so those that vote are spread over zones. 64 letters, digits
+    /// and `-_.` at most [default: it does not say]
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_ZONE")]
+    pub zone: Option<String>,
     /// Join the cluster of this node (its peer address); needs --token
     #[arg(long, value_name = "HOST:PORT", env = "TIDEGATE_JOIN")]
     pub join: Option<String>,
@@ -82,6 +112,10 @@ pub(crate) struct Args {
     /// How long a draining node lets requests finish [default: 30s]
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_DRAIN_TIMEOUT")]
     pub drain_timeout: Option<String>,
+    /// How long a process that takes over has, from being given the data folder, until it serves: after that this one takes its
+    /// node back [default: 60s]
+    #[arg(long, value_name = "SPAN", env = "TIDEGATE_HANDOVER_TIMEOUT")]
+    pub handover_timeout: Option<String>,
     /// How long a node that is cut off from its cluster still accepts keys: they may be revoked meanwhile [default: 60s]
     #[arg(long, value_name = "SPAN", env = "TIDEGATE_MAX_STALENESS")]
     pub max_staleness: Option<String>,
@@ -117,6 +151,10 @@ pub(crate) struct Args {
     /// `text` or `json` [default: text]
     #[arg(long, value_name = "FORMAT", env = "TIDEGATE_LOG_FORMAT")]
     pub log_format: Option<String>,
+    /// Take over from the process that serves from this data folder: its listening sockets first, then the folder; it finishes
+    /// what is open. Where none does, start as usual
+    #[arg(long)]
+    pub take_over: bool,
     /// Write the addresses to this file as JSON once the node is ready
     #[arg(long, value_name = "FILE", hide = true)]
     pub ready_file: Option<PathBuf>,
@@ -127,9 +165,33 @@ pub(crate) struct Args {
     #[cfg(debug_assertions)]
     #[arg(long, value_name = "MS", hide = true, allow_negative_numbers = true)]
     pub wall_clock_offset: Option<i64>,
+    /// For tests of comparisons between nodes: the state of this group differs here, `control` or `quota`
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "GROUP", hide = true)]
+    pub diverge: Option<Diverge>,
+    /// For tests of hand-overs: is given the data folder, and then does nothing
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true)]
+    pub stall: bool,
+    /// For tests: certificates among nodes are good for so long
+    #[arg(long, value_name = "SPAN", hide = true)]
+    pub node_certificate_life: Option<String>,
+    /// For tests: a key of the cluster that another one replaced is kept for so long
+    #[arg(long, value_name = "SPAN", hide = true)]
+    pub cluster_key_grace: Option<String>,
+    /// Let a crash leave a core dump, which holds secrets [default: none is left]
+    #[arg(long, env = "TIDEGATE_CORE_DUMPS")]
+    pub core_dumps: bool,
     /// End when the parent process does
     #[arg(long, hide = true)]
     pub exit_with_parent: bool,
+}
+
+#[cfg(debug_assertions)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Diverge {
+    Control,
+    Quota,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -139,53 +201,6 @@ pub(crate) enum Layout {
     Shared,
 }
 
-/// `node.toml`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NodeToml {
-    data: Option<PathBuf>,
-    name: Option<String>,
-    admin: Option<String>,
-    admin_cert: Option<PathBuf>,
-    admin_key: Option<PathBuf>,
-    peer: Option<String>,
-    advertise: Option<String>,
-    join: Option<String>,
-    token: Option<String>,
-    #[serde(default)]
-    initial_peers: Vec<String>,
-    cluster_secret_file: Option<PathBuf>,
-    first_admin_token_file: Option<PathBuf>,
-    workers: Option<usize>,
-    runtime: Option<Layout>,
-    #[serde(default)]
-    decision_log: bool,
-    drain_wait: Option<String>,
-    drain_timeout: Option<String>,
-    max_staleness: Option<String>,
-    cache_memory: Option<String>,
-    memory_limit: Option<String>,
-    limit_keys: Option<usize>,
-    redis_url: Option<String>,
-    redis_ca: Option<PathBuf>,
-    forget_after: Option<String>,
-    #[serde(default)]
-    leave: bool,
-    log: Option<String>,
-    log_format: Option<String>,
-    /// Listener names to addresses; the document attaches hosts and certificates to these names.
-    #[serde(default)]
-    listeners: BTreeMap<String, ListenerToml>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListenerToml {
-    address: String,
-    #[serde(default)]
-    tls: bool,
-}
-
 /// A node's settings, complete and typed.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -193,9 +208,11 @@ pub(crate) struct Settings {
     pub name: String,
     pub listeners: Vec<Listen>,
     pub admin: SocketAddr,
-    pub admin_tls: Option<(PathBuf, PathBuf)>,
+    pub admin_tls: Option<Terms>,
     pub peer: SocketAddr,
     pub advertise: Option<String>,
+    /// Empty: it does not say.
+    pub zone: String,
     /// Whom to join, and with what token.
     pub join: Option<(String, Token)>,
     /// Who forms the cluster together; empty: this node alone, or it joins one.
@@ -208,6 +225,7 @@ pub(crate) struct Settings {
     pub decision_log: bool,
     pub drain_wait: Duration,
     pub drain_timeout: Duration,
+    pub handover_timeout: Duration,
     pub max_staleness: Duration,
     pub cache_memory: usize,
     /// `None`: as much as its cgroup or the machine has.
@@ -220,8 +238,17 @@ pub(crate) struct Settings {
     pub log: String,
     pub json_log: bool,
     pub ready_file: Option<PathBuf>,
+    /// From the process that serves now.
+    pub take_over: bool,
     /// What it says that it understands.
     pub feature_level: u32,
+    #[cfg(debug_assertions)]
+    pub diverge: Option<Diverge>,
+    #[cfg(debug_assertions)]
+    pub stall: bool,
+    /// `None`: as long as the cluster crate says.
+    pub node_certificate_life: Option<Duration>,
+    pub cluster_key_grace: Option<Duration>,
 }
 
 /// What this node was told about Redis.
@@ -268,11 +295,20 @@ impl Settings {
     pub(crate) fn load(args: Args, admin: &str, token: Option<String>) -> anyhow::Result<Self> {
         // A URL is where the CLI finds a node (its default, or an exported TIDEGATE_ADMIN), not an address to bind.
         let bind_admin = (!admin.contains("://")).then(|| admin.to_owned());
-        let file = read_file(args.config.as_deref())?;
+        let file = file::read(args.config.as_deref())?;
         let NodeToml { data, name, admin, admin_cert, admin_key, peer, advertise, join, token: file_token, .. } = &file;
         let listeners = listeners(&args, &file)?;
         let admin = address(bind_admin.as_ref().or(admin.as_ref()), "admin", (Ipv4Addr::LOCALHOST, 7080))?;
         let admin_tls = args.admin_cert.or(admin_cert.clone()).zip(args.admin_key.or(admin_key.clone()));
+        let roles = if args.admin_client_role.is_empty() { &file.admin_client_role } else { &args.admin_client_role };
+        let operators = operators::of(
+            args.admin_client_ca.or(file.admin_client_ca.clone()),
+            args.admin_client_crl.or(file.admin_client_crl.clone()),
+            args.admin_client_required.unwrap_or(file.admin_client_required),
+            roles,
+            admin_tls.is_some(),
+        )?;
+        let admin_tls = admin_tls.map(|(chain, key)| Terms { chain, key, operators, ends: Ends::default() });
         if !admin.ip().is_loopback() && admin_tls.is_none() {
             bail!(
                 "the admin port would be reachable at {admin} without TLS: bind it to 127.0.0.1, or give --admin-cert and \
@@ -289,10 +325,11 @@ impl Settings {
             }
         };
         let initial_peers = if args.initial_peers.is_empty() { file.initial_peers.clone() } else { args.initial_peers };
-        let secret = secret(args.cluster_secret_file.or(file.cluster_secret_file.clone()).as_deref())?;
-        gathering(&initial_peers, secret.is_some(), join.is_some())?;
-        let first_admin_token =
-            first_admin_token(args.first_admin_token_file.or(file.first_admin_token_file.clone()).as_deref())?;
+        let secret = gathering::secret(args.cluster_secret_file.or(file.cluster_secret_file.clone()).as_deref())?;
+        gathering::check(&initial_peers, secret.is_some(), join.is_some())?;
+        let first_admin_token = gathering::first_admin_token(
+            args.first_admin_token_file.or(file.first_admin_token_file.clone()).as_deref(),
+        )?;
         let max_staleness =
             span(args.max_staleness.or(file.max_staleness.clone()), "max-staleness", Duration::from_secs(60))?;
         if max_staleness < Duration::from_secs(1) {
@@ -324,12 +361,14 @@ impl Settings {
         }
         Ok(Self {
             data: args.data.or(data.clone()).unwrap_or_else(|| "tidegate-data".into()),
-            name: args.name.or(name.clone()).unwrap_or_else(host_name),
+            name: node_name(args.name.or(name.clone()).unwrap_or_else(host_name))
+                .map_err(|why| anyhow!("name (--name, TIDEGATE_NAME or node.toml): {why}"))?,
             listeners,
             admin,
             admin_tls,
             peer: address(args.peer.as_ref().or(peer.as_ref()), "peer", (Ipv4Addr::UNSPECIFIED, 7081))?,
             advertise,
+            zone: zone(args.zone.or(file.zone))?,
             join,
             initial_peers,
             secret,
@@ -339,6 +378,11 @@ impl Settings {
             decision_log: args.decision_log.unwrap_or(file.decision_log),
             drain_wait: span(args.drain_wait.or(file.drain_wait), "drain-wait", Duration::from_secs(3))?,
             drain_timeout: span(args.drain_timeout.or(file.drain_timeout), "drain-timeout", Duration::from_secs(30))?,
+            handover_timeout: span(
+                args.handover_timeout.or(file.handover_timeout),
+                "handover-timeout",
+                Duration::from_secs(60),
+            )?,
             max_staleness,
             cache_memory: size(args.cache_memory.or(file.cache_memory), "cache-memory", 256 << 20)?,
             memory_limit,
@@ -357,65 +401,38 @@ impl Settings {
                 Some(other) => bail!("log format {other:?}: it is text or json"),
             },
             ready_file: args.ready_file,
+            take_over: args.take_over,
             feature_level: args.feature_level.unwrap_or(LEVEL),
+            #[cfg(debug_assertions)]
+            diverge: args.diverge,
+            #[cfg(debug_assertions)]
+            stall: args.stall,
+            node_certificate_life: match args.node_certificate_life {
+                None => None,
+                given => Some(span(given, "node-certificate-life", Duration::ZERO)?),
+            },
+            cluster_key_grace: match args.cluster_key_grace {
+                None => None,
+                given => Some(span(given, "cluster-key-grace", Duration::ZERO)?),
+            },
         })
     }
 }
 
-/// Of the file, or of TIDEGATE_CLUSTER_SECRET: a flag would show it to everybody on the machine.
-fn secret(file: Option<&Path>) -> anyhow::Result<Option<tidegate_cluster::Secret>> {
-    let (text, from) = match (file, std::env::var("TIDEGATE_CLUSTER_SECRET")) {
-        (Some(file), _) => (read_secret(file, "the cluster secret")?, file.display().to_string()),
-        (None, Ok(text)) if !text.is_empty() => (text, "TIDEGATE_CLUSTER_SECRET".to_owned()),
-        (None, _) => return Ok(None),
-    };
-    tidegate_cluster::Secret::new(&text).map(Some).map_err(|why| anyhow!("{from}: {why}"))
+/// What people call a node: as the state takes it, and as a terminal shows it.
+pub(crate) fn node_name(name: String) -> Result<String, &'static str> {
+    let is_short = (1..=tidegate_state::MAX_NAME).contains(&name.len());
+    let is_shown = !name.chars().any(char::is_control);
+    if is_short && is_shown { Ok(name) } else { Err("1 to 256 bytes, without control characters") }
 }
 
-fn first_admin_token(file: Option<&Path>) -> anyhow::Result<Option<Token>> {
-    let Some(file) = file else { return Ok(None) };
-    let token = read_secret(file, "the first admin token")?.trim().to_owned();
-    let body = token.strip_prefix("tga_").unwrap_or_default();
-    if body.len() < 32 || 256 < body.len() || !body.chars().all(|c| c.is_ascii_alphanumeric()) {
-        bail!(
-            "{}: an admin token is `tga_` and 32 to 256 letters and digits, such as tga_$(openssl rand -hex 32)",
-            file.display()
-        );
+fn zone(given: Option<String>) -> anyhow::Result<String> {
+    let zone = given.unwrap_or_default();
+    let may = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if 64 < zone.len() || !zone.bytes().all(may) {
+        bail!("zone {zone:?} (--zone, TIDEGATE_ZONE or node.toml): at most 64 letters, digits and `-_.`");
     }
-    Ok(Some(Token(token)))
-}
-
-fn read_secret(file: &Path, what: &str) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("reading {what} from {}", file.display()))
-}
-
-fn gathering(peers: &[String], has_secret: bool, joins: bool) -> anyhow::Result<()> {
-    const MOST: usize = 64;
-    if peers.is_empty() {
-        return Ok(());
-    }
-    if joins {
-        bail!("both initial peers and a node to join: say one of them");
-    }
-    if !has_secret {
-        bail!("--initial-peers needs a secret that all of them know: --cluster-secret-file or TIDEGATE_CLUSTER_SECRET");
-    }
-    if MOST < peers.len() {
-        bail!(
-            "{} initial peers: at most {MOST} form a cluster; further nodes join it when they are told the same",
-            peers.len()
-        );
-    }
-    peers.iter().try_for_each(|peer| reachable(peer, "--initial-peers"))
-}
-
-fn read_file(given: Option<&Path>) -> anyhow::Result<NodeToml> {
-    let path = given.unwrap_or(Path::new("node.toml"));
-    if given.is_none() && !path.exists() {
-        return Ok(NodeToml::default());
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("in {}", path.display()))
+    Ok(zone)
 }
 
 /// `http` and `https` by their defaults, changed by the file, changed by flags.
@@ -500,5 +517,6 @@ fn cores() -> usize {
 }
 
 pub(crate) fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "node".into(), |name| name.trim().to_owned())
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "node".into() } else { name.trim().to_owned() }
 }

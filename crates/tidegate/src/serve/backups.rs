@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(15);
 /// The making, and then the way to the place, each.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two nodes whose clocks are right enough.
+const CLOCKS_DIFFER: u64 = 60;
 const SUFFIX: &str = ".backup";
 
 /// For metrics. Times are seconds since 1970; 0: never, or this node does not know.
@@ -71,7 +73,7 @@ async fn turn(cluster: &Cluster, wanted: &Backups, facts: &Facts) -> Result<(), 
     let mut names = in_time(list(&wanted.to, &own)).await?;
     names.retain(|name| date(name, &own).is_some());
     names.sort_unstable();
-    let newest = names.last().and_then(|name| date(name, &own)).unwrap_or(0);
+    let newest = newest(&names, &own, now());
     facts.last.store(newest, Ordering::Relaxed);
     if now() < newest.saturating_add(every) {
         return Ok(());
@@ -120,6 +122,12 @@ async fn in_time<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, 
 /// When this backup of ours was made; `None`: it is none.
 fn date(name: &str, own: &str) -> Option<u64> {
     name.strip_prefix(own)?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+/// When the newest was made, 0: there is none. Names are in order. One that is of a time to come was made while a clock was wrong: who
+/// waited for that time would make none until then.
+fn newest(names: &[String], own: &str, now: u64) -> u64 {
+    names.iter().rev().filter_map(|name| date(name, own)).find(|made| *made <= now + CLOCKS_DIFFER).unwrap_or(0)
 }
 
 fn now() -> u64 {
@@ -176,6 +184,15 @@ mod tests {
         {
             assert_eq!(date(other, own), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_backup_of_a_time_to_come_is_not_waited_for() {
+        let names =
+            ["tidegate-0a1b2c3d-000000001000.backup", "tidegate-0a1b2c3d-999999999999.backup"].map(String::from);
+        assert_eq!(newest(&names, "tidegate-0a1b2c3d-", 2_000), 1_000);
+        assert_eq!(newest(&names, "tidegate-0a1b2c3d-", 970), 1_000, "another node's clock");
+        assert_eq!(newest(&names[1..], "tidegate-0a1b2c3d-", 2_000), 0);
     }
 
     #[test]

@@ -72,10 +72,10 @@ impl Breakers {
                 })
             }
         });
-        tokio::spawn(Arc::clone(&breakers).tell());
-        tokio::spawn(Arc::clone(&breakers).tell_rests());
-        tokio::spawn(Arc::clone(&breakers).know_nodes());
-        tokio::spawn(Arc::clone(&breakers).lead());
+        cluster.spawn(Arc::clone(&breakers).tell());
+        cluster.spawn(Arc::clone(&breakers).tell_rests());
+        cluster.spawn(Arc::clone(&breakers).know_nodes());
+        cluster.spawn(Arc::clone(&breakers).lead());
         breakers
     }
 

@@ -25,6 +25,7 @@ use super::issuers::Fetchers;
 use super::purges::Purges;
 use super::quotas::Quotas;
 use super::redis::Published;
+use super::secrets::Secrets;
 use super::{inputs, tickets};
 
 /// How often files that a document names are read anew when compiling failed, and policies are compared.
@@ -48,6 +49,7 @@ pub(super) struct Effect {
     redis: Published,
     fetchers: Fetchers,
     files: Arc<Files>,
+    secrets: Arc<Secrets>,
     quotas: Arc<Quotas>,
     http3: watch::Sender<bool>,
     /// The served document's limits, without what operators ordered.
@@ -82,6 +84,7 @@ impl Effect {
             redis,
             fetchers,
             files: Arc::default(),
+            secrets: Arc::default(),
             quotas,
             http3,
             policies: Mutex::default(),
@@ -221,11 +224,12 @@ impl Effect {
             Change::KeyCreated(id) | Change::KeyRotated(id) | Change::KeyPlan(id) | Change::KeyRevoked(id) => {
                 self.load_key(id);
             }
-            Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) => {}
+            Change::Members | Change::JoinTokens | Change::AdminTokens | Change::Sealed(_) | Change::ClusterKeys => {}
             Change::Certificates => self.shown.follow(),
             Change::Endpoints => self.breakers.ruled(),
             Change::Purges => self.purges.follow(&self.gate.snapshot.load()),
             Change::Orders => self.follow_orders().await,
+            Change::Secret(_) => self.load_document(Look::Once).await,
         }
     }
 
@@ -242,13 +246,14 @@ impl Effect {
             self.cluster.read(|state| state.documents.latest().map(|it| (it.revision, Arc::clone(&it.document))));
         let Some((revision, text)) = latest else { return };
         self.published.store(revision.0, Ordering::Relaxed);
-        if self.served() == revision && look == Look::Once {
+        if self.served() == revision && look == Look::Once && !self.secrets.have_changed(&self.cluster) {
             return;
         }
-        let files = Arc::clone(&self.files);
+        let (files, secrets, cluster) = (Arc::clone(&self.files), Arc::clone(&self.secrets), self.cluster.clone());
         let gather = move |document: &Document| {
             files.reading(document);
-            inputs::gather(document)
+            secrets.reading(&cluster, document);
+            inputs::gather(&cluster, document)
         };
         let compiled = tokio::task::spawn_blocking(move || tidegate_admin::compile(&text, revision, gather)).await;
         let why = match compiled {

@@ -1,4 +1,4 @@
-//! The files that the served document names, watched: a certificate that was renewed on disk is shown without a word from
+//! The files that the served document names, and those of the admin port, watched: a certificate that was renewed on disk is shown without a word from
 //! anybody. Looks at when they were changed, not into them.
 
 use std::collections::BTreeMap;
@@ -34,9 +34,14 @@ impl Files {
     pub(super) fn reading(&self, document: &Document) {
         let files = tidegate_config::needs(document).into_iter().filter_map(|need| match need {
             Need::File(path) => Some(path),
-            Need::Env(_) => None,
+            Need::Env(_) | Need::Sealed(_) => None,
         });
-        let read: Stamps = files.map(|path| (path.clone(), stamp(&path))).collect();
+        self.reading_these(files);
+    }
+
+    /// The same of any files.
+    pub(super) fn reading_these(&self, paths: impl Iterator<Item = String>) {
+        let read: Stamps = paths.map(|path| (path.clone(), stamp(&path))).collect();
         let last = read.clone();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Looks { read, last };
     }

@@ -48,7 +48,7 @@ impl Links {
                 codec::encode(&reply)
             }
         });
-        tokio::spawn(Arc::clone(self).know_nodes(Arc::clone(gate)));
+        self.cluster.spawn(Arc::clone(self).know_nodes(Arc::clone(gate)));
     }
 
     /// Who cannot ask has no lease soon, and then no cache.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate_cluster::{Cluster, Part};
+use tidegate_cluster::{Cluster, Commits, Compared, Part};
 use tidegate_limiter::Limiter;
+use tidegate_model::NodeId;
 use tidegate_policy::Class;
 use tidegate_proxy::Gate;
-use tidegate_telemetry::{Kind, Sample, Telemetry};
+use tidegate_telemetry::{Kind, Sample, Telemetry, Times};
 use tidegate_tls::Certificates;
 use tidegate_upstream::{BerthFacts, Shed};
 
+use super::admin_tls::Ends;
 use super::effect::Effect;
 use super::staleness::Staleness;
 
@@ -70,9 +72,22 @@ fn limiter(telemetry: &Telemetry, limiter: &Arc<Limiter>) {
     }
 }
 
+pub(super) fn admin_certificate(telemetry: &Telemetry, ends: Option<Ends>) {
+    let help = "When the certificate ends that the admin port shows, in seconds since 1970; 0: it shows none";
+    let ends = ends.unwrap_or_default();
+    gauge(telemetry, "admin_certificate_expires_seconds", help, move || ends.seconds());
+}
+
 fn groups(telemetry: &Telemetry, cluster: &Cluster) {
     let it = cluster.clone();
+    let help =
+        "When the certificate ends that this node shows to other nodes, in seconds since 1970; it is renewed before";
+    let ends = move || it.certificate().map_or(0, |(ends, _)| ends.0 / 1_000);
+    gauge(telemetry, "node_certificate_expires_seconds", help, ends);
+    let it = cluster.clone();
     gauge(telemetry, "node_live", "1 while this node holds its node lease", move || u64::from(it.is_live()));
+    comparisons(telemetry, cluster);
+    disks(telemetry, cluster);
     type Pick = fn(&Part) -> u64;
     let facts: [(&str, &str, Kind, Pick); 7] = [
         ("raft_leader", "Node that leads the group; 0: unknown", Kind::Gauge, |p| p.group.leader.map_or(0, |n| n.0)),
@@ -89,6 +104,57 @@ fn groups(telemetry: &Telemetry, cluster: &Cluster) {
             let report = it.report();
             let of = |group: &str, part: &Part| labelled(&[("group", group)], pick(part));
             vec![of("control", &report.control), of("quota", &report.quota)]
+        });
+    }
+}
+
+/// Whether there is room on the disk, and how fast it is.
+fn disks(telemetry: &Telemetry, cluster: &Cluster) {
+    let it = cluster.clone();
+    telemetry.register_times(
+        "raft_commit_seconds",
+        "How long commits to the group's log took on this node's disk",
+        move || {
+            let times = |(group, commits): (&str, Commits)| Times {
+                labels: vec![("group", group.to_owned())],
+                sum: commits.seconds,
+                buckets: commits.steps,
+            };
+            it.commits().into_iter().map(times).collect()
+        },
+    );
+    let it = cluster.clone();
+    let help =
+        "1 while a commit to the group's log takes more than half a second, or did within the last quarter of a minute";
+    telemetry.register("disk_slow", help, Kind::Gauge, move || {
+        let slow = it.commits();
+        slow.iter().map(|(group, it)| labelled(&[("group", group)], u64::from(it.slow.is_some()))).collect()
+    });
+    let it = cluster.clone();
+    let help = "1 while the group's log finds no room on this node's disk: it stores nothing and leads nothing";
+    telemetry.register("disk_full", help, Kind::Gauge, move || {
+        it.disks().iter().map(|(group, full)| labelled(&[("group", group)], u64::from(full.is_some()))).collect()
+    });
+}
+
+/// Whether the members' states are the same, as last found.
+fn comparisons(telemetry: &Telemetry, cluster: &Cluster) {
+    type Pick = fn(&Compared, NodeId) -> u64;
+    let facts: [(&str, &str, Pick); 3] = [
+        ("state_diverged", "1 while this node's state differs from the majority's after the same entry", |it, me| {
+            u64::from(it.differ.contains(&me))
+        }),
+        ("state_compared_index", "Entry after which the members' states were last compared", |it, _| it.index),
+        ("state_compared_nodes", "Members whose states were compared then", |it, _| it.count as u64),
+    ];
+    for (name, help, pick) in facts {
+        let it = cluster.clone();
+        telemetry.register(name, help, Kind::Gauge, move || {
+            let all = it.compared();
+            let of = |group: &str, found: &Option<Compared>| {
+                labelled(&[("group", group)], found.as_ref().map_or(0, |found| pick(found, it.node())))
+            };
+            vec![of("control", &all.control), of("quota", &all.quota)]
         });
     }
 }

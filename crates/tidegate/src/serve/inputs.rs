@@ -1,18 +1,33 @@
-//! What documents refer to outside themselves: environment variables and files of this machine, and what this program
-//! was built with.
+//! What documents refer to outside themselves: environment variables and files of this machine, secrets that the cluster
+//! keeps, and what this program was built with.
 
-use tidegate_admin::backend::Compiled;
+use tidegate_admin::backend::{Compiled, Instead};
 use tidegate_admin::wire::{Problem, Severity};
+use tidegate_cluster::Cluster;
 use tidegate_config::{Document, Inputs, Need};
 use tidegate_model::{Feature, Revision};
+use tidegate_state::Secrets;
 use tidegate_tls::Certificates;
 
 /// A secret or certificate larger than this is a mistake.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// As a document that is about to be published: with what only those find out who use certificates.
-pub(super) fn compile(text: &str, revision: Revision) -> Result<Compiled, Vec<Problem>> {
-    let compiled = tidegate_admin::compile(text, revision, gather)?;
+/// As a document that is about to be published: with what only those find out who use certificates. `instead`: with this value
+/// of a secret.
+pub(super) fn compile(
+    cluster: &Cluster,
+    text: &str,
+    revision: Revision,
+    instead: Instead<'_>,
+) -> Result<Compiled, Vec<Problem>> {
+    let inputs = |document: &Document| {
+        let inputs = gather(cluster, document);
+        match instead {
+            Some((name, value)) => inputs.with(Need::Sealed(name.to_owned()), value),
+            None => inputs,
+        }
+    };
+    let compiled = tidegate_admin::compile(text, revision, inputs)?;
     // What the cluster keeps was looked at when it was put there.
     let files = compiled.snapshot.certificates.iter().filter(|it| it.stored.is_none());
     let shown = Certificates::check(files).err().unwrap_or_default();
@@ -30,14 +45,14 @@ fn problem(path: String, why: &tidegate_tls::Error) -> Problem {
 }
 
 /// Reads everything `document` needs.
-pub(super) fn gather(document: &Document) -> Inputs {
-    let inputs = Inputs::gather(document, fetch);
+pub(super) fn gather(cluster: &Cluster, document: &Document) -> Inputs {
+    let inputs = Inputs::gather(document, |need| fetch(cluster, need));
     let built_with = [(Feature::Otlp, cfg!(feature = "otlp")), (Feature::Http3, cfg!(feature = "h3"))];
     let lacks = built_with.into_iter().filter(|(_, has)| !has);
     lacks.fold(inputs, |inputs, (feature, _)| inputs.without(feature))
 }
 
-fn fetch(need: &Need) -> Result<Vec<u8>, String> {
+fn fetch(cluster: &Cluster, need: &Need) -> Result<Vec<u8>, String> {
     match need {
         Need::Env(name) => match std::env::var_os(name) {
             Some(value) => Ok(value.into_encoded_bytes()),
@@ -49,6 +64,10 @@ fn fetch(need: &Need) -> Result<Vec<u8>, String> {
                 return Err(format!("it has {size} bytes, more than {MOST_BYTES}"));
             }
             std::fs::read(path).map_err(|why| why.to_string())
+        }
+        Need::Sealed(name) => {
+            let sealed = cluster.read(|state| state.later.secrets.by_name(name).map(|secret| secret.sealed.clone()));
+            cluster.unseal(&Secrets::sealing(name), &sealed.ok_or("the cluster keeps none of this name")?)
         }
     }
 }

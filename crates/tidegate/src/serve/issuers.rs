@@ -116,7 +116,7 @@ async fn fetch(upstreams: &Upstreams, upstream: &Arc<Upstream>, url: &Url) -> Re
         .body(Empty::<Bytes>::new())
         .map_err(|why| why.to_string())?;
     let timeouts = Timeouts { total: Some(PATIENCE), first_byte: None };
-    let call = Call { upstream, request, timeouts, upgrade: false, admitted: false, guest: None, again: None };
+    let call = Call::alone(upstream, request, timeouts);
     let whole = async {
         let answer = upstreams.call(call).await.map_err(|why| why.to_string())?;
         let status = answer.response.status();

@@ -11,13 +11,12 @@ use tidegate_model::NodeId;
 use tidegate_quota::owner::{Errand, Fetched};
 use tidegate_quota::protocol::{Batch, Key, Reply};
 
-pub(super) struct QuotaGroup(pub(super) Cluster);
+use super::handover::Ways;
+
+pub(super) struct QuotaGroup(pub(super) Arc<Ways>);
 
 /// How often a node asks who shares the limits with it.
 const ASK_EVERY: Duration = Duration::from_secs(2);
-
-/// An owner that is not known to be dead yet is asked in vain for no longer than this; the limiter has less patience.
-const ERRANDS: Duration = Duration::from_secs(1);
 
 /// Who is there to take permits: whom to ask for those of small keys, and what a node's share of the free ones is in
 /// `RateLimit` headers. Who cannot ask keeps to what it knew.
@@ -48,7 +47,7 @@ pub(super) fn serve_others(cluster: &Cluster, limiter: &Arc<Limiter>) {
 
 impl Leases for QuotaGroup {
     fn exchange(&self, batch: Batch) -> Pin<Box<dyn Future<Output = Result<Reply, Unreachable>> + Send + '_>> {
-        Box::pin(async move { self.0.exchange(batch).await.map_err(|why| Unreachable(why.to_string())) })
+        Box::pin(async move { self.0.exchange(batch).await.map_err(Unreachable) })
     }
 
     fn send_errands(
@@ -57,8 +56,7 @@ impl Leases for QuotaGroup {
         errands: Vec<Errand>,
     ) -> Pin<Box<dyn Future<Output = Result<Vec<Fetched>, Unreachable>> + Send + '_>> {
         Box::pin(async move {
-            let answer =
-                self.0.tell(to, Topic::Permits, codec::encode(&errands), ERRANDS).await.map_err(Unreachable)?;
+            let answer = self.0.errands(to, codec::encode(&errands)).await.map_err(Unreachable)?;
             codec::decode(&answer).map_err(|why| Unreachable(why.to_string()))
         })
     }

@@ -10,6 +10,7 @@ use tidegate_tls::Certificates;
 use tokio::sync::watch;
 
 use super::args::{Layout, Listen, Settings};
+use super::handover::Sockets;
 use crate::allocator;
 
 pub(super) struct Listeners {
@@ -24,28 +25,33 @@ struct Bound {
     listen: Listen,
     address: SocketAddr,
     connections: Count,
-    /// One per worker when each has its own.
+    /// Before they are served.
     sockets: Vec<TcpListener>,
+    /// They are of another process, which listens on them.
+    passed: bool,
 }
 
 impl Listeners {
-    pub(super) fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let share = settings.runtime == Layout::PerCore && settings.workers > 1;
-        let count = if share { settings.workers } else { 1 };
+    /// `passed`: what another process listened on. `kept`: what this one could pass on in its turn.
+    pub(super) fn bind(settings: &Settings, passed: &mut Sockets, kept: &mut Sockets) -> anyhow::Result<Self> {
         let mut bound: Vec<Bound> = Vec::new();
         for listen in &settings.listeners {
             let context = || format!("listener {} cannot be bound to {}", listen.name, listen.address);
-            if share {
-                // Workers share their port; another process, or another listener of this one, must not share it too.
-                drop(tidegate_proxy::bind(listen.address, false).with_context(context)?);
+            let name = format!("listener {}", listen.name);
+            let mut sockets = passed.take(&name, listen.address);
+            let passed = !sockets.is_empty();
+            if !passed {
+                sockets = bind(settings, listen.address).with_context(context)?;
             }
-            let first = tidegate_proxy::bind(listen.address, share).with_context(context)?;
-            let address = first.local_addr()?;
-            let mut sockets = vec![first];
-            for _ in 1..count {
-                sockets.push(tidegate_proxy::bind(address, share).with_context(context)?);
+            for socket in &sockets {
+                kept.keep(&name, socket).with_context(context)?;
             }
-            bound.push(Bound { listen: listen.clone(), address, connections: Count::default(), sockets });
+            let address = sockets[0].local_addr()?;
+            // The kernel would say so only when both listen.
+            if let Some(twin) = bound.iter().find(|other| other.address == address) {
+                anyhow::bail!("listeners {} and {} have the same address, {address}", twin.listen.name, listen.name);
+            }
+            bound.push(Bound { listen: listen.clone(), address, connections: Count::default(), sockets, passed });
         }
         Ok(Self { bound, certificates: Certificates::new(), threads: Vec::new(), http3: watch::Sender::new(false) })
     }
@@ -71,18 +77,18 @@ impl Listeners {
 
     /// Starts the worker threads. Each serves all listeners, on its own runtime or on a shared one.
     pub(super) fn serve(&mut self, settings: &Settings, gate: &Arc<Gate>, drain: &Drain) -> anyhow::Result<()> {
-        let mut shares: Vec<Vec<Listener>> = Vec::new();
+        let workers = if settings.runtime == Layout::PerCore { settings.workers } else { 1 };
+        let mut shares: Vec<Vec<Listener>> = (0..workers).map(|_| Vec::new()).collect();
         let mut beside = Vec::new();
         for bound in &mut self.bound {
+            let Listen { name, address, .. } = &bound.listen;
+            listen(bound).with_context(|| format!("listener {name} cannot listen on {address}"))?;
             let spoken = Http3::default();
             if bound.listen.tls {
                 beside.extend(self::beside(bound, &self.certificates, &spoken, &self.http3));
             }
-            for (worker, socket) in bound.sockets.drain(..).enumerate() {
-                if shares.len() <= worker {
-                    shares.push(Vec::new());
-                }
-                shares[worker].push(Listener {
+            for (number, socket) in spread(std::mem::take(&mut bound.sockets), workers)?.into_iter().enumerate() {
+                shares[number % workers].push(Listener {
                     name: bound.listen.name.as_str().into(),
                     socket,
                     tls: bound.listen.tls.then(|| Arc::clone(&self.certificates)),
@@ -129,6 +135,39 @@ impl Listeners {
         }
         Ok(())
     }
+}
+
+/// One socket per worker when each has its own.
+fn bind(settings: &Settings, address: SocketAddr) -> anyhow::Result<Vec<TcpListener>> {
+    let share = settings.runtime == Layout::PerCore && settings.workers > 1;
+    if share {
+        // Workers share their port; another process, or another listener of this one, must not share it too.
+        drop(tidegate_proxy::bind(address, false)?);
+    }
+    let mut sockets = vec![tidegate_proxy::bind(address, share)?];
+    let address = sockets[0].local_addr()?;
+    for _ in 1..if share { settings.workers } else { 1 } {
+        sockets.push(tidegate_proxy::bind(address, share)?);
+    }
+    Ok(sockets)
+}
+
+/// Only a node that serves listens: before that a load balancer is refused at once, instead of waiting for an answer.
+fn listen(bound: &Bound) -> anyhow::Result<()> {
+    if 1 < bound.sockets.len() && !bound.passed {
+        // Who shares a port is not refused by others that share it; one who does not share it is.
+        drop(tidegate_proxy::bind(bound.address, false)?);
+    }
+    bound.sockets.iter().try_for_each(tidegate_proxy::listen)?;
+    Ok(())
+}
+
+/// Every socket is accepted from, and every worker accepts: a process may have other numbers of them than the one before.
+fn spread(mut sockets: Vec<TcpListener>, workers: usize) -> std::io::Result<Vec<TcpListener>> {
+    for number in sockets.len()..workers {
+        sockets.push(sockets[number % sockets.len()].try_clone()?);
+    }
+    Ok(sockets)
 }
 
 /// On a runtime of one thread: a task costs its requests nothing, a look at the clock each time it rests would.

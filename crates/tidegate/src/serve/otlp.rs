@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_telemetry::Telemetry;
+use tidegate_telemetry::{Also, Telemetry};
 
+#[cfg(feature = "otlp")]
+pub(super) use tidegate_otlp::Lines;
 #[cfg(feature = "otlp")]
 use tidegate_otlp::{Collected, Transport};
 #[cfg(feature = "otlp")]
@@ -19,9 +21,9 @@ pub(super) struct Collector(Arc<Collected>);
 
 #[cfg(feature = "otlp")]
 impl Collector {
-    /// From now on whatever collector the document of the time names is told of requests. `name`: the node's.
-    pub(super) fn start(telemetry: &Arc<Telemetry>, name: &str) -> Self {
-        let collected = Collected::start(telemetry, name);
+    /// From now on whatever collector the document of the time names is told of requests, and of `lines`. `name`: the node's.
+    pub(super) fn start(telemetry: &Arc<Telemetry>, name: &str, lines: Lines) -> Self {
+        let collected = Collected::start(telemetry, name, lines);
         tokio::spawn(Arc::clone(&collected).tell_forever(connect));
         Self(collected)
     }
@@ -30,6 +32,13 @@ impl Collector {
     pub(super) async fn flush(&self, within: Duration) {
         self.0.flush(connect, within).await;
     }
+}
+
+/// Hears the node's log from its first line on.
+#[cfg(feature = "otlp")]
+pub(super) fn hear() -> (Lines, Option<Also>) {
+    let (lines, also) = Lines::hear();
+    (lines, Some(also))
 }
 
 #[cfg(feature = "otlp")]
@@ -49,8 +58,17 @@ fn connect(rules: &Otlp) -> Result<Transport, String> {
 pub(super) struct Collector;
 
 #[cfg(not(feature = "otlp"))]
+#[derive(Clone)]
+pub(super) struct Lines;
+
+#[cfg(not(feature = "otlp"))]
+pub(super) fn hear() -> (Lines, Option<Also>) {
+    (Lines, None)
+}
+
+#[cfg(not(feature = "otlp"))]
 impl Collector {
-    pub(super) fn start(_: &Arc<Telemetry>, _: &str) -> Self {
+    pub(super) fn start(_: &Arc<Telemetry>, _: &str, _: Lines) -> Self {
         Self
     }
 

@@ -98,7 +98,7 @@ impl Quotas {
                 codec::encode(&reply)
             }
         });
-        tokio::spawn(Arc::clone(&it).watch());
+        cluster.spawn(Arc::clone(&it).watch());
         it
     }
 

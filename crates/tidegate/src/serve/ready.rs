@@ -1,6 +1,7 @@
 //! The admin port, and telling the world that this node is ready.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use serde_json::json;
 use tidegate_admin::wire::{self, ReadyReply};
 use tidegate_admin::{AppState, backend};
-use tidegate_cluster::{Cluster, Readiness};
+use tidegate_cluster::{Cluster, Progress, Readiness};
 use tidegate_proxy::Gate;
 use tidegate_tls::tokio_rustls::TlsAcceptor;
 use tokio::net::TcpListener;
@@ -18,13 +19,17 @@ use tokio::sync::oneshot;
 use super::args::Settings;
 use super::caches::{Caches, CachesOf};
 use super::effect::Effect;
+use super::handover::Sockets;
 use super::listeners::Listeners;
 use super::quotas::{Quotas, QuotasOf};
 use super::{admin_tls, inputs};
 
+/// The admin port's name among sockets that are passed on: listeners' have two words.
+const ADMIN: &str = "admin";
+
 pub(super) struct Admin {
     address: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<(TlsAcceptor, admin_tls::Terms)>,
     listener: Option<TcpListener>,
 }
 
@@ -32,22 +37,51 @@ pub(super) struct Admin {
 pub(super) struct Open(#[expect(dead_code, reason = "its drop is the signal")] oneshot::Sender<()>);
 
 impl Admin {
-    pub(super) async fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(settings.admin)
-            .await
-            .with_context(|| format!("the admin port cannot be bound to {}", settings.admin))?;
+    /// As the listeners' [`Listeners::bind`].
+    pub(super) async fn bind(settings: &Settings, passed: &mut Sockets, kept: &mut Sockets) -> anyhow::Result<Self> {
+        let context = || format!("the admin port cannot be bound to {}", settings.admin);
+        let listener = match passed.take(ADMIN, settings.admin).pop() {
+            Some(listener) => listener,
+            None => TcpListener::bind(settings.admin).await.and_then(TcpListener::into_std).with_context(context)?,
+        };
+        kept.keep(ADMIN, &listener).with_context(context)?;
+        let listener = TcpListener::from_std(listener).with_context(context)?;
         let tls = match &settings.admin_tls {
             None => None,
-            Some((chain, key)) => {
-                let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
-                Some(tidegate_tls::single("the admin port", &read(chain)?, &read(key)?)?)
-            }
+            Some(terms) => Some((terms.acceptor()?, terms.clone())),
         };
         Ok(Self { address: listener.local_addr()?, tls, listener: Some(listener) })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Answers as long as what it gives is kept: that the process lives, and what it waits for.
+    pub(super) fn meanwhile(&self, progress: Progress) -> anyhow::Result<Open> {
+        let (open, closed) = oneshot::channel();
+        let listener = self.listener.as_ref().expect("the admin port is not served yet");
+        let listener = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+        let listener = TcpListener::from_std(listener)?;
+        let says = move || match progress.now() {
+            what if what.is_empty() => "it is starting".to_owned(),
+            what => what,
+        };
+        self.answer(listener, tidegate_admin::starting(Arc::new(says)), closed);
+        Ok(Open(open))
+    }
+
+    fn answer(&self, listener: TcpListener, router: axum::Router, closed: oneshot::Receiver<()>) {
+        let shutdown = async {
+            let _closed = closed.await;
+        };
+        match self.tls.clone() {
+            None => drop(tokio::spawn(tidegate_admin::serve(listener, router, shutdown))),
+            Some((tls, terms)) => {
+                let listener = admin_tls::Listener::new(listener, tls, self.address, terms);
+                drop(tokio::spawn(tidegate_admin::serve(listener, router, shutdown)));
+            }
+        }
     }
 
     pub(super) fn serve(
@@ -61,10 +95,10 @@ impl Admin {
         let (open, closed) = oneshot::channel();
         let listener = self.listener.take().expect("the admin port is served once");
         let (telemetry, readiness) = (Arc::clone(&gate.telemetry), (cluster.clone(), Arc::clone(effect)));
-        let shown = effect.shown();
+        let (shown, compiling) = (effect.shown(), cluster.clone());
         let (breakers, of_models) = (effect.breakers(), effect.breakers());
         let node = backend::cluster::Node {
-            compile: Box::new(inputs::compile),
+            compile: Box::new(move |text, revision, instead| inputs::compile(&compiling, text, revision, instead)),
             readiness: Box::new(move || reply(&readiness.0, &readiness.1)),
             endpoints: Box::new(move || {
                 let breakers = Arc::clone(&breakers);
@@ -81,16 +115,7 @@ impl Admin {
         };
         let backend = backend::cluster::OverCluster::new(cluster.clone(), node);
         let router = tidegate_admin::router(AppState::new(Arc::new(backend)));
-        let shutdown = async {
-            let _closed = closed.await;
-        };
-        match self.tls.clone() {
-            None => drop(tokio::spawn(tidegate_admin::serve(listener, router, shutdown))),
-            Some(tls) => {
-                let listener = admin_tls::Listener::new(listener, tls, self.address);
-                drop(tokio::spawn(tidegate_admin::serve(listener, router, shutdown)));
-            }
-        }
+        self.answer(listener, router, closed);
         Open(open)
     }
 }

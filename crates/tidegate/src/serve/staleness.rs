@@ -1,13 +1,15 @@
-//! For how long this node has not heard of revocations. A node without its node lease is cut off: keys may be revoked
-//! without it knowing, so after `max_staleness` it refuses them all (503 `keys_stale`) until it is live again.
+//! For how long this node has not heard of revocations. A node without its node lease is cut off, and one that has it again may not
+//! have in effect yet what it missed: keys may be revoked without it knowing, so after `max_staleness` it refuses them all (503
+//! `keys_stale`) until it knows again.
 //!
 //! A restart must not begin the span anew, or a node that is cut off and restarted again and again would accept a
 //! revoked key for ever: while it is live the node touches a file, and a new process counts from that file's time.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tidegate_cluster::Cluster;
@@ -44,27 +46,20 @@ impl Staleness {
         it
     }
 
-    /// How long ago this node held its node lease; nothing while it does.
+    /// How long ago this node knew of all revocations; nothing while it does.
     pub(super) fn now(&self) -> Duration {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let silent = tidegate_clock::boot().saturating_sub(seen.live);
-        if self.cluster.is_live() {
+        if self.cluster.is_current() {
             Duration::ZERO
         } else {
             seen.inherited.saturating_add(Duration::from_nanos(silent.0))
         }
     }
 
-    pub(super) async fn watch(self: Arc<Self>) {
-        loop {
-            self.look();
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
     /// Judges now; a node that has just become ready does not wait for the next look.
     pub(super) fn look(&self) {
-        if self.cluster.is_live() {
+        if self.cluster.is_current() {
             let now = tidegate_clock::boot();
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             (seen.live, seen.inherited) = (now, Duration::ZERO);
@@ -78,10 +73,19 @@ impl Staleness {
 
     /// No fsync: a time that is lost with the machine makes the next process stricter, not laxer.
     fn touch(&self) {
-        let file = File::options().create(true).truncate(false).write(true).open(&self.mark);
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&self.mark);
         if let Err(why) = file.and_then(|file| file.set_modified(SystemTime::now())) {
             tracing::warn!(file = %self.mark.display(), %why, "a restart without peers will refuse keys at once");
         }
+    }
+}
+
+/// For as long as somebody is served.
+pub(super) async fn watch(of: Weak<Staleness>) {
+    while let Some(it) = of.upgrade() {
+        it.look();
+        drop(it);
+        tokio::time::sleep(LOOK).await;
     }
 }
 

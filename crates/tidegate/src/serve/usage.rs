@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_cluster::Cluster;
+use tidegate_model::NodeId;
 use tidegate_proxy::Gate;
 use tidegate_state::Command;
 use tidegate_state::usage::{Amounts, Key, ROWS_OF_REPORT, Report, Row};
 use tokio::sync::Mutex;
+
+use super::handover::Ways;
 
 /// Between two reports.
 const EVERY: Duration = Duration::from_secs(3);
@@ -19,7 +21,8 @@ const MOST_WAITING: usize = 20_000;
 const LAST: Duration = Duration::from_secs(3);
 
 pub(super) struct UsageTold {
-    cluster: Cluster,
+    ways: Arc<Ways>,
+    node: NodeId,
     gate: Arc<Gate>,
     state: Mutex<State>,
 }
@@ -33,15 +36,16 @@ struct State {
 }
 
 impl UsageTold {
-    pub(super) fn start(cluster: &Cluster, gate: &Arc<Gate>) -> anyhow::Result<Arc<Self>> {
+    pub(super) fn start(ways: &Arc<Ways>, node: NodeId, gate: &Arc<Gate>) -> anyhow::Result<Arc<Self>> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|why| anyhow::anyhow!("no randomness from the kernel: {why}"))?;
         let state = State { life: u128::from_le_bytes(random), number: 0, sent: None, waiting: BTreeMap::new() };
-        let told = Arc::new(Self { cluster: cluster.clone(), gate: Arc::clone(gate), state: Mutex::new(state) });
-        let own = Arc::clone(&told);
+        let told = Arc::new(Self { ways: Arc::clone(ways), node, gate: Arc::clone(gate), state: Mutex::new(state) });
+        let own = Arc::downgrade(&told);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(EVERY).await;
+                let Some(own) = own.upgrade() else { return };
                 own.tell().await;
             }
         });
@@ -58,8 +62,8 @@ impl UsageTold {
     async fn tell(&self) {
         let mut state = self.state.lock().await;
         state.gather(self.gate.telemetry.take_usage());
-        while let Some(report) = state.next(&self.cluster) {
-            match self.cluster.propose(Command::ReportUsage(report)).await {
+        while let Some(report) = state.next(self.node) {
+            match self.ways.propose(Command::ReportUsage(report)).await {
                 Ok(_) => state.sent = None,
                 Err(why) => {
                     tracing::debug!(%why, "usage is not told yet");
@@ -80,12 +84,12 @@ impl State {
     }
 
     /// What was sent and is not known to be in, or else the next.
-    fn next(&mut self, cluster: &Cluster) -> Option<Report> {
+    fn next(&mut self, node: NodeId) -> Option<Report> {
         if self.sent.is_none() && !self.waiting.is_empty() {
             let first = std::iter::from_fn(|| self.waiting.pop_first()).take(ROWS_OF_REPORT);
             let rows = first.map(|((day, key), amounts)| Row { day, key, amounts }).collect();
             self.number += 1;
-            self.sent = Some(Report { node: cluster.node(), life: self.life, number: self.number, rows });
+            self.sent = Some(Report { node, life: self.life, number: self.number, rows });
         }
         self.sent.clone()
     }

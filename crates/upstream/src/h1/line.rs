@@ -8,7 +8,9 @@ use http::Response;
 use http_body::{Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use super::{Exchange, Lost, Switched, Unsent};
+use tidegate_http1::Unsent;
+
+use super::{Exchange, Lost, Switched};
 use crate::endpoint::InFlight;
 use crate::{BoxError, Whom, lock};
 

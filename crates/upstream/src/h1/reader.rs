@@ -9,9 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Frame;
 use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
-
-use super::Malformed;
-use super::decode::Decoder;
+use tidegate_http1::{Decoder, Malformed, is_whole_since, length};
 
 /// As over HTTP/2.
 const HEAD: usize = 64 << 10;
@@ -55,7 +53,7 @@ impl Reader {
     /// The answer's head, once it has come; interim ones are passed over.
     pub(crate) fn head(&mut self) -> Result<Option<Response<()>>, Malformed> {
         while !self.bytes.is_empty() {
-            if self.looked > 0 && !may_be_whole(&self.bytes, self.looked) {
+            if self.looked > 0 && !is_whole_since(&self.bytes, self.looked) {
                 return self.wait();
             }
             let Some((response, behind)) = parse(&mut self.bytes, self.head_alone)? else { return self.wait() };
@@ -92,15 +90,6 @@ impl Reader {
     }
 }
 
-/// A head is not parsed anew with each of its bytes: only when an empty line came.
-fn may_be_whole(bytes: &[u8], looked: usize) -> bool {
-    let fresh = &bytes[looked.saturating_sub(3)..];
-    fresh
-        .iter()
-        .enumerate()
-        .any(|(at, byte)| *byte == b'\n' && matches!(&fresh[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
-}
-
 /// `None`: it is not whole yet.
 fn parse(bytes: &mut BytesMut, head_alone: bool) -> Result<Option<(Response<()>, Behind)>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
@@ -115,7 +104,9 @@ fn parse(bytes: &mut BytesMut, head_alone: bool) -> Result<Option<(Response<()>,
     if length >= HEAD {
         return Err(Malformed("a head beyond 64 KiB"));
     }
-    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed("no status"))?;
+    // RFC 9110 § 15: there are five classes.
+    let code = parsed.code.filter(|code| *code < 600);
+    let status = code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed("no status"))?;
     let version = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     // As it was said; the usual one says nothing.
     let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
@@ -169,32 +160,25 @@ fn behind(status: StatusCode, version: Version, headers: &HeaderMap, head_alone:
     if status.is_informational() {
         return Ok(Behind::Interim);
     }
-    if head_alone || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Ok(Behind::Nothing);
+    // What would frame a body is judged where none comes, too: the client is told of it.
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    if chunked && version == Version::HTTP_10 {
+        return Err(Malformed("a transfer coding in HTTP/1.0"));
     }
-    if headers.contains_key(TRANSFER_ENCODING) {
-        if version == Version::HTTP_10 {
-            return Err(Malformed("a transfer coding in HTTP/1.0"));
-        }
-        return Ok(Behind::Body(Decoder::chunked())); // Of any other the caller wants to know nothing.
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return Ok(Behind::Body(Decoder::Close)) };
-    let length =
-        length(first.as_bytes()).filter(|length| lengths.all(|other| self::length(other.as_bytes()) == Some(*length)));
-    length.map(|length| Behind::Body(Decoder::Length(length))).ok_or(Malformed("lengths that are none, or differ"))
+    let decoder = match announced(headers)? {
+        _ if chunked => Decoder::chunked(), // Of any other the caller wants to know nothing.
+        Some(length) => Decoder::Length(length),
+        None => Decoder::Close,
+    };
+    let none_comes = head_alone || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    Ok(if none_comes { Behind::Nothing } else { Behind::Body(decoder) })
 }
 
-/// A number, or a list of equal ones (RFC 9110 § 8.6).
-pub(super) fn length(text: &[u8]) -> Option<u64> {
-    let mut numbers = text.split(|byte| *byte == b',').map(|number| {
-        let number = number.trim_ascii();
-        let digit = |sum: u64, byte: &u8| {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            sum.checked_mul(10)?.checked_add(digit)
-        };
-        if number.is_empty() { None } else { number.iter().try_fold(0, digit) }
-    });
-    let first = numbers.next()??;
-    numbers.all(|number| number == Some(first)).then_some(first)
+/// One length, however often it is told.
+fn announced(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(None) };
+    let length = length(first.as_bytes())
+        .filter(|length| lengths.all(|other| tidegate_http1::length(other.as_bytes()) == Some(*length)));
+    length.map(Some).ok_or(Malformed("lengths that are none, or differ"))
 }

@@ -98,12 +98,20 @@ fn what_cannot_be_read_in_one_way_is_no_answer() {
         "HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551616\r\n\r\n",
         "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\ncontent-length: -3\r\n\r\n",
+        "HTTP/1.1 304 Not Modified\r\ncontent-length: 3\r\ncontent-length: 5\r\n\r\n",
         &many,
         &endless,
         &hints,
     ] {
         let told = told(bad.as_bytes());
         assert_eq!((told.head, told.broken), (None, Some("malformed")), "{:?}", &bad[..bad.len().min(80)]);
+        assert_eq!(
+            read(bad.as_bytes(), usize::MAX, true).broken,
+            Some("malformed"),
+            "to HEAD: {:?}",
+            &bad[..bad.len().min(80)]
+        );
     }
     for short in ["", "HTTP/1.1 200 OK\r\ncontent-le", "HTTP/1.1 100 Continue\r\n\r\n"] {
         let told = told(short.as_bytes());
@@ -268,7 +276,7 @@ proptest! {
         let (mut out, mut encoder) = (Outbox::default(), Encoder::Chunked(Vec::new()));
         let mut cx = Context::from_waker(Waker::noop());
         let mut polls = 0;
-        while ask::poll_send(&mut encoder, &mut out, &mut body, &mut socket, &mut cx).is_pending() {
+        while poll_send(&mut encoder, &mut out, &mut body, &mut socket, &mut cx).is_pending() {
             polls += 1;
             prop_assert!(polls < 100_000);
         }

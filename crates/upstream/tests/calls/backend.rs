@@ -179,16 +179,7 @@ where
     B::Error: Into<BoxError>,
 {
     let upgrade = request.headers().contains_key("upgrade");
-    ups.call(Call {
-        upstream,
-        request,
-        timeouts: Timeouts::default(),
-        upgrade,
-        admitted: false,
-        guest: None,
-        again: None,
-    })
-    .await
+    ups.call(Call { upgrade, ..Call::alone(upstream, request, Timeouts::default()) }).await
 }
 
 /// Status and whole body.

@@ -37,8 +37,7 @@ impl Again for Purse {
 async fn counted(ups: &Upstreams, up: &Arc<Upstream>, purse: &Purse) -> Result<Answer, CallFailed> {
     let timeouts = Timeouts::default();
     let again: Option<&dyn Again> = Some(purse);
-    ups.call(Call { upstream: up, request: get("/"), timeouts, upgrade: false, admitted: false, guest: None, again })
-        .await
+    ups.call(Call { again, ..Call::alone(up, get("/"), timeouts) }).await
 }
 
 fn retrying(at: &[std::net::SocketAddr], max: u32, on: &[RetryOn]) -> Upstream {
@@ -191,7 +190,7 @@ async fn a_stream_that_an_h2_peer_did_not_look_at_is_sent_again_whatever_the_met
         let again: Option<&dyn Again> = Some(&purse);
         let request = post(Full::new(Bytes::from_static(b"pay")));
         let timeouts = Timeouts::default();
-        let asked = Call { upstream: &up, request, timeouts, upgrade: false, admitted: false, guest: None, again };
+        let asked = Call { again, ..Call::alone(&up, request, timeouts) };
         let mut answer = ups.call(asked).await;
         if stays {
             // Its connection lives on and refuses the rest of the tries as well.

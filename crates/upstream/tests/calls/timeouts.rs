@@ -32,18 +32,7 @@ async fn the_routes_timeouts_override_the_upstreams() {
     let (ups, up) = (Upstreams::new(), Arc::new(upstream(&[backend.at])));
     for (first_byte, total, phase) in [(Some(SHORT), None, Phase::FirstByte), (None, Some(SHORT), Phase::Total)] {
         let timeouts = Timeouts { total, first_byte };
-        let failed = ups
-            .call(Call {
-                upstream: &up,
-                request: get("/"),
-                timeouts,
-                upgrade: false,
-                admitted: false,
-                guest: None,
-                again: None,
-            })
-            .await
-            .unwrap_err();
+        let failed = ups.call(Call::alone(&up, get("/"), timeouts)).await.unwrap_err();
         assert!(matches!(failed, CallFailed::Timeout(p) if p == phase), "{failed:?}");
     }
 }
@@ -57,18 +46,7 @@ async fn alarms_that_stay_with_their_connection_still_ring_in_time() {
     read(call(&ups, &up, get("/")).await).await;
     let timeouts = Timeouts { total: None, first_byte: Some(SHORT) };
     let started = Instant::now();
-    let failed = ups
-        .call(Call {
-            upstream: &up,
-            request: get("/"),
-            timeouts,
-            upgrade: false,
-            admitted: false,
-            guest: None,
-            again: None,
-        })
-        .await
-        .unwrap_err();
+    let failed = ups.call(Call::alone(&up, get("/"), timeouts)).await.unwrap_err();
     assert!(matches!(failed, CallFailed::Timeout(Phase::FirstByte)), "{failed:?}");
     assert!((SHORT..Duration::from_secs(5)).contains(&started.elapsed()));
     assert_eq!(backend.connections(), 1);

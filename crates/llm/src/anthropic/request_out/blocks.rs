@@ -90,7 +90,7 @@ fn tool_result(result: &ToolResult, call: &Call, path: &str, losses: &mut Losses
 }
 
 fn thinking(text: &str, signature: Option<&Signature>, path: &str, losses: &mut Losses) -> Option<Object> {
-    match signature.and_then(|signature| signature.replayable(Dialect::Anthropic)) {
+    match signature.and_then(|signature| signature.replayable_thought(Dialect::Anthropic)) {
         Some(signature) => {
             Some(Object::new().with("type", "thinking").with("thinking", text).with("signature", signature))
         }

@@ -102,7 +102,7 @@ fn block(part: &Part, path: &str, documents: &mut usize, losses: &mut Losses) ->
         }}),
         Body::ToolResult(result) => tool_result(result, path, documents, losses),
         Body::Reasoning { text, signature } => {
-            match signature.as_ref().and_then(|signature| signature.replayable(Dialect::Bedrock)) {
+            match signature.as_ref().and_then(|signature| signature.replayable_thought(Dialect::Bedrock)) {
                 Some(signature) => {
                     json!({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
                 }

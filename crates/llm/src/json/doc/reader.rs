@@ -1,7 +1,7 @@
 //! Makes the nodes of a [`super::Doc`], in one pass and without a stack of calls: an open container keeps in `next` which one it
 //! stands in.
 
-use super::super::scan::{Bad, number_end, string_end};
+use super::super::scan::{Bad, number_end, string_end, unblank};
 use super::{DEEPEST, Kind, Node, Span, decoded};
 
 /// No container is open.
@@ -13,6 +13,8 @@ pub(super) struct Reader<'a> {
     nodes: Vec<Node>,
     /// The innermost container that is not closed yet.
     open: u32,
+    /// And that is a list.
+    in_list: bool,
     depth: usize,
 }
 
@@ -20,17 +22,14 @@ impl<'a> Reader<'a> {
     /// `None`: too long for what nodes hold.
     pub(super) fn new(text: &'a str) -> Option<Self> {
         u32::try_from(text.len()).ok()?;
-        Some(Self { text, at: 0, nodes: Vec::with_capacity(48), open: OUTSIDE, depth: 0 })
+        Some(Self { text, at: 0, nodes: Vec::with_capacity(48), open: OUTSIDE, in_list: false, depth: 0 })
     }
 
     pub(super) fn read(mut self) -> Result<Vec<Node>, Bad> {
         let mut name = (Span::default(), false);
         loop {
-            if self.value(name)? {
-                name = self.name_of_next()?;
-                continue;
-            }
-            if !self.goes_on()? {
+            let has_more = self.value(name)? || self.goes_on()?;
+            if !has_more {
                 return if self.peek().is_none() { Ok(self.nodes) } else { Err(Bad) };
             }
             name = self.name_of_next()?;
@@ -45,14 +44,9 @@ impl<'a> Reader<'a> {
     /// The next byte that is no blank; it is not taken.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        let bytes = self.bytes();
-        while let Some(byte) = bytes.get(self.at) {
-            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
-                return Some(*byte);
-            }
-            self.at += 1;
-        }
-        None
+        let (at, byte) = unblank(self.bytes(), self.at);
+        self.at = at;
+        byte
     }
 
     /// `true`: a container was opened that has something in it.
@@ -96,7 +90,7 @@ impl<'a> Reader<'a> {
             return Ok(false);
         }
         self.nodes.push(Node { name, text: Span::default(), next: self.open, kind, odd });
-        (self.open, self.depth) = (at, self.depth + 1);
+        (self.open, self.in_list, self.depth) = (at, kind == Kind::List, self.depth + 1);
         Ok(true)
     }
 
@@ -104,27 +98,34 @@ impl<'a> Reader<'a> {
     #[inline]
     fn goes_on(&mut self) -> Result<bool, Bad> {
         loop {
-            let next = self.nodes.len() as u32;
-            let Some(container) = self.nodes.get(self.open as usize) else { return Ok(false) };
-            let close = if container.kind == Kind::Object { b'}' } else { b']' };
-            let outer = container.next;
+            if self.depth == 0 {
+                return Ok(false);
+            }
             let byte = self.peek().ok_or(Bad)?;
             self.at += 1;
             if byte == b',' {
                 return Ok(true);
             }
-            if byte != close {
+            if byte != if self.in_list { b']' } else { b'}' } {
                 return Err(Bad);
             }
-            self.nodes[self.open as usize].next = next;
-            (self.open, self.depth) = (outer, self.depth - 1);
+            self.close();
         }
+    }
+
+    #[inline]
+    fn close(&mut self) {
+        let next = self.nodes.len() as u32;
+        let Some(closed) = self.nodes.get_mut(self.open as usize) else { return };
+        self.open = std::mem::replace(&mut closed.next, next);
+        self.depth -= 1;
+        self.in_list = self.nodes.get(self.open as usize).is_some_and(|outer| outer.kind == Kind::List);
     }
 
     /// Of a member with its colon; what stands in a list has none.
     #[inline]
     fn name_of_next(&mut self) -> Result<(Span, bool), Bad> {
-        if self.nodes.get(self.open as usize).is_some_and(|container| container.kind == Kind::List) {
+        if self.in_list {
             return Ok((Span::default(), false));
         }
         if self.peek() != Some(b'"') {
@@ -144,11 +145,8 @@ impl<'a> Reader<'a> {
         let from = self.at + 1;
         let (end, escaped) = string_end(self.bytes(), from)?;
         self.at = end + 1;
-        if escaped {
-            let raw = &self.text[from..end];
-            if raw.contains("\\u") && decoded(raw).is_none() {
-                return Err(Bad);
-            }
+        if escaped && is_half(&self.text[from..end]) {
+            return Err(Bad);
         }
         Ok((span(from, end), escaped))
     }
@@ -160,6 +158,12 @@ impl<'a> Reader<'a> {
         self.at += word.len();
         Ok(())
     }
+}
+
+/// It cannot be decoded.
+#[cold]
+fn is_half(raw: &str) -> bool {
+    raw.contains("\\u") && decoded(raw).is_none()
 }
 
 /// No text is longer than its places: that was asked first.

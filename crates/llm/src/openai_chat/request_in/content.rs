@@ -1,5 +1,7 @@
 //! The content of a chat message: text, or a list of parts.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::Dialect;
@@ -91,11 +93,53 @@ fn file(mut fields: Fields) -> Read<Media> {
 pub(crate) fn source_of_url(url: String) -> Source {
     let inline = url.strip_prefix("data:").and_then(|rest| {
         let (head, data) = rest.split_once(',')?;
-        let media_type = head.strip_suffix(";base64")?;
-        let media_type = media_type.split(';').next().unwrap_or(media_type);
-        Some(Source::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+        let media_type = head.split(';').next().unwrap_or(head).to_ascii_lowercase();
+        let data = match head.ends_with(";base64") {
+            true => data.to_owned(),
+            false => STANDARD.encode(unescaped(data)),
+        };
+        let media_type = match media_type.as_str() {
+            // What nobody registered, and everybody says.
+            "image/jpg" => "image/jpeg".to_owned(),
+            "" => seen_type(&data).to_owned(),
+            _ => media_type,
+        };
+        Some(Source::Base64 { media_type, data })
     });
     inline.unwrap_or(Source::Url { url, media_type: None })
+}
+
+/// Of data that nobody named: by how it begins, in base64.
+fn seen_type(data: &str) -> &'static str {
+    const BEGINS: [(&str, &str); 5] = [
+        ("iVBORw0KGgo", "image/png"),
+        ("/9j/", "image/jpeg"),
+        ("R0lGOD", "image/gif"),
+        ("UklGR", "image/webp"),
+        ("JVBERi", "application/pdf"),
+    ];
+    BEGINS.iter().find(|(begin, _)| data.starts_with(begin)).map_or("text/plain", |(_, kind)| kind)
+}
+
+/// `%3C` → `<`; what is no escape stays.
+fn unescaped(data: &str) -> Vec<u8> {
+    let bytes = data.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let code = (*byte == b'%').then(|| data.get(at + 1..at + 3)).flatten();
+        match code.filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit())).map(|code| u8::from_str_radix(code, 16)) {
+            Some(Ok(byte)) => {
+                out.push(byte);
+                at += 3;
+            }
+            _ => {
+                out.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    out
 }
 
 /// Text, or a list of text parts.

@@ -278,7 +278,7 @@ impl Drop for Native {
         let deployment = self.model.deployments.first();
         self.account.priced_by_answer(|answered| deployment?.tariff(answered).cloned());
         let Some(mut observer) = self.observer.take() else { return };
-        // hyper does not poll a body that says that it is at its end; an answer to HEAD never is polled.
+        // No connection polls a body that says that it is at its end; an answer to HEAD never is polled.
         if !self.ended {
             observer.whole = observer.record.method == Method::HEAD || self.is_end_stream();
         }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidegate_admin::wire::{ClusterStatus, NodeRole};
+use tidegate_admin::wire::{ClusterStatus, Node, NodeRole};
 
-use super::{Finding, Seen, Severity};
+use super::{Finding, Seen, Severity, is_in};
 
 /// Entries that a node may be behind while it works.
 const BEHIND: u64 = 1_000;
@@ -13,7 +13,10 @@ const BEHIND: u64 = 1_000;
 const CLOCKS: Duration = Duration::from_secs(2);
 
 pub(super) fn examine(seen: &Seen<'_>) -> Vec<Finding> {
-    [leaders(seen), votes(seen), members(seen), releases(seen), clocks(seen)].concat()
+    if !is_in(seen.status) {
+        return [cut_off(seen), releases(seen), clocks(seen)].concat();
+    }
+    [leaders(seen), votes(seen), members(seen), releases(seen), clocks(seen), keys(seen)].concat()
 }
 
 fn cluster(severity: Severity, what: impl Into<String>, mend: &str) -> Finding {
@@ -49,6 +52,62 @@ fn leaders(seen: &Seen<'_>) -> Vec<Finding> {
     findings
 }
 
+/// Nobody who was asked holds a lease: what they believe of leaders and of each other is old. Who answers is known, and no more.
+fn cut_off(seen: &Seen<'_>) -> Vec<Finding> {
+    let voters: Vec<&Node> = seen.status.nodes.iter().filter(|node| node.role == NodeRole::Voter).collect();
+    let silent = |node: &Node| seen.told.iter().all(|told| told.id != node.id || told.status.is_none());
+    let lost: Vec<&Node> = voters.iter().copied().filter(|node| silent(node)).collect();
+    let answer = voters.len() - lost.len();
+    if voters.len() / 2 < answer {
+        let what = format!("{answer} of {} voters answer, and none has a leader that it hears", voters.len());
+        let mend = "An election just now: ask again in a moment. If it stays so, they do not reach each other at their peer ports (UDP), or \
+                    their disks do not take what they write: their logs say which";
+        return vec![cluster(Severity::Critical, what, mend)];
+    }
+    let what =
+        format!("the quorum is lost: {answer} of {} voters answer, {} are needed", voters.len(), voters.len() / 2 + 1);
+    let mend = "Nothing can be changed, limits do what their on_unavailable says. Bring the others back, and nothing is lost; if their disks \
+                are gone for good: `tidegate cluster recover` (docs/operations.md, Lose a quorum)";
+    let mut findings = vec![cluster(Severity::Critical, what, mend)];
+    for node in lost {
+        let mend = format!("Start it, or look at the network between it and node {}", seen.status.node_id);
+        let what = format!("{} votes and does not answer at {}", node.name, or_nowhere(&node.admin));
+        findings.push(Finding { severity: Severity::Critical, node: Some(node.id), what, mend });
+    }
+    findings
+}
+
+fn or_nowhere(address: &str) -> &str {
+    if address.is_empty() { "an admin port that it tells nobody" } else { address }
+}
+
+/// The one that seals everything secret, as each node sees it.
+fn keys(seen: &Seen<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for status in seen.told.iter().filter_map(|told| told.status.as_ref()) {
+        let Some(key) = status.cluster_key.as_ref().filter(|key| key.lacks) else { continue };
+        findings.push(Finding {
+            severity: Severity::Critical,
+            node: Some(status.node_id),
+            what: format!("it does not have the key that secrets are sealed with (generation {})", key.generation),
+            mend: "It asks the others for it: they have to reach each other at their peer ports (UDP); its disk needs room".into(),
+        });
+    }
+    let Some(key) = seen.status.cluster_key.as_ref().filter(|key| key.replacing) else { return findings };
+    let waits_for: Vec<_> = key.waits_for.iter().map(u64::to_string).collect();
+    let (what, mend) = if waits_for.is_empty() {
+        ("the cluster's key is being replaced", "Nothing to do: `tidegate cluster status` tells when it is done")
+    } else {
+        (
+            "the cluster's next key waits for live nodes that do not have it",
+            "They ask for it by themselves; if it stays so, their logs say why: the disk, or the peer port (UDP)",
+        )
+    };
+    let nodes = if waits_for.is_empty() { String::new() } else { format!(": {}", waits_for.join(", ")) };
+    findings.push(cluster(Severity::Info, format!("{what}{nodes}"), mend));
+    findings
+}
+
 fn votes(seen: &Seen<'_>) -> Vec<Finding> {
     let status = seen.status;
     let voters: Vec<_> = status.nodes.iter().filter(|node| node.role == NodeRole::Voter).collect();
@@ -78,11 +137,25 @@ fn votes(seen: &Seen<'_>) -> Vec<Finding> {
             "It is being changed: ask again in a moment. If it stays so, look at the leader's log",
         ));
     }
+    findings.extend(zones(&voters));
     if !status.settled {
         let mend = "Wait with taking nodes away until it is over: a failure now may cost more than it seems";
         findings.push(cluster(Severity::Info, "who votes is being changed", mend));
     }
     findings
+}
+
+/// Of voters that all say where they are.
+fn zones(voters: &[&Node]) -> Option<Finding> {
+    let zones: Vec<&str> = voters.iter().map(|node| node.zone.as_deref()).collect::<Option<_>>()?;
+    let count = |zone: &str| zones.iter().filter(|other| **other == zone).count();
+    let full = zones.iter().find(|zone| 1 < zones.len() && zones.len() < 2 * count(zone))?;
+    let what = format!("zone {full} has {} of {} votes: the cluster ends with it", count(full), zones.len());
+    Some(cluster(
+        Severity::Warning,
+        what,
+        "Put nodes into a third zone, two or more in all others: votes move there by themselves",
+    ))
 }
 
 fn members(seen: &Seen<'_>) -> Vec<Finding> {
@@ -136,7 +209,8 @@ fn releases(seen: &Seen<'_>) -> Vec<Finding> {
         return Vec::new();
     }
     let versions: Vec<&str> = versions.into_iter().collect();
-    let what = format!("nodes run different releases: {}", versions.join(", "));
+    let levels: Vec<String> = levels.iter().map(u32::to_string).collect();
+    let what = format!("nodes run different releases: {} (feature levels {})", versions.join(", "), levels.join(", "));
     vec![cluster(
         Severity::Info,
         what,

@@ -39,16 +39,83 @@ fn node(told: &Told, seen: &Seen<'_>, now: f64) -> Vec<Finding> {
         ));
     }
     found.extend(resources(&told.metrics));
+    found.extend(states(&told.metrics));
+    found.extend(disk(&told.metrics));
     found.extend(limits(&told.metrics));
     found.extend(certificates(&told.metrics, now));
+    found.extend(own_certificate(&told.metrics, now));
+    found.extend(admin_certificate(&told.metrics, now));
     found.extend(neighbours(&told.metrics));
+    found.extend(backups(&told.metrics));
     found.into_iter().map(of_node).collect()
 }
 
 type Found = Vec<(Severity, String, String)>;
 
+/// The one it shows to other nodes: it is renewed 30 days before its end, so that one with less than 20 is overdue.
+fn own_certificate(metrics: &Metrics, now: f64) -> Found {
+    let left =
+        metrics.sum("tidegate_node_certificate_expires_seconds").filter(|ends| *ends > 0.0).map(|ends| ends - now);
+    let Some(left) = left.filter(|left| *left < 20.0 * DAY) else { return Vec::new() };
+    let severity = if left < 0.0 { Severity::Critical } else { Severity::Warning };
+    let what = format!("its certificate among nodes ends in {:.0} days, and is not renewed", left / DAY);
+    vec![(
+        severity,
+        what,
+        "Its log says why: the disk, or the clock of the machine. A restart renews it as well".into(),
+    )]
+}
+
+/// The one that its admin port shows, if it shows one.
+fn admin_certificate(metrics: &Metrics, now: f64) -> Found {
+    let ends = metrics.sum("tidegate_admin_certificate_expires_seconds").filter(|ends| *ends > 0.0);
+    let Some(left) = ends.map(|ends| ends - now).filter(|left| *left < 14.0 * DAY) else { return Vec::new() };
+    let mend =
+        "Put a newer one in the place of --admin-cert and --admin-key: they are looked at every two seconds".into();
+    if left <= 0.0 {
+        return vec![(Severity::Critical, "the certificate of its admin port has ended".into(), mend)];
+    }
+    vec![(Severity::Warning, format!("the certificate of its admin port ends in {:.0} days", left / DAY), mend)]
+}
+
 fn percent(part: f64, of: f64) -> String {
     format!("{:.0} %", part / of * 100.0)
+}
+
+/// Two nodes that applied the same entries have the same state, or one of them is broken.
+fn states(metrics: &Metrics) -> Found {
+    if metrics.sum("tidegate_state_diverged").is_none_or(|groups| groups == 0.0) {
+        return Vec::new();
+    }
+    vec![(
+        Severity::Critical,
+        "has another state than the majority after the same entry".into(),
+        "Remove it (`tidegate cluster remove ID` on another node), keep its data folder for whoever looks for the cause, and \
+         join it anew with an empty one. If there is no majority, `cluster status` says so: restore a backup, or keep the node \
+         whose documents and keys are right"
+            .into(),
+    )]
+}
+
+fn disk(metrics: &Metrics) -> Found {
+    let is = |name: &str| metrics.sum(name).is_some_and(|groups| groups > 0.0);
+    if !is("tidegate_disk_full") {
+        if !is("tidegate_disk_slow") {
+            return Vec::new();
+        }
+        return vec![(
+            Severity::Warning,
+            "has a slow disk: a commit to a log took more than half a second".into(),
+            "Whoever needs its vote waits for it. Give voters a disk that they share with nothing that writes a lot, or let another \
+             node vote (`tidegate cluster remove ID`, and join it again)"
+                .into(),
+        )];
+    }
+    vec![(
+        Severity::Critical,
+        "has no room on its disk: it stores nothing, leads nothing and is not ready".into(),
+        "Make room on the disk of its data folder; it goes on by itself, within a second or two".into(),
+    )]
 }
 
 fn resources(metrics: &Metrics) -> Found {
@@ -90,6 +157,14 @@ fn resources(metrics: &Metrics) -> Found {
             Severity::Info,
             format!("dropped {dropped} spans since it started"),
             "The collector was down or too slow (docs/telemetry.md)".into(),
+        ));
+    }
+    if let Some(dropped) = get("tidegate_otlp_dropped_log_records_total").filter(|dropped| *dropped > 0.0) {
+        found.push((
+            Severity::Info,
+            format!("dropped {dropped} lines of its log on their way to the collector since it started"),
+            "The collector was down, too slow, or takes no logs (docs/telemetry.md); standard error has them all"
+                .into(),
         ));
     }
     found
@@ -141,6 +216,19 @@ fn certificates(metrics: &Metrics, now: f64) -> Found {
         found.push((Severity::Warning, what, "The node's log has the authority's words (`tidegate cert ls`)".into()));
     }
     found
+}
+
+/// The leader's are in time, or it says so.
+fn backups(metrics: &Metrics) -> Found {
+    if metrics.sum("tidegate_backup_overdue").is_none_or(|overdue| overdue == 0.0) {
+        return Vec::new();
+    }
+    vec![(
+        Severity::Critical,
+        "leads, and the newest backup that it knows of is older than twice `backups.every`".into(),
+        "Its log says why: the folder or store (`backups.to`), its credentials, its room. `tidegate cluster backup` makes one by hand"
+            .into(),
+    )]
 }
 
 fn neighbours(metrics: &Metrics) -> Found {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tidegate_admin::wire::{Group, Node, NodeRole, Readiness};
+use tidegate_admin::wire::{ClusterKeyState, Group, Node, NodeRole, Readiness};
 
 use super::*;
 use crate::cli::scrape::Metrics;
@@ -17,6 +17,7 @@ fn member(id: u64) -> Node {
         applied: Some(100),
         version: "0.1.0".into(),
         feature_level: Some(2),
+        zone: None,
     }
 }
 
@@ -36,6 +37,9 @@ fn status(nodes: Vec<Node>) -> ClusterStatus {
         quota,
         settled: true,
         nodes,
+        alarms: Vec::new(),
+        certificate: None,
+        cluster_key: None,
     }
 }
 
@@ -83,6 +87,44 @@ fn a_dead_voter_is_named_and_so_is_that_no_other_may_die() {
     assert!(findings[1].mend.contains("tidegate cluster remove 3"));
 }
 
+/// As a node that is cut off sees it.
+fn alone(id: u64) -> ClusterStatus {
+    let mut status = status((1..=3).map(member).collect());
+    status.node_id = id;
+    status.nodes.iter_mut().for_each(|node| node.live = false);
+    (status.settled, status.readiness, status.reasons) = (false, Readiness::Degraded, vec!["no node lease".into()]);
+    status
+}
+
+#[test]
+fn a_lost_quorum_is_called_so_though_the_survivor_still_believes_in_a_leader() {
+    let status = alone(2);
+    let silent = |id| Told { id, why: Some("refused".into()), ..Told::default() };
+    let findings = look(&status, &[silent(1), told(2, &status, ""), silent(3)]);
+    let words: Vec<&str> = findings.iter().map(|finding| finding.what.as_str()).collect();
+    assert_eq!(
+        words,
+        [
+            "the quorum is lost: 1 of 3 voters answer, 2 are needed",
+            "n1 votes and does not answer at 10.0.0.1:7080",
+            "n3 votes and does not answer at 10.0.0.3:7080",
+            "is degraded: no node lease",
+        ]
+    );
+    assert!(findings[0].mend.contains("cluster recover"), "{findings:?}");
+    let findings = look(&status, &[told(1, &alone(1), ""), told(2, &status, ""), silent(3)]);
+    assert!(findings[0].what.contains("none has a leader that it hears"), "{findings:?}");
+}
+
+#[test]
+fn a_node_that_is_cut_off_is_not_believed_where_another_knows_better() {
+    let (cut, well) = (alone(2), status((1..=3).map(member).collect()));
+    let told = [told(1, &well, ""), told(2, &cut, "")];
+    assert_eq!(best_view(&cut, &told).node_id, 1);
+    assert_eq!(best_view(&cut, &told[1..]).node_id, 2);
+    assert_eq!(best_view(&well, &told).node_id, 1);
+}
+
 #[test]
 fn a_cluster_without_a_leader_or_with_two_says_so() {
     let mut status = status((1..=3).map(member).collect());
@@ -93,6 +135,22 @@ fn a_cluster_without_a_leader_or_with_two_says_so() {
     status.control.leader = None;
     let findings = look(&status, &[told(1, &status, ""), told(2, &status, ""), told(3, &status, "")]);
     only(&findings, Severity::Critical, None, "control group has no leader");
+}
+
+#[test]
+fn a_node_without_the_key_that_secrets_are_sealed_with_is_named_and_so_is_whom_the_next_one_waits_for() {
+    let mut status = status((1..=3).map(member).collect());
+    let key = ClusterKeyState { generation: 2, replacing: false, waits_for: Vec::new(), older: 0, lacks: false };
+    status.cluster_key = Some(key.clone());
+    assert_eq!(look(&status, &[told(1, &status, "")]), []);
+    status.cluster_key = Some(ClusterKeyState { replacing: true, waits_for: vec![3], ..key.clone() });
+    only(&look(&status, &[]), Severity::Info, None, "waits for live nodes that do not have it: 3");
+    status.cluster_key = Some(ClusterKeyState { replacing: true, older: 1, ..key.clone() });
+    only(&look(&status, &[]), Severity::Info, None, "is being replaced");
+    status.cluster_key = Some(key.clone());
+    let mut third = status.clone();
+    (third.node_id, third.cluster_key) = (3, Some(ClusterKeyState { replacing: true, lacks: true, ..key }));
+    only(&look(&status, &[told(3, &third, "")]), Severity::Critical, Some(3), "does not have the key");
 }
 
 #[test]
@@ -156,7 +214,11 @@ fn each_metric_that_is_out_of_bounds_is_a_finding() {
         ("tidegate_issuer_usable{issuer=\"i\"} 0", Severity::Critical, "issuer i"),
         ("tidegate_cache_redis_up 0", Severity::Warning, "Redis"),
         ("tidegate_access_log_dropped_total 7", Severity::Info, "7 lines"),
+        ("tidegate_admin_certificate_expires_seconds 1259200", Severity::Warning, "admin port ends in 3 days"),
+        ("tidegate_admin_certificate_expires_seconds 999000", Severity::Critical, "admin port has ended"),
+        ("tidegate_backup_overdue 1", Severity::Critical, "older than twice"),
         ("tidegate_otlp_dropped_spans_total 7", Severity::Info, "7 spans"),
+        ("tidegate_otlp_dropped_log_records_total 7", Severity::Info, "7 lines of its log"),
     ] {
         only(&of_metrics(metrics), severity, Some(1), word);
     }

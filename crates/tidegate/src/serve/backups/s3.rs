@@ -1,5 +1,5 @@
 //! Backups in a store that speaks S3: buckets in the path, requests signed, one connection for each. An answer is read within a
-//! bound; what it says in an error is passed on, since nothing secret is in it.
+//! bound; what it says in an error is passed on, but for the keys that it was shown.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,7 +29,7 @@ pub(super) async fn list(store: &S3Place, begins: &str) -> Result<Vec<String>, S
         let query = format!("list-type=2&prefix={}{from}", escaped(&format!("{folder}{begins}")));
         let (status, body) = ask(store, Method::GET, "", &query, Vec::new()).await?;
         if status != StatusCode::OK {
-            return Err(refused("listing", status, &body));
+            return Err(refused(store, "listing", status, &body));
         }
         let text = String::from_utf8_lossy(&body);
         let keys: Vec<&str> = elements(&text, "Key").collect();
@@ -44,7 +44,7 @@ pub(super) async fn list(store: &S3Place, begins: &str) -> Result<Vec<String>, S
 
 pub(super) async fn put(store: &S3Place, name: &str, file: Vec<u8>) -> Result<(), String> {
     let (status, body) = ask(store, Method::PUT, &key(store, name), "", file).await?;
-    if status.is_success() { Ok(()) } else { Err(refused("storing", status, &body)) }
+    if status.is_success() { Ok(()) } else { Err(refused(store, "storing", status, &body)) }
 }
 
 pub(super) async fn remove(store: &S3Place, name: &str) -> Result<(), String> {
@@ -52,7 +52,7 @@ pub(super) async fn remove(store: &S3Place, name: &str) -> Result<(), String> {
     if status.is_success() || status == StatusCode::NOT_FOUND {
         Ok(())
     } else {
-        Err(refused("deleting", status, &body))
+        Err(refused(store, "deleting", status, &body))
     }
 }
 
@@ -99,8 +99,12 @@ async fn ask(
 }
 
 /// `<Code>` and `<Message>` of what the store says.
-fn refused(what: &str, status: StatusCode, body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+fn refused(store: &S3Place, what: &str, status: StatusCode, body: &[u8]) -> String {
+    let keys = [Some(&store.keys.secret), store.keys.session.as_ref()];
+    let text = keys
+        .into_iter()
+        .flatten()
+        .fold(String::from_utf8_lossy(body).into_owned(), |text, key| text.replace(key.shown(), "…"));
     let said = |name| elements(&text, name).next().map(str::to_owned).unwrap_or_default();
     let clean = |text: String| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
     format!("{what}: the store answered {status} {} {}", clean(said("Code")), clean(said("Message")))

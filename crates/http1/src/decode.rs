@@ -1,11 +1,11 @@
-//! A response's body out of the bytes of its connection (RFC 9112 §§ 6.3, 7.1). Pure: bytes in, frames out, the same however
+//! A message's body out of the bytes of its connection (RFC 9112 §§ 6.3, 7.1). Pure: bytes in, frames out, the same however
 //! they are cut.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use super::Malformed;
+use crate::Malformed;
 
 /// Bytes of chunk extensions, which nobody reads, in one body.
 const EXTENSIONS: u32 = 16 << 10;
@@ -15,7 +15,7 @@ const FIELDS: usize = 100;
 
 /// How the end of a body is told, and how far it is.
 #[derive(Debug)]
-pub(crate) enum Decoder {
+pub enum Decoder {
     /// So many bytes are to come.
     Length(u64),
     Chunked(Box<Chunked>),
@@ -24,7 +24,7 @@ pub(crate) enum Decoder {
 }
 
 #[derive(Debug)]
-pub(crate) struct Chunked {
+pub struct Chunked {
     at: At,
     /// Of the chunk.
     left: u64,
@@ -58,13 +58,17 @@ enum At {
 }
 
 impl Decoder {
-    pub(crate) fn chunked() -> Self {
+    #[must_use]
+    pub fn chunked() -> Self {
         let (trailers, broken) = (Vec::new(), None);
         Self::Chunked(Box::new(Chunked { at: At::Start, left: 0, digits: 0, extensions: 0, trailers, broken }))
     }
 
     /// The next frame in `bytes`. `None`: more of them is needed, or it has ended.
-    pub(crate) fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Malformed> {
+    ///
+    /// # Errors
+    /// They are no body of this framing.
+    pub fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Malformed> {
         match self {
             Self::Length(left) => Ok(take(bytes, left)),
             Self::Chunked(chunked) => chunked.next(bytes),
@@ -72,7 +76,8 @@ impl Decoder {
         }
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
             Self::Chunked(chunked) => chunked.at == At::End && chunked.broken.is_none(),
@@ -81,14 +86,15 @@ impl Decoder {
     }
 
     /// The connection ended. `false`: in the middle of the body.
-    pub(crate) fn close(&mut self) -> bool {
+    pub fn close(&mut self) -> bool {
         if matches!(self, Self::Close) {
             *self = Self::Length(0);
         }
         self.is_ended()
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
+    #[must_use]
+    pub fn size_hint(&self) -> SizeHint {
         match self {
             Self::Length(left) => SizeHint::with_exact(*left),
             Self::Chunked(_) if self.is_ended() => SizeHint::with_exact(0),
@@ -97,7 +103,8 @@ impl Decoder {
     }
 
     /// So many bytes are certain to come.
-    pub(crate) fn certain(&self) -> usize {
+    #[must_use]
+    pub fn certain(&self) -> usize {
         match self {
             Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
             Self::Chunked(chunked) if chunked.at == At::Data => usize::try_from(chunked.left).unwrap_or(usize::MAX),
