@@ -1,6 +1,7 @@
 //! One Raft group on this node: its log, its replica and its openraft instance.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,9 +28,11 @@ pub(crate) type Raft<M> = openraft::Raft<Types, Replica<M>>;
 
 /// A snapshot is taken when the log has grown by this much, or by the size of the last snapshot if that is more: what the
 /// log writes twice stays within what was written once. Small, because the tail since then is held in memory.
-const SNAPSHOT_BYTES: u64 = 1 << 20;
-/// Entries cost more than their bytes: a tail of tiny ones is compacted as well.
-const SNAPSHOT_ENTRIES: u64 = 5_000;
+const SNAPSHOT_BYTES: u64 = 256 << 10;
+/// Entries cost more than their bytes: a tail of tiny ones is compacted as well, the sooner the smaller the snapshot is.
+const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=5_000;
+/// Of a snapshot, for each entry that may come before the next one.
+const BYTES_PER_ENTRY: u64 = 64;
 
 pub(crate) struct Group<M: Machine> {
     pub(crate) id: GroupId,
@@ -196,7 +199,7 @@ impl<M: Machine> Group<M> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
         GroupStatus {
-            leader: metrics.current_leader.map(NodeId),
+            leader: self.leader(),
             term: metrics.current_term,
             last_log: metrics.last_log_index.unwrap_or(0),
             committed: metrics.local_committed.map_or(0, |id| id.index),
@@ -235,11 +238,13 @@ impl<M: Machine> Group<M> {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let bytes = self.counters.log_bytes.load(Ordering::Relaxed);
             let entries = self.counters.log_entries.load(Ordering::Relaxed);
-            let large = SNAPSHOT_BYTES.max(self.counters.snapshot_bytes.load(Ordering::Relaxed));
+            let snapshot = self.counters.snapshot_bytes.load(Ordering::Relaxed);
+            let large = SNAPSHOT_BYTES.max(snapshot);
+            let many = (snapshot / BYTES_PER_ENTRY).clamp(*SNAPSHOT_ENTRIES.start(), *SNAPSHOT_ENTRIES.end());
             // What was written aside would wait for room as well.
             if self.is_full()
                 || self.counters.snapshot_room.missing_for().is_some()
-                || bytes - taken_bytes < large && entries - taken_entries < SNAPSHOT_ENTRIES
+                || bytes - taken_bytes < large && entries - taken_entries < many
             {
                 continue;
             }

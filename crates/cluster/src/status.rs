@@ -81,8 +81,12 @@ pub(crate) fn report(cluster: &Inner) -> NodeReport {
 }
 
 pub(crate) async fn status(cluster: &Inner) -> Status {
-    let (leases, quota) = tokio::join!(propose::leases(cluster, ASK), cluster.quota_status());
-    let own = report(cluster);
+    let (leases, quota, leader) =
+        tokio::join!(propose::leases(cluster, ASK), cluster.quota_status(), propose::find(cluster, None));
+    let mut own = report(cluster);
+    // Where there is no room on the disk, nothing is heard of other leaders: whoever was asked knows.
+    own.quota.group.leader = own.quota.group.leader.or(quota.as_ref().and_then(|quota| quota.leader));
+    own.control.group.leader = own.control.group.leader.or(leader);
     let leases = leases.unwrap_or_default();
     let control = &own.control.group;
     let settled = control.settled && quota.is_some_and(|quota| quota.settled && quota.voters == control.voters);

@@ -1,5 +1,6 @@
 //! Going away: leaderships and votes are handed over first, and a removed node never comes back.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -85,46 +86,62 @@ pub(crate) async fn transfer(cluster: &Inner, to: NodeId) -> Result<(), String> 
 /// On a group's leader: another voter takes over, that one or the one whose log is longest.
 pub(crate) async fn give_away(cluster: &Inner, group: GroupId, to: Option<NodeId>) -> Done {
     match group {
-        GroupId::Control => hand_over(cluster, &cluster.control, to).await,
-        GroupId::Quota(_) => hand_over(cluster, &cluster.quota, to).await,
+        GroupId::Control => hand_over(cluster, &cluster.control, to, HAND_OVER).await,
+        GroupId::Quota(_) => hand_over(cluster, &cluster.quota, to, HAND_OVER).await,
     }
 }
 
 /// Between two looks at whether there is room.
 const LOOK_AT_DISK: Duration = Duration::from_millis(250);
+/// Until the first successor has taken over; each further one has as much more, `HAND_OVER` at most.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 
-/// Who has no room on its disk leads nothing: it could not keep what it is told. Others may have some.
+/// Who has no room on its disk leads nothing: it could not keep what it is told. Others may have some. Each group by itself: what waits
+/// for room may not hear that another leads its group by now.
 pub(crate) async fn give_way_while_full(cluster: Arc<Inner>) {
+    tokio::join!(give_way(&cluster, &cluster.control), give_way(&cluster, &cluster.quota));
+}
+
+async fn give_way<M: Machine>(cluster: &Inner, group: &Group<M>) {
+    let mut asked = 0;
     loop {
         tokio::time::sleep(LOOK_AT_DISK).await;
-        for (group, leads) in [
-            (GroupId::Control, cluster.control.is_full() && cluster.control.is_leader()),
-            (GroupId::Quota(0), cluster.quota.is_full() && cluster.quota.is_leader()),
-        ] {
-            if leads && let Err(why) = give_away(&cluster, group, None).await {
-                tracing::debug!(?group, %why, "the leadership was not given away");
-            }
+        if !group.is_full() || !group.is_leader() {
+            asked = 0;
+            continue;
+        }
+        // Whoever was asked first may have no room either, or lack the last entries.
+        let successors = successors(group, cluster.me());
+        let to = successors.get(asked % successors.len().max(1)).copied();
+        asked += 1;
+        let patience = HAND_OVER.min(TAKE_OVER * u32::try_from(asked).unwrap_or(u32::MAX));
+        if let Err(why) = hand_over(cluster, group, to, patience).await {
+            tracing::debug!(group = ?group.id, %why, "the leadership was not given away");
         }
     }
 }
 
-async fn hand_over<M: Machine>(cluster: &Inner, group: &Group<M>, to: Option<NodeId>) -> Done {
+/// The other voters, the one whose log is longest first.
+fn successors<M: Machine>(group: &Group<M>, me: NodeId) -> Vec<NodeId> {
+    let matched = group.matched();
+    let mut others: Vec<NodeId> = group.status().voters.into_iter().filter(|node| *node != me).collect();
+    others.sort_by_key(|node| Reverse(matched.get(&node.0).copied().unwrap_or(0)));
+    others
+}
+
+async fn hand_over<M: Machine>(cluster: &Inner, group: &Group<M>, to: Option<NodeId>, patience: Duration) -> Done {
     if !group.is_leader() {
         return if to.is_some() { Err("this node does not lead".into()) } else { Ok(()) };
     }
     let me = cluster.me();
-    let status = group.status();
-    let matched = group.matched();
-    let best = || {
-        let others = status.voters.iter().filter(|node| **node != me);
-        others.max_by_key(|node| matched.get(&node.0).copied().unwrap_or(0)).copied()
+    let Some(to) = to.or_else(|| successors(group, me).first().copied()) else {
+        return Err("no other node votes".into());
     };
-    let Some(to) = to.or_else(best) else { return Err("no other node votes".into()) };
-    if !status.voters.contains(&to) {
+    if !group.status().voters.contains(&to) {
         return Err(format!("node {to} is no voter"));
     }
     group.raft.trigger().transfer_leader(to.0).await.map_err(|error| error.to_string())?;
-    let patience = Instant::now() + HAND_OVER;
+    let patience = Instant::now() + patience;
     while Instant::now() < patience {
         match group.leader() {
             Some(leader) if leader != me => return Ok(()),

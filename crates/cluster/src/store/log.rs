@@ -22,7 +22,7 @@ use crate::raft::{Entry, LogId, Types, Vote};
 
 /// redb's cache: the log is read from memory, the file only at a start. Whatever is written stays in it until it is full, of no
 /// use to anybody: more of it is memory that grows for many minutes.
-pub(super) const CACHE: usize = 1 << 20;
+pub(super) const CACHE: usize = 256 << 10;
 /// Bytes of entries that one append to a follower carries, unless a single entry is larger.
 const APPEND_BYTES: usize = 2 << 20;
 
