@@ -213,6 +213,11 @@ impl<M: Machine> Group<M> {
         }
     }
 
+    /// A change of voters is between its two steps: a majority of those before it and one of those after it are needed for everything.
+    pub(crate) fn is_joint(&self) -> bool {
+        1 < self.raft.metrics().borrow_watched().membership_config.membership().get_joint_config().len()
+    }
+
     /// How far each member's log reaches, known to a leader only.
     pub(crate) fn matched(&self) -> BTreeMap<u64, u64> {
         let metrics = self.raft.metrics().borrow_watched().clone();

@@ -194,9 +194,9 @@ async fn converge(cluster: &Inner) -> Result<bool, String> {
         };
         done?;
     }
-    // … and control last out.
+    // … and control last out. A leader that went between the two steps of a change left it to the next one.
     let current: BTreeSet<u64> = cluster.control.status().voters.iter().map(|node| node.0).collect();
-    if current != wanted {
+    if current != wanted || cluster.control.is_joint() {
         cluster.control.set_voters(wanted, true).await?;
     }
     let strangers: BTreeSet<u64> = inside.iter().filter(|id| !members.contains_key(id)).copied().collect();
@@ -238,3 +238,6 @@ async fn seen(cluster: &Inner, members: &BTreeMap<u64, String>, last_log: u64) -
     };
     Ok(members.keys().map(|id| (*id, look(id))).collect())
 }
+
+#[cfg(test)]
+mod tests;
