@@ -71,12 +71,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Warm up, rest, load, rest.
+/// Warm up, rest, load, rest. Warm is who has all the history that it keeps: a hundred documents, of which one comes each second.
 fn play(options: &Options, stage: &mut Stage, runtime: &Runtime, world: &Arc<World>) -> Result<Story> {
     let total = Duration::from_secs(options.seconds);
     let rest = (total / 10).clamp(Duration::from_secs(15), Duration::from_secs(60));
-    eprintln!("warming up for {} s", rest.as_secs());
-    let warm = load(options, rest, 1, stage, runtime, world)?;
+    let warming = (total / 5).clamp(Duration::from_secs(15), Duration::from_secs(120));
+    eprintln!("warming up for {} s", warming.as_secs());
+    let warm = load(options, warming, 1, stage, runtime, world)?;
     let before = at_rest(rest, stage)?;
     eprintln!("under load for {} s", total.as_secs());
     stage.begin_anew();
