@@ -194,10 +194,10 @@ impl Inbound {
     ///
     /// # Errors
     /// It broke, in time or size.
-    pub(crate) async fn whole(mut self) -> Result<Option<Bytes>, Broken> {
+    pub(crate) async fn whole(&mut self) -> Result<Option<Bytes>, Broken> {
         let mut read = BytesMut::new();
         while !self.is_read() {
-            let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await else { break };
+            let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await else { break };
             let Ok(data) = frame?.into_data() else { return Ok(None) };
             if read.is_empty() && self.is_read() {
                 return Ok(Some(data)); // As nearly always: not a byte is copied.

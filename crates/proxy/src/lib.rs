@@ -26,6 +26,7 @@ mod http1;
 #[cfg(feature = "h3")]
 mod http3;
 mod identify;
+mod in_place;
 mod inbound;
 mod issuers;
 mod limits;

@@ -32,6 +32,7 @@ mod trouble;
 mod waiting;
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,6 +58,7 @@ use crate::gate::Gate;
 use crate::guest::Asker;
 use crate::head::Host;
 use crate::identify::Caller;
+use crate::in_place::boxed;
 use crate::inbound::{Broken, Inbound};
 use crate::limits::Asked;
 use crate::limits::{self, Further, Scope, Spoken};
@@ -113,7 +115,9 @@ pub(crate) async fn serve(
     observer: &mut Observer,
     shown: &mut Shown,
 ) -> Result<Response<Reply>, Refusal> {
-    match visit.answer(parts, body, observer, shown).await {
+    // Pinned where it is made: an `await` of the future itself would move it first, twice. So with all that is long here.
+    let answer = pin!(visit.answer(parts, body, observer, shown)).await;
+    match answer {
         Ok(response) => Ok(response),
         Err(No { refusal, error: None }) => Err(refusal),
         Err(No { refusal, error: Some(error) }) => {
@@ -171,12 +175,12 @@ impl<'a> Visit<'a, '_> {
             return self.listed(&door);
         }
         allow(parts, &Method::POST)?;
-        self.may_begin(parts, observer, shown).await?;
-        let bytes = self.read(parts, body, observer).await?;
+        pin!(self.may_begin(parts, observer, shown)).await?;
+        let bytes = pin!(self.read(parts, body, observer)).await?;
         let mut heard = Heard::new(door, bytes)?;
         let model = self.llm.model(&heard.peek.model).ok_or_else(|| unknown(&heard.peek.model))?;
         heard.cap = model.max_output;
-        observer.record.spoken = Some(Box::new(begun(model, &heard)));
+        observer.record.spoken = Some(boxed(|| begun(model, &heard)));
         self.log_call(&heard, observer);
         if !self.may(&model.name) {
             return Err(Refusal::ModelNotAllowed.into());
@@ -186,7 +190,8 @@ impl<'a> Visit<'a, '_> {
         let spoken = Spoken { model: &model.name, most: &most };
         let look = self.look(parts, &heard, model, &own);
         let is_hit = look.as_ref().is_some_and(answers::Look::is_hit);
-        let (charge, asks) = match self.admit(parts, Some(spoken), is_hit, observer, shown).await {
+        let admitted = pin!(self.admit(parts, Some(spoken), is_hit, observer, shown)).await;
+        let (charge, asks) = match admitted {
             // The bound would not fit: perhaps what it truly is does.
             Err(no) if self.could_fit(&no, &heard, model, observer) && Box::pin(heard.counted_for(model)).await => {
                 Box::pin(self.admit(parts, Some(spoken), is_hit, observer, shown)).await?
@@ -204,7 +209,7 @@ impl<'a> Visit<'a, '_> {
                 Found::Nothing(keep, report) => (keep, report),
             },
         };
-        let mut response = self.ask(parts, &heard, &own, model, asks, observer, keep).await?;
+        let mut response = pin!(self.ask(parts, &heard, &own, model, asks, observer, keep)).await?;
         if let Some(report) = report {
             report.put(response.headers_mut());
         }
@@ -264,7 +269,7 @@ impl<'a> Visit<'a, '_> {
         if let Some(coding) = coding {
             inbound.unpack(coding);
         }
-        let read = inbound.whole().await.map_err(Broken::refusal)?;
+        let read = pin!(inbound.whole()).await.map_err(Broken::refusal)?;
         Ok(read.ok_or(Refusal::BodyBroken)?) // Trailers are nothing that a call has.
     }
 
@@ -290,7 +295,7 @@ impl<'a> Visit<'a, '_> {
             return Ok((None, Asked::new()));
         }
         let counters = (&*gate.limiter, &*gate.seen);
-        let (verdict, decided, asks) = limits::admit(counters, snapshot, &asked, &scope).await;
+        let (verdict, decided, asks) = pin!(limits::admit(counters, snapshot, &asked, &scope)).await;
         observer.record.limits = decided.standings;
         *shown = decided.shown.with(left::headers(snapshot, &observer.record.limits));
         let permit = verdict?;
@@ -375,9 +380,9 @@ impl<'a> Visit<'a, '_> {
         let (fleet, headers, caller, snapshot) = (&*self.gate.fleet, &parts.headers, self.caller, self.snapshot);
         let chooser = Chooser { fleet, heard, headers, caller, snapshot, needs: &needs };
         let call = Call { visit: self, parts, heard, own, further: &further, chooser, model, records };
-        let asking = Asking::new(call)?;
+        let mut asking = Asking::new(call)?;
         let staying = self.llm.drains.then(|| self.stays.stay());
-        let outcome = asking.run(observer).await;
+        let outcome = pin!(asking.run(observer)).await;
         drop(staying);
         if self.stays.has_left() {
             observer.record.cut.get_or_insert(telemetry::Cut::Client);

@@ -34,6 +34,7 @@ use crate::guest::Asker;
 use crate::head;
 use crate::headers::{self, Seen, X_REQUEST_ID, X_TIDEGATE_REVISION};
 use crate::identify::{self, Who};
+use crate::in_place::{boxed, pinned};
 use crate::inbound::{Inbound, Tally};
 use crate::limits::{self, Further, Scope};
 use crate::llm::{self, Visit};
@@ -84,7 +85,7 @@ pub(crate) fn serve<F: Future + Send + 'static>(
     let seen = headers::survey(&parts.headers);
     let mut origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);
     let record = Record::begin(here.scene.clone(), tidegate_clock::boot());
-    let mut observer = Box::new(Observer {
+    let mut observer = boxed(|| Observer {
         record,
         tally: None,
         whole: false,
@@ -328,7 +329,7 @@ async fn answer<'a>(
             caller,
             stays: bench.stays,
         };
-        return Box::pin(llm::serve(visit, parts, body, observer, &mut dress.shown)).await.map(Answer::Ours);
+        return pinned(|| llm::serve(visit, parts, body, observer, &mut dress.shown)).await.map(Answer::Ours);
     }
 
     let (mut ahead, mut posted) = (None, None);

@@ -12,6 +12,7 @@ use tidegate_telemetry::{Cost, Tokens};
 use tokio::time::Instant;
 
 use super::counting::{Prompt, Sums, Tally};
+use crate::in_place::boxed;
 use crate::relay::Observer;
 
 #[derive(Debug)]
@@ -58,9 +59,13 @@ pub(super) enum First {
 impl Account {
     /// `prompt`: bytes of the call.
     pub(super) fn new(prompt: usize, has_tools: bool) -> Self {
+        Self::begun(Instant::now(), (prompt as u64, has_tools))
+    }
+
+    fn begun(began: Instant, prompt: (u64, bool)) -> Self {
         Self {
-            began: Instant::now(),
-            prompt: (prompt as u64, has_tools),
+            began,
+            prompt,
             dialect: Dialect::OpenAiChat,
             guess: 0,
             lost: (0, 0),
@@ -80,15 +85,13 @@ impl Account {
     }
 
     /// Its model counts like this, if that should be needed.
-    pub(super) fn counting(mut self, encoding: Option<Encoding>, prompt: impl FnOnce() -> Option<Arc<Prompt>>) -> Self {
+    pub(super) fn counting(&mut self, encoding: Option<Encoding>, prompt: impl FnOnce() -> Option<Arc<Prompt>>) {
         self.tally = encoding.map(|encoding| Box::new(Tally::new(encoding, prompt())));
-        self
     }
 
     /// No answer is longer than this.
-    pub(super) fn at_most(mut self, tokens: Option<u64>) -> Self {
+    pub(super) fn at_most(&mut self, tokens: Option<u64>) {
         self.most = tokens.unwrap_or(u64::MAX);
-        self
     }
 
     /// Is the text of the answer wanted?
@@ -121,8 +124,8 @@ impl Account {
     }
 
     /// Of one try: it knows nothing of others.
-    pub(super) fn fork(&self, dialect: Dialect, tariff: Option<&Arc<Tariff>>) -> Self {
-        let mut fork = Self { began: self.began, prompt: self.prompt, ..Self::new(0, false) };
+    pub(super) fn fork(&self, dialect: Dialect, tariff: Option<&Arc<Tariff>>) -> Box<Self> {
+        let mut fork = boxed(|| Self::begun(self.began, self.prompt));
         fork.at(dialect, tariff);
         fork
     }
@@ -415,7 +418,8 @@ mod tests {
 
     /// Tokens that an answer costs whose caller left after these pieces.
     fn hung_up(dialect: Dialect, pieces: &[&str], most: Option<u64>) -> u64 {
-        let mut account = Account::new(0, false).at_most(most);
+        let mut account = Account::new(0, false);
+        account.at_most(most);
         account.at(dialect, None);
         let mut decoder = dialect.decoder(Bounds::default());
         let mut events = Vec::new();

@@ -31,6 +31,7 @@ use super::trouble::Trouble;
 use super::{OPEN, Visit, estimated};
 use crate::charge::Charge;
 use crate::forward;
+use crate::in_place::{boxed, pinned};
 use crate::limits::{self, Further, Spoken};
 use crate::refusal::Refusal;
 use crate::relay::Observer;
@@ -112,7 +113,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         })
     }
 
-    pub(super) async fn run(mut self, observer: &mut Observer) -> Result<Response<Reply>, No> {
+    pub(super) async fn run(&mut self, observer: &mut Observer) -> Result<Response<Reply>, No> {
         let hedge = self.call.model.routing.hedge;
         if hedge.is_some() {
             self.budget().request(self.call.visit.gate.fleet.age());
@@ -121,12 +122,13 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         let mut next = None;
         loop {
             if self.running.is_empty() {
-                if !self.begin(false, observer).await? {
-                    return self.give_up(observer).await;
+                if !pin!(self.begin(false, observer)).await? {
+                    return Box::pin(self.give_up(observer)).await;
                 }
                 next = late(self.hedges);
             }
-            let (at, tried) = match self.came(next, observer).await? {
+            let came = pin!(self.came(next, observer)).await?;
+            let (at, tried) = match came {
                 Came::Late => {
                     next = if Box::pin(self.hedge(observer)).await? { late(self.hedges) } else { None };
                     continue;
@@ -151,7 +153,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                     self.asked(&candidate, observer);
                     observer.record.tried(failed.status(), failed.error.kind.name());
                     if self.failed(failed, candidate, (charge, guess), observer) {
-                        return self.give_up(observer).await;
+                        return Box::pin(self.give_up(observer)).await;
                     }
                 }
             }
@@ -221,9 +223,11 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 let mut pause = Box::pin(sleep_until(until));
                 poll_fn(|cx| poll_while(&mut observer.charge, None, pause.as_mut(), cx)).await?;
             }
-            let account = self.ledger.fork(outgoing.dialect, candidate.deployment.tariff(&self.call.heard.peek.model));
+            let mut account =
+                self.ledger.fork(outgoing.dialect, candidate.deployment.tariff(&self.call.heard.peek.model));
             let most = self.call.heard.longest(Some(candidate.model), candidate.deployment);
-            let account = account.at_most(most).counting(encoding, || self.prompt());
+            account.at_most(most);
+            account.counting(encoding, || self.prompt());
             // Boxed, as all that is rare: what a call is made of is moved about.
             let mut charge = None;
             if !candidate.deployment.limits.is_empty() {
@@ -268,7 +272,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         candidate: Candidate<'a>,
         beside: bool,
         charge: Option<Box<Charge>>,
-        (outgoing, account): (Outgoing, Account),
+        (outgoing, account): (Outgoing, Box<Account>),
         observer: &mut Observer,
     ) {
         let Call { visit, parts, heard, own, further, records, .. } = self.call;
@@ -279,7 +283,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         let (guess, going, deployment) = (account.guess(), candidate.known.begin(), candidate.deployment);
         let span = observer.record.asks_beside(forward::draw);
         let began = span.as_ref().map(|(_, span)| (*span, clock::boot()));
-        let attempt = Box::new(Attempt {
+        let attempt = boxed(|| Attempt {
             visit,
             parts,
             heard,
@@ -287,13 +291,13 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             further,
             deployment,
             outgoing,
-            account: Box::new(account),
+            account,
             going,
             filtered_fails,
             records,
             span,
         });
-        self.running.push(Running { candidate, beside, charge, guess, span: began, work: Box::pin(attempt.make()) });
+        self.running.push(Running { candidate, beside, charge, guess, span: began, work: pinned(|| attempt.make()) });
         self.stands(observer);
     }
 
@@ -356,7 +360,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
 
     /// Who else runs is left alone at once: its drop cancels it.
     fn won(
-        mut self,
+        &mut self,
         won: Won,
         candidate: &Candidate<'a>,
         charge: Option<Box<Charge>>,
@@ -385,6 +389,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
                 *response.body_mut() = Reply::Told(told);
             }
         }
+        self.running.clear();
         response
     }
 
@@ -399,7 +404,7 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
         (observer.record.asking, observer.record.endpoint) = (winner, endpoint);
     }
 
-    async fn give_up(mut self, observer: &mut Observer) -> Result<Response<Reply>, No> {
+    async fn give_up(&mut self, observer: &mut Observer) -> Result<Response<Reply>, No> {
         // Some models cannot be asked for a count.
         let cannot = |failed: &Failed| matches!(failed.error.kind, Kind::BadRequest | Kind::NotFound | Kind::Forbidden);
         let cannot = self.last.as_deref().is_some_and(cannot);
@@ -411,7 +416,8 @@ impl<'v, 'a: 'v, 'b: 'v> Asking<'v, 'a, 'b> {
             };
             let by = encoding.filter(|_| counted.is_some()).map(Encoding::name);
             let tokens = counted.map_or(tokens, |counted| counted.tokens);
-            return Ok(estimated(tokens, by, heard, self.ledger, observer));
+            let ledger = std::mem::replace(&mut self.ledger, Account::new(0, false));
+            return Ok(estimated(tokens, by, heard, ledger, observer));
         }
         match (self.last.take(), self.refused.take()) {
             (Some(failed), _) => {

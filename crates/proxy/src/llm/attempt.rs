@@ -111,13 +111,14 @@ impl Attempt<'_, '_, '_> {
         let until =
             self.deployment.provider.first_event.filter(|_| self.heard.peek.stream).map(|most| Instant::now() + most);
         let (mut answered, mut detail) = (None, None);
-        let outcome = match self.call(&self.outgoing.body, until).await {
+        let called = pin!(self.call(&self.outgoing.body, until)).await;
+        let outcome = match called {
             Ok(answer) => {
                 answered = Some((answer.endpoint.clone(), answer.attempts, answer.connect, answer.first_byte));
                 let (head, body) = answer.response.into_parts();
                 let source = Source::new(&head.headers, body);
                 match source {
-                    Ok(source) if head.status.is_success() => self.hear((head.headers, source), until).await,
+                    Ok(source) if head.status.is_success() => pin!(self.hear((head.headers, source), until)).await,
                     Err(error) if head.status.is_success() => Err(Box::new(Failed::lost(error))),
                     // Boxed, as all that a whole answer does without: what it needs is moved about.
                     source => Err(Box::new(Box::pin(self.refused(head.status, &head.headers, source.ok())).await)),
@@ -322,7 +323,7 @@ impl Attempt<'_, '_, '_> {
     async fn whole(mut self: Box<Self>, headers: &HeaderMap, body: Bytes) -> Result<Won, Box<Failed>> {
         let (from, to) = (self.outgoing.dialect, self.heard.door.dialect);
         if let Some(beside) = self.outgoing.beside.take() {
-            let mut account = Box::new(self.account.fork(from, None));
+            let mut account = self.account.fork(from, None);
             std::mem::swap(&mut account, &mut self.account);
             let response = self.beside(&beside, headers, &body, &mut account);
             let response = response.map_err(|error| Box::new(Failed::lost(error)))?;
@@ -458,8 +459,10 @@ fn along(headers: &HeaderMap) -> HeaderMap {
     const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
     // Bedrock's SDKs tell errors apart by the last one alone.
     const TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
-    for name in [CONTENT_TYPE, RETRY_AFTER, RETRY_AFTER_MS, TYPE] {
-        if let Some(value) = headers.get(&name) {
+    let wanted = [CONTENT_TYPE, RETRY_AFTER, RETRY_AFTER_MS, TYPE];
+    for (name, value) in headers {
+        // The first of each: fewer are compared than would be hashed.
+        if wanted.contains(name) && !kept.contains_key(name) {
             kept.insert(name, value.clone());
         }
     }

@@ -311,7 +311,9 @@ impl Coming<'_> {
         let asked = &heard.peek.model;
         let mut account = Account::new(heard.peek.prompt_bytes, heard.peek.has_tools);
         account.at(door.dialect, deployment.tariff(asked));
-        account.at_most(heard.longest(None, deployment)).counting(deployment.encoding(asked), || heard.prompt())
+        account.at_most(heard.longest(None, deployment));
+        account.counting(deployment.encoding(asked), || heard.prompt());
+        account
     }
 }
 
