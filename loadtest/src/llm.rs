@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // At once, so that it is not lost when what comes next fails.
     let mut add = |sections: Vec<(&'static str, Section)>| -> Result<()> {
         for (name, mut section) in sections {
-            section.load = format!("{before} → {}{}", load_average(), build());
+            section.load = format!("{before} → {}; profile {}", load_average(), options.binary.profile());
             println!("{}", section.text(name));
             report.add(name, section)?;
         }
@@ -85,13 +85,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut reach = Section::new("What was to be reached", REACH.to_owned(), &Figure::COLUMNS);
     reach::figures(&measured).iter().for_each(|figure| reach.row(figure.cells(), figure.json()));
     add(vec![("open", measured.opens()), ("reach", reach)])
-}
-
-/// Which build was measured: figures of different ones are not to be compared.
-fn build() -> String {
-    let program = std::env::current_exe().unwrap_or_default();
-    let folder = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
-    format!("; profile `{folder}`")
 }
 
 const REACH: &str = "Medians of the rounds; × nginx: of this very run.";

@@ -86,6 +86,14 @@ impl Binary {
         Command::new(&self.path)
     }
 
+    /// How it was built: figures of different builds are not to be compared. `cargo xtask pgo` has a folder of its own.
+    pub(crate) fn profile(&self) -> String {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = self.path.parent().map(name).unwrap_or_default();
+        let is_trained = self.path.iter().any(|part| part == "pgo");
+        if is_trained { format!("`{folder}`, trained") } else { format!("`{folder}`") }
+    }
+
     /// With nodes beneath another program: slow, and given time.
     pub(crate) fn under(self, under: &[&str]) -> Self {
         Self { under: under.iter().map(|word| (*word).to_owned()).collect(), ..self }

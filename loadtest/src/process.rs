@@ -104,11 +104,17 @@ impl Drop for Process {
         if self.is_running() {
             // An orderly stop first: nginx takes its workers along.
             let _ = self.signal(libc::SIGTERM);
-            if !matches!(self.wait_for_exit(Duration::from_millis(500)), Ok(Some(_))) {
+            if !matches!(self.wait_for_exit(patience()), Ok(Some(_))) {
                 let _ = self.kill_now();
             }
         }
     }
+}
+
+/// For an orderly stop. A program that learns (`cargo xtask pgo`) writes down what it learned when it ends, behind its drain.
+fn patience() -> Duration {
+    let learns = std::env::var_os("LLVM_PROFILE_FILE").is_some();
+    if learns { Duration::from_secs(20) } else { Duration::from_millis(500) }
 }
 
 /// Runs a command to its end and returns what it printed.

@@ -193,10 +193,8 @@ fn command(options: &Options) -> String {
     if !options.only.is_empty() {
         words.push(format!("--only {}", options.only.join("+")));
     }
-    // target/PROFILE/tidegate-loadtest
-    let profile = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.file_name()?.to_owned()));
-    let profile = profile.map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned());
-    format!("`{}`, profile {profile}", words.join(" "))
+    let profile = options.binary.as_ref().map_or_else(String::new, |binary| format!(", profile {}", binary.profile()));
+    format!("`{}`{profile}", words.join(" "))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::prerequisites::{C_COMPILER, CADDY, Consent, H2LOAD, HAPROXY, NGINX, REDIS, VALGRIND, VARNISH, WRK, ensure};
 use crate::run::{Result, become_program, say};
-use crate::{build, places};
+use crate::{build, pgo, places};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +24,12 @@ pub(crate) struct Order {
     pub(crate) only: Option<String>,
     /// Of the build.
     pub(crate) profile: Option<String>,
+    /// What [`crate::pgo`] built instead.
+    pub(crate) trained: bool,
 }
 
 pub(crate) fn run(consent: Consent, order: &Order) -> Result {
-    let Order { what, quick, only, profile } = order;
+    let Order { what, quick, only, profile, trained } = order;
     match what {
         What::Matrix => ensure(&[C_COMPILER, NGINX, WRK, HAPROXY], consent)?,
         // Of the contenders only nginx must be there: what is missing is left out, and named.
@@ -37,7 +39,7 @@ pub(crate) fn run(consent: Consent, order: &Order) -> Result {
         What::Llm => ensure(&[C_COMPILER, NGINX, WRK], consent)?,
     }
     // Figures that are published come from the slow build.
-    let usual = if *quick { "release" } else { "bench-fat" };
+    let usual = if *quick && !trained { "release" } else { "bench-fat" };
     let harness = build::harness(profile.as_deref().unwrap_or(usual))?;
     let mut arguments = vec![match what {
         What::Matrix => "matrix",
@@ -53,6 +55,9 @@ pub(crate) fn run(consent: Consent, order: &Order) -> Result {
         arguments.extend(["--only", only]);
     }
     let mut call = build::call(harness, &arguments);
+    if *trained {
+        call.arg("--tidegate").arg(pgo::trained()?);
+    }
     if *what == What::Speed {
         with_envoy(&mut call);
     }

@@ -1,4 +1,4 @@
-//! The project's verbs: test, sim, mutants, demo, soak, chaos, load, instructions, fuzz, lint. Depends on clap and std only, so that it builds in
+//! The project's verbs: test, sim, mutants, demo, soak, chaos, load, pgo, instructions, fuzz, lint. Depends on clap and std only, so that it builds in
 //! seconds; what needs more lives in `loadtest/` and is built and called from here.
 
 mod admin;
@@ -12,6 +12,7 @@ mod fuzz;
 mod hostile;
 mod lint;
 mod load;
+mod pgo;
 mod places;
 mod prerequisites;
 mod run;
@@ -105,7 +106,12 @@ enum Verb {
         /// The build that is measured; by default bench-fat, or release if it is to be quick.
         #[arg(long)]
         profile: Option<String>,
+        /// Measure what `cargo xtask pgo` built.
+        #[arg(long, conflicts_with = "profile")]
+        trained: bool,
     },
+    /// Build the program twice: what the first learns under load, the second is laid out by. Needs LLVM's own tools.
+    Pgo,
     /// Count the instructions of a request, with valgrind; more than 5 % beyond what is kept fails.
     Instructions {
         /// Keep what is counted, in loadtest/results/instructions.json.
@@ -194,7 +200,7 @@ fn main() -> ExitCode {
         Verb::Chaos { seconds, seed, nodes, only, keep } => {
             chaos::run(consent, &chaos::Order { seconds, seed, nodes, only, keep })
         }
-        Verb::Load { quick, speed, shared, limits, llm, only, profile } => {
+        Verb::Load { quick, speed, shared, limits, llm, only, profile, trained } => {
             let what = if llm {
                 load::What::Llm
             } else if limits {
@@ -206,8 +212,9 @@ fn main() -> ExitCode {
             } else {
                 load::What::Matrix
             };
-            load::run(consent, &load::Order { what, quick, only, profile })
+            load::run(consent, &load::Order { what, quick, only, profile, trained })
         }
+        Verb::Pgo => pgo::build(consent),
         Verb::Instructions { keep, only } => load::instructions(consent, keep, only.as_deref()),
         Verb::Sim { seeds, from } => evidence::sim(seeds, from),
         Verb::Life { seeds, from, seed } => evidence::life(seeds, from, seed),
