@@ -29,6 +29,10 @@ mutants:
 load *flags:
     cargo xtask load {{flags}}
 
+# The program laid out by what runs under load: two slow builds and a load test.
+pgo:
+    cargo xtask pgo
+
 # A real cluster of three on this machine, with curl lines to paste.
 dev *flags:
     cargo run --locked -p tidegate -- dev --nodes 3 {{flags}}

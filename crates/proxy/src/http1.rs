@@ -22,7 +22,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
-use tidegate_http1::{Bad, Encoder, Head, Heads, Outbox, Unsent, poll_send};
+use tidegate_http1::{Bad, Decoder, Encoder, Head, Heads, Outbox, Unsent, poll_send};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -202,6 +202,11 @@ where
         }
         let body = match body {
             None => Received::Nothing,
+            Some(Decoder::Length(length)) if !expects && self.holds(length) => {
+                let whole = self.bytes.split_to(length as usize).freeze();
+                self.shrink();
+                Received::Whole(whole)
+            }
             Some(decoder) => {
                 let (lane, upload) = upload::body(decoder, expects && !old);
                 self.lane = Some(lane);
@@ -211,6 +216,11 @@ where
         let (room, go) = &self.work;
         let request = Request::from_parts(parts, body);
         self.at = At::Asked(request::serve(self.client.clone(), room, request, *go));
+    }
+
+    /// So many bytes of a body came with their head.
+    fn holds(&self, length: u64) -> bool {
+        usize::try_from(length).is_ok_and(|length| length <= self.bytes.len())
     }
 
     #[cold]

@@ -80,7 +80,7 @@ pub(crate) fn serve<F: Future + Send + 'static>(
     go: impl FnOnce(Begun) -> F,
 ) -> Serving<F> {
     let (parts, body) = request.into_parts();
-    let exchange = client.begin(!body.is_end_stream());
+    let exchange = client.begin(body.is_to_come());
     let here = client.local.here(&client.gate);
     let seen = headers::survey(&parts.headers);
     let mut origin = origin::judge(&client, here.scene.snapshot(), &parts.headers, seen);

@@ -90,6 +90,7 @@ fn told_by_rustc(field: &str) -> Result<String> {
 }
 
 fn rustc(arguments: &[&str]) -> Result<String> {
-    let told = Command::new("rustc").args(arguments).output().map_err(|why| Stopped(format!("cannot run rustc: {why}")))?;
+    let told =
+        Command::new("rustc").args(arguments).output().map_err(|why| Stopped(format!("cannot run rustc: {why}")))?;
     Ok(String::from_utf8_lossy(&told.stdout).into_owned())
 }
