@@ -20,6 +20,8 @@ const PACED: f64 = 100.0;
 /// Streams a second, where the first bytes are waited for.
 const RATE: u32 = 200;
 const OPEN: usize = 2_000;
+/// A thousand times slower, and so long at least.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// µs of CPU, and ms.
 #[derive(Debug, Clone, Copy)]
@@ -97,11 +99,18 @@ impl Running {
     }
 
     fn try_cost(&self, site: &Site<'_>, ask: Ask, time: Duration) -> Result<(f64, f64)> {
-        self.wrk(site, ask, Duration::from_secs(1))?;
+        self.warm(site, ask)?;
+        let time = if self.kind.is_slow() { time.max(SLOW) } else { time };
         let before = Usage::of(&self.groups);
         let (requests, seconds) = self.wrk(site, ask, time)?;
         let used = Usage::of(&self.groups) - before;
         Ok(((used.user + used.system).as_secs_f64() * 1e6 / requests, requests / seconds))
+    }
+
+    /// Whoever is slow may not answer anybody so soon.
+    fn warm(&self, site: &Site<'_>, ask: Ask) -> Result<()> {
+        let warmed = self.wrk(site, ask, Duration::from_secs(1)).map(drop);
+        if self.kind.is_slow() { Ok(()) } else { warmed }
     }
 
     pub(super) fn wrk(&self, site: &Site<'_>, ask: Ask, time: Duration) -> Result<(f64, f64)> {
@@ -151,7 +160,7 @@ impl Measured {
             eprintln!("  {count} open streams, {}", kind.name());
             // A process of its own: what another one freed before would hide what a stream takes.
             let fresh = kind.start(site)?;
-            fresh.wrk(site, Ask::Chat, Duration::from_secs(1))?;
+            fresh.warm(site, Ask::Chat)?;
             match open::measure(fresh.address, &fresh.request(Ask::Slow), count, &fresh.groups) {
                 Ok(bytes) => self.open.push((*kind, bytes)),
                 Err(why) if kind.is_slow() => eprintln!("  {}: {why:#}", kind.name()),
