@@ -7,9 +7,18 @@ use crate::run::{Result, cargo, run, target};
 
 /// Builds both with the profile; returns the harness.
 pub(crate) fn harness(profile: &str) -> Result<PathBuf> {
+    build(profile, &["tidegate", "tidegate-loadtest"])
+}
+
+/// For who brings a program.
+pub(crate) fn harness_alone(profile: &str) -> Result<PathBuf> {
+    build(profile, &["tidegate-loadtest"])
+}
+
+fn build(profile: &str, packages: &[&str]) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--locked", "--profile", profile, "--package", "tidegate", "--package", "tidegate-loadtest"]);
-    run(&mut build)?;
+    build.args(["build", "--locked", "--profile", profile]);
+    run(build.args(packages.iter().flat_map(|name| ["--package", name])))?;
     // Cargo's own name for the folder of its default profile.
     let folder = if profile == "dev" { "debug" } else { profile };
     Ok(target().join(folder).join("tidegate-loadtest"))

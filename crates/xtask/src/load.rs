@@ -40,7 +40,8 @@ pub(crate) fn run(consent: Consent, order: &Order) -> Result {
     }
     // Figures that are published come from the slow build.
     let usual = if *quick && !trained { "release" } else { "bench-fat" };
-    let harness = build::harness(profile.as_deref().unwrap_or(usual))?;
+    let harness =
+        if *trained { build::harness_alone(usual) } else { build::harness(profile.as_deref().unwrap_or(usual)) }?;
     let mut arguments = vec![match what {
         What::Matrix => "matrix",
         What::Speed => "speed",

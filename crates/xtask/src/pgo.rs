@@ -12,8 +12,9 @@ use crate::run::{Result, Stopped, cargo, find_program, run, say, target};
 /// What published tables are measured with.
 const PROFILE: &str = "bench-fat";
 /// Who calls what: requests and chats, each as little and as much as is done with them, over every wire.
-const LESSONS: [&[&str]; 2] = [
+const LESSONS: [&[&str]; 3] = [
     &["llm", "--quick", "--chats", "--only", "tidegate"],
+    &["llm", "--quick", "--only", "passing on+translating"],
     &["speed", "--quick", "--only", "h1+64k+h2+tls+h2-tls+tls-new+policy+tidegate"],
 ];
 
@@ -27,11 +28,13 @@ pub(crate) fn build(consent: Consent) -> Result {
     let _ = fs::remove_dir_all(&raw);
     fs::create_dir_all(&raw).map_err(|why| Stopped(format!("{}: {why}", raw.display())))?;
 
-    let harness = build::harness(PROFILE)?;
+    let harness = build::harness_alone(PROFILE)?;
     let learner = program(&folder, &format!("-Cprofile-generate={}", raw.display()))?;
     for lesson in LESSONS {
         let mut call = build::call(harness.clone(), lesson);
-        run(call.arg("--tidegate").arg(&learner).arg("--results").arg(&folder))?;
+        call.arg("--tidegate").arg(&learner).arg("--results").arg(&folder);
+        // A file for each node; the harness waits until it is written.
+        run(call.env("LLVM_PROFILE_FILE", raw.join("%p.profraw")))?;
     }
     let taken = fs::read_dir(&raw).map_or(0, Iterator::count);
     if taken == 0 {
@@ -39,7 +42,7 @@ pub(crate) fn build(consent: Consent) -> Result {
     }
     run(Command::new(merge).arg("merge").arg("-o").arg(&merged).arg(&raw))?;
     let trained = program(&folder, &format!("-Cprofile-use={}", merged.display()))?;
-    say(&format!("{}: {taken} profiles, learned from {}", trained.display(), learner.display()));
+    say(&format!("{}: laid out by {taken} profiles", trained.display()));
     Ok(())
 }
 
@@ -62,7 +65,7 @@ fn place(folder: &Path, triple: &str) -> PathBuf {
 fn program(folder: &Path, flags: &str) -> Result<PathBuf> {
     let triple = told_by_rustc("host: ")?;
     let mut build = cargo();
-    build.args(["build", "--locked", "--profile", PROFILE, "--package", "tidegate", "--features", "h3"]);
+    build.args(["build", "--locked", "--profile", PROFILE, "--package", "tidegate"]);
     run(build.args(["--target", &triple]).env("RUSTFLAGS", flags).env("CARGO_TARGET_DIR", folder))?;
     Ok(place(folder, &triple))
 }
