@@ -15,6 +15,7 @@ DOCUMENT = {
     "version": 1,
     "routes": [
         {"name": "odd", "match": {"path": "/odd/*"}, "to": [{"upstream": "odd"}]},
+        {"name": "hints", "match": {"path": "/hints/*"}, "to": [{"upstream": "odd"}], "early_hints": True},
         {"name": "small", "match": {"path": "/small/*"}, "max_body": "256KiB", "to": [{"upstream": "plain"}]},
         {"name": "all", "match": {"path": "/*"}, "to": [{"upstream": "plain"}]},
     ],

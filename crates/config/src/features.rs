@@ -49,6 +49,7 @@ pub fn features(document: &Document) -> Vec<Feature> {
             document.acme.is_some() || document.certificates.iter().any(|certificate| certificate.stored.is_some())
         }
         Feature::BodyRates => document.routes.iter().any(|route| route.min_body_rate.is_some()),
+        Feature::EarlyHints => document.routes.iter().any(|route| route.early_hints),
         Feature::GrpcWeb => document.routes.iter().any(|route| route.grpc_web),
         Feature::Compression => {
             let uses = |route: &RouteRule| route.decompress || route.compression.is_some();

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use bytes::{Buf, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use httparse::{ParserConfig, Status};
 use smallvec::SmallVec;
@@ -26,6 +27,8 @@ pub enum Bad {
     TargetTooLong,
     /// More bytes or more fields than are read.
     TooLarge,
+    /// A request of HTTP/2.0, or of any major version but 1 (RFC 9110 § 15.6.6).
+    OtherVersion,
 }
 
 /// What is read of a head at most.
@@ -145,7 +148,10 @@ fn read(bytes: &mut BytesMut, most: Heads) -> Result<Option<Head>, Bad> {
         .collect();
     let text = bytes.split_to(length).freeze();
     let part = |from: u32, to: u32| text.slice(from as usize..to as usize);
-    let uri = Uri::from_maybe_shared(part(target, target_end)).map_err(|_| Bad::Malformed)?;
+    let mut uri = Uri::from_maybe_shared(part(target, target_end)).map_err(|_| Bad::Malformed)?;
+    if method == Method::OPTIONS && uri.scheme().is_some() {
+        uri = of_the_whole_server(uri, &text[target as usize..target_end as usize]);
+    }
     let mut hop = Hop { lasting: version == Version::HTTP_11, ..Hop::default() };
     let mut headers = HeaderMap::with_capacity(places.len());
     for [name, name_end, value, value_end] in places {
@@ -162,18 +168,32 @@ fn read(bytes: &mut BytesMut, most: Heads) -> Result<Option<Head>, Bad> {
     Ok(Some(Head { parts, body, stays, expects, upgrades, takes_trailers }))
 }
 
+/// Whoever asks for the options of `http://a` asks for those of the server, not of its root (§ 3.2.4).
+#[cold]
+fn of_the_whole_server(uri: Uri, target: &[u8]) -> Uri {
+    let scheme = uri.scheme_str().unwrap_or_default().len();
+    if target.get(scheme + "://".len()..).is_none_or(|rest| rest.iter().any(|byte| b"/?#".contains(byte))) {
+        return uri;
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).unwrap_or(uri)
+}
+
 /// A higher minor version is read as the highest that we know (RFC 9110 § 2.5); what is no version is none.
 #[cold]
 fn other_version(bytes: &mut BytesMut, most: Heads) -> Result<Option<Head>, Bad> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
     let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
-    let [rest @ .., b'2'..=b'9'] = line else { return Err(Bad::Malformed) };
-    if !rest.ends_with(b" HTTP/1.") {
-        return Err(Bad::Malformed);
+    match line {
+        [rest @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => {
+            let at = rest.len() + b" HTTP/1.".len();
+            bytes[at] = b'1';
+            read(bytes, most)
+        }
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', b'0' | b'2'..=b'9', b'.', b'0'..=b'9'] => Err(Bad::OtherVersion),
+        _ => Err(Bad::Malformed),
     }
-    let at = rest.len();
-    bytes[at] = b'1';
-    read(bytes, most)
 }
 
 /// What the fields say that concerns the connection.

@@ -67,13 +67,15 @@ pub enum Feature {
     ClusterKeys,
     /// `routes[].min_body_rate` in the document.
     BodyRates,
+    /// `routes[].early_hints` in the document.
+    EarlyHints,
 }
 
 /// The level of this build.
 pub const LEVEL: u32 = 4;
 
 impl Feature {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Endpoints,
         Self::Purges,
         Self::PlansOfKeys,
@@ -105,6 +107,7 @@ impl Feature {
         Self::Packed,
         Self::ClusterKeys,
         Self::BodyRates,
+        Self::EarlyHints,
     ];
 
     /// The least level of a release that understands it. Never above [`LEVEL`].
@@ -137,7 +140,7 @@ impl Feature {
             | Self::Http3
             | Self::Backups => 2,
             Self::Secrets | Self::Zones | Self::Audit => 3,
-            Self::Packed | Self::ClusterKeys | Self::BodyRates => 4,
+            Self::Packed | Self::ClusterKeys | Self::BodyRates | Self::EarlyHints => 4,
         }
     }
 
@@ -159,6 +162,7 @@ impl Feature {
             Self::Otlp => "`telemetry.otlp`",
             Self::Doors => "`listeners.proxy_protocol`, or a certificate of a client or for an upstream",
             Self::GrpcWeb => "`grpc_web` of a route",
+            Self::EarlyHints => "`early_hints` of a route",
             Self::Certificates => "a stored certificate, or `acme`",
             Self::Compression => "`compression`, or `decompress` of a route",
             Self::Overload => "`overload` or `hedge` of an upstream, or a `class`",

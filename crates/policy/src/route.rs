@@ -52,6 +52,8 @@ pub struct Route {
     pub min_body_rate: u32,
     /// May a client switch protocols (WebSocket)?
     pub upgrade: bool,
+    /// Informational answers go on to clients of HTTP/1.1.
+    pub early_hints: bool,
     /// Calls of gRPC-Web go on as gRPC.
     pub grpc_web: bool,
     /// Compressed requests are decompressed before they go on.

@@ -35,6 +35,7 @@ fn route(name: &str, path: &str) -> Draft {
         max_body: 0,
         min_body_rate: 0,
         upgrade: false,
+        early_hints: false,
         grpc_web: false,
         decompress: false,
         compression: None,

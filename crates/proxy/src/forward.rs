@@ -184,7 +184,8 @@ pub(crate) fn call<'a>(
         request.extensions_mut().insert(Arc::new(incoming.client.whom));
     }
     let eager = upgrade || talks;
-    Call { upstream, request, timeouts, upgrade, eager, admitted: true, guest, again: Some(further) }
+    let interim = asker.route.early_hints;
+    Call { upstream, request, timeouts, upgrade, interim, eager, admitted: true, guest, again: Some(further) }
 }
 
 /// By weight, independently for each request: no node needs to know what another chose. The target's place.

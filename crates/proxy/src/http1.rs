@@ -23,6 +23,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use tidegate_http1::{Bad, Decoder, Encoder, Head, Heads, Outbox, Unsent, poll_send};
+use tidegate_upstream::interim;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -229,6 +230,7 @@ where
             Bad::Malformed => Refusal::Malformed,
             Bad::TargetTooLong => Refusal::UriTooLong,
             Bad::TooLarge => Refusal::HeadersTooLarge,
+            Bad::OtherVersion => Refusal::OtherVersion,
         };
         let mut date = Vec::new();
         answer::date(&mut date);
@@ -243,7 +245,13 @@ where
     fn poll_asked(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             let At::Asked(serving) = &mut self.at else { return Poll::Ready(Step::On) };
-            if let Poll::Ready(answered) = Pin::new(serving).poll(cx) {
+            interim::listen();
+            let answered = Pin::new(serving).poll(cx);
+            let heard = interim::heard();
+            if !heard.is_empty() && !self.turn.old && !self.out.is_full() {
+                answer::interim(self.out.text(), &heard);
+            }
+            if let Poll::Ready(answered) = answered {
                 let Ok(response) = answered;
                 self.answer(response);
                 return Poll::Ready(Step::On);

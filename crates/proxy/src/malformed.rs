@@ -2,6 +2,7 @@
 //! connections beyond the bound. Written by hand, recorded like any other refusal.
 
 use bytes::Bytes;
+use http::StatusCode;
 use tidegate_telemetry::Record;
 
 use crate::connection::Client;
@@ -13,7 +14,8 @@ pub(crate) fn answer(refusal: &Refusal, date: &str) -> (Bytes, RequestId) {
     let (line, id) = (refusal.line(), RequestId::new());
     let body = line.body(id.as_str());
     let reason = line.status.canonical_reason().unwrap_or("Refused");
-    let retry = if line.status.is_server_error() { "retry-after: 1\r\n" } else { "" };
+    let later = line.status == StatusCode::SERVICE_UNAVAILABLE;
+    let retry = if later { "retry-after: 1\r\n" } else { "" };
     let text = format!(
         "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\
          x-request-id: {}\r\n{retry}{date}\r\n{body}",

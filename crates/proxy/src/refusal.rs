@@ -16,6 +16,8 @@ use crate::reply::Reply;
 pub enum Refusal {
     /// What is no request.
     Malformed,
+    /// A request of a major version that is not spoken this way.
+    OtherVersion,
     InvalidHost,
     InvalidPath,
     AmbiguousFraming,
@@ -126,6 +128,7 @@ impl Refusal {
         let line = |status, code, message, hint, blame| Line { status, code, message, hint, blame };
         match self {
             Self::Malformed => line(StatusCode::BAD_REQUEST, "malformed", "The request is not valid HTTP.", "Check the request line, header names and values, Content-Length and Transfer-Encoding.", Caller),
+            Self::OtherVersion => line(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version_not_supported", "The request line names a version of HTTP that is not spoken this way.", "Send HTTP/1.1; HTTP/2 begins with its own preface, or is agreed on in TLS.", Caller),
             Self::InvalidHost => line(StatusCode::BAD_REQUEST, "invalid_host", "The Host header is missing, repeated, malformed or contradicts the request target.", "Send exactly one Host header with a valid name.", Caller),
             Self::InvalidPath => line(StatusCode::BAD_REQUEST, "invalid_path", "The path holds control characters, a backslash, a broken percent escape, or dots beside an escaped slash or a parameter.", "Send a normalised, percent-encoded path.", Caller),
             Self::AmbiguousFraming => line(StatusCode::BAD_REQUEST, "ambiguous_framing", "Content-Length and Transfer-Encoding contradict each other.", "Send one of them, once.", Caller),
@@ -200,6 +203,7 @@ impl Refusal {
         let retry_after = Duration::ZERO;
         vec![
             Self::Malformed,
+            Self::OtherVersion,
             Self::InvalidHost,
             Self::InvalidPath,
             Self::AmbiguousFraming,

@@ -101,6 +101,7 @@ fn route(id: &str, upstream: &Arc<Upstream>) -> Route {
         max_body: 1,
         min_body_rate: 0,
         upgrade: false,
+        early_hints: false,
         grpc_web: false,
         decompress: false,
         compression: None,

@@ -42,6 +42,8 @@ pub struct Call<'a, B> {
     /// The client wants to switch protocols: HTTP/1.1 alone can, and a 101 is passed on with the connection, [`Switched`](crate::Switched),
     /// in its extensions.
     pub upgrade: bool,
+    /// Informational answers of HTTP/1.1 upstreams are told to who [listens](crate::interim::listen).
+    pub interim: bool,
     /// The head goes out before anything of the body is there, as its client may want an answer to that. Otherwise no
     /// berth, place or connection is taken until the body has begun.
     pub eager: bool,
@@ -56,7 +58,17 @@ pub struct Call<'a, B> {
 impl<'a, B> Call<'a, B> {
     /// By itself: no client waits behind it, so that it asks for no switch, sends its head at once, and has nobody's turn.
     pub fn alone(upstream: &'a Arc<Upstream>, request: Request<B>, timeouts: Timeouts) -> Self {
-        Self { upstream, request, timeouts, upgrade: false, eager: true, admitted: false, guest: None, again: None }
+        Self {
+            upstream,
+            request,
+            timeouts,
+            upgrade: false,
+            interim: false,
+            eager: true,
+            admitted: false,
+            guest: None,
+            again: None,
+        }
     }
 }
 

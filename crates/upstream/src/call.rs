@@ -42,6 +42,7 @@ pub(crate) struct Run<'a> {
     pub(crate) upstream: &'a Arc<Upstream>,
     pub(crate) timeouts: Timeouts,
     pub(crate) upgrade: bool,
+    pub(crate) interim: bool,
     pub(crate) admitted: bool,
     pub(crate) shard: Shard,
     pub(crate) started: Instant,

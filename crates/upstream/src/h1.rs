@@ -92,10 +92,10 @@ impl Exchange {
         }
     }
 
-    /// The next request.
-    pub(crate) fn begin(&mut self, request: Request<Outgoing>, to: &Address) {
+    /// The next request. `interim`: informational answers to it are told.
+    pub(crate) fn begin(&mut self, request: Request<Outgoing>, to: &Address, interim: bool) {
         let (head, body) = request.into_parts();
-        self.reader.begin(head.method == Method::HEAD);
+        self.reader.begin(head.method == Method::HEAD, interim);
         self.out.clear();
         self.encoder = ask::head(&mut self.out, &head, &body, to);
         (self.asked, self.body) = (Some(head), body);
@@ -277,7 +277,7 @@ pub fn fuzz(bytes: &[u8]) {
 /// What a connection that ends behind these bytes comes to: the head, the body, trailers, and what was wrong.
 fn read(bytes: &[u8], step: usize, head_alone: bool) -> Told {
     let mut reader = Reader::new();
-    reader.begin(head_alone);
+    reader.begin(head_alone, false);
     let (mut pieces, mut told) = (bytes.chunks(step.max(1)), Told::default());
     let head = loop {
         match reader.head() {

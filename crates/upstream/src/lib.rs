@@ -23,6 +23,7 @@ pub mod fuzz;
 mod h1;
 mod head;
 mod health;
+pub mod interim;
 mod live;
 mod names;
 mod outgoing;
@@ -166,6 +167,7 @@ impl Upstreams {
             upstream: call.upstream,
             timeouts: call.timeouts,
             upgrade: call.upgrade,
+            interim: call.interim,
             admitted: call.admitted,
             shard: shard::current(),
             started,

@@ -176,5 +176,43 @@ def fields_of_one_hop_go_no_further(world):
         assert b"\r\n" + name not in said, said
 
 
+def interim(said):
+    """The informational answers at the beginning, and what comes behind them."""
+    heads = []
+    while re.match(rb"HTTP/1\.1 1\d\d ", said):
+        head, _, said = said.partition(b"\r\n\r\n")
+        heads.append(head)
+    return heads, said
+
+
+def hints_go_on_where_they_are_asked_for(world):
+    """RFC 9110 § 15.2; RFC 8297 § 2: hints of an answer, and nothing that only the answer may say."""
+    hint = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nset-cookie: a=b\r\ncontent-length: 7\r\nconnection: close\r\n\r\n"
+    world.odd.script = b"HTTP/1.1 100 Continue\r\n\r\n" + hint * 2 + OK + b"content-length: 2\r\n\r\nok"
+    heads, said = interim(world.raw(ASK.replace(b"/odd/", b"/hints/"), timeout=5))
+    assert heads == [b"HTTP/1.1 103 Early Hints\r\nlink: </a>"] * 2, heads
+    assert read(said) == (200, b"ok", True), said
+    for ask in (ASK, b"GET /hints/x HTTP/1.0\r\n\r\n"):
+        heads, said = interim(world.raw(ask, timeout=5))
+        assert not heads and b" 200 " in said[:16], said
+
+
+def hints_without_end_end(world):
+    """Not even where they go on, nor when they are long and their client reads nothing."""
+    before = world.memory()
+    for link in (b"</a>", b"</" + b"a" * 60_000 + b">"):
+        world.odd.script = (b"HTTP/1.1 103 Early Hints\r\nlink: " + link + b"\r\n\r\n") * 5_000
+        heads, said = interim(world.raw(ASK.replace(b"/odd/", b"/hints/"), timeout=10))
+        assert 0 < len(heads) <= 64 and read(said)[0] == 502, (len(heads), said[:200])
+    lines = [world.connect() for _ in range(20)]
+    for line in lines:
+        line.sendall(ASK.replace(b"/odd/", b"/hints/"))
+    world.is_well()
+    for line in lines:
+        line.close()
+    assert world.memory() - before < 64, f"{world.memory() - before:.0f} MB more"
+
+
 CASES = [bad(*one) for one in BAD.items()] + [cut(*one) for one in CUT.items()] + [good(name, *what) for name, what in GOOD.items()]
+CASES += [hints_go_on_where_they_are_asked_for, hints_without_end_end]
 CASES += [a_broken_answer_never_looks_whole_to_who_reads_to_the_end, an_answer_to_head_has_no_body, what_comes_behind_an_answer_is_no_answer_to_the_next_request, fields_of_one_hop_go_no_further]

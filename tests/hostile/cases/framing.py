@@ -25,7 +25,10 @@ REFUSED = {
     "dots_with_a_parameter": (b"GET /a/..;/b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "a_dot_with_a_parameter": (b"GET /.;x=y/b HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "no_version": (b"GET /\r\nhost: a\r\n\r\n", 400),
-    "version_2_0": (b"GET / HTTP/2.0\r\nhost: a\r\n\r\n", 400),
+    # RFC 9110 § 15.6.6: it is read, and not spoken.
+    "version_2_0": (b"GET / HTTP/2.0\r\nhost: a\r\n\r\n", 505),
+    "version_0_9": (b"GET / HTTP/0.9\r\n\r\n", 505),
+    "version_with_two_digits": (b"GET / HTTP/2.00\r\nhost: a\r\n\r\n", 400),
     "version_in_lower_case": (b"GET / http/1.1\r\nhost: a\r\n\r\n", 400),
     "version_with_a_third_number": (b"GET / HTTP/1.1.1\r\nhost: a\r\n\r\n", 400),
     "empty_method": (b" / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
@@ -129,6 +132,11 @@ MADE_CANONICAL = {
     "a_fragment": (b"GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /a HTTP/1.1", b""),
     "an_absolute_target": (b"GET http://a/b?c=d HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /b?c=d HTTP/1.1", b""),
     "an_absolute_target_without_a_path": (b"GET http://a HTTP/1.1\r\nhost: a\r\n\r\n", b"GET / HTTP/1.1", b""),
+    # RFC 9112 § 3.2.4: whoever asks a server for its options by a target without a path asks for those of all of it.
+    "options_of_an_absolute_target_without_a_path": (b"OPTIONS http://a HTTP/1.1\r\nhost: a\r\n\r\n", b"OPTIONS * HTTP/1.1", b""),
+    "options_of_an_absolute_target_with_a_path": (b"OPTIONS http://a/ HTTP/1.1\r\nhost: a\r\n\r\n", b"OPTIONS / HTTP/1.1", b""),
+    "options_of_an_absolute_target_with_a_query": (b"OPTIONS http://a?b HTTP/1.1\r\nhost: a\r\n\r\n", b"OPTIONS /?b HTTP/1.1", b""),
+    "options_of_the_server": (b"OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", b"OPTIONS * HTTP/1.1", b""),
     "an_extension_of_a_chunk": (HEAD + b"transfer-encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\n\r\n", b"POST /x HTTP/1.1", b"abc"),
     "an_extension_in_quotes": (HEAD + b'transfer-encoding: chunked\r\n\r\n3;a="b;c"\r\nabc\r\n0\r\n\r\n', b"POST /x HTTP/1.1", b"abc"),
     "a_nul_in_an_extension": (HEAD + b"transfer-encoding: chunked\r\n\r\n3;a\0b\r\nabc\r\n0\r\n\r\n", b"POST /x HTTP/1.1", b"abc"),

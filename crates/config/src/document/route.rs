@@ -81,6 +81,10 @@ pub struct RouteRule {
     /// May a client switch protocols (WebSocket)?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub upgrade: bool,
+    /// Pass on the informational answers (1xx) of HTTP/1.1 upstreams, as 103 Early Hints, with their `Link` fields, to clients of
+    /// HTTP/1.1. Some of those take the first for the answer (Python's `http.client`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early_hints: bool,
     /// May browsers call gRPC here (gRPC-Web, binary or text)? They go on as gRPC, to upstreams with `protocol: http2`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grpc_web: bool,

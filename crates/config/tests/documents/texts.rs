@@ -16,7 +16,7 @@ fn json_is_as_good_as_yaml() {
     says(
         "{\n\"version\": 1,\n\t\"routes\": [\n\t{\"name\": 5, \"x\": \"\\ud83d\\ude00\"}]}",
         &[
-            "line 4: routes[0].x: unknown field (known here: name, tenant, match, priority, to, redirect, respond, llm, rewrite, auth, claims, limits, weights, end_user, cors, request_headers, response_headers, timeouts, max_body, min_body_rate, upgrade, grpc_web, decompress, compression, class, cache)",
+            "line 4: routes[0].x: unknown field (known here: name, tenant, match, priority, to, redirect, respond, llm, rewrite, auth, claims, limits, weights, end_user, cors, request_headers, response_headers, timeouts, max_body, min_body_rate, upgrade, early_hints, grpc_web, decompress, compression, class, cache)",
             "line 4: routes[0]: a route does one of `to`, `redirect`, `respond`, `llm` (write `to: [{upstream: NAME}]`)",
         ],
     );

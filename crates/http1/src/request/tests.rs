@@ -49,7 +49,8 @@ fn what_could_be_read_in_two_ways_is_no_request() {
     for text in [
         "GET / HTTP/1.12\r\n\r\n",
         "GET /HTTP/1.2\r\n\r\n",
-        "GET / HTTP/2.0\r\n\r\n",
+        "GET / HTTP/2.00\r\n\r\n",
+        "GET / http/2.0\r\n\r\n",
         "GET /\r\n\r\n",
         "GET  / HTTP/1.1\r\n\r\n",
         " GET / HTTP/1.1\r\n\r\n",
@@ -71,6 +72,16 @@ fn what_could_be_read_in_two_ways_is_no_request() {
         "POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
     ] {
         assert_eq!(asked(text), Err(Some(Bad::Malformed)), "{text:?}");
+    }
+}
+
+#[test]
+fn another_major_version_is_told_from_what_is_no_version() {
+    for version in ["0.9", "2.0", "3.0", "9.9"] {
+        for end in ["\r\n", "\n"] {
+            let text = format!("GET / HTTP/{version}{end}");
+            assert_eq!(asked(&text), Err(Some(Bad::OtherVersion)), "{text:?}");
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, LINK, TRAILER, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::ext::ReasonPhrase;
 use tidegate_http1::{Encoder, announced, content_length, field, length};
+use tidegate_upstream::interim::Interim;
 
 use crate::headers::has_token;
 
@@ -109,6 +110,18 @@ pub(super) fn head(text: &mut Vec<u8>, answer: &Parts, extent: Extent, turn: &mu
     }
     text.extend_from_slice(b"\r\n");
     encoder
+}
+
+/// Heads before the answer's (RFC 9110 § 15.2), for clients of HTTP/1.1.
+pub(super) fn interim(text: &mut Vec<u8>, heard: &[Interim]) {
+    for Interim { status, links } in heard {
+        let reason = status.canonical_reason().unwrap_or_default();
+        text.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+        for link in links {
+            field(text, &LINK, link.as_bytes());
+        }
+        text.extend_from_slice(b"\r\n");
+    }
 }
 
 fn trailers(headers: &HeaderMap, any: bool) -> Vec<http::HeaderName> {

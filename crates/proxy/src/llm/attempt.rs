@@ -186,7 +186,17 @@ impl Attempt<'_, '_, '_> {
             .map_err(|why| (Box::new(Failed::unproven(&provider.name)), Some(why.into())))?;
         let (timeouts, again) = (*route.timeouts, Some(self.further as &dyn upstream::Again));
         let (upstream, guest) = (&provider.upstream, self.visit.asker().guest(&provider.upstream, request.headers()));
-        let call = Call { upstream, request, timeouts, upgrade: false, eager: true, admitted: true, guest, again };
+        let call = Call {
+            upstream,
+            request,
+            timeouts,
+            upgrade: false,
+            interim: false,
+            eager: true,
+            admitted: true,
+            guest,
+            again,
+        };
         let outcome = match until {
             // Pinned where it is made: an `await` of the future itself would move it first, twice.
             None => {

@@ -41,7 +41,7 @@ const REFUSED: &[(&str, u16)] = &[
     ("GET / HTTP/1.1\r\nhost: a\r\nx\x00y: 1\r\n\r\n", 400),
     ("GET / HTTP/1.1\r\nhost: a\r\nx: a\x00b\r\n\r\n", 400),
     ("GET / HTTP/1.1\r\nhost: a\r\nx: a\rb: c\r\n\r\n", 400),
-    ("GET / HTTP/3.0\r\nhost: a\r\n\r\n", 400),
+    ("GET / HTTP/3.0\r\nhost: a\r\n\r\n", 505),
     ("GET /\r\n\r\n", 400),
     ("G@T / HTTP/1.1\r\nhost: a\r\n\r\n", 400),
 ];

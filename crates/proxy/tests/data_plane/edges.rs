@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tidegate_policy::Rewrite;
+use tidegate_policy::{Rewrite, Route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::backend;
@@ -228,4 +228,48 @@ async fn a_failed_try_is_recorded_with_its_endpoint_and_never_sent_more_often_th
     let world = Setup::routes(vec![route("/", &patient)]).start().await;
     assert_eq!(world.get("/never").await.code(), "upstream_timeout");
     assert_eq!(seen.requests.load(std::sync::atomic::Ordering::SeqCst), 3);
+}
+
+/// Says hints, and its answer when it is told to.
+async fn hinting(listener: tokio::net::TcpListener, mut go_on: tokio::sync::mpsc::Receiver<()>) {
+    while let Ok((mut socket, _)) = listener.accept().await {
+        until(&mut socket, "\r\n\r\n").await;
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
+                       HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nset-cookie: a=b\r\nlink: </b.js>\r\n\r\n";
+        socket.write_all(interim.as_bytes()).await.unwrap();
+        go_on.recv().await;
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await.unwrap();
+    }
+}
+
+/// RFC 9110 § 15.2, RFC 8297.
+#[tokio::test]
+async fn hints_go_on_where_the_route_says_so_before_there_is_an_answer() {
+    const HINTS: &str = "HTTP/1.1 102 Processing\r\n\r\n\
+                         HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nlink: </b.js>\r\n\r\n";
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = upstream(listener.local_addr().unwrap());
+    let (go, go_on) = tokio::sync::mpsc::channel(8);
+    tokio::spawn(hinting(listener, go_on));
+    let passing = Route { early_hints: true, ..route("/hints", &to) };
+    let world = Setup::routes(vec![passing, route("/plain", &to)]).start().await;
+
+    let mut socket = world.connect().await;
+    socket.write_all(b"GET /hints HTTP/1.1\r\nhost: gate.test\r\nconnection: close\r\n\r\n").await.unwrap();
+    assert_eq!(until(&mut socket, "</b.js>\r\n\r\n").await, HINTS);
+    go.send(()).await.unwrap();
+    let answer = rest(&mut socket).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok"), "{answer}");
+
+    for asked in ["GET /hints HTTP/1.0\r\n\r\n", "GET /plain HTTP/1.1\r\nhost: gate.test\r\nconnection: close\r\n\r\n"]
+    {
+        go.send(()).await.unwrap();
+        let answer = world.raw(asked.to_owned()).await;
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{answer}");
+        assert!(answer.contains(" 200 OK\r\n") && !answer.contains("link:"), "{answer}");
+    }
+    // Over HTTP/2 they cannot be said.
+    go.send(()).await.unwrap();
+    let answer = h2c(&world).await.send_request(h2_get("/hints")).await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers().get("link")), (200, None));
 }

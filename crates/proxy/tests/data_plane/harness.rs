@@ -299,6 +299,7 @@ pub(crate) fn with_action(prefix: &str, action: Action) -> Route {
         max_body: 1 << 20,
         min_body_rate: 240,
         upgrade: false,
+        early_hints: false,
         grpc_web: false,
         decompress: false,
         compression: None,

@@ -114,6 +114,7 @@ impl<'a> Run<'a> {
             upstream: self.upstream,
             timeouts: self.timeouts,
             upgrade: false,
+            interim: false,
             admitted: self.admitted,
             shard: self.shard,
             started: self.started,

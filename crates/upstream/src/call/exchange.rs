@@ -32,7 +32,7 @@ impl Run<'_> {
         match line {
             Line::One(one) => {
                 if let (Some(exchange), Some(request)) = (one.own(), self.request.take()) {
-                    exchange.begin(request, to);
+                    exchange.begin(request, to, self.interim);
                 }
                 let outcome = {
                     let heard = pin!(poll_fn(|cx| one.poll_head(cx)));

@@ -11,6 +11,8 @@ use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 use tidegate_http1::{Decoder, Malformed, is_whole_since, length};
 
+use crate::interim;
+
 /// As over HTTP/2.
 const HEAD: usize = 64 << 10;
 const FIELDS: usize = 100;
@@ -23,6 +25,8 @@ pub(crate) struct Reader {
     /// So much of a head was there when it was looked at, and it was not whole.
     looked: usize,
     interim: u32,
+    /// They are told to whoever listens.
+    tells_interim: bool,
     /// The request was a HEAD: no body comes.
     head_alone: bool,
     pub(crate) decoder: Decoder,
@@ -41,16 +45,16 @@ type Place = [u16; 4];
 impl Reader {
     pub(crate) fn new() -> Self {
         let (bytes, decoder) = (BytesMut::new(), Decoder::Length(0));
-        Self { bytes, looked: 0, interim: 0, head_alone: false, decoder }
+        Self { bytes, looked: 0, interim: 0, tells_interim: false, head_alone: false, decoder }
     }
 
     /// The answer to another request comes.
-    pub(crate) fn begin(&mut self, head_alone: bool) {
-        (self.looked, self.interim, self.head_alone) = (0, 0, head_alone);
+    pub(crate) fn begin(&mut self, head_alone: bool, tells_interim: bool) {
+        (self.looked, self.interim, self.tells_interim, self.head_alone) = (0, 0, tells_interim, head_alone);
         self.decoder = Decoder::Length(0);
     }
 
-    /// The answer's head, once it has come; interim ones are passed over.
+    /// The answer's head, once it has come; interim ones are told at most.
     pub(crate) fn head(&mut self) -> Result<Option<Response<()>>, Malformed> {
         while !self.bytes.is_empty() {
             if self.looked > 0 && !is_whole_since(&self.bytes, self.looked) {
@@ -63,6 +67,9 @@ impl Reader {
                     self.interim += 1;
                     if self.interim > INTERIM {
                         return Err(Malformed("more than 64 interim answers"));
+                    }
+                    if self.tells_interim {
+                        interim::tell(response.status(), response.headers());
                     }
                 }
                 Behind::Nothing => return Ok(Some(response)),

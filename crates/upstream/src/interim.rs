@@ -1,0 +1,85 @@
+//! Informational answers (1xx, RFC 9110 § 15.2) on their way to the client: whoever polls a call for its client listens meanwhile.
+//! What is asked for in a task of its own, for nobody or for several, has no listener, and they end there.
+
+use std::cell::{Cell, RefCell};
+
+use http::header::LINK;
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ear {
+    Nobodys,
+    Listens,
+    Heard,
+}
+
+thread_local! {
+    static EAR: Cell<Ear> = const { Cell::new(Ear::Nobodys) };
+    static HEARD: RefCell<Vec<Interim>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is told of one: its status and its `Link` fields, which are what hints are made of (RFC 8297 § 2). Other fields could say
+/// what the answer itself is not allowed to.
+#[derive(Debug)]
+pub struct Interim {
+    pub status: StatusCode,
+    pub links: Vec<HeaderValue>,
+}
+
+/// From now until [`heard`] it is told here what comes; only calls with [`Call::interim`](crate::Call::interim) tell.
+#[inline]
+pub fn listen() {
+    EAR.set(Ear::Listens);
+}
+
+/// What came since [`listen`].
+#[inline]
+pub fn heard() -> Vec<Interim> {
+    if EAR.replace(Ear::Nobodys) == Ear::Heard { HEARD.take() } else { Vec::new() }
+}
+
+#[cold]
+pub(crate) fn tell(status: StatusCode, headers: &HeaderMap) {
+    let before = EAR.get();
+    // 100 answers what we asked, not what the client did.
+    if before == Ear::Nobodys || status == StatusCode::CONTINUE {
+        return;
+    }
+    EAR.set(Ear::Heard);
+    HEARD.with_borrow_mut(|heard| {
+        if before == Ear::Listens {
+            heard.clear(); // Of a poll that did not end.
+        }
+        heard.push(Interim { status, links: headers.get_all(LINK).iter().cloned().collect() });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint() {
+        tell(StatusCode::EARLY_HINTS, &HeaderMap::from_iter([(LINK, HeaderValue::from_static("</a>"))]));
+    }
+
+    #[test]
+    fn whoever_listens_hears_what_is_told_meanwhile_and_nothing_else() {
+        let told = || heard().iter().map(|it| (it.status.as_u16(), it.links.len())).collect::<Vec<_>>();
+        hint();
+        listen();
+        assert_eq!(told(), []);
+        listen();
+        tell(StatusCode::CONTINUE, &HeaderMap::new());
+        hint();
+        tell(StatusCode::PROCESSING, &HeaderMap::new());
+        assert_eq!(told(), [(103, 1), (102, 0)]);
+        hint();
+        assert_eq!(told(), []);
+        // Whose polling broke off never hears what was told; the next hears his own.
+        listen();
+        hint();
+        listen();
+        hint();
+        assert_eq!(told(), [(103, 1)]);
+    }
+}
