@@ -247,9 +247,11 @@ where
             let At::Asked(serving) = &mut self.at else { return Poll::Ready(Step::On) };
             interim::listen();
             let answered = Pin::new(serving).poll(cx);
-            let heard = interim::heard();
-            if !heard.is_empty() && !self.turn.old && !self.out.is_full() {
-                answer::interim(self.out.text(), &heard);
+            // Who takes nothing misses some; HTTP/1.0 has none.
+            for heard in interim::heard().iter().filter(|_| !self.turn.old) {
+                if !self.out.is_full() {
+                    answer::interim(self.out.text(), heard);
+                }
             }
             if let Poll::Ready(answered) = answered {
                 let Ok(response) = answered;

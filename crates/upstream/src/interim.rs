@@ -6,6 +6,9 @@ use std::cell::{Cell, RefCell};
 use http::header::LINK;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+/// Bytes of `Link` fields that wait for who listens; more are left out.
+const MOST: usize = 16 << 10;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ear {
     Nobodys,
@@ -50,7 +53,12 @@ pub(crate) fn tell(status: StatusCode, headers: &HeaderMap) {
         if before == Ear::Listens {
             heard.clear(); // Of a poll that did not end.
         }
-        heard.push(Interim { status, links: headers.get_all(LINK).iter().cloned().collect() });
+        let mut waiting: usize = heard.iter().flat_map(|interim| &interim.links).map(HeaderValue::len).sum();
+        let fits = |link: &&HeaderValue| {
+            waiting += link.len();
+            waiting <= MOST
+        };
+        heard.push(Interim { status, links: headers.get_all(LINK).iter().take_while(fits).cloned().collect() });
     });
 }
 
@@ -81,5 +89,9 @@ mod tests {
         listen();
         hint();
         assert_eq!(told(), [(103, 1)]);
+        listen();
+        let long = HeaderValue::try_from("a".repeat(MOST / 2)).expect("a value");
+        (0..3).for_each(|_| tell(StatusCode::EARLY_HINTS, &HeaderMap::from_iter([(LINK, long.clone())])));
+        assert_eq!(told(), [(103, 1), (103, 1), (103, 0)]);
     }
 }

@@ -112,16 +112,14 @@ pub(super) fn head(text: &mut Vec<u8>, answer: &Parts, extent: Extent, turn: &mu
     encoder
 }
 
-/// Heads before the answer's (RFC 9110 § 15.2), for clients of HTTP/1.1.
-pub(super) fn interim(text: &mut Vec<u8>, heard: &[Interim]) {
-    for Interim { status, links } in heard {
-        let reason = status.canonical_reason().unwrap_or_default();
-        text.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
-        for link in links {
-            field(text, &LINK, link.as_bytes());
-        }
-        text.extend_from_slice(b"\r\n");
+/// A head before the answer's (RFC 9110 § 15.2).
+pub(super) fn interim(text: &mut Vec<u8>, Interim { status, links }: &Interim) {
+    let reason = status.canonical_reason().unwrap_or_default();
+    text.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    for link in links {
+        field(text, &LINK, link.as_bytes());
     }
+    text.extend_from_slice(b"\r\n");
 }
 
 fn trailers(headers: &HeaderMap, any: bool) -> Vec<http::HeaderName> {
